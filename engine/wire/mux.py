@@ -1,0 +1,326 @@
+"""yamux's session and stream automata (see yamux.py for the words): many byte streams over one.
+
+A stream's life, at each of its ends:
+
+    idle --SYN sent/received--> open --FIN sent--> half closed (local) --FIN received--> gone
+                                  |---FIN received--> half closed (remote) --FIN sent--> gone
+                                  `---RST either way--------------------------------> gone
+
+What is gone is forgotten at once; frames that were under way for it are told from nonsense by its id: one
+that was used is skipped over, one that never was is a protocol error. Ids rise, but SYNs may overtake one
+another: an id is drawn when a stream is opened, and hashicorp's goroutines race to the wire with it (our own
+streams wait for their first bytes). So the ids that were left out are remembered, up to as many as that end
+may have under way.
+
+Both ends are one class. The yamux *client* opens odd ids, the *server* even ones; an end that was told not to
+accept streams takes a SYN for a protocol error. Nobody here waits: `receive` takes bytes and says what they
+mean, the other methods give the bytes of a frame and book what it does to windows and states. DATA payload is
+passed on as it comes, so nothing is kept between two calls but a header that was cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
+
+from engine.errors import RemoteProtocolError
+from engine.wire import yamux
+from engine.wire.yamux import (
+    ACK,
+    DATA,
+    FIN,
+    GO_AWAY,
+    HEADER,
+    HEADER_SIZE,
+    INITIAL_WINDOW,
+    PING,
+    RST,
+    SYN,
+    WINDOW_UPDATE,
+)
+
+# What `receive` reports, as the first of (what, stream, value):
+OPENED: Final = 10  # the other end opened `stream`
+RECEIVED: Final = 11  # value: a view of payload, valid as long as the buffer it came in
+ENDED: Final = 12  # FIN: nothing more will come on `stream`
+RESET: Final = 13  # RST: `stream` is gone
+GRANTED: Final = 14  # `stream.send_window` has grown
+PINGED: Final = 15  # value: to be sent back in `pong`
+PONGED: Final = 16  # value: of our ping
+WENT_AWAY: Final = 17  # value: a go-away code; no new streams towards the other end
+ACKED: Final = 18  # the other end has accepted `stream`
+
+MAX_PENDING: Final = 256  # opened and not acknowledged; hashicorp's accept backlog, beyond which it resets
+
+
+class StreamState:
+    """What both ends agree on about one stream. A driver subclasses it and keeps its own beside it."""
+
+    __slots__ = (
+        "acked",
+        "ended_here",
+        "ended_there",
+        "gone",
+        "id",
+        "receive_window",
+        "send_window",
+        "syn_sent",
+    )
+
+    def __init__(self, stream_id: int) -> None:
+        self.id = stream_id
+        self.send_window = INITIAL_WINDOW  # bytes we may still send
+        self.receive_window = INITIAL_WINDOW  # bytes the other end may still send
+        self.syn_sent = False
+        self.acked = False
+        self.ended_here = False  # FIN sent
+        self.ended_there = False  # FIN received
+        self.gone = False
+
+
+S = TypeVar("S", bound=StreamState)
+
+
+class Mux(Generic[S]):
+    """One end of a yamux session.
+
+    `client` decides whose ids are odd; `accepts` whether the other end may open streams; `new_stream` makes
+    the state of a stream from its id. `streams` holds those that live.
+    """
+
+    __slots__ = (
+        "_accepts",
+        "_header",
+        "_last_remote",
+        "_left",
+        "_left_fin",
+        "_left_stream",
+        "_new_stream",
+        "_next_id",
+        "_parity",
+        "_skipped",
+        "pending",
+        "streams",
+    )
+
+    def __init__(self, *, client: bool, accepts: bool, new_stream: Callable[[int], S]) -> None:
+        self._parity = 1 if client else 0
+        self._next_id = 1 if client else 2
+        self._last_remote = 0 if client else -1  # the highest id of the other end's
+        self._skipped: dict[int, None] = {}  # its ids below that one whose SYN may still come, in order
+        self._accepts = accepts
+        self._new_stream = new_stream
+        self._header = b""  # a header that was cut
+        self._left = 0  # payload of the frame we are in, still to come
+        self._left_stream: S | None = None  # None: payload for a stream that is gone
+        self._left_fin = False
+        self.streams: dict[int, S] = {}
+        self.pending = 0  # opened here, told the other end, not yet acknowledged
+
+    # -- what comes in
+
+    def receive(self, data: memoryview) -> list[tuple[int, S | None, memoryview | int]]:
+        """Take what came; give what it means as (what, stream, value), in order.
+
+        Raises RemoteProtocolError with yamux's go-away code as its `status`: send that code and hang up.
+        """
+        events: list[tuple[int, S | None, memoryview | int]] = []
+        position = 0
+        size = len(data)
+        while True:
+            left = self._left
+            if left:
+                take = size - position
+                if take >= left:
+                    take = left
+                elif not take:
+                    return events
+                self._left = left = left - take
+                stream = self._left_stream
+                if stream is not None and not stream.gone:
+                    events.append((RECEIVED, stream, data[position : position + take]))
+                    if self._left_fin and not left:
+                        self._end(stream, events)
+                position += take
+                continue
+            if self._header:
+                known = len(self._header)
+                whole = self._header + bytes(data[position : position + HEADER_SIZE - known])
+                if len(whole) < HEADER_SIZE:
+                    self._header = whole
+                    return events
+                self._header = b""
+                position += HEADER_SIZE - known
+                version, kind, flags, stream_id, length = HEADER.unpack(whole)
+            elif size - position >= HEADER_SIZE:
+                version, kind, flags, stream_id, length = HEADER.unpack_from(data, position)
+                position += HEADER_SIZE
+            else:
+                if position < size:
+                    self._header = bytes(data[position:])
+                return events
+            if version:
+                raise RemoteProtocolError(f"yamux version {version}, expected 0", status=yamux.PROTOCOL_ERROR)
+            if kind <= WINDOW_UPDATE:
+                self._stream_frame(kind, flags, stream_id, length, events)
+            elif kind == PING:
+                if flags & SYN:
+                    events.append((PINGED, None, length))
+                elif flags & ACK:
+                    events.append((PONGED, None, length))
+            elif kind == GO_AWAY:
+                events.append((WENT_AWAY, None, length))
+            else:
+                raise RemoteProtocolError(f"yamux frame type {kind}", status=yamux.PROTOCOL_ERROR)
+
+    def _stream_frame(
+        self,
+        kind: int,
+        flags: int,
+        stream_id: int,
+        length: int,
+        events: list[tuple[int, S | None, memoryview | int]],
+    ) -> None:
+        if flags & SYN:
+            stream: S | None = self._accept(stream_id)
+            events.append((OPENED, stream, 0))
+        else:
+            stream = self.streams.get(stream_id)
+            if stream is None and not self._was_used(stream_id):
+                raise RemoteProtocolError(
+                    f"frame for stream {stream_id}, which was never opened", status=yamux.PROTOCOL_ERROR
+                )
+        if stream is not None and flags & (ACK | RST):
+            if flags & ACK and not stream.acked and stream_id & 1 == self._parity:
+                stream.acked = True
+                self.pending -= 1
+                events.append((ACKED, stream, 0))
+            if flags & RST:
+                self._forget(stream)
+                events.append((RESET, stream, 0))
+        if kind == WINDOW_UPDATE:
+            if stream is not None and not stream.gone:
+                if length:
+                    if stream.send_window + length > yamux.MAX_STREAM_ID:
+                        raise RemoteProtocolError(
+                            f"window of stream {stream_id} over 2^32", status=yamux.PROTOCOL_ERROR
+                        )
+                    stream.send_window += length
+                    events.append((GRANTED, stream, 0))
+                if flags & FIN:
+                    self._end(stream, events)
+            return
+        if stream is not None and not stream.gone:
+            if length > stream.receive_window:
+                raise RemoteProtocolError(
+                    f"{length} bytes on stream {stream_id}, its window is {stream.receive_window}",
+                    status=yamux.PROTOCOL_ERROR,
+                )
+            if stream.ended_there and length:
+                raise RemoteProtocolError(f"data behind FIN on stream {stream_id}", status=yamux.PROTOCOL_ERROR)
+            stream.receive_window -= length
+            if flags & FIN and not length:
+                self._end(stream, events)
+        self._left = length
+        self._left_stream = stream
+        self._left_fin = bool(flags & FIN)
+
+    def _accept(self, stream_id: int) -> S:
+        last = self._last_remote
+        if self._accepts and stream_id & 1 != self._parity and stream_id > last:
+            skipped = self._skipped
+            for left_out in range(max(last + 2, stream_id - 2 * MAX_PENDING), stream_id, 2):
+                skipped[left_out] = None
+            while len(skipped) > MAX_PENDING:
+                del skipped[next(iter(skipped))]
+            self._last_remote = stream_id
+        elif stream_id in self._skipped:
+            del self._skipped[stream_id]
+        else:
+            raise RemoteProtocolError(f"SYN for stream {stream_id}", status=yamux.PROTOCOL_ERROR)
+        stream = self._new_stream(stream_id)
+        stream.syn_sent = True
+        self.streams[stream_id] = stream
+        return stream
+
+    def _was_used(self, stream_id: int) -> bool:
+        if stream_id & 1 == self._parity:
+            return 0 < stream_id < self._next_id
+        return 0 < stream_id <= self._last_remote and stream_id not in self._skipped
+
+    def _end(self, stream: S, events: list[tuple[int, S | None, memoryview | int]]) -> None:
+        if not stream.ended_there:
+            stream.ended_there = True
+            if stream.ended_here:
+                self._forget(stream)
+            events.append((ENDED, stream, 0))
+
+    def _forget(self, stream: S) -> None:
+        stream.gone = True
+        self.streams.pop(stream.id, None)
+        if stream.syn_sent and not stream.acked and stream.id & 1 == self._parity:
+            stream.acked = True
+            self.pending -= 1
+
+    # -- what goes out
+
+    def open(self) -> S:
+        """A new stream; the other end learns of it by the first frame sent on it.
+
+        Raises OverflowError when ids have run out: the session has to be replaced.
+        """
+        stream_id = self._next_id
+        if stream_id > yamux.MAX_STREAM_ID:
+            raise OverflowError("stream ids have run out")
+        self._next_id += 2
+        stream = self._new_stream(stream_id)
+        self.streams[stream_id] = stream
+        return stream
+
+    def data(self, stream: S, size: int) -> bytes:
+        """The header of a DATA frame of `size` bytes, which must fit into `stream.send_window`."""
+        stream.send_window -= size
+        return HEADER.pack(0, DATA, self._opening_flags(stream), stream.id, size)
+
+    def grant(self, stream: S, size: int) -> bytes:
+        """Let the other end send `size` bytes more."""
+        stream.receive_window += size
+        return HEADER.pack(0, WINDOW_UPDATE, self._opening_flags(stream), stream.id, size)
+
+    def end(self, stream: S) -> bytes:
+        """FIN: nothing more will be sent on `stream`."""
+        flags = self._opening_flags(stream) | FIN
+        stream.ended_here = True
+        if stream.ended_there:
+            self._forget(stream)
+        return HEADER.pack(0, WINDOW_UPDATE, flags, stream.id, 0)
+
+    def reset(self, stream: S) -> bytes:
+        """RST: `stream` is gone, both ways. A stream the other end never heard of needs no frame."""
+        known = stream.syn_sent
+        if not known:
+            self._forget(stream)
+            return b""
+        flags = self._opening_flags(stream) | RST
+        self._forget(stream)
+        return HEADER.pack(0, WINDOW_UPDATE, flags, stream.id, 0)
+
+    def ping(self, value: int) -> bytes:
+        return HEADER.pack(0, PING, SYN, 0, value)
+
+    def pong(self, value: int) -> bytes:
+        return HEADER.pack(0, PING, ACK, 0, value)
+
+    def go_away(self, code: int = yamux.NORMAL) -> bytes:
+        return HEADER.pack(0, GO_AWAY, 0, 0, code)
+
+    def _opening_flags(self, stream: S) -> int:
+        """SYN on the first frame of a stream opened here, ACK on the first of one opened there."""
+        if not stream.syn_sent:
+            stream.syn_sent = True
+            self.pending += 1
+            return SYN
+        if not stream.acked and stream.id & 1 != self._parity:
+            stream.acked = True
+            return ACK
+        return 0

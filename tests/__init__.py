@@ -1,0 +1,1 @@
+"""The proof. Folders mirror the source; interop/ meets real programs, system/ runs the installed command."""
