@@ -1,0 +1,118 @@
+"""Which sessions serve which endpoint.
+
+A `Registry` is entered by a context manager and left exactly once, however the session ends: Piko takes a
+session out at its go-away and again when its socket closes, and the second time takes out somebody else's
+entry.
+
+    with registry.register("my-endpoint", session):
+        ...                               # picked from here on
+        registry.withdraw(session)        # a go-away: not picked any more, though it still serves what it has
+        ...
+
+Nothing here waits. Who wants to hold a request until an agent comes leaves a callback with `wait_for`, and
+keeps the clock; who wants to tell other nodes about changes leaves one with `observe`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Generic, Protocol, TypeVar
+
+from engine.routing.balance import RoundRobin
+
+Session = TypeVar("Session")
+
+Forget = Callable[[], None]
+"""Takes a callback back; harmless when it is too late."""
+
+
+class Registry(Protocol[Session]):
+    """What a node knows about sessions. A session is any object, told apart by identity."""
+
+    def register(self, endpoint: str, session: Session) -> AbstractContextManager[None]:
+        """Offer `session` for `endpoint` within the context. Raises ValueError if it is there already."""
+
+    def withdraw(self, session: Session) -> None:
+        """Do not pick `session` any more; of no effect the second time."""
+
+    def pick(self, endpoint: str, *, avoid: Session | None = None) -> Session | None:
+        """A session of `endpoint`, in turn; `avoid` only if there is no other; None if there is none."""
+
+    def endpoints(self) -> dict[str, int]:
+        """Endpoints that somebody serves, and by how many sessions."""
+
+    def wait_for(self, endpoint: str, callback: Callable[[], None]) -> Forget:
+        """Call `callback` once, when the next session for `endpoint` can be picked. It must not raise."""
+
+    def observe(self, callback: Callable[[str, int], None]) -> Forget:
+        """Call `callback(endpoint, sessions left)` after each change. It must not raise."""
+
+
+class LocalRegistry(Generic[Session]):
+    """The sessions of this process, in memory. `changes` counts, to see that something moved."""
+
+    def __init__(self) -> None:
+        self.changes = 0
+        self._rounds: dict[str, RoundRobin[Session]] = {}
+        self._endpoint_of: dict[int, str] = {}  # by id(): sessions are opaque, and alive while they are here
+        self._waiting: dict[str, dict[object, Callable[[], None]]] = {}
+        self._observers: dict[object, Callable[[str, int], None]] = {}
+
+    @contextmanager
+    def register(self, endpoint: str, session: Session) -> Iterator[None]:
+        if id(session) in self._endpoint_of:
+            raise ValueError(f"{session!r} is registered already")
+        self._endpoint_of[id(session)] = endpoint
+        self._rounds.setdefault(endpoint, RoundRobin()).add(session)
+        try:
+            self._changed(endpoint)
+            for callback in self._waiting.pop(endpoint, {}).values():
+                callback()
+            yield
+        finally:
+            self.withdraw(session)
+
+    def withdraw(self, session: Session) -> None:
+        endpoint = self._endpoint_of.pop(id(session), None)
+        if endpoint is None:
+            return
+        sessions = self._rounds[endpoint]
+        sessions.remove(session)
+        if not sessions:
+            del self._rounds[endpoint]
+        self._changed(endpoint)
+
+    def pick(self, endpoint: str, *, avoid: Session | None = None) -> Session | None:
+        sessions = self._rounds.get(endpoint)
+        return None if sessions is None else sessions.next(avoid)
+
+    def endpoints(self) -> dict[str, int]:
+        return {endpoint: len(sessions) for endpoint, sessions in self._rounds.items()}
+
+    def wait_for(self, endpoint: str, callback: Callable[[], None]) -> Forget:
+        ticket = object()
+        self._waiting.setdefault(endpoint, {})[ticket] = callback
+
+        def forget() -> None:
+            waiting = self._waiting.get(endpoint, {})
+            waiting.pop(ticket, None)
+            if not waiting:
+                self._waiting.pop(endpoint, None)  # strangers choose the names, so none is kept
+
+        return forget
+
+    def observe(self, callback: Callable[[str, int], None]) -> Forget:
+        ticket = object()
+        self._observers[ticket] = callback
+
+        def forget() -> None:
+            self._observers.pop(ticket, None)
+
+        return forget
+
+    def _changed(self, endpoint: str) -> None:
+        self.changes += 1
+        sessions = self._rounds.get(endpoint)
+        for callback in tuple(self._observers.values()):
+            callback(endpoint, 0 if sessions is None else len(sessions))

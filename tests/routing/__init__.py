@@ -1,0 +1,1 @@
+"""Who serves this endpoint, and may this token do that?"""

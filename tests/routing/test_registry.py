@@ -1,0 +1,113 @@
+"""The registry: in once, out once, and nobody waits in vain."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import pytest
+
+from engine.routing.registry import LocalRegistry, Registry
+
+
+class Session:
+    """Opaque, as the registry sees it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+@pytest.fixture
+def registry() -> Registry[Session]:
+    return LocalRegistry()
+
+
+A, B, C = Session("a"), Session("b"), Session("c")
+
+
+def test_a_session_serves_its_endpoint_within_the_context_only(registry: Registry[Session]) -> None:
+    assert registry.pick("e") is None
+    with registry.register("e", A):
+        assert registry.pick("e") is A
+        assert registry.pick("other") is None
+        assert registry.endpoints() == {"e": 1}
+    assert registry.pick("e") is None
+    assert registry.endpoints() == {}
+
+
+def test_sessions_of_an_endpoint_take_turns(registry: Registry[Session]) -> None:
+    with registry.register("e", A), registry.register("e", B), registry.register("f", C):
+        assert [registry.pick("e") for _ in range(4)] == [A, B, A, B]
+        assert registry.pick("e", avoid=A) is B
+        assert registry.endpoints() == {"e": 2, "f": 1}
+
+
+def test_a_session_that_withdrew_is_not_taken_out_again_by_its_end(registry: Registry[Session]) -> None:
+    with registry.register("e", B):
+        with registry.register("e", A):
+            registry.withdraw(A)
+            registry.withdraw(A)
+            assert registry.pick("e") is B
+            assert registry.endpoints() == {"e": 1}
+        assert registry.endpoints() == {"e": 1}
+        assert registry.pick("e") is B
+
+
+def test_a_session_leaves_also_when_its_context_ends_by_an_error(registry: Registry[Session]) -> None:
+    with pytest.raises(OSError, match="reset"), registry.register("e", A):
+        raise OSError("reset")
+    assert registry.endpoints() == {}
+
+
+def test_a_session_cannot_be_registered_twice(registry: Registry[Session]) -> None:
+    with registry.register("e", A):
+        with pytest.raises(ValueError, match="a is registered already"), registry.register("f", A):
+            pass
+        assert registry.endpoints() == {"e": 1}
+
+
+def test_who_waits_is_called_once_when_a_session_can_be_picked(registry: Registry[Session]) -> None:
+    picked: list[Session | None] = []
+    registry.wait_for("e", lambda: picked.append(registry.pick("e")))
+    registry.wait_for("e", lambda: picked.append(registry.pick("e")))
+    with registry.register("other", C):
+        assert picked == []
+    with registry.register("e", A), registry.register("e", B):
+        assert picked == [A, A]
+
+
+def test_who_takes_the_callback_back_is_not_called(registry: Registry[Session]) -> None:
+    called: list[str] = []
+    forget = registry.wait_for("e", lambda: called.append("one"))
+    registry.wait_for("e", lambda: called.append("two"))
+    forget()
+    forget()
+    with registry.register("e", A):
+        assert called == ["two"]
+        forget()
+
+
+def test_endpoints_that_nobody_waits_for_any_more_leave_no_trace() -> None:
+    registry: LocalRegistry[Session] = LocalRegistry()
+    for number in range(100):
+        registry.wait_for(f"made up {number}", lambda: None)()
+    assert registry._waiting == {}
+
+
+def test_observers_are_told_every_change_once() -> None:
+    registry: LocalRegistry[Session] = LocalRegistry()
+    seen: list[tuple[str, int]] = []
+    forget = registry.observe(lambda endpoint, sessions: seen.append((endpoint, sessions)))
+    with ExitStack() as stack:
+        stack.enter_context(registry.register("e", A))
+        stack.enter_context(registry.register("e", B))
+        registry.withdraw(A)
+    assert seen == [("e", 1), ("e", 2), ("e", 1), ("e", 0)]
+    assert registry.changes == 4
+    forget()
+    forget()
+    with registry.register("e", A):
+        pass
+    assert len(seen) == 4

@@ -1,0 +1,195 @@
+"""The access log: Piko's keys and ours, nothing secret, nothing that breaks a line."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine import log
+from engine.access_log import AccessLog, Fields, HeaderFilter
+
+
+@pytest.fixture(autouse=True)
+def default_settings() -> Iterator[None]:
+    yield
+    log.configure("warn")
+
+
+def record(
+    access: AccessLog,
+    *,
+    status: int = 200,
+    target: bytes = b"/a/b?token=x",
+    request: Fields | None = None,
+    response: Fields | None = None,
+    endpoint: str = "svc",
+) -> None:
+    access.record(
+        proto=b"HTTP/1.1",
+        method=b"GET",
+        host=b"svc.example.com",
+        target=target,
+        status=status,
+        request_headers=request,
+        response_headers=response,
+        client="192.0.2.1:5000",
+        endpoint=endpoint,
+        bytes_in=3,
+        bytes_out=128,
+        first_byte_seconds=0.001,
+        seconds=0.0015,
+    )
+
+
+def written(access: AccessLog, level: str = "info", **what: Any) -> list[dict[str, Any]]:
+    stream = io.StringIO()
+    log.configure(level, (), stream)
+    record(access, **what)
+    assert log.flush()
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_line_has_pikos_keys_then_ours() -> None:
+    (line,) = written(
+        AccessLog("proxy.access"), request=[(b"user-agent", b"x")], response=[(b"ETAG", b'"1"')]
+    )
+    assert line.pop("ts")
+    assert line == {
+        "level": "info",
+        "subsystem": "proxy.access",
+        "msg": "request",
+        "request": {
+            "proto": "HTTP/1.1",
+            "method": "GET",
+            "host": "svc.example.com",
+            "path": "/a/b",
+            "request_headers": {"User-Agent": ["x"]},
+            "response_headers": {"Etag": ['"1"']},
+            "status": 200,
+            "duration": "1.500ms",
+        },
+        "client": "192.0.2.1:5000",
+        "endpoint": "svc",
+        "bytes_in": 3,
+        "bytes_out": 128,
+        "first_byte_us": 1000,
+    }
+
+
+@pytest.mark.parametrize(
+    ("level", "status", "at"),
+    [
+        ("debug", 499, "debug"),
+        ("debug", 500, "warn"),
+        ("info", 200, "info"),
+        ("info", 502, "warn"),
+        ("error", 200, "error"),
+        ("error", 502, "error"),
+    ],
+)
+def test_answers_of_500_and_above_are_warnings_at_least(level: str, status: int, at: str) -> None:
+    (line,) = written(AccessLog("proxy.access", level=level), "debug", status=status)
+    assert line["level"] == at
+
+
+def test_the_log_level_silences_the_access_log_and_its_subsystem_brings_it_back() -> None:
+    assert written(AccessLog("proxy.access"), "warn") == []
+    assert len(written(AccessLog("proxy.access"), "warn", status=502)) == 1
+    stream = io.StringIO()
+    log.configure("error", ["proxy.access"], stream)
+    record(AccessLog("proxy.access"))
+    assert log.flush()
+    assert stream.getvalue().count("\n") == 1
+
+
+def test_credentials_are_masked_whatever_the_lists_say() -> None:
+    names = (b"Authorization", b"proxy-authorization", b"Cookie", b"X-Piko-Authorization", b"COOKIE")
+    access = AccessLog("a", request_headers=HeaderFilter(allow=["authorization", "cookie"]))
+    for log_of in (AccessLog("a"), access):
+        (line,) = written(
+            log_of, request=[(name, b"canary") for name in names], response=[(b"Set-Cookie", b"canary")] * 2
+        )
+        assert "canary" not in json.dumps(line)
+        assert line["request"]["request_headers"]["Cookie"] == ["***"]
+
+
+FIELDS = [(b"a", b"1"), (b"B", b"2"), (b"x-c", b"3")]
+
+
+@pytest.mark.parametrize(
+    ("lists", "names"),
+    [
+        (HeaderFilter(), ["A", "B", "X-C"]),
+        (HeaderFilter(allow=["X-C", "a", "other"]), ["A", "X-C"]),
+        (HeaderFilter(block=["x-C"]), ["A", "B"]),
+    ],
+)
+def test_the_lists_name_fields_in_any_case(lists: HeaderFilter, names: list[str]) -> None:
+    (line,) = written(AccessLog("a", request_headers=lists, response_headers=lists), request=FIELDS)
+    assert list(line["request"]["request_headers"]) == names
+    assert line["request"]["response_headers"] == {}
+
+
+def test_a_field_that_comes_twice_keeps_both_values() -> None:
+    (line,) = written(AccessLog("a"), response=[(b"Via", b"1"), (b"via", b"2"), (b"Age", b"3")])
+    assert line["request"]["response_headers"] == {"Via": ["1", "2"], "Age": ["3"]}
+
+
+def test_what_is_not_ascii_is_escaped() -> None:
+    (line,) = written(
+        AccessLog("a"),
+        target=b"/\xff",
+        endpoint="\u202e",
+        request=[(b"a", "é\u009b".encode())],
+        response=[(b"b", b"\x1b\x9b")],
+    )
+    assert line["request"]["path"] == r"/\xff"
+    assert line["request"]["request_headers"] == {"A": [r"\xe9\x9b"]}
+    assert line["request"]["response_headers"] == {"B": ["\x1b\\x9b"]}
+    assert line["endpoint"] == r"\u202e"
+
+
+def test_a_long_line_is_made_again_with_its_values_cut() -> None:
+    (line,) = written(AccessLog("a"), target=b"/" * 8000, request=[(b"a", b"v" * 8000)])
+    assert line["request"]["path"] == "/" * 200
+    assert line["request"]["request_headers"] == {"A": ["v" * 200]}
+
+
+@given(st.binary(), st.lists(st.tuples(st.binary(min_size=1), st.binary())))
+def test_any_request_is_one_line_of_printable_json(target: bytes, fields: Fields) -> None:
+    stream = io.StringIO()
+    log.configure("info", (), stream)
+    record(AccessLog("a"), target=target, request=fields, response=fields)
+    assert log.flush()
+    (text,) = stream.getvalue().splitlines()
+    assert text.isascii()
+    assert not any(sign < " " for sign in text)
+    json.loads(text)
+
+
+def test_names_that_strangers_make_up_are_not_remembered_for_ever() -> None:
+    lists = HeaderFilter()
+    lists.shown([(b"name-%d" % number, b"") for number in range(5000)])
+    assert len(lists._names) == 1000
+
+
+def test_on_a_terminal_a_request_is_a_readable_line() -> None:
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as terminal:
+        log.configure("info", (), terminal)
+        record(AccessLog("proxy.access"))
+        assert log.flush()
+        text = os.read(ours, 65536).decode()
+        log.configure("warn")
+    os.close(ours)
+    assert "GET 200" in text
+    assert "/a/b" in text
+    assert "token" not in text
