@@ -1,0 +1,219 @@
+"""Dialling out: TCP, through whatever proxies stand in the way, then TLS, then a WebSocket.
+
+This is the one place of the engine that knows `proxy_adapters`. What comes back is a `Connection` that can be
+driven like any other; TLS to a proxy stays underneath as one more layer of it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import trio
+
+from engine.errors import Refused, RemoteProtocolError, Unreachable
+from engine.transport.connection import Connection
+from engine.wire import http1, websocket
+from engine.wire.http1 import Fields, Response
+from engine.wire.tls import TLS
+from proxy_adapters import Router, TunnelError, open_tunnel
+
+# An answer that invites another try (Piko's list); every other one but 101 is final.
+RETRYABLE: Final = frozenset((408, 429, 500, 502, 503, 504))
+DIAL_SECONDS: Final = 90.0  # a proxy may need a minute to give up on a target (squid's connect_timeout)
+UPGRADE_SECONDS: Final = 15.0
+ANSWER_EXCERPT: Final = 300
+
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where a node is, and how to get there. `tls` is used for https and wss URLs."""
+
+    url: str
+    tls: ssl.SSLContext | None = None
+    server_name: str | None = None
+    router: Router | None = None  # the way out; None: what the environment says
+
+    @property
+    def secure(self) -> bool:
+        return urlsplit(self.url).scheme in ("https", "wss")
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        parts = urlsplit(self.url)
+        return parts.port or _DEFAULT_PORTS[parts.scheme]
+
+    @property
+    def authority(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _DEFAULT_PORTS[urlsplit(self.url).scheme] else f"{host}:{self.port}"
+
+    @property
+    def path(self) -> str:
+        return urlsplit(self.url).path.rstrip("/")
+
+
+async def dial_tcp(
+    host: str,
+    port: int,
+    *,
+    tls: ssl.SSLContext | None = None,
+    server_name: str | None = None,
+) -> Connection:
+    """A direct connection (the service beside us). OSError, ssl.SSLError; deadlines are the caller's."""
+    sock = await _connect_again(host, port)
+    if sock is None:
+        stream = await trio.open_tcp_stream(host, port)
+        sock = socket.socket(fileno=stream.socket.detach())
+        _recent[host, port] = sock.family, sock.getpeername(), trio.current_time()
+    connection = Connection(sock)
+    if tls is not None:
+        await _secure(connection, tls, server_name or host)
+    return connection
+
+
+# A name is resolved in a thread, which takes longer than the connection it is for; so the address that worked is
+# tried again for a while. (host, port) -> family, address, when it was resolved
+_recent: dict[tuple[str, int], tuple[int, Any, float]] = {}
+RESOLVED_SECONDS: Final = 10.0
+
+
+async def _connect_again(host: str, port: int) -> socket.socket | None:
+    """A connection to the address that worked a moment ago; None if there was none, or it does not work now."""
+    family, address, since = _recent.get((host, port), (0, None, 0.0))
+    if address is None or trio.current_time() - since > RESOLVED_SECONDS:
+        return None
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    try:
+        try:
+            sock.connect(address)
+        except BlockingIOError:
+            await trio.lowlevel.wait_writable(sock)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, os.strerror(error))
+    except BaseException as error:
+        sock.close()
+        _recent.pop((host, port), None)
+        if not isinstance(error, OSError):
+            raise
+        return None
+    return sock
+
+
+async def dial_server(server: Server) -> Connection:
+    """A connection to a node, TLS included. Raises Unreachable in words that say which hop said what."""
+    host, port = server.host, server.port
+    try:
+        with trio.fail_after(DIAL_SECONDS):
+            tunnel = await open_tunnel(host, port, route=server.router, scheme="https" if server.secure else "http")
+            layers = [TLS(layer.object, layer.incoming, layer.outgoing) for layer in tunnel.tls_layers]
+            connection = Connection(tunnel.detach(), tls=layers, leftover=tunnel.leftover)
+            if server.secure:
+                await _secure(connection, server.tls or ssl.create_default_context(), server.server_name or host)
+    except TunnelError as error:
+        raise Unreachable(str(error)) from error
+    except trio.TooSlowError:
+        raise Unreachable(f"{host}:{port} did not answer within {DIAL_SECONDS:g} s") from None
+    except ssl.SSLError as error:
+        raise Unreachable(f"TLS with {host}:{port} failed: {_tls_words(error)}") from error
+    except OSError as error:
+        raise Unreachable(f"{host}:{port}: {error}") from error
+    return connection
+
+
+async def _secure(connection: Connection, context: ssl.SSLContext, server_name: str) -> None:
+    try:
+        await connection.start_tls(context, server_hostname=server_name)
+    except BaseException:
+        connection.abort()
+        raise
+
+
+def _tls_words(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"{error.verify_message} (give its CA with --connect.tls.root-cas, or ask who inspects TLS here)"
+    if "WRONG_VERSION_NUMBER" in str(error):
+        return "the other end does not speak TLS here (http:// instead of https://?)"
+    return error.reason or str(error)
+
+
+async def open_websocket(server: Server, path: str, fields: Fields) -> tuple[Connection, Response]:
+    """Dial `server` and open a WebSocket at `path` (RFC 6455, 4.1).
+
+    Raises Unreachable when trying again may help, Refused when the answer is final.
+    """
+    connection = await dial_server(server)
+    try:
+        with trio.fail_after(UPGRADE_SECONDS):
+            response = await _upgrade(connection, server, path, fields)
+    except BaseException as error:
+        connection.abort()
+        if isinstance(error, trio.TooSlowError):
+            raise Unreachable(f"{server.url} took the connection, but did not answer the upgrade") from None
+        if isinstance(error, RemoteProtocolError):
+            raise Unreachable(f"{server.url} is no node, or something on the way rewrites it: {error}") from error
+        if isinstance(error, OSError):
+            raise Unreachable(f"{server.url} hung up during the upgrade: {error}") from error
+        raise
+    return connection, response
+
+
+async def _upgrade(connection: Connection, server: Server, path: str, fields: Fields) -> Response:
+    key = websocket.new_key()
+    connection.put(
+        http1.encode_request(
+            b"GET",
+            (server.path + path).encode(),
+            [
+                (b"Host", server.authority.encode()),
+                (b"Connection", b"Upgrade"),
+                (b"Upgrade", b"websocket"),
+                (b"Sec-WebSocket-Version", b"13"),
+                (b"Sec-WebSocket-Key", key),
+                (b"User-Agent", b"trioduct"),
+                *fields,
+            ],
+        )
+    )
+    data = b""
+    while (end := http1.head_end(data)) < 0:
+        more = await connection.receive()
+        if not more:
+            raise ConnectionResetError("closed without an answer")
+        data += more
+    response = http1.parse_response(data[:end], b"GET")
+    if response.status != 101:
+        raise await _no_websocket(connection, server, response, data[end:])
+    websocket.check_upgrade_answer(101, response.fields, key)
+    connection.unread(data[end:])
+    return response
+
+
+async def _no_websocket(connection: Connection, server: Server, response: Response, body: bytes) -> Exception:
+    """What it means that the upgrade was answered by something else than 101."""
+    with trio.move_on_after(1):
+        while len(body) < min(response.body if response.body >= 0 else ANSWER_EXCERPT, ANSWER_EXCERPT):
+            more = await connection.receive()
+            if not more:
+                break
+            body += more
+    status = response.status
+    said = body[:ANSWER_EXCERPT].decode("utf-8", "replace").strip()
+    text = f"{server.url} answered {status} {response.reason.decode('latin-1')}: {said}".rstrip(": ")
+    if status in RETRYABLE:
+        return Unreachable(text)
+    if status == 400 and any(name.lower() == b"via" for name, _ in response.fields):
+        text += " (a proxy on the way removed the WebSocket upgrade; ask its administrator to let it pass)"
+    return Refused(text)

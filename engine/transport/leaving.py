@@ -1,0 +1,28 @@
+"""Leaving when told to: finish what is under way, within the grace period, unless somebody insists."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import trio
+
+from engine.log import get_logger
+
+log = get_logger("main")
+
+
+async def until_signal(leave: Callable[[], Awaitable[None]], grace_seconds: float, signals: AsyncIterator[int]) -> None:
+    """Await `leave()`, but no longer than `grace_seconds`, and not beyond the next of `signals`."""
+
+    async def insist() -> None:
+        await anext(signals)
+        log.warning("stopped by a second signal")
+        nursery.cancel_scope.cancel()
+
+    with trio.move_on_after(grace_seconds) as grace:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(insist)
+            await leave()
+            nursery.cancel_scope.cancel()
+    if grace.cancelled_caught:
+        log.warning("grace period is over, ending what is under way", grace_seconds=grace_seconds)

@@ -1,0 +1,108 @@
+"""What the whole process does once per turn of the event loop, and a few times a second.
+
+*Once per turn*: links flush. In one turn Trio runs every task that became ready, so thirty clients that sent a
+request at once are served in one turn, and what they put on a link leaves as one WebSocket message in one system
+call (and is one wake-up for the other side). Trio tells an instrument when a turn is over, just before it sleeps.
+
+*A few times a second*: deadlines. A `trio.CancelScope` per request would cost more than the request's parsing, so
+whoever has a deadline keeps it as a number and is asked from time to time. Deadlines here guard against peers that
+stall; a quarter of a second more or less does not matter to any of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import trio
+
+from engine.log import get_logger
+from engine.transport.poller import Poller
+
+INTERVAL_SECONDS = 0.25
+
+log = get_logger("main")
+
+
+class Watched(Protocol):
+    """Has a `deadline` (in `Pulse.now`'s seconds; infinity for none), and acts when it has passed."""
+
+    deadline: float
+
+    def expired(self) -> None: ...
+
+
+class Flushed(Protocol):
+    def flush(self) -> bool:
+        """Send what was collected during this turn; False if some of it has to wait."""
+
+
+class Pulse(trio.abc.Instrument):
+    """One per process, made by `open_pulse`."""
+
+    def __init__(self) -> None:
+        self.now = trio.current_time()
+        self._watched: set[Watched] = set()
+        self._to_flush: list[Flushed] = []
+        self._token = trio.lowlevel.current_trio_token()
+
+    # -- once per turn
+
+    def flush_soon(self, thing: Flushed) -> None:
+        """Call `thing.flush()` when this turn of the event loop is over. Say it once per turn."""
+        self._to_flush.append(thing)
+
+    def before_io_wait(self, timeout: float) -> None:
+        if self._to_flush:
+            things, self._to_flush = self._to_flush, []
+            all_sent = True
+            for thing in things:
+                try:
+                    all_sent &= thing.flush()
+                except Exception as error:
+                    # An instrument that raises is thrown out by Trio, and with it everybody's flushing.
+                    log.error("flush failed", exc_info=error)
+            if not all_sent or self._to_flush:
+                # Somebody was made runnable after Trio had decided how long to sleep.
+                self._token.run_sync_soon(_nothing, idempotent=True)
+
+    # -- a few times a second
+
+    def watch(self, thing: Watched) -> None:
+        self._watched.add(thing)
+
+    def forget(self, thing: Watched) -> None:
+        self._watched.discard(thing)
+
+    async def _run(self) -> None:
+        while True:
+            await trio.sleep(INTERVAL_SECONDS)
+            self.now = now = trio.current_time()
+            for thing in tuple(self._watched):
+                if thing.deadline <= now:
+                    thing.deadline = math.inf
+                    try:
+                        thing.expired()
+                    except Exception as error:  # one bad deadline must not stop all the others
+                        log.error("deadline handler failed", exc_info=error)
+
+
+def _nothing() -> None:
+    pass
+
+
+@asynccontextmanager
+async def open_pulse() -> AsyncIterator[Pulse]:
+    """The pulse of this Trio run, beating as long as the block lasts."""
+    pulse = Pulse()
+    trio.lowlevel.add_instrument(pulse)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pulse._run, name="deadlines")
+            await nursery.start(Poller().run, name="poller")
+            yield pulse
+            nursery.cancel_scope.cancel()
+    finally:
+        trio.lowlevel.remove_instrument(pulse)

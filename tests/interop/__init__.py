@@ -1,0 +1,1 @@
+"""Real programs on both sides: nginx, curl, wrk, squid, websockets, and a Go Piko."""

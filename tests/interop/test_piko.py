@@ -1,0 +1,132 @@
+"""A Go Piko on either side: PIKO=/path/to/piko, or these are skipped.
+
+The same arguments start both programs, which is half of what is tested; the other half is the wire. Ours with
+ours is here as well, so that the same sentences hold for all four pairs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable
+
+import httpx
+import pytest
+import trio
+from websockets.sync.client import connect as connect_websocket
+
+from tests.programs import TRIODUCT, Node, Programs, free_port, piko
+
+Command = Callable[[], str]
+
+
+def trioduct() -> str:
+    return TRIODUCT
+
+
+PAIRS = [
+    pytest.param(server, agent, id=f"{server.__name__}-server, {agent.__name__}-agent")
+    for server in (trioduct, piko)
+    for agent in (trioduct, piko)
+    if (server, agent) != (piko, piko)
+]
+
+
+@pytest.mark.parametrize(("server", "agent"), PAIRS)
+async def test_bodies_arrive_whole_both_ways(
+    server: Command, agent: Command, programs: Programs, origin: int
+) -> None:
+    node = Node(programs, command=server())
+    await node.start()
+    await node.start_agent("web", origin, command=agent())
+    await node.wait_registered("web")
+    base = f"http://127.0.0.1:{node.proxy}"
+    async with httpx.AsyncClient(base_url=base, headers={"x-piko-endpoint": "web"}) as client:
+        for size in (0, 1, 5_000, 300_000, 3_000_000):
+            body = random.randbytes(size)
+            answer = await client.post(f"/mirror?answer={size}", content=body)
+            assert answer.status_code == 200
+            assert answer.headers["x-got-sha256"] == hashlib.sha256(body).hexdigest()
+            assert answer.headers["x-sent-sha256"] == hashlib.sha256(answer.content).hexdigest()
+
+
+@pytest.mark.parametrize(("server", "agent"), PAIRS)
+async def test_many_requests_at_once(
+    server: Command, agent: Command, programs: Programs, origin: int
+) -> None:
+    node = Node(programs, command=server())
+    await node.start()
+    await node.start_agent("web", origin, command=agent())
+    await node.wait_registered("web")
+    base = f"http://127.0.0.1:{node.proxy}"
+    statuses: list[int] = []
+    async with httpx.AsyncClient(base_url=base, headers={"x-piko-endpoint": "web"}) as client:
+
+        async def ask() -> None:
+            for _ in range(20):
+                statuses.append((await client.get("/fields")).status_code)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(16):
+                nursery.start_soon(ask)
+    assert statuses == [200] * 320
+
+
+@pytest.mark.parametrize(("server", "agent"), PAIRS)
+async def test_a_websocket_passes(server: Command, agent: Command, programs: Programs, origin: int) -> None:
+    node = Node(programs, command=server())
+    await node.start()
+    await node.start_agent("web", origin, command=agent())
+    await node.wait_registered("web")
+
+    def talk() -> str | bytes:
+        url = f"ws://127.0.0.1:{node.proxy}/echo"
+        with connect_websocket(url, additional_headers={"x-piko-endpoint": "web"}) as socket:
+            socket.send(b"x" * 200_000)
+            return socket.recv(10)
+
+    assert await trio.to_thread.run_sync(talk) == b"x" * 200_000
+
+
+@pytest.mark.parametrize(
+    ("server", "agent", "forward"),
+    [
+        pytest.param(*three, id="-".join(command.__name__ for command in three))
+        for three in [
+            (trioduct, trioduct, trioduct),
+            (piko, trioduct, trioduct),
+            (trioduct, piko, trioduct),
+            (trioduct, trioduct, piko),
+        ]
+    ],
+)
+async def test_tcp_passes_through_a_forward(
+    server: Command, agent: Command, forward: Command, programs: Programs
+) -> None:
+    node = Node(programs, command=server())
+    await node.start()
+    local = free_port()
+    async with trio.open_nursery() as nursery:
+        listeners: list[trio.SocketListener] = await nursery.start(trio.serve_tcp, echo, 0)
+        service = listeners[0].socket.getsockname()[1]
+        await node.start_agent("echo", service, kind="tcp", command=agent())
+        await node.wait_registered("echo")
+        url = f"--connect.url=http://127.0.0.1:{node.proxy}"
+        await programs.start(forward(), "forward", "tcp", str(local), "echo", url, port=local)
+
+        sent = random.randbytes(2_000_000)
+        stream = await trio.open_tcp_stream("127.0.0.1", local)
+        nursery.start_soon(stream.send_all, sent)
+        got = bytearray()
+        while len(got) < len(sent):
+            chunk = await stream.receive_some()
+            assert chunk, f"ended after {len(got)} of {len(sent)} bytes"
+            got += chunk
+        assert got == sent
+        await stream.aclose()
+        nursery.cancel_scope.cancel()
+
+
+async def echo(stream: trio.SocketStream) -> None:
+    async for chunk in stream:
+        await stream.send_all(chunk)

@@ -1,0 +1,292 @@
+"""Sessions over real sockets: a node's link and an agent's, and streams between them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from engine.transport import link as link_module
+from engine.transport.connection import Connection
+from engine.transport.link import Link, Stream
+from engine.transport.pulse import Pulse, open_pulse
+from engine.wire import websocket, yamux
+from engine.wire.mux import MAX_PENDING
+from engine.wire.websocket import WebSocket
+from tests.transport.test_connection import LARGE, Ear, pair
+
+
+@pytest.fixture
+async def pulse() -> AsyncIterator[Pulse]:
+    async with open_pulse() as pulse:
+        yield pulse
+
+
+class Session:
+    """A node's end and an agent's, and the streams the agent was given."""
+
+    def __init__(self, pulse: Pulse) -> None:
+        near, far = pair()
+        self.away = 0
+        self.streams: list[Stream] = []
+        self.ears: list[Ear] = []
+        self.node = Link(Connection(near), pulse, agent=False, on_away=self._count_away)
+        self.agent = Link(Connection(far), pulse, agent=True, on_stream=self._take)
+
+    def _count_away(self) -> None:
+        self.away += 1
+
+    def _take(self, stream: Stream) -> None:
+        self.streams.append(stream)
+        self.ears.append(Ear())
+        stream.receiver = self.ears[-1]
+
+    def open(self) -> tuple[Stream, Ear]:
+        """A stream the node has opened, and said a word on."""
+        stream, ear = self.node.open(), Ear()
+        stream.receiver = ear
+        return stream, ear
+
+
+@asynccontextmanager
+async def open_session(pulse: Pulse) -> AsyncIterator[Session]:
+    async with trio.open_nursery() as nursery:
+        session = Session(pulse)
+        nursery.start_soon(session.node.run)
+        nursery.start_soon(session.agent.run)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        yield session
+        nursery.cancel_scope.cancel()
+
+
+async def settle() -> None:
+    await trio.testing.wait_all_tasks_blocked(0.01)
+
+
+async def test_streams_carry_bytes_both_ways_at_once(pulse: Pulse) -> None:
+    async with open_session(pulse) as session:
+        opened = [session.open() for _ in range(20)]
+        for number, (stream, _) in enumerate(opened):
+            stream.put(b"%d:" % number, memoryview(LARGE[: number * 10_000]))
+        await settle()
+        for number, (stream, ear) in enumerate(zip(session.streams, session.ears, strict=True)):
+            assert await ear.heard(number * 10_000) == b"%d:" % number + LARGE[: number * 10_000]
+            stream.put(b"back %d" % number)
+        for number, (_, ear) in enumerate(opened):
+            assert await ear.heard(6) == b"back %d" % number
+
+
+async def test_a_stream_carries_more_than_any_window(pulse: Pulse) -> None:
+    async with open_session(pulse) as session:
+        stream, ear = session.open()
+        assert not stream.put(LARGE)
+        stream.end()
+        await settle()
+        assert await session.ears[0].heard(len(LARGE)) == LARGE
+        await session.ears[0].is_over()
+        session.streams[0].put(LARGE[::-1])
+        session.streams[0].end()
+        await ear.is_over()
+        assert bytes(ear.data) == LARGE[::-1]
+        assert not session.node.mux.streams
+        assert not session.agent.mux.streams
+
+
+async def test_a_stalled_stream_holds_its_window_and_nothing_else(pulse: Pulse) -> None:
+    async with open_session(pulse) as session:
+        stalled, _ = session.open()
+        stalled.put(b"x")
+        await settle()
+        session.streams[0].pause()
+        stalled.put(LARGE)
+        await settle()
+        stuck = len(session.ears[0].data)
+        assert stuck <= yamux.INITIAL_WINDOW + 1
+        other, _ = session.open()
+        other.put(LARGE)
+        await settle()
+        assert await session.ears[1].heard(len(LARGE)) == LARGE
+        assert len(session.ears[0].data) == stuck
+        session.streams[0].resume()
+        assert await session.ears[0].heard(len(LARGE) + 1) == b"x" + LARGE
+
+
+async def test_windows_grow_while_half_of_one_is_used_up_within_a_round_trip(pulse: Pulse) -> None:
+    async with open_session(pulse) as session:
+        stream, _ = session.open()
+        session.agent.round_trip = 3600.0  # whatever comes, it came fast
+        stream.put(LARGE)
+        await settle()
+        await session.ears[0].heard(len(LARGE))
+        grown = session.streams[0].window
+        assert grown > yamux.INITIAL_WINDOW
+        assert session.agent.extra_windows == grown - yamux.INITIAL_WINDOW
+        stream.abort()
+        await session.ears[0].is_over()
+        assert session.agent.extra_windows == 0
+
+
+async def test_what_windows_may_grow_to_is_bounded_for_the_session(
+    pulse: Pulse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "SESSION_WINDOWS", 300_000)
+    async with open_session(pulse) as session:
+        session.agent.round_trip = 3600.0
+        for _ in range(4):
+            stream, _ = session.open()
+            stream.put(LARGE)
+        await settle()
+        for ear in session.ears:
+            await ear.heard(len(LARGE))
+        assert 0 < session.agent.extra_windows <= 300_000
+
+
+async def test_a_reset_is_a_loss_for_the_other_end_of_that_stream_only(pulse: Pulse) -> None:
+    async with open_session(pulse) as session:
+        (first, _), (second, _) = session.open(), session.open()
+        first.put(b"1")
+        second.put(b"2")
+        await settle()
+        first.abort()
+        await session.ears[0].is_over()
+        assert isinstance(session.ears[0].error, ConnectionResetError)
+        second.put(b"2")
+        assert await session.ears[1].heard(2) == b"22"
+
+
+async def test_no_more_streams_are_pending_than_a_peer_takes(pulse: Pulse) -> None:
+    async with open_session(pulse) as session:
+        opened = [session.open() for _ in range(MAX_PENDING + 50)]
+        for stream, _ in opened:
+            stream.put(b"x")
+        assert session.node.mux.pending == MAX_PENDING
+        await settle()
+        assert len(session.streams) == MAX_PENDING + 50
+        assert all(bytes(ear.data) == b"x" for ear in session.ears)
+        assert session.node.mux.pending == 0
+
+
+async def test_what_is_put_in_one_turn_leaves_as_one_message(pulse: Pulse) -> None:
+    async with open_session(pulse) as session:
+        opened = [session.open()[0] for _ in range(10)]
+        heard: list[int] = []
+        wire = session.agent.connection.receiver
+
+        class Counter(Ear):
+            def received(self, data: memoryview) -> None:
+                codec = WebSocket(client=True)
+                heard.extend(event.opcode for event in codec.receive(data))
+                wire.received(data)
+
+        session.agent.connection.receiver = Counter()
+        for stream in opened:
+            stream.put(b"hello")
+        await settle()
+        assert heard == [websocket.BINARY]
+
+
+async def test_going_away_leaves_open_streams_alone(pulse: Pulse) -> None:
+    async with open_session(pulse) as session:
+        stream, ear = session.open()
+        stream.put(b"x")
+        await settle()
+        session.agent.go_away()
+        await settle()
+        assert session.away == 1
+        assert session.node.away
+        session.streams[0].put(b"y")
+        assert await ear.heard(1) == b"y"
+        session.streams[0].end()
+        stream.end()
+        await session.agent.wait_quiet()
+
+
+async def test_the_end_of_the_session_is_a_loss_for_every_stream_and_said_once(pulse: Pulse) -> None:
+    async with open_session(pulse) as session:
+        ears = [session.open()[1] for _ in range(3)]
+        for stream in session.node.mux.streams.values():
+            stream.put(b"x")
+        await settle()
+        session.agent.connection.abort()
+        for ear in ears:
+            await ear.is_over()
+            assert ear.error is not None
+        assert session.away == 1
+        assert not session.node.alive
+
+
+async def test_a_handler_that_fails_loses_its_own_stream_only(pulse: Pulse) -> None:
+    class Clumsy(Ear):
+        def received(self, data: memoryview) -> None:
+            raise KeyError("clumsy")
+
+    async with open_session(pulse) as session:
+        (bad, bad_ear), (good, _) = session.open(), session.open()
+        bad.put(b"x")
+        good.put(b"x")
+        await settle()
+        session.streams[0].receiver = Clumsy()
+        bad.put(b"x")
+        good.put(b"x")
+        await bad_ear.is_over()
+        assert isinstance(bad_ear.error, ConnectionResetError)
+        assert await session.ears[1].heard(2) == b"xx"
+
+
+async def test_a_session_that_answers_no_ping_is_dead(pulse: Pulse) -> None:
+    near, far = pair()
+    link = Link(Connection(near), pulse, agent=False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link.run)
+        await settle()
+        link.expired()  # the answer to the first ping is overdue
+    far.close()
+    assert isinstance(link.error, TimeoutError)
+
+
+async def test_the_round_trip_is_measured(pulse: Pulse) -> None:
+    async with open_session(pulse) as session:
+        await session.node.round_trip_done()
+        assert 0 < session.node.round_trip < 10
+
+
+@pytest.mark.parametrize(
+    ("frame", "close_code"),
+    [
+        (b"\x82\x02ab", 1002),  # from a client, and not masked
+        (b"\x81\x81\0\0\0\0a", 1003),  # text
+        (b"\x82\xff" + (2**40).to_bytes(8, "big") + b"\0\0\0\0", 1009),
+        (b"\x82\x8c\0\0\0\0" + b"\x01" + bytes(11), 1002),  # yamux version 1
+        (b"\x82\x8c\0\0\0\0" + yamux.header(yamux.DATA, yamux.SYN, 1, 0), 1002),  # agents open no streams
+        (b"\x82\x8c\0\0\0\0" + yamux.header(yamux.DATA, 0, 2, 5), 1002),  # nobody opened that
+    ],
+    ids=["unmasked", "text", "too large", "version", "SYN from the agent", "unknown stream"],
+)
+async def test_what_breaks_the_protocol_ends_the_session_with_a_code(
+    pulse: Pulse, frame: bytes, close_code: int
+) -> None:
+    near, far = pair()
+    link = Link(Connection(near), pulse, agent=False)
+    far.sendall(frame)
+    await link.run()
+    far.settimeout(5)
+    heard = b""
+    with far:
+        while more := far.recv(65536):
+            heard += more
+    events = WebSocket(client=True).receive(memoryview(heard))
+    assert events[-1].opcode == websocket.CLOSE
+    assert websocket.close_reason(events[-1].data)[0] == close_code
+
+
+async def test_opening_and_resetting_streams_too_fast_ends_the_session(pulse: Pulse) -> None:
+    async with open_session(pulse) as session:
+        for _ in range(link_module.MAX_RESETS + MAX_PENDING):
+            stream, _ = session.open()
+            stream.put(b"x")
+            stream.abort()
+        await settle()
+        assert not session.agent.alive
