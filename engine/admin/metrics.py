@@ -1,0 +1,493 @@
+"""What is counted, under Piko's names (piko_…) and, for what Piko does not count, ours (trioduct_…).
+
+Two costs are kept apart. *Counting* happens for every request and is a few additions to plain attributes: 1 us,
+where the children of prometheus-client's own metrics would take 6. *Showing* happens every quarter of a minute:
+a `NodeMetrics` or `AgentMetrics` is a collector that turns its numbers into prometheus-client's families, and that
+library, imported then, writes the text. What a session or the registry knows anyway is not counted here but asked
+for by then, through the callables that the role puts in.
+
+Labels are a memory that strangers could fill. Methods that nobody knows are one label; statuses are what an
+origin says and bounded in number; an endpoint is a label only if a session served it, up to `MAX_ENDPOINTS`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+
+from engine import log
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+MAX_ENDPOINTS: Final = 1000
+MAX_ANSWERS: Final = 500  # pairs of method and status
+OTHER: Final = "other"
+
+METHODS: Final = frozenset(
+    b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT"
+    b" PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK REPORT SEARCH".split()
+)
+
+# Bounds, as Go writes them: prometheus.DefBuckets, and ExponentialBuckets(256, 4, 8).
+SECONDS: Final = ("0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10")
+BYTES: Final = ("256", "1024", "4096", "16384", "65536", "262144", "1.048576e+06", "4.194304e+06")
+SECONDS_BOUNDS: Final = tuple(map(float, SECONDS))
+BYTES_BOUNDS: Final = tuple(map(float, BYTES))
+
+
+class Link(Protocol):
+    """What a session knows about itself; totals since it began."""
+
+    round_trip: float  # seconds; 0 while unknown
+    bytes_in: int
+    bytes_out: int
+    streams_opened: int
+    resets: int
+    window_stalls: int
+
+    @property
+    def mux(self) -> Mux: ...
+
+
+class Mux(Protocol):
+    @property
+    def streams(self) -> Sized: ...
+
+
+class Session(Protocol):
+    """A session, and the endpoint that it is for."""
+
+    @property
+    def endpoint(self) -> str: ...
+    @property
+    def link(self) -> Link: ...
+
+
+class RoleMetrics:
+    """What node and agent both count.
+
+    `sessions` gives the sessions that live, `tcp_connections` how many raw TCP connections are being relayed; the
+    role sets them.
+    """
+
+    def __init__(self) -> None:
+        self.sessions: Callable[[], Iterable[Session]] = tuple
+        self.tcp_connections: Callable[[], int] = int
+        self._ended: dict[str, _Totals] = {}  # of the sessions that do not live any more
+        self._tcp: dict[str, _Traffic] = {}
+        self._reconnects: defaultdict[str, int] = defaultdict(int)
+        self._connect: defaultdict[str, _Histogram] = defaultdict(_seconds)
+        self._first_byte = _seconds()
+
+    def session_ended(self, session: Session) -> None:
+        """A session is not among `sessions` any more: keep its totals."""
+        _bounded(self._ended, session.endpoint, _Totals).add(session.link)
+
+    def reconnected(self, reason: str) -> None:
+        """A session was lost for `reason`, one of a few words, and another is wanted."""
+        self._reconnects[reason] += 1
+
+    def connected(self, to: str, seconds: float) -> None:
+        """A connection was made to the "service" or the "node"."""
+        self._connect[to].observe(seconds)
+
+    def tcp_done(self, endpoint: str, bytes_in: int, bytes_out: int) -> None:
+        """A raw TCP connection is over; `bytes_in` went towards the service."""
+        traffic = _bounded(self._tcp, endpoint, _Traffic)
+        traffic.count += 1
+        traffic.bytes_in += bytes_in
+        traffic.bytes_out += bytes_out
+
+    def text(self) -> Callable[[], tuple[bytes, str]]:
+        """Take the numbers as they are now, and return what writes them in Prometheus' text format.
+
+        That may be called in another thread (with a thousand endpoints it takes its time), and gives the text
+        and its media type.
+        """
+        from prometheus_client import (
+            CONTENT_TYPE_PLAIN_0_0_4,
+            CollectorRegistry,
+            PlatformCollector,
+            ProcessCollector,
+            generate_latest,
+        )
+        from prometheus_client.registry import Collector
+
+        families = list(self.collect())
+
+        class Ours(Collector):
+            def collect(self) -> Iterable[Metric]:
+                return families
+
+        def write() -> tuple[bytes, str]:
+            registry = CollectorRegistry()
+            registry.register(Ours())
+            ProcessCollector(registry=registry)
+            PlatformCollector(registry=registry)
+            return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
+
+        return write
+
+    def collect(self) -> Iterator[Metric]:
+        """The families of metrics, as prometheus-client wants them."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        totals = {endpoint: ended.copy() for endpoint, ended in self._ended.items()}
+        streams_open = 0
+        round_trip: dict[str, float] = {}
+        for session in self.sessions():
+            _bounded(totals, session.endpoint, _Totals).add(session.link)
+            streams_open += len(session.link.mux.streams)
+            endpoint = session.endpoint if session.endpoint in totals else OTHER
+            round_trip[endpoint] = max(session.link.round_trip, round_trip.get(endpoint, 0.0))
+        traffic = CounterMetricFamily(
+            "trioduct_endpoint_bytes",
+            "Bytes carried in the sessions of an endpoint; in: towards the service.",
+            labels=["endpoint", "direction"],
+        )
+        for endpoint, total in totals.items():
+            for direction, count in zip(("in", "out"), self._directions(total), strict=True):
+                traffic.add_metric([endpoint, direction], count)
+        yield traffic
+        worst = GaugeMetricFamily(
+            "trioduct_session_round_trip_seconds",
+            "Round trip time of the slowest session of an endpoint.",
+            labels=["endpoint"],
+        )
+        for endpoint, seconds in round_trip.items():
+            worst.add_metric([endpoint], seconds)
+        yield worst
+        yield GaugeMetricFamily("trioduct_streams_open", "Streams open in all sessions.", streams_open)
+        for name, meaning, attribute in (
+            ("streams_opened", "Streams that were opened.", "streams_opened"),
+            ("streams_reset", "Streams that were reset, by either end.", "resets"),
+            ("window_stalls", "Times that a stream had to wait for its window.", "window_stalls"),
+        ):
+            count = sum(getattr(total, attribute) for total in totals.values())
+            yield CounterMetricFamily(f"trioduct_{name}", meaning, count)
+        yield GaugeMetricFamily(
+            "trioduct_tcp_connections_open", "Raw TCP connections being relayed.", self.tcp_connections()
+        )
+        connections = CounterMetricFamily(
+            "trioduct_tcp_connections", "Raw TCP connections that are over.", labels=["endpoint"]
+        )
+        tcp_bytes = CounterMetricFamily(
+            "trioduct_tcp_bytes",
+            "Bytes of raw TCP connections that are over; in: towards the service.",
+            labels=["endpoint", "direction"],
+        )
+        for endpoint, tcp in self._tcp.items():
+            connections.add_metric([endpoint], tcp.count)
+            tcp_bytes.add_metric([endpoint, "in"], tcp.bytes_in)
+            tcp_bytes.add_metric([endpoint, "out"], tcp.bytes_out)
+        yield connections
+        yield tcp_bytes
+        reconnects = CounterMetricFamily(
+            "trioduct_reconnects", "Sessions that were lost and are replaced.", labels=["reason"]
+        )
+        for reason, count in self._reconnects.items():
+            reconnects.add_metric([reason], count)
+        yield reconnects
+        yield _histograms(
+            "trioduct_connect_seconds",
+            "Time to make a connection, handshakes included.",
+            ["to"],
+            {(to,): histogram for to, histogram in self._connect.items()},
+        )
+        yield _histograms(
+            "trioduct_first_byte_seconds",
+            "Time from a request to the first byte of its answer.",
+            [],
+            {(): self._first_byte},
+        )
+        yield CounterMetricFamily(
+            "trioduct_log_lines_dropped", "Log lines lost because nobody took them.", log.dropped()
+        )
+
+    def _directions(self, total: _Totals) -> tuple[int, int]:
+        """The bytes towards the service, and back."""
+        raise NotImplementedError
+
+
+class NodeMetrics(RoleMetrics):
+    """A node's. `endpoints` gives the registered endpoints and their numbers of sessions; the role sets it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.endpoints: Callable[[], Mapping[str, int]] = dict
+        self._started = 0
+        self._done = 0
+        self._answers: _Answers = {}
+        self._request_size = _Histogram(BYTES_BOUNDS)
+        self._response_size = _Histogram(BYTES_BOUNDS)
+        self._requests: dict[str, _Traffic] = {}
+        self._remote: dict[str, int] = {}
+
+    def request_started(self) -> None:
+        """A request has come."""
+        self._started += 1
+
+    def request_done(
+        self,
+        method: bytes,
+        status: int,
+        seconds: float,
+        bytes_in: int,
+        bytes_out: int,
+        endpoint: str,
+        first_byte_seconds: float | None = None,
+    ) -> None:
+        """A request is over, `seconds` after it came. `endpoint` is the one that a session was chosen for, or ""."""
+        self._done += 1
+        answers = self._answers.get((method, status))
+        if answers is None:
+            answers = _new_answers(self._answers, method, status)
+        answers.counts[bisect_left(SECONDS_BOUNDS, seconds)] += 1
+        answers.total += seconds
+        size = self._request_size
+        size.counts[bisect_left(BYTES_BOUNDS, bytes_in)] += 1
+        size.total += bytes_in
+        size = self._response_size
+        size.counts[bisect_left(BYTES_BOUNDS, bytes_out)] += 1
+        size.total += bytes_out
+        if first_byte_seconds is not None:
+            self._first_byte.observe(first_byte_seconds)
+        if endpoint:
+            requests = self._requests.get(endpoint)
+            if requests is None:
+                requests = _bounded(self._requests, endpoint, _Traffic)
+            requests.count += 1
+
+    def forwarded(self, node_id: str) -> None:
+        """A request was sent to another node."""
+        self._remote[node_id] = self._remote.get(node_id, 0) + 1
+
+    def collect(self) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        yield GaugeMetricFamily(
+            "piko_proxy_requests_in_flight",
+            "Number of requests currently handled by this server.",
+            self._started - self._done,
+        )
+        yield from _answer_families("piko_proxy", [], {(): self._answers})
+        yield _histograms("piko_proxy_request_size_bytes", "Request size", [], {(): self._request_size})
+        yield _histograms("piko_proxy_response_size_bytes", "Response size", [], {(): self._response_size})
+        endpoints = self.endpoints()
+        yield GaugeMetricFamily(
+            "piko_upstreams_connected_upstreams",
+            "Number of upstreams connected to this node",
+            sum(endpoints.values()),
+        )
+        yield GaugeMetricFamily(
+            "piko_upstreams_registered_endpoints",
+            "Number of endpoints registered to this node",
+            len(endpoints),
+        )
+        yield CounterMetricFamily(
+            "piko_upstreams_upstream_requests",
+            "Number of requests sent to an upstream connected to the local node",
+            sum(requests.count for requests in self._requests.values()),
+        )
+        remote = CounterMetricFamily(
+            "piko_upstreams_remote_requests", "Number of requests sent to a remote node", labels=["node_id"]
+        )
+        for node_id, count in self._remote.items():
+            remote.add_metric([node_id], count)
+        yield remote
+        nodes = GaugeMetricFamily("piko_cluster_nodes", "Number of nodes in the cluster state", labels=["status"])
+        nodes.add_metric(["active"], 1)
+        yield nodes
+        requests = CounterMetricFamily(
+            "trioduct_endpoint_requests", "Requests that a session of an endpoint served.", labels=["endpoint"]
+        )
+        for endpoint, served in self._requests.items():
+            requests.add_metric([endpoint], served.count)
+        yield requests
+        yield from super().collect()
+
+    def _directions(self, total: _Totals) -> tuple[int, int]:
+        return total.bytes_out, total.bytes_in  # what leaves here goes to the agent
+
+
+class AgentMetrics(RoleMetrics):
+    """An agent's; its endpoints are those of its configuration."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._endpoints: dict[str, _Endpoint] = {}
+
+    def request_started(self, endpoint: str) -> None:
+        """A request has come for `endpoint`."""
+        self._of(endpoint).started += 1
+
+    def request_done(
+        self,
+        method: bytes,
+        status: int,
+        seconds: float,
+        bytes_in: int,
+        bytes_out: int,
+        endpoint: str,
+        first_byte_seconds: float | None = None,
+    ) -> None:
+        """A request is over, `seconds` after it came."""
+        counted = self._of(endpoint)
+        counted.done += 1
+        answers = counted.answers.get((method, status))
+        if answers is None:
+            answers = _new_answers(counted.answers, method, status)
+        answers.observe(seconds)
+        counted.request_size.observe(bytes_in)
+        counted.response_size.observe(bytes_out)
+        if first_byte_seconds is not None:
+            self._first_byte.observe(first_byte_seconds)
+
+    def collect(self) -> Iterator[Metric]:
+        from prometheus_client.core import GaugeMetricFamily
+
+        in_flight = GaugeMetricFamily(
+            "piko_agent_requests_in_flight",
+            "Number of requests currently handled by this server.",
+            labels=["endpoint"],
+        )
+        request_sizes: dict[tuple[str, ...], _Histogram] = {}
+        response_sizes: dict[tuple[str, ...], _Histogram] = {}
+        answers: dict[tuple[str, ...], _Answers] = {}
+        for endpoint, counted in self._endpoints.items():
+            in_flight.add_metric([endpoint], counted.started - counted.done)
+            request_sizes[endpoint,] = counted.request_size
+            response_sizes[endpoint,] = counted.response_size
+            answers[endpoint,] = counted.answers
+        yield in_flight
+        yield from _answer_families("piko_agent", ["endpoint"], answers)
+        yield _histograms("piko_agent_request_size_bytes", "Request size", ["endpoint"], request_sizes)
+        yield _histograms("piko_agent_response_size_bytes", "Response size", ["endpoint"], response_sizes)
+        yield from super().collect()
+
+    def _of(self, endpoint: str) -> _Endpoint:
+        counted = self._endpoints.get(endpoint)
+        return _bounded(self._endpoints, endpoint, _Endpoint) if counted is None else counted
+
+    def _directions(self, total: _Totals) -> tuple[int, int]:
+        return total.bytes_in, total.bytes_out
+
+
+# Counting ---------------------------------------------------------------------------------------------------
+
+
+class _Histogram:
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)  # per bucket, not yet added up
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1  # a value at the bound is below it ("le")
+        self.total += value
+
+
+def _seconds() -> _Histogram:
+    return _Histogram(SECONDS_BOUNDS)
+
+
+_Answers = dict[tuple[bytes, int], _Histogram]
+
+
+def _new_answers(answers: _Answers, method: bytes, status: int) -> _Histogram:
+    key = (method if method in METHODS else OTHER.encode(), status)
+    if key not in answers and len(answers) >= MAX_ANSWERS:
+        key = (OTHER.encode(), 0)
+    return answers.setdefault(key, _seconds())
+
+
+class _Traffic:
+    """Of requests or connections."""
+
+    __slots__ = ("bytes_in", "bytes_out", "count")
+
+    def __init__(self) -> None:
+        self.count = self.bytes_in = self.bytes_out = 0
+
+
+class _Totals:
+    """Of sessions."""
+
+    __slots__ = ("bytes_in", "bytes_out", "resets", "streams_opened", "window_stalls")
+
+    def __init__(self) -> None:
+        self.bytes_in = self.bytes_out = self.streams_opened = self.resets = self.window_stalls = 0
+
+    def add(self, other: Link | _Totals) -> None:
+        self.bytes_in += other.bytes_in
+        self.bytes_out += other.bytes_out
+        self.streams_opened += other.streams_opened
+        self.resets += other.resets
+        self.window_stalls += other.window_stalls
+
+    def copy(self) -> _Totals:
+        made = _Totals()
+        made.add(self)
+        return made
+
+
+class _Endpoint:
+    """Of an agent."""
+
+    __slots__ = ("answers", "done", "request_size", "response_size", "started")
+
+    def __init__(self) -> None:
+        self.started = self.done = 0
+        self.answers: _Answers = {}
+        self.request_size = _Histogram(BYTES_BOUNDS)
+        self.response_size = _Histogram(BYTES_BOUNDS)
+
+
+_Counted = TypeVar("_Counted")
+
+
+def _bounded(by_endpoint: dict[str, _Counted], endpoint: str, make: Callable[[], _Counted]) -> _Counted:
+    if endpoint not in by_endpoint:
+        if len(by_endpoint) >= MAX_ENDPOINTS:
+            endpoint = OTHER
+        by_endpoint.setdefault(endpoint, make())
+    return by_endpoint[endpoint]
+
+
+# Showing ----------------------------------------------------------------------------------------------------
+
+
+def _answer_families(
+    prefix: str, names: Sequence[str], answers: Mapping[tuple[str, ...], _Answers]
+) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily
+
+    latencies: dict[tuple[str, ...], _Histogram] = {}
+    for labels, counted in answers.items():
+        for (method, status), histogram in counted.items():
+            latencies[str(status or OTHER), method.decode(), *labels] = histogram
+    names = ["status", "method", *names]
+    total = CounterMetricFamily(f"{prefix}_requests", "Total requests.", labels=names)
+    for labels, histogram in latencies.items():
+        total.add_metric(labels, sum(histogram.counts))
+    yield total
+    yield _histograms(f"{prefix}_request_latency_seconds", "Request latency.", names, latencies)
+
+
+def _histograms(
+    name: str, meaning: str, names: Sequence[str], histograms: Mapping[tuple[str, ...], _Histogram]
+) -> Metric:
+    from prometheus_client.core import HistogramMetricFamily
+
+    family = HistogramMetricFamily(name, meaning, labels=names)
+    for labels, histogram in histograms.items():
+        bounds = SECONDS if histogram.bounds is SECONDS_BOUNDS else BYTES
+        buckets = list(zip((*bounds, "+Inf"), accumulate(histogram.counts), strict=True))
+        family.add_metric(labels, buckets, histogram.total)
+    return family

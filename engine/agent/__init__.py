@@ -1,0 +1,1 @@
+"""The role beside a service: dials out, offers an endpoint, and hands each stream to the service."""

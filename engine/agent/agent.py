@@ -1,0 +1,112 @@
+"""The agent role: one uplink per listener, the services behind them, and the order in which it leaves.
+
+Leaving (SIGTERM): every session says go-away, the streams under way finish within the grace period, and only then
+are the sessions closed; a node that heard the go-away sends new requests to whoever else serves the endpoint. A
+second signal ends it at once.
+"""
+
+from __future__ import annotations
+
+import signal
+from functools import partial
+
+import trio
+
+from engine.access_log import AccessLog, HeaderFilter
+from engine.admin.metrics import AgentMetrics
+from engine.agent.uplink import Uplink
+from engine.agent.upstream import HttpUpstream, Service, TcpUpstream
+from engine.config import AgentConfig, ListenerConfig
+from engine.errors import Unreachable
+from engine.log import get_logger
+from engine.transport.dial import Server
+from engine.transport.leaving import until_signal
+from engine.transport.pulse import Pulse, open_pulse
+
+PARALLEL_DIALS = 32  # proxies count connections, and some take too many at once for an attack
+
+log = get_logger("client")
+
+
+async def run_agent(config: AgentConfig, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """Serve every listener until SIGTERM or SIGINT has drained the agent, or until cancelled.
+
+    Started when all are registered. Raises Refused when a node will not have one of them, and Unreachable when the
+    first registration did not succeed within `connect.timeout`.
+    """
+    connect = config.connect
+    server = Server(connect.url, connect.tls.client_context(), connect.tls.server_name or None, connect.router())
+    metrics = AgentMetrics()
+    async with open_pulse() as pulse, trio.open_nursery() as nursery:
+        dials = trio.CapacityLimiter(PARALLEL_DIALS)
+        uplinks = [
+            Uplink(
+                listener.endpoint_id,
+                server,
+                pulse,
+                _upstream(listener, pulse, metrics, nursery).on_stream,
+                token=lambda: connect.token,
+                tenant=connect.tenant_id,
+                dials=dials,
+                on_reconnect=metrics.reconnected,
+            )
+            for listener in config.listeners
+        ]
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            nursery.start_soon(_connect_all, uplinks, connect.timeout, nursery, task_status)
+            await anext(signals)
+            log.info("leaving", grace_seconds=config.grace_period)
+            await until_signal(partial(_leave, uplinks), config.grace_period, signals)
+        for uplink in uplinks:
+            uplink.close()
+        nursery.cancel_scope.cancel()
+    log.info("agent stopped")
+
+
+async def _connect_all(
+    uplinks: list[Uplink], within_seconds: float, nursery: trio.Nursery, task_status: trio.TaskStatus[None]
+) -> None:
+    """Start every uplink, and say so when all are registered."""
+    with trio.move_on_after(within_seconds) as first_time:
+        async with trio.open_nursery() as starting:
+            for uplink in uplinks:
+                starting.start_soon(nursery.start, uplink.run, name=f"first registration {uplink.endpoint}")
+    if first_time.cancelled_caught:
+        errors = [uplink.error for uplink in uplinks if uplink.error is not None]
+        raise Unreachable(f"not connected within {within_seconds:g} s: {errors[0] if errors else 'no answer'}")
+    task_status.started()
+
+
+async def _leave(uplinks: list[Uplink]) -> None:
+    async with trio.open_nursery() as nursery:
+        for uplink in uplinks:
+            nursery.start_soon(uplink.leave)
+
+
+def _upstream(
+    listener: ListenerConfig, pulse: Pulse, metrics: AgentMetrics, nursery: trio.Nursery
+) -> HttpUpstream | TcpUpstream:
+    target = listener.target()
+    http = listener.http_client
+    service = Service(
+        host=target.host,
+        port=target.port,
+        path=target.path,
+        timeout=listener.timeout,
+        tls=listener.tls.client_context() if target.scheme == "https" else None,
+        server_name=listener.tls.server_name or None,
+        max_idle=http.max_idle_conns,
+        idle_seconds=http.idle_conn_timeout,
+    )
+    access_log = None
+    if not listener.access_log.disable:
+        chosen = listener.access_log
+        access_log = AccessLog(
+            "proxy.tcp.access" if listener.protocol == "tcp" else "proxy.http.access",
+            level=chosen.level,
+            request_headers=HeaderFilter(chosen.request_headers.allow_list, chosen.request_headers.block_list),
+            response_headers=HeaderFilter(chosen.response_headers.allow_list, chosen.response_headers.block_list),
+        )
+    if listener.protocol == "tcp":
+        return TcpUpstream(service, listener.endpoint_id, metrics, nursery)
+    return HttpUpstream(service, listener.endpoint_id, pulse, metrics, nursery, access_log)

@@ -1,0 +1,156 @@
+"""One endpoint's way to its node: dial, register, serve, and dial again after every kind of loss.
+
+When the node says go-away (it is draining), the next session is opened *before* the old one ends: requests go on
+arriving on the old one until the node closes it, and on the new one as soon as it is registered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import quote
+
+import trio
+
+from engine.errors import Unreachable
+from engine.log import get_logger
+from engine.transport.backoff import SETTLED_SECONDS, Backoff
+from engine.transport.connection import Connection
+from engine.transport.dial import Server, open_websocket
+from engine.transport.link import Link, Stream
+from engine.transport.pulse import Pulse
+from engine.wire.http1 import Fields
+
+REGISTER_PATH = "/piko/v1/upstream/"
+
+log = get_logger("client")
+
+
+class Uplink:
+    """Keeps `endpoint` registered. `on_stream` gets every stream a node opens.
+
+    `token` is asked at each dial, so that a rotated one is picked up; `dials` bounds how many uplinks dial at once;
+    `on_reconnect` is told the reason of every loss.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        server: Server,
+        pulse: Pulse,
+        on_stream: Callable[[Stream], None],
+        *,
+        token: Callable[[], str] = str,
+        tenant: str = "",
+        dials: trio.CapacityLimiter | None = None,
+        backoff: Backoff | None = None,
+        on_reconnect: Callable[[str], None] | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.links: set[Link] = set()
+        self.error: Exception | None = None  # why the last attempt to connect failed
+        self._server = server
+        self._pulse = pulse
+        self._on_stream = on_stream
+        self._token = token
+        self._tenant = tenant
+        self._dials = dials or trio.CapacityLimiter(1)
+        self._backoff = backoff or Backoff()
+        self._on_reconnect = on_reconnect
+        self._leaving = False
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve for ever; started once the first registration stands.
+
+        Raises Refused when the node will not have us.
+        """
+        async with trio.open_nursery() as nursery:
+            registered = False
+            while True:
+                try:
+                    async with self._dials:
+                        connection = await self._register()
+                except Unreachable as error:
+                    self.error = error
+                    delay = self._backoff.next()
+                    log.warning(
+                        "cannot connect",
+                        endpoint=self.endpoint,
+                        error=str(error),
+                        retry_seconds=round(delay, 2),
+                    )
+                    await trio.sleep(delay)
+                    continue
+                log.info("connected", endpoint=self.endpoint, url=self._server.url)
+                over = trio.Event()
+                link = Link(connection, self._pulse, agent=True, on_stream=self._on_stream, on_away=over.set)
+                self.links.add(link)
+                since = trio.current_time()
+                nursery.start_soon(self._run_link, link, name=f"session {self.endpoint}")
+                if not registered:
+                    registered = True
+                    task_status.started()
+                await over.wait()
+                if self._leaving:
+                    return
+                if trio.current_time() - since >= SETTLED_SECONDS or link.alive:
+                    self._backoff.settled()
+                reason = "going away" if link.alive else _reason(link)
+                log.warning(
+                    "session ended, connecting again",
+                    endpoint=self.endpoint,
+                    reason=reason,
+                    error=str(link.error or ""),
+                )
+                if self._on_reconnect is not None:
+                    self._on_reconnect(reason)
+                if not link.alive:
+                    await trio.sleep(self._backoff.next())
+
+    async def _register(self) -> Connection:
+        fields: Fields = []
+        token = self._token()
+        if token:
+            fields.append((b"Authorization", b"Bearer " + token.encode()))
+        if self._tenant:
+            fields.append((b"x-piko-tenant-id", self._tenant.encode()))
+        path = REGISTER_PATH + quote(self.endpoint, safe="")
+        connection, _ = await open_websocket(self._server, path, fields)
+        return connection
+
+    async def _run_link(self, link: Link) -> None:
+        try:
+            await link.run()
+        finally:
+            self.links.discard(link)
+
+    async def leave(self) -> None:
+        """No new streams, and return when none is left on any session (deadline: the caller's).
+
+        A stream the node had opened before it heard our go-away is still served: it arrives before the answer to
+        the ping that follows.
+        """
+        self._leaving = True
+        for link in self.links:
+            link.go_away()
+        for link in tuple(self.links):
+            if link.alive:
+                await link.round_trip_done()
+        for link in tuple(self.links):
+            await link.wait_quiet()
+
+    def close(self) -> None:
+        """End the sessions."""
+        for link in tuple(self.links):
+            link.close(reason="agent is stopping")
+
+
+def _reason(link: Link) -> str:
+    """A label, of few values, for why a session ended."""
+    error = link.error
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    if isinstance(error, ConnectionResetError):
+        return "reset"
+    if isinstance(error, ConnectionError):
+        return "closed"
+    return "error"

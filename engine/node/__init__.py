@@ -1,0 +1,1 @@
+"""The public role: takes clients on one port and agents on another, and joins them."""

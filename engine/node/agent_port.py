@@ -1,0 +1,153 @@
+"""The upstream port: agents register endpoints here, each by a WebSocket that then carries a yamux session."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from typing import Final
+from urllib.parse import unquote
+
+import trio
+
+from engine.admin.metrics import NodeMetrics
+from engine.errors import RemoteProtocolError, Unauthorized
+from engine.log import get_logger
+from engine.node.session import Session
+from engine.routing.admission import Claims, Verifier
+from engine.routing.registry import Registry
+from engine.transport.connection import Connection
+from engine.transport.link import Link
+from engine.transport.pulse import Pulse
+from engine.wire import http1, websocket
+from engine.wire.http1 import Request
+
+PATH: Final = "/piko/v1/upstream/"
+HANDSHAKE_SECONDS: Final = 10.0
+MAX_ENDPOINT: Final = 255  # bytes
+CREDENTIALS: Final = (b"x-piko-authorization", b"authorization", b"x-piko-tenant-id")
+
+log = get_logger("upstream")
+
+
+class AgentPort:
+    """Takes registrations and runs their sessions."""
+
+    def __init__(
+        self,
+        registry: Registry[Session],
+        pulse: Pulse,
+        metrics: NodeMetrics,
+        *,
+        verifier: Verifier | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.sessions: set[Session] = set()
+        self._registry = registry
+        self._pulse = pulse
+        self._metrics = metrics
+        self._verifier = verifier
+        self._tls = tls
+
+    async def serve(self, connection: Connection) -> None:
+        """One agent, from its first byte to its last."""
+        try:
+            with trio.fail_after(HANDSHAKE_SECONDS):
+                if self._tls is not None:
+                    await connection.start_tls(self._tls, server=True)
+                opened = await self._open(connection)
+        except (OSError, ssl.SSLError, trio.TooSlowError) as error:
+            log.info("no registration", agent=connection.peer[0], error=str(error) or "timeout")
+            return
+        if opened is None:
+            # Give the answer time to leave before the socket goes.
+            connection.close()
+            return
+        endpoint, claims = opened
+        await self._run_session(connection, endpoint, claims)
+
+    async def _open(self, connection: Connection) -> tuple[str, Claims | None] | None:
+        """Read the request and answer it; the endpoint and the token's claims if the WebSocket is open now."""
+        data = b""
+        try:
+            while (end := http1.head_end(data)) < 0:
+                more = await connection.receive()
+                if not more:
+                    raise ConnectionResetError("hung up before it had asked for anything")
+                data += more
+            request = http1.parse_request(data[:end])
+            endpoint = _endpoint(request)
+            claims = self._admit(request, endpoint)
+            accept = websocket.check_upgrade_request(request.fields if request.upgrade else [])
+        except RemoteProtocolError as error:
+            log.info("registration refused", agent=connection.peer[0], status=error.status, error=str(error))
+            connection.put(http1.error_response(error.status, str(error).partition(", got")[0], close=True))
+            return None
+        except Unauthorized as error:
+            log.warning("registration refused", agent=connection.peer[0], status=401, error=str(error))
+            connection.put(http1.error_response(401, str(error), close=True))
+            return None
+        connection.unread(data[end:])
+        connection.put(
+            http1.encode_response(
+                101,
+                b"Switching Protocols",
+                [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"), (b"Sec-WebSocket-Accept", accept)],
+            )
+        )
+        return endpoint, claims
+
+    def _admit(self, request: Request, endpoint: str) -> Claims | None:
+        fields = [(name.lower(), value) for name, value in request.fields]
+        if any(name == b"origin" for name, _ in fields):
+            raise RemoteProtocolError("browsers have no business here", status=403)
+        if self._verifier is None:
+            return None
+        claims = self._verifier.verify(*([value for name, value in fields if name == wanted] for wanted in CREDENTIALS))
+        claims.check(endpoint)
+        return claims
+
+    async def _run_session(self, connection: Connection, endpoint: str, claims: Claims | None) -> None:
+        def away() -> None:
+            self._registry.withdraw(session)
+            session.close_idle(self._pulse.now)
+
+        link = Link(connection, self._pulse, agent=False, on_away=away)
+        session = Session(link, endpoint, self._pulse)
+        self.sessions.add(session)
+        self._pulse.watch(session)
+        log.info("upstream connected", endpoint=endpoint, agent=connection.peer[0])
+        expiry = trio.CancelScope()
+        if claims is not None and claims.expires_at is not None:
+            expiry.deadline = trio.current_time() + claims.expires_at - time.time()
+        try:
+            with self._registry.register(endpoint, session), expiry:
+                await link.run()
+        finally:
+            if expiry.cancelled_caught:
+                link.error = Unauthorized("token expired")
+            self.sessions.discard(session)
+            self._pulse.forget(session)
+            self._metrics.session_ended(session)
+            log.info("upstream disconnected", endpoint=endpoint, agent=connection.peer[0], reason=str(link.error))
+
+    def leave(self) -> None:
+        """Ask every agent to dial elsewhere; sessions go on until they are closed."""
+        for session in self.sessions:
+            session.link.go_away()
+
+    def close(self) -> None:
+        """End every session."""
+        for session in tuple(self.sessions):
+            session.link.close(websocket.GOING_AWAY, "node is stopping")
+
+
+def _endpoint(request: Request) -> str:
+    target = request.target.decode("ascii").partition("?")[0]
+    if not target.startswith(PATH) or "/" in target[len(PATH) :] or len(target) == len(PATH):
+        raise RemoteProtocolError("not found", status=404)
+    if request.method != b"GET":
+        raise RemoteProtocolError("method not allowed", status=405)
+    endpoint = unquote(target[len(PATH) :])
+    if len(endpoint.encode()) > MAX_ENDPOINT or not endpoint.isprintable():
+        raise RemoteProtocolError(f"an endpoint id has at most {MAX_ENDPOINT} printable bytes")
+    return endpoint

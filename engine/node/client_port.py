@@ -1,0 +1,282 @@
+"""The proxy port: which endpoint a client asks for, whether it may, and what its request looks like when it goes on.
+
+    client socket -> ClientFront -> (endpoint, token, session) -> stream -> ... the agent
+
+HTTP itself is `transport.exchange`; raw TCP is a WebSocket at `/_piko/v1/tcp/{endpoint}`, relayed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+import trio
+
+from engine.access_log import AccessLog
+from engine.admin.metrics import NodeMetrics
+from engine.errors import RemoteProtocolError, Unauthorized
+from engine.log import get_logger
+from engine.node.session import Session
+from engine.routing.admission import Verifier
+from engine.routing.registry import Registry
+from engine.transport.connection import Connection
+from engine.transport.duplex import Duplex
+from engine.transport.exchange import Back, Front, Timeouts, passable
+from engine.transport.leg import HALF_CLOSE, Leg
+from engine.transport.pulse import Pulse
+from engine.transport.relay import Relay
+from engine.wire import http1, websocket
+from engine.wire.http1 import Fields, Request
+
+TCP_PATH: Final = b"/_piko/v1/tcp/"
+HANDSHAKE_SECONDS: Final = 10.0
+
+log = get_logger("proxy")
+
+
+class ClientFront(Front):
+    """A client's connection, and what its present request is about."""
+
+    __slots__ = ("connection", "endpoint", "forwarded", "give_up_waiting", "session")
+
+    def __init__(self, connection: Connection, port: ClientPort) -> None:
+        super().__init__(connection, port, port.pulse)
+        self.connection = connection
+        self.endpoint = ""
+        self.session: Session | None = None
+        self.forwarded = [(b"X-Forwarded-Proto", b"https" if port.tls else b"http")]
+        self.give_up_waiting: Callable[[], None] | None = None  # set while waiting for an agent to register
+
+    def expired(self) -> None:
+        if self.give_up_waiting is not None:
+            self.give_up_waiting()
+            self.give_up_waiting = None
+            self.fail(502, "no available upstreams")
+        else:
+            super().expired()
+
+    def lost(self, error: Exception) -> None:
+        if self.give_up_waiting is not None:
+            self.give_up_waiting()
+        super().lost(error)
+
+
+class ClientPort:
+    """The role of the proxy port (see exchange.Role).
+
+    `patience_seconds`: how long after its start the node lets a request wait for an endpoint that has no session
+    yet; agents that lost the node's predecessor are on their way.
+    """
+
+    def __init__(
+        self,
+        registry: Registry[Session],
+        pulse: Pulse,
+        metrics: NodeMetrics,
+        *,
+        timeouts: Timeouts,
+        verifier: Verifier | None = None,
+        access_log: AccessLog | None = None,
+        tls: ssl.SSLContext | None = None,
+        patience_seconds: float = 0.0,
+    ) -> None:
+        self.registry = registry
+        self.pulse = pulse
+        self.timeouts = timeouts
+        self.tls = tls
+        self.fronts: set[ClientFront] = set()
+        self.legs = 0  # raw TCP connections being relayed
+        self.leaving = False
+        self._metrics = metrics
+        self._verifier = verifier
+        self._access_log = access_log
+        self._gone = trio.Event()  # a client has left
+        self._patient_until = pulse.now + patience_seconds
+
+    async def serve(self, connection: Connection) -> None:
+        """One client, from its first byte to its last."""
+        if self.tls is not None:
+            try:
+                with trio.fail_after(HANDSHAKE_SECONDS):
+                    await connection.start_tls(self.tls, server=True)
+            except (OSError, ssl.SSLError, trio.TooSlowError) as error:
+                log.info("TLS handshake failed", client=connection.peer[0], error=str(error))
+                return
+        front = ClientFront(connection, self)
+        self.fronts.add(front)
+        try:
+            await connection.run()
+        finally:
+            self.fronts.discard(front)
+            self.pulse.forget(front)
+            self._gone.set()
+
+    # -- exchange.Role
+
+    def begin(self, front: Front, request: Request) -> Back | None:
+        assert isinstance(front, ClientFront)
+        if not front.attempt:
+            self._metrics.request_started()
+            front.endpoint = ""
+            front.session = None
+        named = b""
+        fields: Fields = []
+        forwarded_for = front.connection.peer[0].encode()
+        credentials: list[bytes] = []
+        own_credentials: list[bytes] = []
+        tenants: list[bytes] = []
+        for field in http1.end_to_end(request):
+            name = field[0].lower()
+            if name[:2] == b"x-":
+                if name[:7] == b"x-piko-":
+                    if name == b"x-piko-endpoint":
+                        named = field[1]
+                    elif name == b"x-piko-authorization":
+                        own_credentials.append(field[1])
+                    elif name == b"x-piko-tenant-id":
+                        tenants.append(field[1])
+                    continue
+                if name == b"x-forwarded-for":
+                    forwarded_for = field[1] + b", " + forwarded_for
+                    continue
+                if name in (b"x-forwarded-proto", b"x-forwarded-host"):
+                    continue
+            elif name == b"authorization" and self._verifier is not None:
+                credentials.append(field[1])
+                continue
+            fields.append(field)
+        if request.method == b"GET" and request.target.startswith(TCP_PATH):
+            named = unquote_to_bytes(request.target[len(TCP_PATH) :].partition(b"?")[0])
+            is_tcp = True
+        else:
+            is_tcp = False
+        endpoint = named or _endpoint_of_host(request.host)
+        if not endpoint:
+            front.fail(400, "missing endpoint id")
+            return None
+        front.endpoint = endpoint.decode("utf-8", "replace")
+        if self._verifier is not None:
+            try:
+                claims = self._verifier.verify(own_credentials, credentials, tenants)
+                claims.check(front.endpoint)
+            except Unauthorized as error:
+                front.fail(401, str(error))
+                return None
+            if own_credentials:
+                # The service's own credentials, which were not ours to look at.
+                fields += [(b"Authorization", value) for value in credentials]
+        if is_tcp:
+            self._begin_tcp(front, request)
+            return None
+        fields.append((b"X-Forwarded-For", forwarded_for))
+        fields.append((b"X-Forwarded-Host", request.host))
+        fields += front.forwarded
+        front.head = passable(request, fields)
+        session = self.registry.pick(front.endpoint, avoid=front.session if front.attempt else None)
+        if session is not None:
+            front.session = session
+            return session.take(fresh=front.attempt > 0)
+        if self.pulse.now < self._patient_until and not front.attempt:
+            front.deadline = self._patient_until
+            front.give_up_waiting = self.registry.wait_for(front.endpoint, lambda: self._registered(front))
+        else:
+            front.fail(502, "no available upstreams")
+        return None
+
+    def _registered(self, front: ClientFront) -> None:
+        """An agent has come for the endpoint that `front` waits for."""
+        front.give_up_waiting = None
+        front.deadline = self.pulse.now + self.timeouts.answer
+        session = front.session = self.registry.pick(front.endpoint)
+        if session is None:
+            front.fail(502, "no available upstreams")
+        else:
+            front.serve_by(session.take())
+
+    def finished(self, front: Front) -> None:
+        assert isinstance(front, ClientFront)
+        request = front.request
+        self._metrics.request_done(
+            request.method if request is not None else b"",
+            front.status,
+            front.seconds,
+            front.bytes_in,
+            front.bytes_out,
+            front.endpoint if front.session is not None else "",
+            front.first_byte_seconds,
+        )
+        if self._access_log is not None:
+            front.write(self._access_log, client=front.connection.peer[0], endpoint=front.endpoint)
+
+    # -- raw TCP
+
+    def _begin_tcp(self, front: ClientFront, request: Request) -> None:
+        try:
+            accept = websocket.check_upgrade_request(request.fields) if request.upgrade else b""
+        except RemoteProtocolError as error:
+            front.fail(error.status, str(error))
+            return
+        if not accept:
+            front.fail(400, "a WebSocket upgrade is wanted here")
+            return
+        session = self.registry.pick(front.endpoint)
+        if session is None:
+            front.fail(502, "no available upstreams")
+            return
+        half_close = any(name.lower() == HALF_CLOSE for name, _ in request.fields)
+        fields = [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"), (b"Sec-WebSocket-Accept", accept)]
+        if half_close:
+            fields.append((HALF_CLOSE, b"1"))
+        front.status = 101
+        front.answered = True
+        kept = front.take_over()
+        connection = front.connection
+        connection.put(http1.encode_response(101, b"Switching Protocols", fields))
+        leg = Leg(connection, client=False, half_close=half_close)
+        stream: Duplex = session.link.open()
+        self.legs += 1
+        relay: Relay
+
+        def done(error: Exception | None) -> None:
+            self.legs -= 1
+            front.bytes_in, front.bytes_out = relay.bytes_right, relay.bytes_left
+            self.finished(front)
+            self._metrics.tcp_done(front.endpoint, relay.bytes_right, relay.bytes_left)
+
+        relay = Relay(leg, stream, done)
+        if kept:
+            leg.received(memoryview(kept))
+
+    # -- leaving
+
+    def leave(self) -> None:
+        """No new requests on the connections there are (those under way go on)."""
+        self.leaving = True
+        for front in tuple(self.fronts):
+            front.leave()
+
+    async def wait_quiet(self) -> None:
+        """Return when no client is connected any more."""
+        while self.fronts:
+            self._gone = trio.Event()
+            await self._gone.wait()
+
+
+def _endpoint_of_host(host: bytes) -> bytes:
+    """The first label of a host name that has a dot and is no address (Piko's rule); b"" for all others."""
+    if host.startswith(b"["):
+        return b""
+    name = host.partition(b":")[0]
+    label, dot, _ = name.partition(b".")
+    if not dot:
+        return b""
+    if label.isdigit():
+        try:
+            ipaddress.IPv4Address(name.decode("ascii"))
+        except ValueError:
+            return label
+        return b""
+    return label

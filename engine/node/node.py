@@ -1,0 +1,180 @@
+"""The node role: its ports put together, and the order in which they start and stop.
+
+Starting: the listening sockets first (a port in use is the likeliest mistake, and is found before anything runs),
+then the admin port, the upstream port, the proxy port, so that nobody is let in before there is a way on.
+
+Leaving (SIGTERM): not ready any more; both public ports stop listening; agents are told to go away, and dial
+another node while their old session goes on; clients get `Connection: close` with their next answer. When nothing
+is under way any more, or the grace period is over, the sessions are closed. A second signal ends it at once.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import socket
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import trio
+
+from engine.access_log import AccessLog, HeaderFilter
+from engine.admin.metrics import NodeMetrics
+from engine.config import AccessLogConfig, AuthConfig, ServerConfig
+from engine.log import get_logger
+from engine.node.agent_port import AgentPort
+from engine.node.client_port import ClientPort
+from engine.node.session import Session
+from engine.routing.admission import Verifier
+from engine.routing.registry import LocalRegistry, Registry
+from engine.transport.connection import Address
+from engine.transport.exchange import Timeouts
+from engine.transport.jwks import KeySet
+from engine.transport.leaving import until_signal
+from engine.transport.listen import Handler, open_listeners, serve
+from engine.transport.pulse import Pulse, open_pulse
+
+PATIENCE_SECONDS = 5.0  # see ClientPort
+
+log = get_logger("server")
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a node listens: (host, port) of its three ports."""
+
+    proxy: Address
+    upstream: Address
+    admin: Address
+
+
+async def run_node(config: ServerConfig, *, task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED) -> None:
+    """Run a node until SIGTERM or SIGINT has drained it, or until cancelled.
+
+    Raises OSError for a port in use and ConfigError for certificates and keys that do not fit.
+    """
+    with ExitStack() as stack:
+        proxy, upstream, admin = (
+            [stack.enter_context(sock) for sock in open_listeners(address)]
+            for address in (config.proxy.bind_addr, config.upstream.bind_addr, config.admin.bind_addr)
+        )
+        async with open_pulse() as pulse, trio.open_nursery() as nursery:
+            node = Node(
+                config,
+                pulse,
+                await _open_verifier(config.proxy.auth, nursery),
+                await _open_verifier(config.upstream.auth, nursery),
+            )
+            await nursery.start(node.accept, upstream, node.agents.serve, nursery)
+            await nursery.start(node.accept, proxy, node.clients.serve, nursery)
+            node.not_ready = None
+            addresses = Addresses(*(sockets[0].getsockname()[:2] for sockets in (proxy, upstream, admin)))
+            log.info(
+                "node started",
+                node_id=config.cluster.choose_node_id(),
+                proxy=_shown(addresses.proxy),
+                upstream=_shown(addresses.upstream),
+                admin=_shown(addresses.admin),
+            )
+            task_status.started(addresses)
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                await anext(signals)
+                log.info("leaving", grace_seconds=config.grace_period)
+                await until_signal(node.leave, config.grace_period, signals)
+            node.agents.close()
+            nursery.cancel_scope.cancel()
+    log.info("node stopped")
+
+
+class Node:
+    """The two public ports and what they share."""
+
+    def __init__(
+        self, config: ServerConfig, pulse: Pulse, proxy_verifier: Verifier | None, upstream_verifier: Verifier | None
+    ) -> None:
+        http = config.proxy.http
+        self.registry: Registry[Session] = LocalRegistry()
+        self.metrics = NodeMetrics()
+        self.not_ready: str | None = "starting"
+        self.clients = ClientPort(
+            self.registry,
+            pulse,
+            self.metrics,
+            timeouts=Timeouts(
+                head=http.read_header_timeout or http.read_timeout or math.inf,
+                idle=http.idle_timeout or http.read_timeout or math.inf,
+                answer=config.proxy.timeout or math.inf,
+            ),
+            verifier=proxy_verifier,
+            access_log=_access_log(config.proxy.access_log),
+            tls=config.proxy.tls.server_context(),
+            patience_seconds=PATIENCE_SECONDS,
+        )
+        self.agents = AgentPort(
+            self.registry, pulse, self.metrics, verifier=upstream_verifier, tls=config.upstream.tls.server_context()
+        )
+        self.metrics.sessions = lambda: self.agents.sessions
+        self.metrics.endpoints = self.registry.endpoints
+        self.metrics.tcp_connections = lambda: self.clients.legs
+        self._accepting: list[trio.CancelScope] = []
+
+    async def accept(
+        self,
+        sockets: Sequence[socket.socket],
+        handler: Handler,
+        connections: trio.Nursery,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Let connections in until `leave`; they run in `connections`."""
+        with trio.CancelScope() as accepting:
+            self._accepting.append(accepting)
+            task_status.started()
+            await serve(sockets, handler, connections)
+
+    async def leave(self) -> None:
+        """Let nobody in any more, and return when nothing is under way."""
+        self.not_ready = "leaving"
+        for accepting in self._accepting:
+            accepting.cancel()
+        self.agents.leave()
+        self.clients.leave()
+        await self.clients.wait_quiet()
+
+
+async def _open_verifier(auth: AuthConfig, nursery: trio.Nursery) -> Verifier | None:
+    """What checks a port's tokens; a key set that has to be fetched is kept fresh in `nursery`."""
+    if not auth.enabled:
+        return None
+    verifier = Verifier(
+        hmac_secret_key=auth.hmac_secret_key,
+        rsa_public_key=auth.rsa_public_key,
+        ecdsa_public_key=auth.ecdsa_public_key,
+        audience=auth.audience,
+        issuer=auth.issuer,
+        disable_disconnect_on_expiry=auth.disable_disconnect_on_expiry,
+    )
+    if auth.jwks.endpoint:
+        keys = KeySet(
+            auth.jwks.endpoint, verifier.replace_keys, cache_ttl=auth.jwks.cache_ttl, timeout=auth.jwks.timeout
+        )
+        verifier.on_unknown_key = keys.want_newer
+        await nursery.start(keys.run)
+    return verifier
+
+
+def _access_log(config: AccessLogConfig) -> AccessLog | None:
+    if config.disable:
+        return None
+    request, response = config.request_headers, config.response_headers
+    return AccessLog(
+        "proxy.access",
+        level=config.level,
+        request_headers=HeaderFilter(request.allow_list, request.block_list),
+        response_headers=HeaderFilter(response.allow_list, response.block_list),
+    )
+
+
+def _shown(address: Address) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

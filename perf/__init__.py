@@ -1,0 +1,1 @@
+"""The load lab: what a user sees from outside, measured, compared and drawn."""

@@ -1,0 +1,13 @@
+"""What the lab says when it cannot go on: one sentence for the person at the terminal."""
+
+
+class LabError(Exception):
+    """A sentence for the user, naming the value at fault; the command prints it and exits with 2."""
+
+
+class MissingProgram(LabError):
+    """A program that a topology or a load needs is not installed; the sentence says how to name or get it."""
+
+
+class LoadFailed(LabError):
+    """A load could not be applied at all: nobody answered, or its generator died."""

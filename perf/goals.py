@@ -1,0 +1,186 @@
+"""The table Trioduct has promised to fill: each row with the ratio to Piko, or the bound, that it is to
+reach.
+
+`trioduct-perf compare` measures these rows. 128-byte answers from nginx; access logs off; metrics on.
+"""
+
+import shutil
+
+from perf.loads.bulk import Download, Upload
+from perf.loads.churn import Churn
+from perf.loads.closed import Closed
+from perf.loads.load import Load
+from perf.loads.open import Open
+from perf.loads.raw import PingPong, RawDownload, RawUpload
+from perf.loads.websocket import Echo
+from perf.loads.wrk import Wrk
+from perf.record import Better, Figure, Goal
+from perf.rows import AccessLogRow, IdleRow, LoadRow, Measurable, MemoryRow
+from perf.topologies.shape import Route, Service, Shape
+
+FAR_SECONDS = 0.1
+FAR_LIMIT_SECONDS = 15.0
+
+WEB = Shape(service=Service.WEB)
+OWN = Shape(service=Service.OWN)
+RAW = Shape(route=Route.FORWARD, service=Service.RAW)
+WEB_WSS = Shape(service=Service.WEB, secure=True)
+OWN_WSS = Shape(service=Service.OWN, secure=True)
+FAR = Shape(service=Service.WEB, round_trip_seconds=FAR_SECONDS)
+
+
+def at_least(name: str, bound: float | None = None, *, absolute: bool = False) -> Figure:
+    return Figure(name, Better.HIGHER, None if bound is None else Goal(bound, absolute))
+
+
+def at_most(name: str, bound: float | None = None, *, absolute: bool = False) -> Figure:
+    return Figure(name, Better.LOWER, None if bound is None else Goal(bound, absolute))
+
+
+def keep_alive(connections: int) -> Load:
+    """wrk where it is installed, because it takes the least from the cores it shares with the tunnel."""
+    return Wrk(connections=connections) if shutil.which("wrk") else Closed(connections=connections)
+
+
+def promised_rows() -> list[Measurable]:
+    return [
+        LoadRow(
+            name="keepalive-32",
+            title="keep-alive, 32 connections",
+            shape=WEB,
+            load=keep_alive(32),
+            figures=(
+                at_least("requests/s", 6),
+                at_most("p50 ms"),
+                at_most("p99 ms"),
+                at_most("CPU s/million", 0.2),
+            ),
+        ),
+        LoadRow(
+            name="keepalive-256",
+            title="keep-alive, 256 connections",
+            shape=WEB,
+            load=keep_alive(256),
+            figures=(at_least("requests/s", 4), at_most("p99 ms")),
+        ),
+        LoadRow(
+            name="keepalive-1",
+            title="one connection",
+            shape=WEB,
+            load=keep_alive(1),
+            figures=(at_least("requests/s", 2.5), at_most("p50 ms")),
+        ),
+        LoadRow(
+            name="open-1000",
+            title="1 000 requests/s, open loop",
+            shape=WEB,
+            load=Open(rate=1000),
+            figures=(at_most("p50 ms", 0.5), at_most("p99 ms", 0.5)),
+        ),
+        LoadRow(
+            name="churn",
+            title="a new connection per request",
+            shape=WEB,
+            load=Churn(connections=32),
+            figures=(at_least("requests/s", 2),),
+        ),
+        LoadRow(
+            name="bulk-down",
+            title="download, ws",
+            shape=WEB,
+            load=Download(),
+            figures=(at_least("MB/s down", 3), at_most("CPU s/GB down", 0.4)),
+        ),
+        LoadRow(
+            name="bulk-up",
+            title="upload, ws",
+            shape=OWN,
+            load=Upload(),
+            figures=(at_least("MB/s up", 1.7), at_most("CPU s/GB up", 0.7)),
+        ),
+        LoadRow(
+            name="bulk-down-wss",
+            title="download, wss",
+            shape=WEB_WSS,
+            load=Download(),
+            figures=(at_least("MB/s down", 2), at_most("CPU s/GB down")),
+        ),
+        LoadRow(
+            name="bulk-up-wss",
+            title="upload, wss",
+            shape=OWN_WSS,
+            load=Upload(),
+            figures=(at_least("MB/s up", 1.3), at_most("CPU s/GB up")),
+        ),
+        LoadRow(
+            name="tcp-down",
+            title="TCP through forward, down",
+            shape=RAW,
+            load=RawDownload(),
+            figures=(at_least("MB/s down", 2.5),),
+        ),
+        LoadRow(
+            name="tcp-up",
+            title="TCP through forward, up",
+            shape=RAW,
+            load=RawUpload(),
+            figures=(at_least("MB/s up", 5),),
+        ),
+        LoadRow(
+            name="tcp-ping-pong",
+            title="TCP through forward, 64 B there and back",
+            shape=RAW,
+            load=PingPong(),
+            figures=(at_most("p50 ms", 0.9), at_most("p99 ms")),
+        ),
+        LoadRow(
+            name="echo",
+            title="WebSocket echo, 125 B, 32 connections",
+            shape=OWN,
+            load=Echo(connections=32, message_bytes=125),
+            figures=(at_least("requests/s", 1.4), at_most("p50 ms"), at_most("CPU s/million")),
+        ),
+        AccessLogRow(
+            name="access-log",
+            title="access logs on (both)",
+            shape=WEB,
+            load=keep_alive(32),
+            figures=(at_most("cost %", 25, absolute=True), at_least("requests/s")),
+        ),
+        IdleRow(
+            name="idle-1000",
+            title="1 000 idle tunnels, each",
+            shape=Shape(listeners=1000),
+            figures=(at_most("node KiB", 20, absolute=True), at_most("agent KiB", 20, absolute=True)),
+        ),
+        LoadRow(
+            name="far-15mb",
+            title="15 MB down at 100 ms round trip",
+            shape=FAR,
+            load=Download(path="/15mb", once=True, seconds=FAR_LIMIT_SECONDS, warmup_seconds=0),
+            timed=False,
+            most_rounds=3,
+            figures=(at_least("MB/s down", 8),),
+        ),
+        LoadRow(
+            name="far-1gb",
+            title="1 GB down at 100 ms round trip",
+            shape=FAR,
+            load=Download(path="/1gb", once=True, seconds=FAR_LIMIT_SECONDS, warmup_seconds=0),
+            timed=False,
+            most_rounds=2,
+            figures=(at_least("MB/s down", 150, absolute=True),),
+        ),
+        MemoryRow(
+            name="memory",
+            title="memory after a mix, and growth on its repetition",
+            shape=OWN,
+            loads=(Closed(connections=256), Churn(connections=32), Download(), Upload(), Echo()),
+            figures=(
+                at_most("node MiB"),
+                at_most("agent MiB"),
+                at_most("node growth %", 10, absolute=True),
+                at_most("agent growth %", 10, absolute=True),
+            ),
+        ),
+    ]

@@ -1,0 +1,16 @@
+"""What is asked of a target: one small file per load, listed here so that a generator process can be told
+which.
+"""
+
+from perf.loads.bulk import Download, Upload
+from perf.loads.churn import Churn
+from perf.loads.closed import Closed
+from perf.loads.load import Load
+from perf.loads.open import Open
+from perf.loads.raw import PingPong, RawDownload, RawUpload
+from perf.loads.websocket import Echo
+from perf.loads.wrk import Wrk
+
+AnyLoad = Closed | Open | Churn | Download | Upload | RawDownload | RawUpload | PingPong | Echo | Wrk
+
+__all__ = ["AnyLoad", "Load"]

@@ -1,0 +1,55 @@
+"""Closed loop: each connection asks again as soon as it was answered. What it finds is the highest rate.
+
+Its latencies say little: a connection that waits does not ask, so a stall is met by N requests however
+long it lasts (coordinated omission). Latency is the open loop's subject.
+"""
+
+import time
+from typing import Self
+
+import msgspec
+import trio
+
+from perf.crowd import Crowd
+from perf.loads.askers import open_askers
+from perf.loads.http import Asker
+from perf.loads.load import Load, part
+from perf.loads.outcome import Outcome, Watch
+from perf.loads.target import Target
+
+
+class Closed(Load, frozen=True, kw_only=True, tag="closed"):
+    connections: int = 32
+    body_bytes: int = 0  # of each request; more than 0 makes it a POST
+
+    def share(self, index: int) -> Self:
+        return msgspec.structs.replace(self, connections=part(self.connections, index, self.processes))
+
+    def generate(self, target: Target, watch: Watch) -> Outcome:
+        return trio.run(self._generate, target, watch)
+
+    async def _generate(self, target: Target, watch: Watch) -> Outcome:
+        crowd = Crowd()
+        request = request_bytes(target, self.body_bytes)
+
+        def ask(asker: Asker) -> None:
+            asker.ask(request, time.monotonic())
+
+        async with open_askers(crowd, target, watch, self.connections, ask):
+            await run_measured(crowd, watch, self.seconds)
+            return watch.end()
+
+
+def request_bytes(target: Target, body_bytes: int) -> bytes:
+    if not body_bytes:
+        return target.request()
+    return target.request("POST", None, ("Content-Length", str(body_bytes))) + bytes(body_bytes)
+
+
+async def run_measured(crowd: Crowd, watch: Watch, seconds: float) -> None:
+    """Run the crowd through the warm-up and, from `watch.measure_from` on, for the seconds that count."""
+    with trio.move_on_after(max(0.0, watch.measure_from - time.monotonic())):
+        await crowd.run()
+    watch.begin()
+    with trio.move_on_after(seconds):
+        await crowd.run()

@@ -1,0 +1,77 @@
+"""Connections to a target: straight or through forward proxies, plain or TLS, as sockets without any stream
+on top.
+
+TLS is Python's `ssl` on the socket: the load is a client like others. Its certificate is not verified,
+because what is measured is often a test service with a name of its own; nothing secret is ever sent.
+"""
+
+import socket
+import ssl
+from typing import Final
+
+import trio
+
+from perf.errors import LoadFailed
+from perf.loads.target import Target
+from proxy_adapters import Deadlines, TunnelError, open_tunnel
+
+OPEN_SECONDS = 10.0
+# What a non-blocking socket raises when it has to wait, with and without TLS.
+NOT_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+async def open_non_blocking(target: Target) -> socket.socket:
+    """A non-blocking socket to the target. Raises LoadFailed."""
+    try:
+        with trio.fail_after(OPEN_SECONDS):
+            connection = await _open_way(target)
+            connection.setblocking(False)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return await _start_tls(connection, target.host) if target.tls else connection
+    except trio.TooSlowError as error:
+        raise LoadFailed(f"cannot connect to {target.url} within {OPEN_SECONDS:g} s") from error
+    except (OSError, TunnelError, ValueError) as error:
+        raise LoadFailed(f"cannot connect to {target.url}: {error}") from error
+
+
+def open_blocking(target: Target, timeout_seconds: float) -> socket.socket:
+    """A blocking socket to the target. Raises LoadFailed.
+
+    A wait of more than the timeout is an error (EAGAIN), by the kernel's own clock: Python's timeouts would
+    cost a poll per call.
+    """
+    connection = trio.run(open_non_blocking, target)
+    connection.settimeout(None)
+    seconds, fraction = divmod(timeout_seconds, 1)
+    timeval = int(seconds).to_bytes(8, "little") + int(fraction * 1e6).to_bytes(8, "little")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+    return connection
+
+
+async def _open_way(target: Target) -> socket.socket:
+    if not target.via:
+        stream = await trio.open_tcp_stream(target.host, target.port)
+        return socket.socket(fileno=stream.socket.detach())
+    deadlines = Deadlines(proxy_request=OPEN_SECONDS, proxy_auth=OPEN_SECONDS)
+    tunnel = await open_tunnel(target.host, target.port, route=" -> ".join(target.via), deadlines=deadlines)
+    if tunnel.tls_layers or tunnel.leftover:
+        await tunnel.aclose()
+        raise LoadFailed("a load cannot pass an https proxy itself; it can stand between agent and node")
+    return tunnel.detach()
+
+
+async def _start_tls(connection: socket.socket, host: str) -> socket.socket:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    secured = context.wrap_socket(connection, server_hostname=host, do_handshake_on_connect=False)
+    while True:
+        try:
+            secured.do_handshake()
+        except ssl.SSLWantReadError:
+            await trio.lowlevel.wait_readable(secured)
+        except ssl.SSLWantWriteError:
+            await trio.lowlevel.wait_writable(secured)
+        else:
+            return secured

@@ -1,0 +1,144 @@
+"""What was measured, as data: the content of a result folder. `record.json` holds every round and every
+histogram.
+"""
+
+import statistics
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from perf.errors import LabError
+from perf.loads.outcome import Outcome
+from perf.probes.legs import Usage
+from perf.probes.machine import Facts
+from perf.statistics.ratio import Ratio, paired_ratio, spread_percent
+
+FORMAT = 1
+FILE = "record.json"
+
+
+class Better(StrEnum):
+    HIGHER = "higher"
+    LOWER = "lower"
+
+
+class Goal(msgspec.Struct, frozen=True):
+    """A bound for the ratio A / B, or for A itself; from which side follows from what is better."""
+
+    bound: float
+    absolute: bool = False
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """A number that a row yields in each round. The name carries the unit."""
+
+    name: str
+    better: Better = Better.HIGHER
+    goal: Goal | None = None
+
+
+class Sample(msgspec.Struct):
+    """One round of one row on one side."""
+
+    figures: dict[str, float]
+    outcomes: list[Outcome] = []
+    legs: dict[str, Usage] = {}
+
+    def doubts(self) -> list[str]:
+        return [doubt for outcome in self.outcomes for doubt in outcome.doubts()]
+
+
+class Side(msgspec.Struct):
+    """One of the things compared: its samples in a row, the commands of its processes, or why it has none."""
+
+    samples: list[Sample] = []
+    commands: dict[str, str] = {}
+    failure: str = ""
+
+    def values(self, figure: str) -> list[float]:
+        return [sample.figures[figure] for sample in self.samples if figure in sample.figures]
+
+
+class Row(msgspec.Struct):
+    """A line of inquiry: what was asked of each side, in the order of the record's sides."""
+
+    name: str
+    title: str
+    figures: list[Figure]
+    sides: list[Side]
+
+    def ratio(self, figure: str) -> Ratio | None:
+        """The first side against the second, from the rounds that both finished."""
+        if len(self.sides) != 2:
+            return None
+        a, b = (side.values(figure) for side in self.sides)
+        rounds = min(len(a), len(b))
+        return paired_ratio(a[:rounds], b[:rounds])
+
+    def reached(self, figure: Figure) -> bool | None:
+        """Whether the goal is met by the middle of the rounds; None if there is none or it was not
+        measured.
+        """
+        if figure.goal is None:
+            return None
+        if figure.goal.absolute:
+            values = self.sides[0].values(figure.name)
+            middle = statistics.median(values) if values else None
+        else:
+            ratio = self.ratio(figure.name)
+            middle = ratio.middle if ratio else None
+        if middle is None:
+            return None
+        return middle >= figure.goal.bound if figure.better == Better.HIGHER else middle <= figure.goal.bound
+
+
+class Plan(msgspec.Struct, frozen=True):
+    rounds: int = 5
+    seconds: float = 4.0
+    warmup_seconds: float = 1.0
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """A side by name: what was started, and what it says of itself."""
+
+    name: str
+    version: str = ""
+
+
+class Record(msgspec.Struct):
+    subjects: list[Subject]
+    plan: Plan
+    facts: Facts
+    command: str
+    rows: list[Row] = []
+    complete: bool = False  # false: it was interrupted
+    format: int = FORMAT
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FILE).write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1))
+
+
+def load_record(folder: Path) -> Record:
+    """Raises LabError for what is not a result folder, or one of another version."""
+    path = folder / FILE if folder.is_dir() else folder
+    try:
+        text = path.read_bytes()
+        version = msgspec.json.decode(text, type=_Version).format
+        if version != FORMAT:
+            raise LabError(f"{path} has format {version}, this version reads {FORMAT}: measure again")
+        return msgspec.json.decode(text, type=Record)
+    except OSError as error:
+        raise LabError(f"no result folder at {folder}: {error.strerror}") from error
+    except msgspec.MsgspecError as error:
+        raise LabError(f"{path} is not a record: {error}") from error
+
+
+class _Version(msgspec.Struct):
+    format: int
+
+
+def middle_and_spread(values: list[float]) -> tuple[float, float] | None:
+    """The median, and half the range in percent of it."""
+    return (statistics.median(values), spread_percent(values)) if values else None

@@ -1,0 +1,216 @@
+"""How a row is measured: bring a topology up, apply a load for one round, read off its figures.
+
+A row opened for a side is a function that measures one round; between rounds of its own it stands idle
+while the other side has its turn (`perf.rounds`).
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
+
+import msgspec
+
+from perf.contender import Contender
+from perf.loads.drive import drive
+from perf.loads.load import Load
+from perf.loads.outcome import Outcome
+from perf.probes.legs import Usage, read_legs, used_between
+from perf.record import Figure, Plan, Sample
+from perf.topologies.build import Topology, topology
+from perf.topologies.shape import Shape
+
+TUNNEL_LEGS = ("node", "agent", "forward")
+
+Round = Callable[[], Awaitable[Sample]]
+
+
+class Opened(msgspec.Struct):
+    """A row on one side, ready: call `measure` once per round."""
+
+    measure: Round
+    commands: dict[str, str]
+
+
+class Measurable(Protocol):
+    """A row as `perf.rounds` uses it. `most_rounds` is for what hardly varies, or takes long."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def figures(self) -> tuple[Figure, ...]: ...
+    @property
+    def most_rounds(self) -> int | None: ...
+
+    def opened(self, contender: Contender, plan: Plan) -> AbstractAsyncContextManager[Opened]: ...
+
+
+class LoadRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One load on one topology."""
+
+    name: str
+    title: str
+    shape: Shape
+    load: Load
+    figures: tuple[Figure, ...]
+    most_rounds: int | None = None
+    timed: bool = True  # the plan's seconds apply; else the load's own
+
+    @asynccontextmanager
+    async def opened(self, contender: Contender, plan: Plan) -> AsyncIterator[Opened]:
+        async with reached(self.shape, contender) as running:
+            load = planned(self.load, plan) if self.timed else self.load
+
+            async def measure() -> Sample:
+                outcome, legs = await apply(load, running)
+                return Sample(figures_of(outcome, legs, self.figures), [outcome], legs)
+
+            yield Opened(measure, running.commands())
+
+
+class AccessLogRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What access logs cost: the same load on two topologies of the same program, in turns."""
+
+    name: str
+    title: str
+    shape: Shape
+    load: Load
+    figures: tuple[Figure, ...]
+    most_rounds: int | None = None
+
+    @asynccontextmanager
+    async def opened(self, contender: Contender, plan: Plan) -> AsyncIterator[Opened]:
+        logged = msgspec.structs.replace(self.shape, access_log=True)
+        load = planned(self.load, plan)
+        async with reached(self.shape, contender) as off, reached(logged, contender) as on:
+
+            async def measure() -> Sample:
+                silent, _ = await apply(load, off)
+                written, legs = await apply(load, on)
+                rate_off, rate_on = silent.answers / silent.seconds, written.answers / written.seconds
+                cost = {"cost %": 100 * (1 - rate_on / rate_off) if rate_off else 0.0, "requests/s": rate_on}
+                return Sample(cost, [silent, written], legs)
+
+            yield Opened(measure, on.commands())
+
+
+class IdleRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What an idle tunnel weighs: memory with so many listeners, less the memory with one."""
+
+    name: str
+    title: str
+    shape: Shape
+    figures: tuple[Figure, ...]
+    most_rounds: int | None = 2
+
+    @asynccontextmanager
+    async def opened(self, contender: Contender, plan: Plan) -> AsyncIterator[Opened]:
+        many = self.shape.listeners
+
+        async def weigh(listeners: int) -> dict[str, Usage]:
+            shape = msgspec.structs.replace(self.shape, listeners=listeners)
+            async with reached(shape, contender) as running:
+                return read_legs(running.pids)
+
+        async def measure() -> Sample:
+            one, all_of_them = await weigh(1), await weigh(many)
+            figures = {
+                f"{leg} KiB": (all_of_them[leg].resident_bytes - one[leg].resident_bytes) / 1024 / (many - 1)
+                for leg in ("node", "agent")
+            }
+            return Sample(figures, legs=all_of_them)
+
+        yield Opened(measure, {})
+
+
+class MemoryRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Memory after a mix of loads, and how much more it is after the same mix again."""
+
+    name: str
+    title: str
+    shape: Shape
+    loads: tuple[Load, ...]
+    figures: tuple[Figure, ...]
+    most_rounds: int | None = 1
+
+    @asynccontextmanager
+    async def opened(self, contender: Contender, plan: Plan) -> AsyncIterator[Opened]:
+        async with reached(self.shape, contender) as running:
+
+            async def measure() -> Sample:
+                readings, outcomes = [], []
+                for _ in range(2):
+                    for load in self.loads:
+                        outcome, legs = await apply(planned(load, plan), running)
+                        outcomes.append(outcome)
+                    readings.append(legs)
+                first, second = readings
+                figures = {}
+                for leg in ("node", "agent"):
+                    figures[f"{leg} MiB"] = first[leg].resident_bytes / 2**20
+                    figures[f"{leg} growth %"] = 100 * (
+                        second[leg].resident_bytes / (first[leg].resident_bytes or 1) - 1
+                    )
+                return Sample(figures, outcomes, second)
+
+            yield Opened(measure, running.commands())
+
+
+@asynccontextmanager
+async def reached(asked: Shape, contender: Contender) -> AsyncIterator[Topology]:
+    """What a row asks for, as the contender does it: a topology of processes, or a target that is there
+    already.
+    """
+    shape = contender.shape(asked)
+    if contender.target is not None:
+        yield Topology(shape, contender.target)
+        return
+    async with topology(shape, contender.tunnel) as running:
+        yield running
+
+
+async def apply(load: Load, running: Topology) -> tuple[Outcome, dict[str, Usage]]:
+    """Apply a load and say what it did and what it cost each leg. Raises LabError if a process ended
+    meanwhile.
+    """
+    readings: list[dict[str, Usage]] = []
+
+    def read() -> None:
+        readings.append(read_legs(running.pids))
+
+    running.check()
+    outcome = await drive(load, running.target, begun=read, ended=read)
+    running.check()
+    return outcome, used_between(readings[0], readings[-1])
+
+
+def planned(load: Load, plan: Plan) -> Load:
+    return msgspec.structs.replace(load, seconds=plan.seconds, warmup_seconds=plan.warmup_seconds)
+
+
+def figures_of(outcome: Outcome, legs: dict[str, Usage], wanted: tuple[Figure, ...]) -> dict[str, float]:
+    """The wanted figures by name; those that nothing can be said about are left out."""
+    tunnel_cpu = sum(usage.cpu_seconds for leg, usage in legs.items() if leg in TUNNEL_LEGS)
+    latency = outcome.percentiles()
+    found: dict[str, float] = {
+        "requests/s": outcome.answers / outcome.seconds,
+        "MB/s down": outcome.bytes_down / outcome.seconds / 1e6,
+        "MB/s up": outcome.bytes_up / outcome.seconds / 1e6,
+    }
+    if latency is not None:
+        found |= {
+            "p50 ms": latency.p50,
+            "p90 ms": latency.p90,
+            "p99 ms": latency.p99,
+            "p99.9 ms": latency.p999,
+        }
+        found["max ms"] = latency.maximum
+    for name, amount in (
+        ("CPU s/million", outcome.answers / 1e6),
+        ("CPU s/GB down", outcome.bytes_down / 1e9),
+        ("CPU s/GB up", outcome.bytes_up / 1e9),
+    ):
+        if amount:
+            found[name] = tunnel_cpu / amount
+    return {figure.name: found[figure.name] for figure in wanted if figure.name in found}

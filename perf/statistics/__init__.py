@@ -1,0 +1,1 @@
+"""What many noisy rounds say: histograms of latency, ratios with their interval, verdicts."""

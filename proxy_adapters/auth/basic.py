@@ -1,0 +1,16 @@
+"""Basic (RFC 7617): user and password in every request, which is why it comes last."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+
+from proxy_adapters.auth.login import Asked, CannotStart, Conversation
+
+
+def basic(asked: Asked) -> Conversation:
+    password = yield from asked.password()
+    if ":" in asked.account:
+        raise CannotStart("Basic cannot carry a user name with a ':'")
+    asked.spent = True
+    yield "Basic " + b64encode(f"{asked.account}:{password}".encode()).decode("ascii")
+    return None

@@ -1,0 +1,162 @@
+"""From a 407 to the next thing to say: the strongest scheme first, and down the list when one fails.
+
+Theory. A *negotiation* lasts for one tunnel and spans its connections. It is always in one of three states:
+nothing said yet; a conversation of one scheme under way (one leg for Basic, three for NTLM); or out of
+ideas. Every answer of the proxy is either the next leg of the conversation, or the end of it, which is a
+refusal. What was refused is written down (for the error, and in `Memory` so that it is never sent again),
+and the next scheme starts on a *fresh* connection, because proxies bind NTLM and Negotiate to the
+connection (RFC 4559) and some get stuck half-way.
+
+curl picks one scheme and stays with it; where a proxy offers Negotiate and there is no ticket, that is the
+end of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from proxy_adapters.auth.basic import basic
+from proxy_adapters.auth.challenge import Challenge
+from proxy_adapters.auth.login import Asked, CannotStart, Conversation, Login, Memory
+from proxy_adapters.errors import AuthenticationFailed
+from proxy_adapters.handshake import Script, Work
+from proxy_adapters.url import ProxyURL
+
+#: No scheme needs more; a proxy that keeps asking is broken or hostile (curl once looped for ever over NTLM).
+MAXIMUM_LEGS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """One row of the table: which challenge it answers, and how."""
+
+    start: Callable[[Asked], Conversation]
+    answers: Callable[[Challenge], bool]
+    bound: bool = False  # to its connection: a close between two legs ends the attempt
+
+
+SCHEMES: dict[str, Scheme] = {
+    "basic": Scheme(basic, lambda challenge: challenge.scheme == "basic"),
+}
+
+
+class Negotiation:
+    """`first()` before the first request, `next(…)` at each refusal for want of authentication,
+    `accepted()`.
+    """
+
+    def __init__(
+        self, proxy: ProxyURL, login: Login, memory: Memory, uri: str, *, binding: bytes | None = None
+    ) -> None:
+        self._proxy, self._login, self._memory, self._uri, self._binding = proxy, login, memory, uri, binding
+        self._tried: set[str] = set()
+        self._attempts: list[str] = []
+        self._name = ""
+        self._asked: Asked | None = None
+        self._conversation: Conversation | None = None
+        self._legs = 0
+
+    def first(self) -> Script[str | None]:
+        """The value to send unasked: with what worked last time, else none."""
+        worked = self._memory.what_worked(self._proxy, self._login.user or "")
+        if worked is None or worked[0] not in self._login.schemes or worked[0] not in SCHEMES:
+            return None
+        return (yield from self._start(worked[0], None))
+
+    def accepted(self) -> None:
+        if self._asked is not None:
+            self._memory.worked(self._proxy, self._login.user or "", self._name, self._asked.state)
+
+    def next(
+        self, offers: Sequence[Challenge], *, connection_lives: bool, status: int
+    ) -> Script[tuple[str, bool]]:
+        """What to answer, and whether only a fresh connection will do. Raises AuthenticationFailed."""
+        scheme = SCHEMES.get(self._name)
+        if self._conversation is not None and scheme is not None and self._asked is not None:
+            mine = next((offer for offer in offers if scheme.answers(offer)), Challenge(""))
+            value = None
+            if scheme.bound and mine.token and not connection_lives:
+                self._give_up("the proxy closed the connection in the middle of it")
+            elif self._legs >= MAXIMUM_LEGS:
+                self._give_up(f"still asked after {MAXIMUM_LEGS} legs")
+            else:
+                value = yield from self._resume(mine)
+            if value is not None:
+                return value, not connection_lives
+            connection_lives = False
+        for name in self._login.schemes:
+            if name in self._tried or name not in SCHEMES:
+                continue
+            offer = next((offer for offer in offers if SCHEMES[name].answers(offer)), None)
+            if offer is not None and (value := (yield from self._start(name, offer))) is not None:
+                return value, not connection_lives
+        raise self._failure(offers, status)
+
+    def _start(self, name: str, offer: Challenge | None) -> Script[str | None]:
+        self._name, self._legs = name, 0
+        self._asked = Asked(
+            self._login, self._proxy, self._uri, self._memory, name, challenge=offer, binding=self._binding
+        )
+        self._conversation = SCHEMES[name].start(self._asked)
+        return (yield from self._resume(None))
+
+    def _resume(self, answer: Challenge | None) -> Script[str | None]:
+        """Let the conversation go on to its next value; None when it has ended, which is noted."""
+        assert self._conversation is not None
+        assert self._asked is not None
+        try:
+            step = self._conversation.send(answer)
+            while isinstance(step, Work):
+                try:
+                    result: Any = yield step
+                except Exception as error:  # whatever the library under it raises is the scheme's to explain
+                    step = self._conversation.throw(error)
+                else:
+                    step = self._conversation.send(result)
+        except CannotStart as error:
+            self._give_up(str(error))
+            return None
+        except StopIteration as end:
+            account = f" for {self._asked.account}" if self._asked.account else ""
+            self._give_up(str(end.value or f"refused{account}"))
+            return None
+        self._legs += 1
+        return step
+
+    def _give_up(self, why: str) -> None:
+        assert self._asked is not None
+        if self._asked.spent and self._asked.fingerprint:
+            self._memory.refuse(self._proxy, self._name, self._asked.fingerprint)
+        if self._asked.challenge is None:
+            self._memory.forget(self._proxy, self._login.user or "")
+        if self._asked.spent or self._asked.challenge is not None:
+            self._tried.add(self._name)
+            self._attempts.append(f"{self._name}: {why}")
+        self._conversation, self._asked, self._name = None, None, ""
+
+    def _failure(self, offers: Sequence[Challenge], status: int) -> AuthenticationFailed:
+        offered = ", ".join(dict.fromkeys(offer.scheme for offer in offers)) or "nothing"
+        forbidden = [
+            name
+            for name, scheme in SCHEMES.items()
+            if name not in self._login.schemes and any(map(scheme.answers, offers))
+        ]
+        if not offers:
+            advice = "it names no scheme, so nothing may be sent"
+            if self._attempts:
+                advice = "check user and password; the same ones are not sent again"
+        elif self._attempts:
+            advice = "check user, password or ticket; what was refused is not sent again until it changes"
+        elif forbidden:
+            advice = f"allow one of: {', '.join(forbidden)}"
+        else:
+            advice = "none of these schemes is known here"
+        tried = "; ".join(self._attempts)
+        return AuthenticationFailed(
+            f"{status}, offers {offered}" + (f"; {tried}" if tried else ""),
+            attempts=tuple(self._attempts),
+            advice=advice,
+            status=status,
+        )

@@ -1,0 +1,83 @@
+"""All the ways there are, in the order in which to try them, and which of them were bad lately.
+
+Chromium's rules, because PAC files are written for browsers: the next route is tried when a proxy cannot be
+reached or does not work as one, not when it says no; a proxy that failed goes to the END of the list for
+five minutes and is not dropped; straight to the destination only where the list says DIRECT.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import trio
+
+from proxy_adapters.errors import TunnelError
+from proxy_adapters.no_proxy import match_no_proxy
+from proxy_adapters.route import Hop, Route, environment_route
+
+BAD_SECONDS = 300
+
+
+class Router:
+    """Decides; `open_tunnel(host, port, route=router)` goes. One per process, or per set of settings.
+
+    `routes` what was configured explicitly, best first (a Route, or text for `Route.parse`) · `no_proxy`
+    what goes straight nevertheless · `environ` None: do not look at the environment · `default` what hops
+    of any source get where they say nothing themselves (login, TLS, headers) · `on_refusal` "next": move on
+    to the next route also when a proxy refuses or wants another login. Raises ValueError for routes that
+    cannot be read.
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[Route | str] = (),
+        *,
+        no_proxy: str = "",
+        environ: Mapping[str, str] | None = os.environ,
+        default: Hop | None = None,
+        on_refusal: str = "stop",
+    ) -> None:
+        if on_refusal not in ("stop", "next"):
+            raise ValueError(f'on_refusal is "stop" or "next", not {on_refusal!r}')
+        self._routes = [Route.parse(route) if isinstance(route, str) else route for route in routes]
+        self._no_proxy = no_proxy
+        self._environ = environ
+        self._default = default
+        self._on_refusal = on_refusal
+        self._bad_until: dict[str, float] = {}
+
+    async def routes_to(self, host: str, port: int, *, scheme: str = "https") -> list[Route]:
+        """The ways to `host:port`, best first, never empty. `scheme` is the destination's: https, http, wss
+        or ws.
+        """
+        routes = await self._choose(host, port, scheme)
+        routes = [
+            replace(route, hops=tuple(hop.or_else(self._default) for hop in route.hops)) for route in routes
+        ]
+        now = trio.current_time()
+        return sorted(
+            routes, key=lambda route: self._bad_until.get(str(route), 0) > now
+        )  # stable: bad ones last
+
+    async def _choose(self, host: str, port: int, scheme: str) -> list[Route]:
+        if self._no_proxy and (entry := match_no_proxy(host, port, self._no_proxy)):
+            return [Route((), f"no_proxy entry {entry!r}")]
+        if self._routes:
+            return self._routes
+        if self._environ is not None:
+            found = environment_route(host, port, scheme=scheme, environ=self._environ)
+            if found is not None:
+                return [found]
+        return [Route()]
+
+    def went(self, route: Route, error: TunnelError | None) -> bool:
+        """Learn how a route went; True if the next one should be tried."""
+        if error is None:
+            self._bad_until.pop(str(route), None)
+            return False
+        if error.tries_next and error.position <= len(route.hops):
+            self._bad_until[str(route)] = trio.current_time() + BAD_SECONDS
+            return True
+        return self._on_refusal == "next"

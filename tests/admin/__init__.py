@@ -1,0 +1,1 @@
+"""The admin port as its clients see it."""

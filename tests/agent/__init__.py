@@ -1,0 +1,1 @@
+"""The role beside a service, with real sockets."""

@@ -1,0 +1,1 @@
+"""The role beside a TCP client, with real sockets."""

@@ -1,0 +1,1 @@
+"""The public role, with real sockets."""

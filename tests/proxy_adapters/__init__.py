@@ -1,0 +1,1 @@
+"""The ways out: scripts fed by hand, drivers against fakes, and beds with real proxies."""

@@ -1,0 +1,36 @@
+"""The first thing that a newcomer runs."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+import trio
+
+from tests.programs import TRIODUCT, Programs, accepts, path_of
+
+
+async def test_demo_once_shows_an_answer_and_where_its_time_went(programs: Programs) -> None:
+    demo = await programs.start(TRIODUCT, "demo", "--once")
+    assert await demo.wait_end() == 0, demo.text
+    assert "GET / through the tunnel: 200" in demo.text
+    for leg in ("client to node", "tunnel", "service"):
+        assert re.search(rf"{leg} +\d+\.\d\d ms", demo.text)
+    assert "Traceback" not in demo.text
+
+
+async def test_the_curl_line_of_the_demo_works_until_ctrl_c(programs: Programs) -> None:
+    demo = await programs.start(TRIODUCT, "demo")
+    with trio.fail_after(30):
+        await demo.wait_line("Ctrl-C")
+    line = await demo.wait_line(r"curl -H '(x-piko-endpoint: demo)' (http://127.0.0.1:(\d+)/)$")
+    curl = await programs.start(path_of("curl"), "-sS", "-H", line[1], line[2])
+    assert await curl.wait_end() == 0
+    assert curl.lines[0] == "Hello from a service that nobody can dial."
+
+    with trio.fail_after(10):
+        assert await demo.stop(signal.SIGINT) == 0
+    ports = [int(port) for port in re.findall(r":(\d{4,5})\b", demo.text)]
+    assert len(set(ports)) == 4
+    for port in ports:
+        assert not await accepts(port), f"something still listens on {port}"

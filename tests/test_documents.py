@@ -1,0 +1,48 @@
+"""What README and examples tell people to type is what the command takes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.programs import TRIODUCT, Programs
+
+PROJECT = Path(__file__).parent.parent
+EXAMPLES = sorted((PROJECT / "examples").glob("*.yaml"))
+
+
+def typed_lines() -> list[str]:
+    """Command lines that start a role, from the README's blocks and the first line of each example."""
+    blocks = re.findall(r"```sh\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
+    lines = "\n".join(blocks).splitlines() + [path.read_text().partition("\n")[0][2:] for path in EXAMPLES]
+    found = (
+        re.search(r"\btrioduct (server|agent|forward) [^#]*|\btrioduct server(?= )", line) for line in lines
+    )
+    return [match.group().strip() for match in found if match]
+
+
+@pytest.mark.parametrize("line", typed_lines())
+async def test_a_line_that_people_copy_is_a_valid_configuration(line: str, programs: Programs) -> None:
+    words = shlex.split(line)[1:]
+    if words[1:3] != ["config", "check"]:
+        words.append("--config.check")
+    command = await programs.start(TRIODUCT, *words)
+    assert await command.wait_end() == 0, command.text
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+async def test_an_example_passes_config_check(path: Path, programs: Programs) -> None:
+    command = await programs.start(TRIODUCT, path.stem, "config", "check", "--config.path", path)
+    assert await command.wait_end() == 0, command.text
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "deploy").glob("*.service")), ids=lambda path: path.name)
+def test_a_unit_checks_the_file_that_it_starts_with(path: Path) -> None:
+    check, start = (
+        re.findall(rf"^{key}=.* --config.path (\S+)", path.read_text(), re.M)
+        for key in ("ExecStartPre", "ExecStart")
+    )
+    assert check == start != []
