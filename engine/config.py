@@ -322,7 +322,7 @@ class ServerConfig(Section):
         }
 
     def verify(self) -> None:
-        _check_no_clash(self.listens())
+        _check_no_clash(self)
         # To ignore these would leave somebody with half a cluster, or with an open door.
         if self.cluster.join:
             joined = ",".join(self.cluster.join)
@@ -471,7 +471,7 @@ class ForwardConfig(Section):
         return {f"ports[{index}].addr": port.bind_addr for index, port in enumerate(self.ports)}
 
     def verify(self) -> None:
-        _check_no_clash(self.listens())
+        _check_no_clash(self)
 
 
 class FileConfig(Section):
@@ -811,6 +811,7 @@ def to_yaml(section: Section) -> str:
 # Reading ----------------------------------------------------------------------------------------------------
 
 C = TypeVar("C", bound=Section)
+_NULL = "tag:yaml.org,2002:null"
 
 
 class Draft(Generic[C]):
@@ -852,7 +853,8 @@ class Draft(Generic[C]):
         try:
             loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
             try:
-                if (node := loader.get_single_node()) is not None:
+                node = loader.get_single_node()
+                if node is not None and node.tag != _NULL:
                     self._read_section(path, loader, node, self.config, "")
             finally:
                 loader.dispose()
@@ -952,7 +954,7 @@ class Draft(Generic[C]):
             member = known.get(name)
             if member is None:
                 raise ConfigError(f"{origin}: unknown key; {_did_you_mean(name, list(known))}")
-            if value.tag == "tag:yaml.org,2002:null":
+            if value.tag == _NULL:
                 continue
             self._origins[here] = origin
             if isinstance(member, Leaf):
@@ -1060,10 +1062,12 @@ def _check_distinct(items: str, key: str, values: Sequence[str]) -> None:
             raise Defect(f"{items}[{index}].{key}", value, f"is the same as {items}[{first}]; expected each once")
 
 
-def _check_no_clash(listens: Mapping[str, str]) -> None:
-    # Found here, because the second attempt to listen would not say who was first.
+def _check_no_clash(config: ServerConfig | ForwardConfig) -> None:
+    # Found here, because a second attempt to listen would not say who was first. The defaults are looked at first:
+    # what somebody changed is what is wrong.
+    defaults = type(config)().listens()
     taken: list[tuple[str, str, int]] = []
-    for key, address in listens.items():
+    for key, address in sorted(config.listens().items(), key=lambda item: item[1] != defaults.get(item[0])):
         host, port = split_address(address)
         for other, other_host, other_port in taken:
             if port and port == other_port and (host == other_host or "" in (host, other_host)):
@@ -1095,9 +1099,12 @@ def _load_pair(context: ssl.SSLContext, cert: str, key: str) -> None:
     try:
         context.load_cert_chain(cert, key)
     except ssl.SSLError as error:
-        other = error.reason == "KEY_VALUES_MISMATCH"
-        problem = f"belongs to another certificate than {cert}" if other else "is no PEM private key"
-        raise Defect("key", key, f"{problem}; expected the key of that certificate") from None
+        if error.reason is None:
+            raise Defect("key", key, "has no private key in it; expected a PEM private key") from None
+        if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"):
+            raise Defect("key", key, f"is of another certificate; expected the key of {cert}") from None
+        problem = error.reason.replace("_", " ").lower()
+        raise Defect("cert", cert, f"{problem}; expected a certificate that OpenSSL takes") from None
 
 
 def _load_authorities(context: ssl.SSLContext, key: str, path: str) -> None:

@@ -88,7 +88,7 @@ def promised_rows() -> list[Measurable]:
             name="bulk-down",
             title="download, ws",
             shape=WEB,
-            load=Download(),
+            load=Download(path="/bulk"),
             figures=(at_least("MB/s down", 3), at_most("CPU s/GB down", 0.4)),
         ),
         LoadRow(
@@ -102,7 +102,7 @@ def promised_rows() -> list[Measurable]:
             name="bulk-down-wss",
             title="download, wss",
             shape=WEB_WSS,
-            load=Download(),
+            load=Download(path="/bulk"),
             figures=(at_least("MB/s down", 2), at_most("CPU s/GB down")),
         ),
         LoadRow(
@@ -175,7 +175,7 @@ def promised_rows() -> list[Measurable]:
             name="memory",
             title="memory after a mix, and growth on its repetition",
             shape=OWN,
-            loads=(Closed(connections=256), Churn(connections=32), Download(), Upload(), Echo()),
+            loads=(Closed(connections=256), Churn(connections=32), Download(path="/bulk"), Upload(), Echo()),
             figures=(
                 at_most("node MiB"),
                 at_most("agent MiB"),

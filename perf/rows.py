@@ -16,6 +16,7 @@ from perf.loads.load import Load
 from perf.loads.outcome import Outcome
 from perf.probes.legs import Usage, read_legs, used_between
 from perf.record import Figure, Plan, Sample
+from perf.statistics.histogram import decoded, percentiles
 from perf.topologies.build import Topology, topology
 from perf.topologies.shape import Shape
 
@@ -198,6 +199,8 @@ def figures_of(outcome: Outcome, legs: dict[str, Usage], wanted: tuple[Figure, .
         "MB/s down": outcome.bytes_down / outcome.seconds / 1e6,
         "MB/s up": outcome.bytes_up / outcome.seconds / 1e6,
     }
+    for leg, text in outcome.legs.items():
+        found[f"{leg} ms"] = percentiles(decoded(text)).p50
     if latency is not None:
         found |= {
             "p50 ms": latency.p50,

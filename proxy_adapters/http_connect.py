@@ -95,9 +95,7 @@ def _request(target: str, value: str | None, headers: Sequence[tuple[str, str]],
         check_field(name, text)
     head = f"CONNECT {target} HTTP/1.1\r\n" + "".join(f"{name}: {text}\r\n" for name, text in lines)
     secret = f"Proxy-Authorization: {value}\r\n" if value is not None else ""
-    shown = (
-        f" (and Proxy-Authorization: {value.split(' ', 1)[0]} of {len(value)} characters)" if value else ""
-    )
+    shown = f" (and Proxy-Authorization: {value.split(' ', 1)[0]} of {len(value)} characters)" if value else ""
     return Say(f"{head}{secret}\r\n".encode("latin-1"), shown=printable(head.encode("latin-1")) + shown)
 
 
@@ -139,9 +137,7 @@ def _hear_answer() -> Script[Answer]:
     for _ in range(MAXIMUM_INTERIM_ANSWERS + 1):
         answer = parse_answer((yield Hear(HeadEnd())))
         if answer.status == 101:
-            raise NotAProxy(
-                "it answered 101 Switching Protocols to a CONNECT", advice="this is no forward proxy"
-            )
+            raise NotAProxy("it answered 101 Switching Protocols to a CONNECT", advice="this is no forward proxy")
         if answer.status >= 200:
             return answer
     raise NotAProxy(f"more than {MAXIMUM_INTERIM_ANSWERS} interim (1xx) answers")
@@ -185,9 +181,7 @@ def _must_be_http(start: bytes) -> None:
     ):
         if start.startswith(banner):
             raise NotAProxy(f"it is {name}, not an HTTP proxy", advice="is the port right?")
-    raise NotAProxy(
-        f"it speaks no HTTP: its answer begins with {printable(start[:16])!r}", advice="is the port right?"
-    )
+    raise NotAProxy(f"it speaks no HTTP: its answer begins with {printable(start[:16])!r}", advice="is the port right?")
 
 
 def parse_answer(head: bytes) -> Answer:
@@ -222,9 +216,7 @@ def _hear_body(answer: Answer) -> Script[tuple[bytes, bool]]:
         return bytes(chunks.body), chunks.whole and answer.persistent
     if length.isascii() and length.isdigit() and len(length) < 10:
         if not answer.persistent or int(length) > MAXIMUM_DRAINED_BYTES:
-            return (yield Hear(exactly(min(int(length), EVIDENCE_BYTES)), partial=True)) if int(
-                length
-            ) else b"", False
+            return (yield Hear(exactly(min(int(length), EVIDENCE_BYTES)), partial=True)) if int(length) else b"", False
         heard = (yield Hear(exactly(int(length)), partial=True)) if int(length) else b""
         return heard, len(heard) == int(length)
     return (yield Hear(exactly(EVIDENCE_BYTES), partial=True)), False

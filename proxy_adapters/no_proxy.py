@@ -26,9 +26,7 @@ def match_no_proxy(host: str, port: int, entries: str) -> str | None:
     return None
 
 
-def _matches(
-    entry: str, name: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address | None, port: int
-) -> bool:
+def _matches(entry: str, name: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address | None, port: int) -> bool:
     if entry == "*":
         return True
     if entry.lower() == "<local>":

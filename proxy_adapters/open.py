@@ -156,9 +156,7 @@ class _Attempt:
                 tunnel = await self._connect(target.host, target.port, 1, place, "target")
             if target.tls is not None:
                 position = len(hops) + 1
-                await self._tls(
-                    tunnel, target.tls, target.server_hostname, None, position, place, "target-tls"
-                )
+                await self._tls(tunnel, target.tls, target.server_hostname, None, position, place, "target-tls")
         except TunnelError as error:
             error.trail = self._trail + error.trail
             raise
@@ -183,14 +181,10 @@ class _Attempt:
             with trio.fail_after(self._deadlines.tcp):
                 stream = await self._dial(host, port)
         except trio.TooSlowError:
-            error = HopUnreachable(
-                f"no connection within {self._deadlines.tcp:g} s", advice="a firewall on the way?"
-            )
+            error = HopUnreachable(f"no connection within {self._deadlines.tcp:g} s", advice="a firewall on the way?")
             raise _placed(error, position, name, leg) from None
         except socket.gaierror as cause:
-            error = HopUnreachable(
-                f"cannot resolve {host}: {cause.strerror}", advice="is the name right?", who=YOU
-            )
+            error = HopUnreachable(f"cannot resolve {host}: {cause.strerror}", advice="is the name right?", who=YOU)
             raise _placed(error, position, name, f"{role}-dns") from cause
         except OSError as cause:
             raise _placed(HopUnreachable(_why(cause)), position, name, leg) from cause
@@ -239,9 +233,7 @@ class _Attempt:
                 advice="some proxies say success before they have connected: is the destination up?",
                 who=TARGET_ADMIN,
             )
-        return HopUnreachable(
-            "the connection was closed during the TLS handshake", advice="is this a TLS port?"
-        )
+        return HopUnreachable("the connection was closed during the TLS handshake", advice="is this a TLS port?")
 
     async def _through(self, index: int, host: str, port: int) -> Tunnel:
         """A tunnel through proxy `index` to `host:port`."""
@@ -359,9 +351,7 @@ class _Attempt:
 
 
 async def _say(tunnel: Tunnel, data: bytes) -> None:
-    with contextlib.suppress(
-        trio.BrokenResourceError
-    ):  # it hung up, maybe after saying why: that is heard next
+    with contextlib.suppress(trio.BrokenResourceError):  # it hung up, maybe after saying why: that is heard next
         await tunnel.send_all(data)
 
 
@@ -379,6 +369,4 @@ def _why(error: OSError) -> str:
     """open_tcp_stream hides what each address died of in a group behind its own error."""
     group = error.__cause__
     parts = group.exceptions if isinstance(group, BaseExceptionGroup) else [group or error]
-    return "; ".join(dict.fromkeys(getattr(part, "strerror", None) or str(part) for part in parts)) or str(
-        error
-    )
+    return "; ".join(dict.fromkeys(getattr(part, "strerror", None) or str(part) for part in parts)) or str(error)

@@ -53,13 +53,9 @@ class Router:
         or ws.
         """
         routes = await self._choose(host, port, scheme)
-        routes = [
-            replace(route, hops=tuple(hop.or_else(self._default) for hop in route.hops)) for route in routes
-        ]
+        routes = [replace(route, hops=tuple(hop.or_else(self._default) for hop in route.hops)) for route in routes]
         now = trio.current_time()
-        return sorted(
-            routes, key=lambda route: self._bad_until.get(str(route), 0) > now
-        )  # stable: bad ones last
+        return sorted(routes, key=lambda route: self._bad_until.get(str(route), 0) > now)  # stable: bad ones last
 
     async def _choose(self, host: str, port: int, scheme: str) -> list[Route]:
         if self._no_proxy and (entry := match_no_proxy(host, port, self._no_proxy)):

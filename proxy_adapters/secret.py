@@ -40,10 +40,7 @@ class Secret:
 
         def read() -> str:
             with open(path, encoding="utf-8") as file:
-                if (
-                    os.name == "posix"
-                    and os.fstat(file.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO) & 0o044
-                ):
+                if os.name == "posix" and os.fstat(file.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO) & 0o044:
                     raise ValueError(f"{path} can be read by others than its owner: chmod 600 {path}")
                 return file.read().removesuffix("\n").removesuffix("\r")
 

@@ -43,14 +43,8 @@ def socks4(host: str, port: int, *, user: str = "") -> Script[None]:
             advice="either it speaks no SOCKS4 (try socks5h://), or it could not reach the destination",
         ) from error
     if version not in (0, 4):
-        raise NotAProxy(
-            f"expected a SOCKS4 answer (version 0), got {version}", advice="try socks5h:// or http://"
-        )
+        raise NotAProxy(f"expected a SOCKS4 answer (version 0), got {version}", advice="try socks5h:// or http://")
     if code != 90:
         fact, who = _REFUSALS.get(code, (f"unknown SOCKS4 code {code:#04x}", PROXY_ADMIN))
-        advice = (
-            "if the proxy does SOCKS4 without the 'a', it cannot resolve names: try socks5h://"
-            if tail
-            else ""
-        )
+        advice = "if the proxy does SOCKS4 without the 'a', it cannot resolve names: try socks5h://" if tail else ""
         raise TunnelRefused(fact, status=code, who=who, retryable=code == 91, advice=advice)

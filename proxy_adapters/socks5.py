@@ -62,9 +62,7 @@ def socks5(
         raise TunnelRefused("SOCKS5 carries a user of 1 to 255 bytes and a password of at most 255", who=YOU)
     # The strongest first: the server takes the first of its own liking, but some simply take our first.
     offered = (
-        ([GSSAPI] if gssapi else [])
-        + ([USER_PASSWORD] if login else [])
-        + ([NO_AUTHENTICATION] if anonymous else [])
+        ([GSSAPI] if gssapi else []) + ([USER_PASSWORD] if login else []) + ([NO_AUTHENTICATION] if anonymous else [])
     )
     yield Say(bytes([5, len(offered), *offered]))
     _, method = yield Hear(_version_first)
@@ -139,9 +137,7 @@ def _request(host: str, port: int) -> Script[None]:
     if version != 5:
         raise NotAProxy(f"expected SOCKS version 5 in the answer, got {version}")
     if code != 0:
-        fact, who, retryable, advice = _REFUSALS.get(
-            code, (f"unknown SOCKS5 code {code:#04x}", PROXY_ADMIN, False, "")
-        )
+        fact, who, retryable, advice = _REFUSALS.get(code, (f"unknown SOCKS5 code {code:#04x}", PROXY_ADMIN, False, ""))
         raise TunnelRefused(fact, who=who, retryable=retryable, advice=advice, status=code)
     # The address it is bound to: of no use to us, but its bytes are not the tunnel's.
     if atyp == 3:

@@ -152,9 +152,7 @@ def explain(error: ssl.SSLError, layer: TLSLayer | None, host: str) -> HopTLSErr
                 fact = f"its certificate was not accepted: {error.verify_message}{names}"
         return HopTLSError(fact, advice=advice, who=who)
     reason = (error.reason or str(error)).upper().replace(" ", "_")
-    if "CERTIFICATE_REQUIRED" in reason or reason.endswith(
-        ("ALERT_BAD_CERTIFICATE", "ALERT_HANDSHAKE_FAILURE")
-    ):
+    if "CERTIFICATE_REQUIRED" in reason or reason.endswith(("ALERT_BAD_CERTIFICATE", "ALERT_HANDSHAKE_FAILURE")):
         sure = "CERTIFICATE_REQUIRED" in reason
         return HopTLSError(
             "it wants a client certificate"
@@ -165,9 +163,7 @@ def explain(error: ssl.SSLError, layer: TLSLayer | None, host: str) -> HopTLSErr
     if "UNKNOWN_CA" in reason or "CERTIFICATE_UNKNOWN" in reason or "ALERT_CERTIFICATE_EXPIRED" in reason:
         return HopTLSError(f"it does not accept our client certificate ({reason})")
     if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"):
-        return HopTLSError(
-            "it speaks no TLS on this port", advice="use http:// in the proxy URL, or another port"
-        )
+        return HopTLSError("it speaks no TLS on this port", advice="use http:// in the proxy URL, or another port")
     if "PROTOCOL_VERSION" in reason or reason in ("UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"):
         return HopTLSError(
             "it and we have no TLS version in common",

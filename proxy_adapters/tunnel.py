@@ -203,9 +203,7 @@ class Tunnel(trio.abc.HalfCloseableStream):
             self.leftover = data
             if at_end and not data:
                 if not innermost.ended and innermost.strict:
-                    raise trio.BrokenResourceError(
-                        "the bytes ended without TLS's close_notify: maybe truncated"
-                    )
+                    raise trio.BrokenResourceError("the bytes ended without TLS's close_notify: maybe truncated")
                 return False
         return True
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 from functools import partial
+from typing import NamedTuple
 
 import trio
 
@@ -21,6 +22,8 @@ from engine.errors import Unreachable
 from engine.log import get_logger
 from engine.transport.dial import Server
 from engine.transport.leaving import until_signal
+from engine.transport.link import Link
+from engine.transport.listen import open_listeners
 from engine.transport.pulse import Pulse, open_pulse
 
 PARALLEL_DIALS = 32  # proxies count connections, and some take too many at once for an attack
@@ -38,6 +41,8 @@ async def run_agent(config: AgentConfig, *, task_status: trio.TaskStatus[None] =
     server = Server(connect.url, connect.tls.client_context(), connect.tls.server_name or None, connect.router())
     metrics = AgentMetrics()
     async with open_pulse() as pulse, trio.open_nursery() as nursery:
+        if config.server.enabled:
+            await _serve_metrics(config, metrics, nursery)
         dials = trio.CapacityLimiter(PARALLEL_DIALS)
         uplinks = [
             Uplink(
@@ -48,10 +53,12 @@ async def run_agent(config: AgentConfig, *, task_status: trio.TaskStatus[None] =
                 token=lambda: connect.token,
                 tenant=connect.tenant_id,
                 dials=dials,
+                on_connect=partial(metrics.connected, "node"),
                 on_reconnect=metrics.reconnected,
             )
             for listener in config.listeners
         ]
+        metrics.sessions = lambda: [AgentSession(uplink.endpoint, link) for uplink in uplinks for link in uplink.links]
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             nursery.start_soon(_connect_all, uplinks, connect.timeout, nursery, task_status)
             await anext(signals)
@@ -61,6 +68,13 @@ async def run_agent(config: AgentConfig, *, task_status: trio.TaskStatus[None] =
             uplink.close()
         nursery.cancel_scope.cancel()
     log.info("agent stopped")
+
+
+class AgentSession(NamedTuple):
+    """A session as the metrics see it."""
+
+    endpoint: str
+    link: Link
 
 
 async def _connect_all(
@@ -110,3 +124,11 @@ def _upstream(
     if listener.protocol == "tcp":
         return TcpUpstream(service, listener.endpoint_id, metrics, nursery)
     return HttpUpstream(service, listener.endpoint_id, pulse, metrics, nursery, access_log)
+
+
+async def _serve_metrics(config: AgentConfig, metrics: AgentMetrics, nursery: trio.Nursery) -> None:
+    from engine.admin.app import agent_app  # what serves a port takes 0.3 s to import, and few agents have one
+    from engine.admin.serve import serve_admin
+
+    sockets = open_listeners(config.server.bind_addr)
+    await nursery.start(serve_admin, sockets, agent_app(metrics))

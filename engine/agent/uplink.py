@@ -29,7 +29,7 @@ class Uplink:
     """Keeps `endpoint` registered. `on_stream` gets every stream a node opens.
 
     `token` is asked at each dial, so that a rotated one is picked up; `dials` bounds how many uplinks dial at once;
-    `on_reconnect` is told the reason of every loss.
+    `on_connect` is told how many seconds each registration took, `on_reconnect` the reason of every loss.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Uplink:
         tenant: str = "",
         dials: trio.CapacityLimiter | None = None,
         backoff: Backoff | None = None,
+        on_connect: Callable[[float], None] | None = None,
         on_reconnect: Callable[[str], None] | None = None,
     ) -> None:
         self.endpoint = endpoint
@@ -55,6 +56,7 @@ class Uplink:
         self._tenant = tenant
         self._dials = dials or trio.CapacityLimiter(1)
         self._backoff = backoff or Backoff()
+        self._on_connect = on_connect
         self._on_reconnect = on_reconnect
         self._leaving = False
 
@@ -68,6 +70,7 @@ class Uplink:
             while True:
                 try:
                     async with self._dials:
+                        since = trio.current_time()
                         connection = await self._register()
                 except Unreachable as error:
                     self.error = error
@@ -80,6 +83,8 @@ class Uplink:
                     )
                     await trio.sleep(delay)
                     continue
+                if self._on_connect is not None:
+                    self._on_connect(trio.current_time() - since)
                 log.info("connected", endpoint=self.endpoint, url=self._server.url)
                 over = trio.Event()
                 link = Link(connection, self._pulse, agent=True, on_stream=self._on_stream, on_away=over.set)

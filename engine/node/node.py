@@ -16,11 +16,14 @@ import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
 from engine.access_log import AccessLog, HeaderFilter
+from engine.admin.app import NodeStatus, node_app
 from engine.admin.metrics import NodeMetrics
+from engine.admin.serve import serve_admin
 from engine.config import AccessLogConfig, AuthConfig, ServerConfig
 from engine.log import get_logger
 from engine.node.agent_port import AgentPort
@@ -66,13 +69,20 @@ async def run_node(config: ServerConfig, *, task_status: trio.TaskStatus[Address
                 await _open_verifier(config.proxy.auth, nursery),
                 await _open_verifier(config.upstream.auth, nursery),
             )
+            addresses = Addresses(*(sockets[0].getsockname()[:2] for sockets in (proxy, upstream, admin)))
+            app = node_app(
+                node.metrics,
+                not_ready=lambda: node.not_ready,
+                local=partial(node.status, addresses),
+                verifier=await _open_verifier(config.admin.auth, nursery),
+            )
+            await nursery.start(partial(serve_admin, admin, app, tls=config.admin.tls.server_context()))
             await nursery.start(node.accept, upstream, node.agents.serve, nursery)
             await nursery.start(node.accept, proxy, node.clients.serve, nursery)
             node.not_ready = None
-            addresses = Addresses(*(sockets[0].getsockname()[:2] for sockets in (proxy, upstream, admin)))
             log.info(
                 "node started",
-                node_id=config.cluster.choose_node_id(),
+                node_id=node.id,
                 proxy=_shown(addresses.proxy),
                 upstream=_shown(addresses.upstream),
                 admin=_shown(addresses.admin),
@@ -94,6 +104,7 @@ class Node:
         self, config: ServerConfig, pulse: Pulse, proxy_verifier: Verifier | None, upstream_verifier: Verifier | None
     ) -> None:
         http = config.proxy.http
+        self.id = config.cluster.choose_node_id()
         self.registry: Registry[Session] = LocalRegistry()
         self.metrics = NodeMetrics()
         self.not_ready: str | None = "starting"
@@ -117,7 +128,17 @@ class Node:
         self.metrics.sessions = lambda: self.agents.sessions
         self.metrics.endpoints = self.registry.endpoints
         self.metrics.tcp_connections = lambda: self.clients.legs
+        self._config = config
         self._accepting: list[trio.CancelScope] = []
+
+    def status(self, addresses: Addresses) -> NodeStatus:
+        """This node as others may see it."""
+        return NodeStatus(
+            id=self.id,
+            proxy_addr=self._config.proxy.advertise_addr or _shown(addresses.proxy),
+            admin_addr=self._config.admin.advertise_addr or _shown(addresses.admin),
+            endpoints=self.registry.endpoints(),
+        )
 
     async def accept(
         self,

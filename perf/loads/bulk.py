@@ -7,10 +7,11 @@ is the point.
 """
 
 import socket
+import ssl
 import time
 
 from perf.loads.dial import open_blocking
-from perf.loads.http import Answer, NotHttp, parse_head
+from perf.loads.http import LONGEST_HEAD, Answer, NotHttp, parse_head
 from perf.loads.load import Load
 from perf.loads.outcome import Outcome, Watch
 from perf.loads.target import Target
@@ -20,11 +21,11 @@ PATIENCE_SECONDS = 15.0
 
 
 class Download(Load, frozen=True, kw_only=True, tag="download"):
-    path: str = "/bulk"
+    path: str = ""  # "" is the target's own
     once: bool = False
 
     def generate(self, target: Target, watch: Watch) -> Outcome:
-        request = target.at(self.path).request()
+        request = target.at(self.path or target.path).request()
         with open_blocking(target, PATIENCE_SECONDS) as connection:
             client = Receiver(connection, watch)
             if self.once:
@@ -52,6 +53,8 @@ class Receiver:
         self._connection = connection
         self._watch = watch
         self._buffer = bytearray(CHUNK_BYTES)
+        # The kernel drops the bytes instead of copying them; TLS has to decrypt them anyway.
+        self._flags = 0 if isinstance(connection, ssl.SSLSocket) else socket.MSG_TRUNC
         self.left = 0
         self.alive = True
 
@@ -61,10 +64,10 @@ class Receiver:
         try:
             if not self.left:
                 self._connection.sendall(request)
-                self.left = self._read_head()
+                self._receive_head()
             while self.left and (until is None or time.monotonic() < until):
-                # MSG_TRUNC: the kernel drops the bytes instead of copying them.
-                count = self._connection.recv_into(self._buffer, min(self.left, CHUNK_BYTES), socket.MSG_TRUNC)
+                wanted = min(self.left, CHUNK_BYTES)
+                count = self._connection.recv_into(self._buffer, wanted, self._flags)
                 if not count:
                     raise NotHttp("cut in the middle of a body")
                 self.left -= count
@@ -77,20 +80,19 @@ class Receiver:
             self._watch.answered(since, time.monotonic(), 0)
         return True
 
-    def _read_head(self) -> int:
-        """The head, byte-exactly so that no byte of the body is taken; what is to come after it."""
-        head = b""
-        while b"\r\n\r\n" not in head:
-            seen = self._connection.recv(1 << 16, socket.MSG_PEEK)
-            if not seen:
-                raise NotHttp("closed before the answer")
-            end = (head + seen).find(b"\r\n\r\n")
-            take = len(seen) if end < 0 else end + 4 - len(head)
-            head += self._connection.recv(take)
-        found = parse_head(head)
-        if found.status != 200 or found.length < 0 or found.chunked:
-            raise NotHttp(f"status {found.status}, Content-Length {found.length}")
-        return found.length
+    def _receive_head(self) -> None:
+        received = b""
+        while (end := received.find(b"\r\n\r\n") + 4) < 4:
+            data = self._connection.recv(1 << 16)
+            if not data or len(received) > LONGEST_HEAD:
+                raise NotHttp("closed before the answer, or no answer")
+            received += data
+        head = parse_head(received[:end])
+        if head.status != 200 or head.length < 0 or head.chunked:
+            raise NotHttp(f"status {head.status}, Content-Length {head.length}")
+        early = len(received) - end
+        self.left = head.length - early
+        self._watch.bytes_down += early
 
 
 class Upload(Load, frozen=True, kw_only=True, tag="upload"):

@@ -10,6 +10,7 @@ import msgspec
 import trio
 
 from perf.crowd import READABLE, WRITABLE, Crowd
+from perf.errors import LoadFailed
 from perf.loads.closed import run_measured
 from perf.loads.dial import NOT_YET, open_non_blocking
 from perf.loads.http import Answer, NotHttp
@@ -28,6 +29,8 @@ class Churn(Load, frozen=True, kw_only=True, tag="churn"):
         return trio.run(self._generate, target, watch)
 
     async def _generate(self, target: Target, watch: Watch) -> Outcome:
+        if target.via or target.tls:
+            raise LoadFailed("churn connects straight to a plain target; `fresh` takes any way, one at a time")
         (await open_non_blocking(target)).close()  # one sentence now instead of a million errors
         crowd = Crowd()
         request = target.request("GET", None, ("Connection", "close"))

@@ -7,6 +7,8 @@ because what is measured is often a test service with a name of its own; nothing
 
 import socket
 import ssl
+import time
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -15,19 +17,23 @@ from perf.errors import LoadFailed
 from perf.loads.target import Target
 from proxy_adapters import Deadlines, TunnelError, open_tunnel
 
+Took = Callable[[str, float], None]
+
 OPEN_SECONDS = 10.0
 # What a non-blocking socket raises when it has to wait, with and without TLS.
 NOT_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-async def open_non_blocking(target: Target) -> socket.socket:
-    """A non-blocking socket to the target. Raises LoadFailed."""
+async def open_non_blocking(target: Target, took: Took = lambda leg, seconds: None) -> socket.socket:
+    """A non-blocking socket to the target; `took` hears of each leg how many seconds it took. Raises
+    LoadFailed.
+    """
     try:
         with trio.fail_after(OPEN_SECONDS):
-            connection = await _open_way(target)
+            connection = await _open_way(target, took)
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return await _start_tls(connection, target.host) if target.tls else connection
+            return await _start_tls(connection, target.host, took) if target.tls else connection
     except trio.TooSlowError as error:
         raise LoadFailed(f"cannot connect to {target.url} within {OPEN_SECONDS:g} s") from error
     except (OSError, TunnelError, ValueError) as error:
@@ -49,19 +55,32 @@ def open_blocking(target: Target, timeout_seconds: float) -> socket.socket:
     return connection
 
 
-async def _open_way(target: Target) -> socket.socket:
+async def _open_way(target: Target, took: Took) -> socket.socket:
+    connected_at = 0.0
+
+    async def dial(host: str, port: int) -> trio.SocketStream:
+        nonlocal connected_at
+        begun_at = time.monotonic()
+        stream = await trio.open_tcp_stream(host, port)
+        connected_at = time.monotonic()
+        took("tcp", connected_at - begun_at)
+        return stream
+
     if not target.via:
-        stream = await trio.open_tcp_stream(target.host, target.port)
+        stream = await dial(target.host, target.port)
         return socket.socket(fileno=stream.socket.detach())
+    route = " -> ".join(target.via)
     deadlines = Deadlines(proxy_request=OPEN_SECONDS, proxy_auth=OPEN_SECONDS)
-    tunnel = await open_tunnel(target.host, target.port, route=" -> ".join(target.via), deadlines=deadlines)
+    tunnel = await open_tunnel(target.host, target.port, route=route, deadlines=deadlines, dial=dial)
+    took("proxy", time.monotonic() - connected_at)
     if tunnel.tls_layers or tunnel.leftover:
         await tunnel.aclose()
         raise LoadFailed("a load cannot pass an https proxy itself; it can stand between agent and node")
     return tunnel.detach()
 
 
-async def _start_tls(connection: socket.socket, host: str) -> socket.socket:
+async def _start_tls(connection: socket.socket, host: str, took: Took) -> socket.socket:
+    begun_at = time.monotonic()
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -74,4 +93,5 @@ async def _start_tls(connection: socket.socket, host: str) -> socket.socket:
         except ssl.SSLWantWriteError:
             await trio.lowlevel.wait_writable(secured)
         else:
+            took("tls", time.monotonic() - begun_at)
             return secured

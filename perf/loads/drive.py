@@ -13,7 +13,7 @@ import trio
 
 from perf.errors import LoadFailed
 from perf.loads.load import Load
-from perf.loads.outcome import Outcome, together
+from perf.loads.outcome import Outcome, Progress, together
 from perf.loads.target import Target
 from perf.loads.worker import Order
 
@@ -26,14 +26,15 @@ async def drive(
     *,
     begun: Callable[[], None] = lambda: None,
     ended: Callable[[], None] = lambda: None,
+    heard: Callable[[Progress], None] = lambda _: None,
 ) -> Outcome:
     """Apply a load and return what its processes counted together.
 
     `begun` is called when the first of them is through its warm-up, `ended` when the last is done: the
-    moments at which probes are read. Raises LoadFailed, with the generator's sentence, if one could not do
-    its work.
+    moments at which probes are read; `heard` what a generator tells meanwhile. Raises LoadFailed, with the
+    generator's sentence, if one could not do its work.
     """
-    driven = _Driven(load, target, begun, ended)
+    driven = _Driven(load, target, begun, ended, heard)
     failures: list[str] = []
     with trio.move_on_after(load.warmup_seconds + load.seconds + GRACE_SECONDS) as limit:
         async with trio.open_nursery() as nursery:
@@ -55,11 +56,19 @@ async def drive(
 class _Driven:
     """What the generators of one load have said so far."""
 
-    def __init__(self, load: Load, target: Target, begun: Callable[[], None], ended: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        load: Load,
+        target: Target,
+        begun: Callable[[], None],
+        ended: Callable[[], None],
+        heard: Callable[[Progress], None],
+    ) -> None:
         self._load = load
         self._target = target
         self._begun = begun
         self._ended = ended
+        self._progress = heard
         self._counts = {"ready": 0, "begin": 0, "end": 0}
         self._everybody_ready = trio.Event()
         self._measure_from = 0.0
@@ -78,6 +87,8 @@ class _Driven:
                         if moment == "ready":
                             await self._everybody_ready.wait()
                             await process.stdin.send_all(b"%f\n" % self._measure_from)
+                    case {"recent": _}:
+                        self._progress(msgspec.json.decode(line, type=Progress, strict=False))
                     case {"failed": str(sentence)}:
                         return sentence
                     case _:

@@ -10,6 +10,7 @@ import msgspec
 from perf.statistics import histogram
 
 SLICE_SECONDS = 0.1  # of the timeline
+PROGRESS_SECONDS = 0.5
 LAG_BOUND_SECONDS = 0.001
 
 
@@ -25,6 +26,7 @@ class Outcome(msgspec.Struct):
     errors: dict[str, int] = {}
     latency: str = ""  # HdrHistogram, encoded
     lag: str = ""  # how late the generator itself was, against its schedule
+    legs: dict[str, str] = {}  # histograms by leg of a new connection: tcp, proxy, tls, first byte, body
     timeline: list[int] = []  # answers per slice of SLICE_SECONDS
     generator_cpu_seconds: float = 0.0
     notes: list[str] = []
@@ -48,10 +50,17 @@ class Outcome(msgspec.Struct):
         return doubts
 
 
+class Progress(msgspec.Struct, frozen=True):
+    """What was answered in the last moments: seconds, and counts by latency in microseconds."""
+
+    seconds: float
+    recent: dict[int, int]
+
+
 class Watch:
     """The counters of one generator process. Moments are of the clock `time.monotonic`."""
 
-    def __init__(self, tell: Callable[[str], None], measure_from: float) -> None:
+    def __init__(self, tell: Callable[[str | Progress], None], measure_from: float) -> None:
         self._tell = tell
         self.measure_from = measure_from
         self._clear()
@@ -59,7 +68,10 @@ class Watch:
     def _clear(self) -> None:
         self._begun_at = time.monotonic()
         self._begun_cpu = time.process_time()
-        self._latencies: dict[int, int] = defaultdict(int)
+        self._told_at = self._begun_at
+        self._recent: dict[int, int] = defaultdict(int)  # latencies since the last progress was told
+        self._latencies: Counter[int] = Counter()  # those before
+        self._legs: dict[str, Counter[int]] = defaultdict(Counter)
         self._lags: dict[int, int] = defaultdict(int)
         self._timeline: dict[int, int] = defaultdict(int)
         self.bytes_down = 0
@@ -74,9 +86,17 @@ class Watch:
 
     def answered(self, since: float, now: float, size: int) -> None:
         """An answer of `size` bytes has come to what was asked, or should have been asked, at `since`."""
-        self._latencies[int((now - since) * 1e6)] += 1
+        self._recent[int((now - since) * 1e6)] += 1
         self._timeline[int((now - self._begun_at) / SLICE_SECONDS)] += 1
         self.bytes_down += size
+        if now - self._told_at > PROGRESS_SECONDS:
+            self._tell(Progress(now - self._told_at, self._recent))
+            self._told_at = now
+            self._pour()
+
+    def took(self, leg: str, seconds: float) -> None:
+        """A leg of a new connection took so long."""
+        self._legs[leg][int(seconds * 1e6)] += 1
 
     def late(self, seconds: float) -> None:
         self._lags[int(seconds * 1e6)] += 1
@@ -85,6 +105,7 @@ class Watch:
         seconds = time.monotonic() - self._begun_at
         cpu_seconds = time.process_time() - self._begun_cpu
         self._tell("end")
+        self._pour()
         slices = math.ceil(seconds / SLICE_SECONDS)
         return Outcome(
             seconds=seconds,
@@ -94,10 +115,15 @@ class Watch:
             errors=dict(self.errors),
             latency=histogram.encoded(histogram.histogram_of(self._latencies)) if self._latencies else "",
             lag=histogram.encoded(histogram.histogram_of(self._lags)) if self._lags else "",
+            legs={leg: histogram.encoded(histogram.histogram_of(c)) for leg, c in self._legs.items()},
             timeline=[self._timeline[i] for i in range(slices)],
             generator_cpu_seconds=cpu_seconds,
             notes=self.notes,
         )
+
+    def _pour(self) -> None:
+        self._latencies.update(self._recent)
+        self._recent = defaultdict(int)
 
 
 def together(outcomes: Iterable[Outcome]) -> Outcome:
@@ -117,6 +143,7 @@ def together(outcomes: Iterable[Outcome]) -> Outcome:
         errors=dict(errors),
         latency=_merged(part.latency for part in parts),
         lag=_merged(part.lag for part in parts),
+        legs={leg: _merged(part.legs.get(leg, "") for part in parts) for part in parts for leg in part.legs},
         timeline=[sum(part.timeline[i] for part in parts if i < len(part.timeline)) for i in range(slices)],
         generator_cpu_seconds=sum(part.generator_cpu_seconds for part in parts),
         notes=[note for part in parts for note in part.notes],

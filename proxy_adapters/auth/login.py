@@ -127,9 +127,7 @@ class Memory:
     _worked: dict[str, tuple[str, Any]] = field(default_factory=dict)
 
     def fingerprint(self, account: str, secret: str) -> bytes:
-        return hashlib.blake2b(
-            f"{account}\0{secret}".encode("utf-8", "surrogatepass"), key=self._key
-        ).digest()
+        return hashlib.blake2b(f"{account}\0{secret}".encode("utf-8", "surrogatepass"), key=self._key).digest()
 
     def refuse(self, proxy: ProxyURL, scheme: str, fingerprint: bytes) -> None:
         self._refused.add((proxy.place, _FAMILY.get(scheme, scheme), fingerprint))

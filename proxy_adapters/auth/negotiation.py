@@ -69,9 +69,7 @@ class Negotiation:
         if self._asked is not None:
             self._memory.worked(self._proxy, self._login.user or "", self._name, self._asked.state)
 
-    def next(
-        self, offers: Sequence[Challenge], *, connection_lives: bool, status: int
-    ) -> Script[tuple[str, bool]]:
+    def next(self, offers: Sequence[Challenge], *, connection_lives: bool, status: int) -> Script[tuple[str, bool]]:
         """What to answer, and whether only a fresh connection will do. Raises AuthenticationFailed."""
         scheme = SCHEMES.get(self._name)
         if self._conversation is not None and scheme is not None and self._asked is not None:

@@ -47,11 +47,7 @@ def test_the_request_is_authority_form_with_host_and_proxy_connection() -> None:
 
 
 def test_an_ipv6_target_is_in_brackets_and_a_name_is_an_a_label() -> None:
-    assert (
-        play(connect(host="::1"), [OK])
-        .said[0]
-        .startswith(b"CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\n")
-    )
+    assert play(connect(host="::1"), [OK]).said[0].startswith(b"CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\n")
     assert play(connect(host="Bücher.test."), [OK]).said[0].startswith(b"CONNECT xn--bcher-kva.test:443 ")
 
 
@@ -278,7 +274,5 @@ def test_any_bytes_are_an_answer_or_a_tunnel_error(data: bytes) -> None:
 
 
 def test_a_folded_challenge_is_one_field() -> None:
-    answer = parse_answer(
-        b'HTTP/1.1 407 x\r\nProxy-Authenticate: Digest\r\n\trealm="a",\r\n nonce="b"\r\n\r\n'
-    )
+    answer = parse_answer(b'HTTP/1.1 407 x\r\nProxy-Authenticate: Digest\r\n\trealm="a",\r\n nonce="b"\r\n\r\n')
     assert answer.all("proxy-authenticate") == ['Digest realm="a", nonce="b"']

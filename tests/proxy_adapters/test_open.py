@@ -203,9 +203,7 @@ async def test_what_comes_in_one_segment_behind_tls_and_connect_is_leftover_in_p
         await trio.sleep_forever()
 
     async with world(behind_tls(pki, early)) as (dial, _):
-        tunnel = await open_tunnel(
-            "t", 1, route=route("https://localhost:1", tls=pki.client_context()), dial=dial
-        )
+        tunnel = await open_tunnel("t", 1, route=route("https://localhost:1", tls=pki.client_context()), dial=dial)
         assert tunnel.leftover == b"early"
 
 
@@ -340,9 +338,7 @@ async def test_an_unknown_proxy_name_is_a_matter_of_dns() -> None:
     async def dial(host: str, port: int) -> trio.abc.Stream:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    with pytest.raises(
-        HopUnreachable, match=r"proxy-dns: cannot resolve p\.invalid: Name or service not known"
-    ):
+    with pytest.raises(HopUnreachable, match=r"proxy-dns: cannot resolve p\.invalid: Name or service not known"):
         await open_tunnel("t", 1, route="http://p.invalid:1", dial=dial)
 
 
@@ -356,9 +352,7 @@ async def test_every_address_that_refused_is_in_the_words() -> None:
 
 async def test_success_before_connecting_shows_in_the_next_leg(pki: Pki) -> None:
     async with world(socks5_proxy(hang_up)) as (dial, _):
-        with pytest.raises(
-            HopUnreachable, match="target-tls: the connection was closed right after"
-        ) as caught:
+        with pytest.raises(HopUnreachable, match="target-tls: the connection was closed right after") as caught:
             await open_tunnel("t", 1, route="socks5h://p:1", tls=pki.client_context(), dial=dial)
         assert caught.value.position == 2
 
@@ -398,9 +392,7 @@ async def test_each_failure_of_tls_has_its_own_sentence(pki: Pki, case: str, wor
     elif case == "pin":
         pin = "00" * 32
     serve = (
-        http_proxy(b"HTTP/1.0 400 Bad\r\n\r\n")
-        if case == "plain"
-        else behind_tls(pki, http_proxy(), context=server)
+        http_proxy(b"HTTP/1.0 400 Bad\r\n\r\n") if case == "plain" else behind_tls(pki, http_proxy(), context=server)
     )
     if case == "plain":
 
@@ -420,9 +412,7 @@ async def test_the_right_pin_passes(pki: Pki) -> None:
     )
     pin = hashlib.sha256(certificate).hexdigest()
     async with world(behind_tls(pki, http_proxy())) as (dial, _):
-        await open_tunnel(
-            "t", 1, route=route("https://localhost:1", tls=pki.client_context(), pin=pin), dial=dial
-        )
+        await open_tunnel("t", 1, route=route("https://localhost:1", tls=pki.client_context(), pin=pin), dial=dial)
 
 
 # -- More than one way ------------------------------------------------------------

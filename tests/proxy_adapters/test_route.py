@@ -79,9 +79,7 @@ def test_a_header_that_could_smuggle_another_is_refused() -> None:
 
 async def test_explicit_comes_before_the_environment_and_nothing_means_straight() -> None:
     environ = {"https_proxy": "http://env:1"}
-    assert [str(r) for r in await Router(["http://mine:1"], environ=environ).routes_to("h", 1)] == [
-        "http://mine:1"
-    ]
+    assert [str(r) for r in await Router(["http://mine:1"], environ=environ).routes_to("h", 1)] == ["http://mine:1"]
     assert [str(r) for r in await Router(environ=environ).routes_to("h", 1)] == ["http://env:1"]
     assert [r.source for r in await Router(environ=None).routes_to("h", 1)] == ["direct"]
     assert (await Router(["http://mine:1"], no_proxy="h").routes_to("h", 1))[0].direct

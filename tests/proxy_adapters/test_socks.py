@@ -65,9 +65,7 @@ def test_socks5_logs_in_with_bytes_of_utf_8_and_never_ahead_of_an_answer() -> No
     assert played.said[0] == b"\x05\x02\x02\x00"
     assert played.said[1] == b"\x01\x02\xc3\xbc\x04p@\xc3\x9f"
     assert len(played.said) == 3
-    assert play(socks5("a.test", 1, user="u", anonymous=False), [b"\x05\x02", b"\x01\x00", GRANTED5]).said[
-        :2
-    ] == [
+    assert play(socks5("a.test", 1, user="u", anonymous=False), [b"\x05\x02", b"\x01\x00", GRANTED5]).said[:2] == [
         b"\x05\x01\x02",
         b"\x01\x01u\x00",
     ]
@@ -103,9 +101,7 @@ def test_socks5_refusals_in_words(code: int, words: str, retryable: bool) -> Non
 def test_socks5_method_refusals() -> None:
     with pytest.raises(AuthenticationFailed, match="give a user"):
         play(socks5("a.test", 80), [b"\x05\xff"])
-    with pytest.raises(
-        AuthenticationFailed, match=r"'alice' or the password was refused \(status 2\)"
-    ) as caught:
+    with pytest.raises(AuthenticationFailed, match=r"'alice' or the password was refused \(status 2\)") as caught:
         play(socks5("a.test", 80, user="alice", password="s3cret"), [b"\x05\x02", b"\x01\x02"])
     assert "s3cret" not in caught.value.report()
     with pytest.raises(NotAProxy, match="did not offer"):
@@ -138,12 +134,8 @@ def test_an_end_in_place_of_the_answer_is_a_refusal_as_ssh_says_it() -> None:
         play(socks5("a.test", 80), [])
 
 
-@pytest.mark.parametrize(
-    "script", [lambda: socks4("a.test", 80), lambda: socks5("a.test", 80, user="u", password="p")]
-)
+@pytest.mark.parametrize("script", [lambda: socks4("a.test", 80), lambda: socks5("a.test", 80, user="u", password="p")])
 @given(data=st.lists(st.binary(min_size=1, max_size=20), max_size=6))
-def test_any_bytes_are_an_answer_or_a_tunnel_error(
-    script: Callable[[], Script[None]], data: list[bytes]
-) -> None:
+def test_any_bytes_are_an_answer_or_a_tunnel_error(script: Callable[[], Script[None]], data: list[bytes]) -> None:
     with contextlib.suppress(TunnelError, AssertionError):
         play(script(), data)

@@ -40,10 +40,7 @@ async def test_with_tls_it_is_a_two_way_stream(pki: Pki, layers: int) -> None:
     async def pair() -> tuple[Tunnel, Tunnel]:
         return await over(*trio.testing.memory_stream_pair())
 
-    async def clogged() -> tuple[Tunnel, Tunnel]:
-        return await over(*trio.testing.lockstep_stream_pair())
-
-    await trio.testing.check_two_way_stream(pair, clogged)
+    # No clogged pair: a lockstep stream would wait for ever for a reader of the server's session tickets.
     await trio.testing.check_half_closeable_stream(pair, None)
 
 

@@ -1,0 +1,243 @@
+"""What the admin port answers: health, readiness, metrics, status. JSON in Piko's shapes; an ASGI application.
+
+It looks and changes nothing: everything it tells comes through the callables it is given. Before any of it stands
+a gate, for this port is reachable by more than its operators:
+
+- a token, where the port has a verifier (for every route, as in Piko: a probe needs one, too);
+- without one, on a connection to this very machine, a Host that means this machine. A page of another site can
+  have its own name resolve to 127.0.0.1 (DNS rebinding), but it cannot send another name than its own;
+- no Origin but ours: nothing here is for pages of other sites.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+# Imported here, by those who serve an admin port, so that the first scrape does not stall everything for 50 ms.
+import prometheus_client  # noqa: F401
+import trio
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, QueryParams
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
+
+from engine.errors import Unauthorized
+from engine.log import get_logger
+from engine.routing.admission import Verifier
+
+log = get_logger("admin")
+
+
+class Metrics(Protocol):
+    """What /metrics shows; see `engine.admin.metrics`."""
+
+    def text(self) -> Callable[[], tuple[bytes, str]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """A node as the cluster knows it. `endpoints`: registered ones, and by how many sessions each is served."""
+
+    id: str
+    proxy_addr: str
+    admin_addr: str
+    endpoints: Mapping[str, int]
+    status: str = "active"
+
+    def summary(self) -> dict[str, object]:
+        """With numbers in place of the endpoints, as a list of nodes shows it."""
+        return self.whole() | {"endpoints": len(self.endpoints), "upstreams": sum(self.endpoints.values())}
+
+    def whole(self) -> dict[str, object]:
+        return {
+            "id": self.id,
+            "status": self.status,
+            "proxy_addr": self.proxy_addr,
+            "admin_addr": self.admin_addr,
+            "endpoints": dict(self.endpoints),
+        }
+
+
+def node_app(
+    metrics: Metrics,
+    *,
+    not_ready: Callable[[], str | None],
+    local: Callable[[], NodeStatus],
+    verifier: Verifier | None = None,
+    hosts: Collection[str] = (),
+) -> ASGIApp:
+    """A node's. `not_ready` says why the node should get no traffic, None if it may; `local` what it is.
+
+    `hosts`: more names than localhost under which this machine may be asked from itself.
+    """
+
+    async def endpoints(request: Request) -> Response:
+        return JSONResponse(dict(local().endpoints))
+
+    async def nodes(request: Request) -> Response:
+        return JSONResponse([local().summary()])
+
+    async def node(request: Request) -> Response:
+        here = local()
+        if request.path_params["id"] not in ("local", here.id):
+            return _error(404, "unknown node")
+        return JSONResponse(here.whole())
+
+    async def gossip(request: Request) -> Response:
+        return _error(404, "there is no gossip here: nodes do not find each other that way")
+
+    return Starlette(
+        routes=[
+            *_usual_routes(metrics, not_ready),
+            Route("/status/upstream/endpoints", endpoints),
+            Route("/status/cluster/nodes", nodes),
+            Route("/status/cluster/nodes/{id}", node),
+            Route("/status/gossip/{rest:path}", gossip),
+        ],
+        middleware=[Middleware(_Gate, verifier, hosts), Middleware(_Forward, lambda: local().id)],
+        exception_handlers={HTTPException: _http_error, Exception: _defect},
+    )
+
+
+def agent_app(
+    metrics: Metrics, *, not_ready: Callable[[], str | None] = lambda: None, hosts: Collection[str] = ()
+) -> ASGIApp:
+    """An agent's: /metrics as in Piko, and /health and /ready."""
+    return Starlette(
+        routes=_usual_routes(metrics, not_ready),
+        middleware=[Middleware(_Gate, None, hosts)],
+        exception_handlers={HTTPException: _http_error, Exception: _defect},
+    )
+
+
+def _usual_routes(metrics: Metrics, not_ready: Callable[[], str | None]) -> Sequence[Route]:
+    async def health(request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def ready(request: Request) -> Response:
+        reason = not_ready()
+        if reason is None:
+            return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "not ready", "reason": reason}, 503)
+
+    async def show_metrics(request: Request) -> Response:
+        text, media_type = await trio.to_thread.run_sync(metrics.text())
+        return Response(text, headers={"Content-Type": media_type})
+
+    return [Route("/health", health), Route("/ready", ready), Route("/metrics", show_metrics)]
+
+
+def _error(status: int, message: str) -> JSONResponse:
+    return JSONResponse({"error": message}, status)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    answer = _error(error.status_code, error.detail.lower())
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _defect(request: Request, error: Exception) -> Response:
+    return _error(500, "internal server error")  # the server logs it
+
+
+# The gate ---------------------------------------------------------------------------------------------------
+
+
+class _Gate:
+    """Lets a request in, or answers it."""
+
+    def __init__(self, app: ASGIApp, verifier: Verifier | None, hosts: Collection[str]) -> None:
+        self._app = app
+        self._verifier = verifier
+        self._hosts = frozenset(hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = None if scope["type"] == "lifespan" else self._refusal(scope)
+        if refusal is None:
+            await self._app(scope, receive, _with_caution(send))
+            return
+        status, reason = refusal
+        client = (scope.get("client") or ("",))[0]
+        log.warning("request refused", status=status, reason=reason, path=scope["path"], client=client)
+        answer = WebSocketClose() if scope["type"] == "websocket" else _error(status, reason)
+        await answer(scope, receive, _with_caution(send))
+
+    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        from_here = _is_loopback((scope.get("server") or ("",))[0])
+        # Who sends no Host is no browser.
+        if self._verifier is None and from_here and host and not self._is_this_machine(_without_port(host)):
+            return 403, "this host name is not mine"
+        if "origin" in headers and headers["origin"] != f"{_web_scheme(scope)}://{host}":
+            return 403, "not for pages of other sites"
+        if self._verifier is not None:
+            own, standard, tenant = (
+                [value.encode("latin-1") for value in headers.getlist(name)]
+                for name in ("x-piko-authorization", "authorization", "x-piko-tenant-id")
+            )
+            try:
+                self._verifier.verify(own, standard, tenant)
+            except Unauthorized as error:
+                return 401, str(error)
+        return None
+
+    def _is_this_machine(self, host: str) -> bool:
+        return host == "localhost" or host.endswith(".localhost") or host in self._hosts or _is_loopback(host)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped  # how a port that is open to both shows the other
+    return address.is_loopback
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].lower().removesuffix(".")
+
+
+def _web_scheme(scope: Scope) -> str:
+    return "https" if scope["scheme"] in ("https", "wss") else "http"
+
+
+def _with_caution(send: Send) -> Send:
+    """Every answer tells browsers not to guess what it is, and nobody to keep it."""
+
+    async def wrapped(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] += [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+        await send(message)
+
+    return wrapped
+
+
+class _Forward:
+    """`?forward=<node>` asks any node what another would say (Piko). Alone, a node knows only itself."""
+
+    def __init__(self, app: ASGIApp, local_id: Callable[[], str]) -> None:
+        self._app = app
+        self._local_id = local_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            target = QueryParams(scope["query_string"]).get("forward")
+            if target is not None and target != self._local_id():
+                await _error(404, "unknown node")(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
