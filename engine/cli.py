@@ -24,7 +24,7 @@ from urllib.parse import quote
 import click
 import msgspec
 
-from engine import __version__
+from engine import __version__, log
 from engine.config import (
     AgentConfig,
     Draft,
@@ -41,7 +41,6 @@ from engine.config import (
     to_yaml,
 )
 from engine.errors import ConfigError, Refused, Unreachable
-from engine.log import printable
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -219,8 +218,6 @@ def launch(ctx: click.Context, draft: Draft[C]) -> int:
     config = draft.finish()
     if read(ctx, Invocation).finish().config.check:
         return show(draft)
-    from engine import log
-
     log.configure(config.log.level, config.log.subsystems)
     for warning in draft.warnings():
         log.get_logger("main").warning(warning)
@@ -613,7 +610,7 @@ def ask(ctx: click.Context, path: str, shape: type[T]) -> T:
         body = response.read()
     except (OSError, http.client.HTTPException) as error:
         problem = getattr(error, "verify_message", None) or getattr(error, "strerror", None) or str(error)
-        raise Unreachable(f"{place}: {printable(problem)}; --server.url must be a node's admin port") from error
+        raise Unreachable(f"{place}: {log.printable(problem)}; --server.url must be a node's admin port") from error
     finally:
         connection.close()
     if response.status == 401:
@@ -645,7 +642,7 @@ def reply(ctx: click.Context, answer: object, columns: Sequence[str], rows: Sequ
         table = Table(*columns, box=None, show_header=any(columns))
         for row in rows:
             # Agents choose the names of endpoints, and Text keeps rich from reading markup in them.
-            table.add_row(*(Text(printable(str(value))) for value in row))
+            table.add_row(*(Text(log.printable(str(value))) for value in row))
         Console().print(table)
 
 

@@ -214,10 +214,11 @@ class LogConfig(Section):
 
 
 class HTTPConfig(Section):
-    read_timeout: Annotated[AnySeconds, "Longest pause inside a request; 0 or less: no limit."] = 10.0
-    read_header_timeout: Annotated[AnySeconds, "Longest wait for a whole request head; 0: as read-timeout."] = 10.0
-    write_timeout: Annotated[AnySeconds, "How long a client may take no byte of an answer; 0: no limit."] = 10.0
-    idle_timeout: Annotated[AnySeconds, "Longest wait for a client's next request; 0: as read-timeout."] = 300.0
+    # Without a limit they are infinite.
+    read_timeout: Annotated[SecondsOrNever, "Longest pause inside a request; 0 or less: no limit."] = 10.0
+    read_header_timeout: Annotated[SecondsOrNever, "Longest wait for a whole request head; 0: as read-timeout."] = 10.0
+    write_timeout: Annotated[SecondsOrNever, "How long a client may take no byte of an answer; 0: no limit."] = 10.0
+    idle_timeout: Annotated[SecondsOrNever, "Longest wait for a client's next request; 0: as read-timeout."] = 300.0
     max_header_bytes: Annotated[CountOrDefault, "Largest request head, in bytes."] = 1 << 20
 
 
@@ -651,6 +652,16 @@ def _seconds(expected: str, accept: Callable[[float], bool], *, zero_is_default:
     return Kind("DURATION", expected, _only(parse_duration, accept), format_duration, zero_is_default=zero_is_default)
 
 
+def _parse_limit(text: str) -> float:
+    # Below zero there is no limit, and at zero in some places another one holds (Go's http.Server).
+    seconds = parse_duration(text)
+    return seconds if seconds >= 0 else math.inf
+
+
+def _format_limit(seconds: float) -> str:
+    return "-1s" if seconds == math.inf else format_duration(seconds)
+
+
 def _url(expected: str, accept: Callable[[str], object] = str.isprintable) -> Kind[str]:
     return Kind("URL", expected, _only(str, accept), userinfo=True)
 
@@ -682,7 +693,7 @@ Ratio = Annotated[float, Kind("FLOAT", "a number, 0 or more", _only(float, lambd
 Fraction = Annotated[float, Kind("FLOAT", "a number from 0 to 1", _only(float, lambda x: 0 <= x <= 1))]
 
 Seconds = Annotated[float, _seconds("a duration such as 1m30s, 100ms or 0", lambda s: s >= 0)]
-AnySeconds = Annotated[float, _seconds("a duration such as 1m30s, 100ms or 0", lambda s: True)]
+SecondsOrNever = Annotated[float, Kind("DURATION", "a duration such as 1m30s, 100ms or 0", _parse_limit, _format_limit)]
 SecondsAboveZero = Annotated[float, _seconds("a duration above 0 such as 1m30s or 100ms", lambda s: s > 0)]
 SecondsOrDefault = Annotated[
     float, _seconds("a duration such as 1m30s or 100ms", lambda s: s >= 0, zero_is_default=True)

@@ -397,7 +397,7 @@ class Writer:
 
 def _write_to(stream: TextIO) -> Sink:
     try:
-        descriptor = stream.fileno()
+        stream.fileno()
     except (OSError, ValueError, AttributeError):  # a StringIO has none
 
         def write_text(data: bytes) -> None:
@@ -409,6 +409,7 @@ def _write_to(stream: TextIO) -> Sink:
     def write(data: bytes) -> None:
         rest = memoryview(data)
         while rest:
+            descriptor = stream.fileno()  # asked anew: once closed, its number may be a client's socket
             try:
                 rest = rest[os.write(descriptor, rest) :]
             except BlockingIOError:  # somebody else made this pipe or terminal non-blocking; it is shared

@@ -1,35 +1,39 @@
 """`trioduct-perf`: arguments in, tables and a result folder out. Nothing is measured here."""
 
 import datetime
+import ipaddress
 import shlex
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import click
 import trio
 from rich.console import Console
 
+from perf.bench import LOADS, Options, contender_named, contenders_at, load_row
+from perf.contender import Contender
 from perf.errors import LabError
 from perf.goals import promised_rows
+from perf.loads.open import Arrivals
 from perf.probes.machine import facts
 from perf.record import Plan, Record, Subject
-from perf.reports.table import comparison_table, cpu_table
+from perf.reports.table import comparison_table, cpu_table, topologies_table
 from perf.rounds import measure_rows
 from perf.rows import Measurable
-from perf.topologies.tunnels import Tunnel, tunnel_named
+from perf.topologies.tunnels import tunnel_named
 
 # Into a pipe or a file a table keeps its full width.
-OUT = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+OUT = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 ERR = Console(stderr=True, highlight=False)
+INTERRUPTED = 130
 
 
 def main() -> None:
     """The command. A sentence and exit code 2 for what cannot be done, 130 after Ctrl-C."""
     try:
-        command(standalone_mode=False)
+        code = command(standalone_mode=False)
     except LabError as error:
         ERR.print(str(error), style="red", markup=False, soft_wrap=True)
         sys.exit(2)
@@ -37,23 +41,122 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except click.Abort:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
+    sys.exit(code)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="trioduct")
 def command() -> None:
     """Measure tunnels and forward proxies: what each costs, and whether a change made it slower."""
+
+
+def _plan_options(rounds: int, seconds: float, warmup: float) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """The options that every measuring command has, with its own defaults."""
+
+    def decorate(function: Callable[..., int]) -> Callable[..., int]:
+        for option in (
+            click.option("--output", type=click.Path(path_type=Path), help="Result folder. [perf-results/DATE]"),
+            click.option("--quick", is_flag=True, help="Two rounds of a second: a first look, no verdict."),
+            click.option(
+                "--warmup", type=click.FloatRange(0, 60), default=warmup, show_default=True, help="Seconds, unmeasured."
+            ),
+            click.option(
+                "--seconds", type=click.FloatRange(0.2, 3600), default=seconds, show_default=True, help="Of a round."
+            ),
+            click.option("--rounds", type=click.IntRange(1, 100), default=rounds, show_default=True),
+        ):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+@command.command()
+@click.option(
+    "-t",
+    "--topology",
+    default="direct,proxy,tunnel,tunnel+proxy",
+    show_default=True,
+    metavar="NAME,…",
+    help="direct, proxy, tunnel or forward, with +proxy, +PROGRAM[:SCHEME] (several: a chain) and +wss.",
+)
+@click.option(
+    "-l",
+    "--load",
+    "loads",
+    default="fresh,open,closed,down",
+    show_default=True,
+    metavar="NAME,…",
+    help=", ".join(LOADS),
+)
+@click.option("--proxy", default="pproxy", show_default=True, help="What proxy means: squid, pproxy:socks5, …")
+@click.option("--program", default="trioduct", show_default=True, help="The tunnel: trioduct, piko, … or a path.")
+@click.option("--rate", type=click.FloatRange(1, 1e6), default=1000, show_default=True, help="Of the open loop, 1/s.")
+@click.option("--arrivals", type=click.Choice(["constant", "poisson"]), default="constant", show_default=True)
+@click.option("--connections", type=click.IntRange(1, 10_000), default=32, show_default=True)
+@click.option("--body-bytes", type=click.IntRange(0, 1 << 20), default=0, show_default=True, help="Of each request.")
+@click.option("--message-bytes", type=click.IntRange(1, 60_000), default=125, show_default=True, help="WebSocket.")
+@click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Of the load generator.")
+@click.option("--slow", metavar="5ms@1%", help="Make our service answer this share of requests so late.")
+@click.option("--stall", metavar="500ms", help="Make our service stand still once for so long.")
+@click.option("--target", metavar="URL", help="Measure this instead of topologies of our own.")
+@click.option("--via", multiple=True, metavar="PROXY", help="Forward proxy on the way to --target; repeat for a chain.")
+@click.option("--yes", is_flag=True, help="Do not ask before a --target beyond this machine is put under load.")
+@_plan_options(2, 1.0, 0.2)
+def run(
+    topology: str,
+    loads: str,
+    proxy: str,
+    program: str,
+    rate: float,
+    arrivals: Arrivals,
+    connections: int,
+    body_bytes: int,
+    message_bytes: int,
+    processes: int,
+    slow: str | None,
+    stall: str | None,
+    target: str | None,
+    via: tuple[str, ...],
+    yes: bool,
+    rounds: int,
+    seconds: float,
+    warmup: float,
+    quick: bool,
+    output: Path | None,
+) -> int:
+    """Measure loads through topologies: what the proxy costs, what the tunnel costs.
+
+    \b
+    trioduct-perf run
+    trioduct-perf run --proxy squid -t direct,proxy,tunnel+proxy -l open --rate 2000 --seconds 10
+    trioduct-perf run -t tunnel,tunnel+wss,tunnel+squid+microsocks -l closed,up
+    trioduct-perf run --target http://127.0.0.1:8080/ --via http://127.0.0.1:3128 -l open,closed
+    """
+    planted = [*(("--slow", slow) if slow else ()), *(("--stall", stall) if stall else ())]
+    options = Options(rate, connections, arrivals, body_bytes, message_bytes, processes, own_service=bool(planted))
+    if target is not None:
+        contenders = contenders_at(target, via)
+        _ask_before_load_abroad(contenders, yes)
+    else:
+        names = [name.strip() for name in topology.split(",")]
+        contenders = [
+            contender_named(name, proxy=proxy, program=program, service_options=tuple(planted)) for name in names
+        ]
+    rows = [load_row(name.strip(), options, path="" if target else "/bulk") for name in loads.split(",")]
+    record = _new_record(contenders, Plan(2, 1.0, 0.3) if quick else Plan(rounds, seconds, warmup))
+    _measure(record, rows, contenders, output)
+    OUT.print(topologies_table(record))
+    OUT.print(cpu_table(record))
+    return 0 if record.complete else INTERRUPTED
 
 
 @command.command()
 @click.argument("subjects", nargs=-1, metavar="[A [B]]")
 @click.option("--only", "only", metavar="ROW,…", help="Only these rows (see --list).")
 @click.option("--list", "list_rows", is_flag=True, help="List the rows and their goals.")
-@click.option("--rounds", type=click.IntRange(1, 100), default=5, show_default=True)
-@click.option("--seconds", type=click.FloatRange(0.2, 600), default=4.0, show_default=True, help="Each.")
-@click.option("--warmup", type=click.FloatRange(0, 60), default=1.0, show_default=True, help="Seconds.")
-@click.option("--quick", is_flag=True, help="Two rounds of a second: a first look, no verdict.")
-@click.option("--output", type=click.Path(path_type=Path), help="Result folder. [default: perf-results/DATE]")
+@_plan_options(5, 4.0, 1.0)
 def compare(
     subjects: tuple[str, ...],
     only: str | None,
@@ -63,12 +166,11 @@ def compare(
     warmup: float,
     quick: bool,
     output: Path | None,
-) -> None:
+) -> int:
     """Measure the promised figures of A and B, interleaved round by round.
 
-    A and B are trioduct, piko (found on PATH or by the variables TRIODUCT and PIKO) or the path of a
-    program with their command line. Without B, A is measured alone; without both, it is trioduct against
-    piko.
+    A and B are trioduct, piko (found on PATH or by the variables TRIODUCT and PIKO) or the path of a program with
+    their command line. Without B, A is measured alone; without both, it is trioduct against piko.
 
     \b
     trioduct-perf compare --only keepalive-32,bulk-down --rounds 3
@@ -79,20 +181,41 @@ def compare(
     if list_rows:
         for row in rows:
             OUT.print(f"{row.name:15} {row.title}: {', '.join(figure.name for figure in row.figures)}")
-        return
+        return 0
     if len(subjects) > 2:
         raise click.UsageError(f"A and B, got {len(subjects)} names")
-    tunnels = [tunnel_named(name) for name in subjects or ("trioduct", "piko")]
-    plan = Plan(2, 1.0, 0.3) if quick else Plan(rounds, seconds, warmup)
-    record = Record([Subject(tunnel.name, tunnel.version()) for tunnel in tunnels], plan, facts(), shlex.join(sys.argv))
-    folder = output or Path("perf-results") / datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    _run(partial(_measure, record, _selected(rows, only), tunnels))
-    record.save(folder)
+    contenders = [Contender.of_program(tunnel_named(name)) for name in subjects or ("trioduct", "piko")]
+    record = _new_record(contenders, Plan(2, 1.0, 0.3) if quick else Plan(rounds, seconds, warmup))
+    _measure(record, _selected(rows, only), contenders, output)
     OUT.print(comparison_table(record))
     OUT.print(cpu_table(record))
-    OUT.print(f"every round and histogram: {folder}")
-    if not record.complete:
-        sys.exit(130)
+    return 0 if record.complete else INTERRUPTED
+
+
+@command.command()
+@click.option("--only", metavar="NAME,…", help="Only those whose name starts so: http1, relay-in, …")
+@click.option("--rounds", type=click.IntRange(1, 1000), default=7, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0.01, 60), default=0.1, show_default=True, help="Of a round.")
+@click.option("--output", type=click.Path(path_type=Path), help="Result folder. [default: none]")
+def micro(only: str | None, rounds: int, seconds: float, output: Path | None) -> int:
+    """Measure the codecs alone: time per operation and bytes per second, of processor time.
+
+    \b
+    trioduct-perf micro --only websocket --output before
+    trioduct-perf compare before after
+    """
+    from perf.micro import all_benchmarks, measure_benchmarks
+
+    starts = tuple(name.strip() for name in only.split(",")) if only else ("",)
+    benchmarks = [benchmark for benchmark in all_benchmarks() if benchmark.name.startswith(starts)]
+    if not benchmarks:
+        raise LabError(f"no benchmark starts with {only}")
+    record = Record([Subject("this")], Plan(rounds, seconds, 0.0), facts(), shlex.join(sys.argv))
+    measure_benchmarks(record, benchmarks)
+    OUT.print(comparison_table(record))
+    if output:
+        record.save(output)
+    return 0
 
 
 def _selected(rows: Sequence[Measurable], only: str | None) -> list[Measurable]:
@@ -106,9 +229,49 @@ def _selected(rows: Sequence[Measurable], only: str | None) -> list[Measurable]:
     return [by_name[name] for name in names]
 
 
-async def _measure(record: Record, rows: list[Measurable], tunnels: list[Tunnel]) -> None:
-    with ERR.status("") as status:
-        await measure_rows(record, rows, tunnels, tell=status.update if ERR.is_terminal else ERR.print)
+def _ask_before_load_abroad(contenders: list[Contender], yes: bool) -> None:
+    """A load is only ever aimed at another machine by somebody who said so."""
+    for contender in contenders:
+        host = contender.target.host if contender.target else "localhost"
+        try:
+            here = ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            here = host == "localhost"
+        if not here and not yes:
+            click.confirm(f"Put {host} under load? Only do so if it is yours", abort=True, err=True)
+            return
+
+
+def _new_record(contenders: list[Contender], plan: Plan) -> Record:
+    subjects = [Subject(contender.name, contender.version()) for contender in contenders]
+    return Record(subjects, plan, facts(), shlex.join(sys.argv))
+
+
+def _measure(record: Record, rows: Sequence[Measurable], contenders: list[Contender], output: Path | None) -> None:
+    """Measure into the record and save it, also what there is of it after Ctrl-C."""
+    folder = output or Path("perf-results") / datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
+
+    async def measure() -> None:
+        with ERR.status("") as status:
+            tell = status.update if ERR.is_terminal else _print_round
+            await measure_rows(record, rows, contenders, tell=tell)
+
+    try:
+        _run(measure)
+    finally:
+        sides = [side for row in record.rows for side in row.sides]
+        if any(side.samples for side in sides):
+            record.save(folder)
+            ERR.print(f"every round and histogram: {folder}")
+    if not any(side.samples for side in sides):
+        failures = dict.fromkeys(side.failure for side in sides if side.failure)
+        raise LabError("\n".join(failures) or "nothing was measured")
+
+
+def _print_round(doing: str) -> None:
+    """Where no line can change, a line per round is enough."""
+    if doing.count(":") == 1:
+        ERR.print(doing)
 
 
 def _run(work: Callable[[], Awaitable[None]]) -> None:

@@ -12,7 +12,7 @@ from perf.errors import LabError
 from perf.loads.outcome import Outcome
 from perf.probes.legs import Usage
 from perf.probes.machine import Facts
-from perf.statistics.ratio import Ratio, paired_ratio, spread_percent
+from perf.statistics.ratio import Ratio, paired_ratio
 
 FORMAT = 1
 FILE = "record.json"
@@ -68,11 +68,11 @@ class Row(msgspec.Struct):
     figures: list[Figure]
     sides: list[Side]
 
-    def ratio(self, figure: str) -> Ratio | None:
-        """The first side against the second, from the rounds that both finished."""
-        if len(self.sides) != 2:
+    def ratio(self, figure: str, a_index: int = 0, b_index: int = 1) -> Ratio | None:
+        """One side against another, from the rounds that both finished; None if there are none."""
+        if max(a_index, b_index) >= len(self.sides):
             return None
-        a, b = (side.values(figure) for side in self.sides)
+        a, b = (self.sides[index].values(figure) for index in (a_index, b_index))
         rounds = min(len(a), len(b))
         return paired_ratio(a[:rounds], b[:rounds])
 
@@ -137,8 +137,3 @@ def load_record(folder: Path) -> Record:
 
 class _Version(msgspec.Struct):
     format: int
-
-
-def middle_and_spread(values: list[float]) -> tuple[float, float] | None:
-    """The median, and half the range in percent of it."""
-    return (statistics.median(values), spread_percent(values)) if values else None

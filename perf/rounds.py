@@ -6,11 +6,14 @@ machine, which grows along both rounds, then falls on both sides alike.
 
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 
 from perf.contender import Contender
 from perf.errors import LabError
+from perf.loads.outcome import Progress
 from perf.record import Plan, Record, Row, Side
 from perf.rows import Measurable, Opened
+from perf.statistics.histogram import histogram_of, percentiles
 
 Tell = Callable[[str], None]
 
@@ -51,8 +54,17 @@ async def _measure_row(
             for side, one, contender in turns if number % 2 == 0 else reversed(turns):
                 if one is None or side.failure:
                     continue
-                tell(f"{row.name}: round {number + 1} of {rounds}, {contender.name}")
+                doing = f"{row.name}: round {number + 1} of {rounds}, {contender.name}"
+                tell(doing)
                 try:
-                    side.samples.append(await one.measure())
+                    side.samples.append(await one.measure(partial(_tell_progress, tell, doing)))
                 except LabError as error:
                     side.failure = str(error)
+
+
+def _tell_progress(tell: Tell, doing: str, progress: Progress) -> None:
+    histogram = histogram_of(progress.recent)
+    if histogram.get_total_count():
+        found = percentiles(histogram)
+        rate = found.count / progress.seconds
+        tell(f"{doing}: {rate:,.0f}/s, p50 {found.p50:.2f} ms, p99 {found.p99:.2f} ms")

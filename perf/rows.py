@@ -13,7 +13,7 @@ import msgspec
 from perf.contender import Contender
 from perf.loads.drive import drive
 from perf.loads.load import Load
-from perf.loads.outcome import Outcome
+from perf.loads.outcome import Outcome, Progress
 from perf.probes.legs import Usage, read_legs, used_between
 from perf.record import Figure, Plan, Sample
 from perf.statistics.histogram import decoded, percentiles
@@ -22,11 +22,12 @@ from perf.topologies.shape import Shape
 
 TUNNEL_LEGS = ("node", "agent", "forward")
 
-Round = Callable[[], Awaitable[Sample]]
+Heard = Callable[[Progress], None]
+Round = Callable[[Heard], Awaitable[Sample]]
 
 
 class Opened(msgspec.Struct):
-    """A row on one side, ready: call `measure` once per round."""
+    """A row on one side, ready: call `measure` once per round; it tells its listener how it goes."""
 
     measure: Round
     commands: dict[str, str]
@@ -63,8 +64,8 @@ class LoadRow(msgspec.Struct, frozen=True, kw_only=True):
         async with reached(self.shape, contender) as running:
             load = planned(self.load, plan) if self.timed else self.load
 
-            async def measure() -> Sample:
-                outcome, legs = await apply(load, running)
+            async def measure(heard: Heard) -> Sample:
+                outcome, legs = await apply(load, running, heard)
                 return Sample(figures_of(outcome, legs, self.figures), [outcome], legs)
 
             yield Opened(measure, running.commands())
@@ -86,9 +87,9 @@ class AccessLogRow(msgspec.Struct, frozen=True, kw_only=True):
         load = planned(self.load, plan)
         async with reached(self.shape, contender) as off, reached(logged, contender) as on:
 
-            async def measure() -> Sample:
-                silent, _ = await apply(load, off)
-                written, legs = await apply(load, on)
+            async def measure(heard: Heard) -> Sample:
+                silent, _ = await apply(load, off, heard)
+                written, legs = await apply(load, on, heard)
                 rate_off, rate_on = silent.answers / silent.seconds, written.answers / written.seconds
                 cost = {"cost %": 100 * (1 - rate_on / rate_off) if rate_off else 0.0, "requests/s": rate_on}
                 return Sample(cost, [silent, written], legs)
@@ -114,7 +115,7 @@ class IdleRow(msgspec.Struct, frozen=True, kw_only=True):
             async with reached(shape, contender) as running:
                 return read_legs(running.pids)
 
-        async def measure() -> Sample:
+        async def measure(heard: Heard) -> Sample:
             one, all_of_them = await weigh(1), await weigh(many)
             figures = {
                 f"{leg} KiB": (all_of_them[leg].resident_bytes - one[leg].resident_bytes) / 1024 / (many - 1)
@@ -139,11 +140,11 @@ class MemoryRow(msgspec.Struct, frozen=True, kw_only=True):
     async def opened(self, contender: Contender, plan: Plan) -> AsyncIterator[Opened]:
         async with reached(self.shape, contender) as running:
 
-            async def measure() -> Sample:
+            async def measure(heard: Heard) -> Sample:
                 readings, outcomes = [], []
                 for _ in range(2):
                     for load in self.loads:
-                        outcome, legs = await apply(planned(load, plan), running)
+                        outcome, legs = await apply(planned(load, plan), running, heard)
                         outcomes.append(outcome)
                     readings.append(legs)
                 first, second = readings
@@ -171,7 +172,7 @@ async def reached(asked: Shape, contender: Contender) -> AsyncIterator[Topology]
         yield running
 
 
-async def apply(load: Load, running: Topology) -> tuple[Outcome, dict[str, Usage]]:
+async def apply(load: Load, running: Topology, heard: Heard) -> tuple[Outcome, dict[str, Usage]]:
     """Apply a load and say what it did and what it cost each leg. Raises LabError if a process ended
     meanwhile.
     """
@@ -181,7 +182,7 @@ async def apply(load: Load, running: Topology) -> tuple[Outcome, dict[str, Usage
         readings.append(read_legs(running.pids))
 
     running.check()
-    outcome = await drive(load, running.target, begun=read, ended=read)
+    outcome = await drive(load, running.target, begun=read, ended=read, heard=heard)
     running.check()
     return outcome, used_between(readings[0], readings[-1])
 
@@ -192,7 +193,7 @@ def planned(load: Load, plan: Plan) -> Load:
 
 def figures_of(outcome: Outcome, legs: dict[str, Usage], wanted: tuple[Figure, ...]) -> dict[str, float]:
     """The wanted figures by name; those that nothing can be said about are left out."""
-    tunnel_cpu = sum(usage.cpu_seconds for leg, usage in legs.items() if leg in TUNNEL_LEGS)
+    tunnel_cpu = [usage.cpu_seconds for leg, usage in legs.items() if leg in TUNNEL_LEGS]
     latency = outcome.percentiles()
     found: dict[str, float] = {
         "requests/s": outcome.answers / outcome.seconds,
@@ -214,6 +215,6 @@ def figures_of(outcome: Outcome, legs: dict[str, Usage], wanted: tuple[Figure, .
         ("CPU s/GB down", outcome.bytes_down / 1e9),
         ("CPU s/GB up", outcome.bytes_up / 1e9),
     ):
-        if amount:
-            found[name] = tunnel_cpu / amount
+        if amount and tunnel_cpu:
+            found[name] = sum(tunnel_cpu) / amount
     return {figure.name: found[figure.name] for figure in wanted if figure.name in found}

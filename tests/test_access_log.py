@@ -58,9 +58,7 @@ def written(access: AccessLog, level: str = "info", **what: Any) -> list[dict[st
 
 
 def test_a_line_has_pikos_keys_then_ours() -> None:
-    (line,) = written(
-        AccessLog("proxy.access"), request=[(b"user-agent", b"x")], response=[(b"ETAG", b'"1"')]
-    )
+    (line,) = written(AccessLog("proxy.access"), request=[(b"user-agent", b"x")], response=[(b"ETAG", b'"1"')])
     assert line.pop("ts")
     assert line == {
         "level": "info",

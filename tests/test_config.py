@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import ssl
+import tempfile
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -361,7 +363,7 @@ grace_period: 90s
     assert isinstance(config, ServerConfig)
     assert config.proxy.access_log.request_headers.allow_list == ["Accept", "Host"]
     assert config.proxy.access_log.response_headers.block_list == ["Server"]
-    assert config.proxy.http.write_timeout == -1
+    assert config.proxy.http.write_timeout == math.inf
     assert config.proxy.http.max_header_bytes == 32768
     assert config.cluster.node_id == "007"  # text is what stands there, not what YAML makes of it
     assert config.log.subsystems == ["proxy", "5"]
@@ -786,6 +788,7 @@ def test_no_mistake_makes_a_secret_known(root: type[Section], text: str, write: 
     with pytest.raises(ConfigError) as raised:
         load(root, write(text))
     assert "cret" not in str(raised.value).replace("hmac_secret_key", "").replace("expected a secret", "")
+    assert "BEGIN" not in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
@@ -907,3 +910,25 @@ def test_a_public_key_of_the_wrong_kind_is_refused(write: Callable[[str], str]) 
 def test_the_way_out_is_the_configured_proxy() -> None:
     ConnectConfig(url="http://node", proxy_url="socks5h://a:1080 -> http://user:secret@b:3128").router()
     ConnectConfig(url="http://node").router()
+
+
+@given(st.text(max_size=20))
+def test_any_text_is_a_duration_or_refused(text: str) -> None:
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        return
+    assert math.isfinite(seconds)
+
+
+@given(st.sampled_from(["proxy", "connect", "listeners", "log"]), st.text(max_size=60))
+def test_any_text_is_a_configuration_or_one_line_about_what_it_is_not(key: str, text: str) -> None:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".yaml") as file:
+        file.write(f"{key}: {text}".encode("utf-8", "replace").decode())
+        file.flush()
+        said = ""
+        try:
+            load(AgentConfig, file.name, {})
+        except ConfigError as error:
+            said = str(error)
+    assert said.isprintable()

@@ -96,9 +96,7 @@ def test_an_unknown_level_is_refused() -> None:
         (1.5, 1.5),
     ],
 )
-def test_what_a_stranger_sends_cannot_forge_a_line_or_reach_the_terminal(
-    value: object, written: object
-) -> None:
+def test_what_a_stranger_sends_cannot_forge_a_line_or_reach_the_terminal(value: object, written: object) -> None:
     (line,) = lines_of(lambda: get_logger("x").info("got", value=value))
     assert line["value"] == written
 
@@ -139,9 +137,7 @@ def test_a_secret_is_masked_by_its_form_also_in_a_traceback(text: str) -> None:
 
 
 def test_words_about_authentication_are_not_taken_for_a_secret() -> None:
-    assert (
-        log.printable('offers Basic realm="x", NTLM, Negotiate') == 'offers Basic realm="x", NTLM, Negotiate'
-    )
+    assert log.printable('offers Basic realm="x", NTLM, Negotiate') == 'offers Basic realm="x", NTLM, Negotiate'
 
 
 @given(st.text(), st.binary())

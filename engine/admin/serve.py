@@ -11,6 +11,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final, cast
 
@@ -59,7 +60,7 @@ async def serve_admin(
         try:
             # It takes either stream, whatever it is annotated with.
             either = cast("trio.SSLStream[trio.SocketStream]", stream)
-            await TCPServer(wrapped, config, context, ConnectionState({}), either)
+            await _Connection(wrapped, config, context, ConnectionState({}), either)
         except Exception as error:  # a defect in one connection's handling ends that connection
             log.error("connection handler failed", exc_info=error)
         finally:
@@ -77,7 +78,16 @@ async def serve_admin(
             await trio.sleep_forever()
         finally:
             for sock in open_sockets:
-                sock.shutdown(socket.SHUT_RDWR)
+                with suppress(OSError):  # gone by itself
+                    sock.shutdown(socket.SHUT_RDWR)
+
+
+class _Connection(TCPServer):
+    """hypercorn's, but for a client that has gone: it would be waited for until its keep-alive ends."""
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        await self.idle_task.stop()
 
 
 class _IntoOurLog(logging.Handler):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Final
 
 import trio
@@ -26,13 +27,14 @@ BROKEN: Final = select.EPOLLHUP | select.EPOLLERR
 Handler = Callable[[int], None]
 
 
-_current: trio.lowlevel.RunVar[Poller] = trio.lowlevel.RunVar("poller")
+current: ContextVar[Poller] = ContextVar("poller")
+"""The poller of the role that a task belongs to."""
 
 
 def current_poller() -> Poller:
-    """The poller of this Trio run; RuntimeError outside `open_pulse`."""
+    """RuntimeError outside `open_pulse`."""
     try:
-        return _current.get()
+        return current.get()
     except LookupError:
         raise RuntimeError("connections run only inside open_pulse()") from None
 
@@ -55,17 +57,16 @@ class Poller:
         if self._handlers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
-    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self) -> None:
         handlers = self._handlers
         poll = self._epoll.poll
-        _current.set(self)
-        task_status.started()
-        try:
-            while True:
-                await trio.lowlevel.wait_readable(self._epoll)
-                for fd, events in poll(0, MAX_EVENTS):
-                    handler = handlers.get(fd)
-                    if handler is not None:  # else it was removed by one before it
-                        handler(events)
-        finally:
-            self._epoll.close()
+        while True:
+            await trio.lowlevel.wait_readable(self._epoll)
+            for fd, events in poll(0, MAX_EVENTS):
+                handler = handlers.get(fd)
+                if handler is not None:  # else it was removed by one before it
+                    handler(events)
+
+    def close(self) -> None:
+        """When every connection has been removed."""
+        self._epoll.close()

@@ -19,7 +19,7 @@ from typing import Protocol
 import trio
 
 from engine.log import get_logger
-from engine.transport.poller import Poller
+from engine.transport.poller import Poller, current
 
 INTERVAL_SECONDS = 0.25
 
@@ -76,7 +76,7 @@ class Pulse(trio.abc.Instrument):
     def forget(self, thing: Watched) -> None:
         self._watched.discard(thing)
 
-    async def _run(self) -> None:
+    async def run(self) -> None:
         while True:
             await trio.sleep(INTERVAL_SECONDS)
             self.now = now = trio.current_time()
@@ -95,14 +95,17 @@ def _nothing() -> None:
 
 @asynccontextmanager
 async def open_pulse() -> AsyncIterator[Pulse]:
-    """The pulse of this Trio run, beating as long as the block lasts."""
-    pulse = Pulse()
+    """A role's pulse, and its poller: both work as long as the block lasts, for all tasks started in it."""
+    pulse, poller = Pulse(), Poller()
+    poller_before = current.set(poller)
     trio.lowlevel.add_instrument(pulse)
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(pulse._run, name="deadlines")
-            await nursery.start(Poller().run, name="poller")
+            nursery.start_soon(pulse.run, name="deadlines")
+            nursery.start_soon(poller.run, name="poller")
             yield pulse
             nursery.cancel_scope.cancel()
     finally:
         trio.lowlevel.remove_instrument(pulse)
+        poller.close()
+        current.reset(poller_before)

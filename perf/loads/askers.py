@@ -24,6 +24,7 @@ async def open_askers(
     """Own the connections; `free` is called with each when it may ask. Raises LoadFailed if one cannot be
     opened.
     """
+    connections = await _open_all(target, count)
     async with trio.open_nursery() as nursery:
 
         async def reopen() -> None:
@@ -39,7 +40,7 @@ async def open_askers(
         def add(connection: socket.socket) -> None:
             free(Asker(crowd, connection, watch, free, lambda _: nursery.start_soon(reopen)))
 
-        for connection in await _open_all(target, count):
+        for connection in connections:
             add(connection)
         yield
         nursery.cancel_scope.cancel()

@@ -23,11 +23,13 @@ from perf.loads.outcome import Outcome, Watch
 from perf.loads.target import Target
 from perf.timer import Timer
 
+Arrivals = Literal["constant", "poisson"]
+
 
 class Open(Load, frozen=True, kw_only=True, tag="open"):
     rate: float = 1000.0  # requests per second
     connections: int = 64
-    arrivals: Literal["constant", "poisson"] = "constant"
+    arrivals: Arrivals = "constant"
     body_bytes: int = 0
 
     def share(self, index: int) -> Self:

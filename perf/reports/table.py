@@ -1,105 +1,115 @@
 """A record as tables on a terminal."""
 
+import statistics
 from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from perf.record import Better, Figure, Record, Row, middle_and_spread
-from perf.statistics.ratio import Ratio, Verdict
+from perf.record import Better, Figure, Record, Row, Side
+from perf.reports.words import bars, machine_words, number
+from perf.statistics.histogram import merged
+from perf.statistics.ratio import Ratio, Verdict, spread_percent
+
+ENOUGH_ROUNDS = 3  # for an interval
 
 
 def comparison_table(record: Record) -> RenderableType:
-    """Medians and spreads of each side, and how the first compares with the second."""
-    table = Table(title=_title(record), title_justify="left", caption=_caption(record), caption_justify="left")
-    table.add_column("row", no_wrap=True)
-    table.add_column("figure", no_wrap=True)
-    for subject in record.subjects:
-        table.add_column(subject.name, justify="right", no_wrap=True)
+    """Two sides: medians and spreads, how A compares with B, and whether it reaches its goals."""
+    title = _title(record, " against ".join(subject.name for subject in record.subjects))
+    table = _table(record)
     if len(record.subjects) == 2:
         table.add_column("ratio [95 %]", justify="right", no_wrap=True)
         table.add_column("", no_wrap=True)
     table.add_column("goal", justify="right", no_wrap=True)
     for row in record.rows:
-        for number, figure in enumerate(row.figures):
-            table.add_row(row.name if not number else "", figure.name, *_cells(row, figure))
+        for index, figure in enumerate(row.figures):
+            cells = [_middle(side, figure) for side in row.sides]
+            if len(row.sides) == 2:
+                ratio = row.ratio(figure.name)
+                cells += [_ratio(ratio), _verdict(ratio, figure)]
+            table.add_row("" if index else row.name, figure.name, *cells, _goal(row, figure))
         table.add_section()
-    return Group(table, *_remarks(record))
+    return Group(title, table, Text(machine_words(record), style="dim"), *_remarks(record))
 
 
-def cpu_table(record: Record) -> Table:
-    """Where the CPU went: percent of one core per leg while each row ran, in its last round."""
+def topologies_table(record: Record) -> RenderableType:
+    """Any number of sides: medians and spreads, and in brackets how often the first side's."""
+    title = _title(record, f"each against {record.subjects[0].name}")
+    table = _table(record)
+    for row in record.rows:
+        for index, figure in enumerate(row.figures):
+            cells = []
+            for number_, side in enumerate(row.sides):
+                cell = _middle(side, figure)
+                ratio = row.ratio(figure.name, number_, 0) if number_ else None
+                cells.append(cell if ratio is None else Text.assemble(cell, f"  {ratio.middle:.2f}×"))
+            table.add_row("" if index else row.name, figure.name, *cells)
+        if shapes := _shapes(row):
+            table.add_row("", *shapes)
+        table.add_section()
+    return Group(title, table, Text(machine_words(record), style="dim"), *_remarks(record))
+
+
+def cpu_table(record: Record) -> RenderableType:
+    """Where the CPU went: percent of one core per leg, in the last round of each row."""
     legs = list(
         dict.fromkeys(
             leg for row in record.rows for side in row.sides for sample in side.samples for leg in sample.legs
         )
     )
-    table = Table(title="CPU of each process in the path, % of a core", title_justify="left")
+    title = Text("CPU of each process in the path, % of a core", style="bold")
+    table = Table()
     table.add_column("row", no_wrap=True)
     table.add_column("side", no_wrap=True)
     for leg in (*legs, "load"):
         table.add_column(leg, justify="right")
     for row in record.rows:
-        for subject, side in zip(record.subjects, row.sides, strict=True):
+        for index, (subject, side) in enumerate(zip(record.subjects, row.sides, strict=True)):
             sample = next((s for s in reversed(side.samples) if s.outcomes), None)
             if sample is None:
                 continue
             outcome = sample.outcomes[-1]
             used = [sample.legs[leg].cpu_seconds if leg in sample.legs else None for leg in legs]
-            table.add_row(
-                row.name,
-                subject.name,
-                *("" if cpu is None else f"{100 * cpu / outcome.seconds:.0f}" for cpu in used),
-                f"{100 * outcome.generator_cpu_seconds / outcome.seconds:.0f}",
-            )
+            shares = [None if cpu is None else cpu / outcome.seconds for cpu in used]
+            shares.append(outcome.generator_cpu_seconds / outcome.seconds)
+            cells = ("" if share is None else f"{100 * share:.0f}" for share in shares)
+            table.add_row("" if index else row.name, subject.name, *cells)
+    return Group(title, table)
+
+
+def _title(record: Record, title: str) -> Text:
+    plan = record.plan
+    return Text(f"{title}, {plan.rounds} rounds of {plan.seconds:g} s, interleaved", style="bold")
+
+
+def _table(record: Record) -> Table:
+    table = Table()
+    table.add_column("row", no_wrap=True)
+    table.add_column("figure", no_wrap=True)
+    for subject in record.subjects:
+        table.add_column(subject.name, justify="right", no_wrap=True)
     return table
 
 
-def number(value: float) -> str:
-    """Three or four digits that count."""
-    if abs(value) >= 1000:
-        return f"{value:,.0f}".replace(",", " ")
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def _title(record: Record) -> str:
-    names = " against ".join(subject.name for subject in record.subjects)
-    return f"{names}, {record.plan.rounds} rounds of {record.plan.seconds:g} s, interleaved"
-
-
-def _caption(record: Record) -> str:
-    facts = record.facts
-    words = [facts.date, f"{facts.machine}, {facts.cores} cores", f"load {facts.load_average}"]
-    words.append("± is half the range")
-    if not record.complete:
-        words.append("INTERRUPTED: partial results")
-    return " · ".join(words)
-
-
-def _cells(row: Row, figure: Figure) -> Iterator[RenderableType]:
-    for side in row.sides:
-        found = middle_and_spread(side.values(figure.name))
-        if found is None:
-            yield Text("failed" if side.failure else "–", style="red" if side.failure else "")
-        else:
-            yield Text.assemble(number(found[0]), (f" ±{found[1]:.0f}%", "dim"))
-    if len(row.sides) == 2:
-        ratio = row.ratio(figure.name)
-        yield _ratio(ratio)
-        yield _verdict(ratio, figure)
-    yield _goal(row, figure)
+def _middle(side: Side, figure: Figure) -> Text:
+    values = side.values(figure.name)
+    if not values:
+        return Text("failed", style="red") if side.failure else Text("–")
+    middle = number(statistics.median(values))
+    return Text.assemble(middle, (f" ±{spread_percent(values):.0f}%", "dim")) if len(values) > 1 else Text(middle)
 
 
 def _ratio(ratio: Ratio | None) -> Text:
     if ratio is None:
         return Text("–")
-    interval = f" [{ratio.low:.2f}–{ratio.high:.2f}]" if ratio.rounds > 2 else ""
+    interval = f" [{ratio.low:.2f}–{ratio.high:.2f}]" if ratio.rounds >= ENOUGH_ROUNDS else ""
     return Text.assemble((f"{ratio.middle:.2f}×", "bold"), (interval, "dim"))
 
 
 def _verdict(ratio: Ratio | None, figure: Figure) -> Text:
-    if ratio is None:
+    if ratio is None or ratio.rounds < ENOUGH_ROUNDS:
         return Text("")
     verdict = ratio.verdict(higher_is_better=figure.better == Better.HIGHER)
     return Text(verdict, style={Verdict.BETTER: "green", Verdict.WORSE: "red", Verdict.UNSURE: "dim"}[verdict])
@@ -119,11 +129,20 @@ def _goal(row: Row, figure: Figure) -> Text:
             return Text(text)
 
 
+def _shapes(row: Row) -> list[Text]:
+    """The latencies of each side as small bars over one common scale, with a first cell that names it."""
+    sides = [[o.latency for s in side.samples for o in s.outcomes if o.latency] for side in row.sides]
+    if not any(figure.name.startswith("p") for figure in row.figures) or not any(sides):
+        return []
+    histograms = [merged(texts) if texts else None for texts in sides]
+    scale, drawn = bars(histograms)
+    return [Text(scale, style="dim"), *(Text(line) for line in drawn)]
+
+
 def _remarks(record: Record) -> Iterator[Text]:
     for row in record.rows:
         for subject, side in zip(record.subjects, row.sides, strict=True):
             if side.failure:
                 yield Text(f"{row.name}, {subject.name}: {side.failure}", style="red")
-            doubts = dict.fromkeys(doubt for sample in side.samples for doubt in sample.doubts())
-            for doubt in doubts:
+            for doubt in dict.fromkeys(doubt for sample in side.samples for doubt in sample.doubts()):
                 yield Text(f"{row.name}, {subject.name}: {doubt}", style="yellow")

@@ -43,11 +43,9 @@ class Login:
     token: Secret | None = None
     command: Secret | None = None
     schemes: tuple[str, ...] = ORDER
-    workstation: str = ""
     service_principal: str | None = None
     client_keytab: str | None = None
     kerberos_password: bool = True
-    mutual: bool = False
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.schemes if name not in ORDER]:

@@ -19,7 +19,11 @@ from typing import Any
 
 from proxy_adapters.auth.basic import basic
 from proxy_adapters.auth.challenge import Challenge
+from proxy_adapters.auth.digest import digest, is_strong, is_weak
 from proxy_adapters.auth.login import Asked, CannotStart, Conversation, Login, Memory
+from proxy_adapters.auth.negotiate import negotiate
+from proxy_adapters.auth.ntlm import negotiate_ntlm, ntlm
+from proxy_adapters.auth.token import bearer, command
 from proxy_adapters.errors import AuthenticationFailed
 from proxy_adapters.handshake import Script, Work
 from proxy_adapters.url import ProxyURL
@@ -37,8 +41,19 @@ class Scheme:
     bound: bool = False  # to its connection: a close between two legs ends the attempt
 
 
+def _is(word: str) -> Callable[[Challenge], bool]:
+    return lambda challenge: challenge.scheme == word
+
+
 SCHEMES: dict[str, Scheme] = {
-    "basic": Scheme(basic, lambda challenge: challenge.scheme == "basic"),
+    "command": Scheme(command, lambda challenge: True),
+    "negotiate": Scheme(negotiate, _is("negotiate"), bound=True),
+    "digest-sha-256": Scheme(digest, is_strong),
+    "ntlm": Scheme(ntlm, _is("ntlm"), bound=True),
+    "negotiate-ntlm": Scheme(negotiate_ntlm, _is("negotiate"), bound=True),
+    "bearer": Scheme(bearer, _is("bearer")),
+    "digest-md5": Scheme(digest, is_weak),
+    "basic": Scheme(basic, _is("basic")),
 }
 
 
@@ -61,9 +76,9 @@ class Negotiation:
     def first(self) -> Script[str | None]:
         """The value to send unasked: with what worked last time, else none."""
         worked = self._memory.what_worked(self._proxy, self._login.user or "")
-        if worked is None or worked[0] not in self._login.schemes or worked[0] not in SCHEMES:
+        if worked is None or worked[0] not in self._login.schemes:
             return None
-        return (yield from self._start(worked[0], None))
+        return (yield from self._start(worked[0], None, worked[1]))
 
     def accepted(self) -> None:
         if self._asked is not None:
@@ -85,17 +100,17 @@ class Negotiation:
                 return value, not connection_lives
             connection_lives = False
         for name in self._login.schemes:
-            if name in self._tried or name not in SCHEMES:
+            if name in self._tried or (name == "command" and self._login.command is None):
                 continue
             offer = next((offer for offer in offers if SCHEMES[name].answers(offer)), None)
             if offer is not None and (value := (yield from self._start(name, offer))) is not None:
                 return value, not connection_lives
         raise self._failure(offers, status)
 
-    def _start(self, name: str, offer: Challenge | None) -> Script[str | None]:
+    def _start(self, name: str, offer: Challenge | None, state: object = None) -> Script[str | None]:
         self._name, self._legs = name, 0
         self._asked = Asked(
-            self._login, self._proxy, self._uri, self._memory, name, challenge=offer, binding=self._binding
+            self._login, self._proxy, self._uri, self._memory, name, challenge=offer, binding=self._binding, state=state
         )
         self._conversation = SCHEMES[name].start(self._asked)
         return (yield from self._resume(None))
@@ -139,7 +154,7 @@ class Negotiation:
         forbidden = [
             name
             for name, scheme in SCHEMES.items()
-            if name not in self._login.schemes and any(map(scheme.answers, offers))
+            if name not in self._login.schemes and name != "command" and any(map(scheme.answers, offers))
         ]
         if not offers:
             advice = "it names no scheme, so nothing may be sent"

@@ -63,7 +63,8 @@ async def hear(stream: trio.abc.Stream, end: bytes) -> bytes:
     data = b""
     while not data.endswith(end):
         more = await stream.receive_some()
-        assert more, f"the end came behind {data!r}"
+        if not more:
+            raise trio.BrokenResourceError(f"the end came behind {data!r}")
         data += more
     return data
 

@@ -2,6 +2,7 @@
 keys.
 """
 
+import contextlib
 import getpass
 import subprocess
 from pathlib import Path
@@ -42,5 +43,7 @@ async def start_ssh(ground: Ground, leg: str, port: int) -> None:
 
 def _write_keys(keygen: Path, directory: Path, *keys: Path) -> None:
     directory.mkdir()
+    with contextlib.suppress(PermissionError):
+        Path("/run/sshd").mkdir(exist_ok=True)  # an sshd that runs as root wants it, even if it is never used
     for key in keys:
         subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", key], check=True, timeout=20)
