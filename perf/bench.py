@@ -19,11 +19,12 @@ from perf.loads.target import Target
 from perf.loads.websocket import Echo
 from perf.loads.wrk import Wrk
 from perf.record import Better, Figure
-from perf.rows import LoadRow
+from perf.rows import LoadRow, Measurable, RampRow
 from perf.topologies.proxies import parse_proxy
 from perf.topologies.shape import Route, Service, Shape
 from perf.topologies.tunnels import tunnel_named
 
+RAMP_FROM = 500.0
 RATE = Figure("requests/s")
 DOWN, UP = Figure("MB/s down"), Figure("MB/s up")
 P50, P99, P999 = (Figure(f"{name} ms", Better.LOWER) for name in ("p50", "p99", "p99.9"))
@@ -41,12 +42,13 @@ class Options(msgspec.Struct, frozen=True):
     message_bytes: int = 125
     processes: int = 1
     own_service: bool = False
+    bound_ms: float = 20.0  # of p99, on the ramp
 
 
-LOADS = ("fresh", "open", "closed", "wrk", "churn", "down", "up", "echo", "raw-down", "raw-up", "ping-pong")
+LOADS = ("fresh", "open", "ramp", "closed", "wrk", "churn", "down", "up", "echo", "raw-down", "raw-up", "ping-pong")
 
 
-def load_row(name: str, options: Options, *, path: str = "/bulk") -> LoadRow:
+def load_row(name: str, options: Options, *, path: str = "/bulk") -> Measurable:
     """A load by its name, on the service that it needs. Raises LabError."""
     connections, processes = options.connections, options.processes
     web = Shape(service=Service.OWN if options.own_service or options.body_bytes else Service.WEB)
@@ -63,6 +65,12 @@ def load_row(name: str, options: Options, *, path: str = "/bulk") -> LoadRow:
                 processes=processes,
             )
             return _row(name, f"open loop, {options.rate:g}/s", web, load, P50, P99, P999)
+        case "ramp":
+            ramp = Open(
+                rate=RAMP_FROM, connections=max(256, connections), arrivals=options.arrivals, processes=processes
+            )
+            title = f"the highest rate with p99 under {options.bound_ms:g} ms"
+            return RampRow(name=name, title=title, shape=web, load=ramp, bound_ms=options.bound_ms)
         case "closed":
             closed = Closed(connections=connections, body_bytes=options.body_bytes, processes=processes)
             return _row(name, f"closed loop, {connections} connections", web, closed, RATE, P50, P99, PER_MILLION)

@@ -18,7 +18,8 @@ from perf.errors import LabError
 from perf.goals import promised_rows
 from perf.loads.open import Arrivals
 from perf.probes.machine import facts
-from perf.record import Plan, Record, Subject
+from perf.record import Plan, Record, Subject, load_record, side_by_side
+from perf.reports.page import write_page
 from perf.reports.table import comparison_table, cpu_table, topologies_table
 from perf.rounds import measure_rows
 from perf.rows import Measurable
@@ -49,6 +50,18 @@ def main() -> None:
 @click.version_option(package_name="trioduct")
 def command() -> None:
     """Measure tunnels and forward proxies: what each costs, and whether a change made it slower."""
+
+
+class Percent(click.ParamType[float]):
+    """`10%` or `10` as 10.0."""
+
+    name = "percent"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return float(str(value).removesuffix("%"))
+        except ValueError:
+            self.fail(f"{value} is not like 10%", param, ctx)
 
 
 def _plan_options(rounds: int, seconds: float, warmup: float) -> Callable[[Callable[..., int]], Callable[..., int]]:
@@ -98,6 +111,9 @@ def _plan_options(rounds: int, seconds: float, warmup: float) -> Callable[[Calla
 @click.option("--body-bytes", type=click.IntRange(0, 1 << 20), default=0, show_default=True, help="Of each request.")
 @click.option("--message-bytes", type=click.IntRange(1, 60_000), default=125, show_default=True, help="WebSocket.")
 @click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Of the load generator.")
+@click.option(
+    "--bound-ms", type=click.FloatRange(0.1), default=20.0, show_default=True, help="What p99 may be on the ramp."
+)
 @click.option("--slow", metavar="5ms@1%", help="Make our service answer this share of requests so late.")
 @click.option("--stall", metavar="500ms", help="Make our service stand still once for so long.")
 @click.option("--target", metavar="URL", help="Measure this instead of topologies of our own.")
@@ -115,6 +131,7 @@ def run(
     body_bytes: int,
     message_bytes: int,
     processes: int,
+    bound_ms: float,
     slow: str | None,
     stall: str | None,
     target: str | None,
@@ -135,7 +152,7 @@ def run(
     trioduct-perf run --target http://127.0.0.1:8080/ --via http://127.0.0.1:3128 -l open,closed
     """
     planted = [*(("--slow", slow) if slow else ()), *(("--stall", stall) if stall else ())]
-    options = Options(rate, connections, arrivals, body_bytes, message_bytes, processes, own_service=bool(planted))
+    options = Options(rate, connections, arrivals, body_bytes, message_bytes, processes, bool(planted), bound_ms)
     if target is not None:
         contenders = contenders_at(target, via)
         _ask_before_load_abroad(contenders, yes)
@@ -155,11 +172,15 @@ def run(
 @command.command()
 @click.argument("subjects", nargs=-1, metavar="[A [B]]")
 @click.option("--only", "only", metavar="ROW,…", help="Only these rows (see --list).")
+@click.option(
+    "--fail-if-slower", type=Percent(), metavar="10%", help="Exit with 1 if A is surely worse than B by more."
+)
 @click.option("--list", "list_rows", is_flag=True, help="List the rows and their goals.")
 @_plan_options(5, 4.0, 1.0)
 def compare(
     subjects: tuple[str, ...],
     only: str | None,
+    fail_if_slower: float | None,
     list_rows: bool,
     rounds: int,
     seconds: float,
@@ -167,10 +188,11 @@ def compare(
     quick: bool,
     output: Path | None,
 ) -> int:
-    """Measure the promised figures of A and B, interleaved round by round.
+    """Measure the promised figures of A and B, interleaved round by round; or compare two result folders.
 
     A and B are trioduct, piko (found on PATH or by the variables TRIODUCT and PIKO) or the path of a program with
-    their command line. Without B, A is measured alone; without both, it is trioduct against piko.
+    their command line. Without B, A is measured alone; without both, it is trioduct against piko. Folders of results,
+    also of `micro`, are read instead; they were measured at different times, which widens the intervals.
 
     \b
     trioduct-perf compare --only keepalive-32,bulk-down --rounds 3
@@ -184,12 +206,16 @@ def compare(
         return 0
     if len(subjects) > 2:
         raise click.UsageError(f"A and B, got {len(subjects)} names")
+    if len(subjects) == 2 and all(Path(name).is_dir() for name in subjects):
+        record = side_by_side(*(load_record(Path(name)) for name in subjects))
+        OUT.print(comparison_table(record))
+        return _judge(record, fail_if_slower)
     contenders = [Contender.of_program(tunnel_named(name)) for name in subjects or ("trioduct", "piko")]
     record = _new_record(contenders, Plan(2, 1.0, 0.3) if quick else Plan(rounds, seconds, warmup))
     _measure(record, _selected(rows, only), contenders, output)
     OUT.print(comparison_table(record))
     OUT.print(cpu_table(record))
-    return 0 if record.complete else INTERRUPTED
+    return _judge(record, fail_if_slower) if record.complete else INTERRUPTED
 
 
 @command.command()
@@ -216,6 +242,32 @@ def micro(only: str | None, rounds: int, seconds: float, output: Path | None) ->
     if output:
         record.save(output)
     return 0
+
+
+@command.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FOLDER [FOLDER]")
+def plot(folders: tuple[Path, ...]) -> int:
+    """Draw a result folder, or two on top of each other: PNG, SVG and an HTML report inside the (first) folder.
+
+    \b
+    trioduct-perf plot perf-results/2026-06-01-120000
+    trioduct-perf plot before after
+    """
+    if len(folders) > 2:
+        raise click.UsageError(f"one folder or two, got {len(folders)}")
+    record = load_record(folders[0])
+    if len(folders) == 2:
+        record = side_by_side(record, load_record(folders[1]))
+    OUT.print(str(write_page(record, folders[0])), soft_wrap=True)
+    return 0
+
+
+def _judge(record: Record, percent: float | None) -> int:
+    """1 if a figure of A is surely worse than B's by more than so many percent."""
+    worse = record.worse_by(percent) if percent is not None else []
+    for sentence in worse:
+        ERR.print(sentence, style="red")
+    return 1 if worse else 0
 
 
 def _selected(rows: Sequence[Measurable], only: str | None) -> list[Measurable]:

@@ -12,7 +12,7 @@ from perf.errors import LabError
 from perf.loads.outcome import Outcome
 from perf.probes.legs import Usage
 from perf.probes.machine import Facts
-from perf.statistics.ratio import Ratio, paired_ratio
+from perf.statistics.ratio import Ratio, paired_ratio, unpaired_ratio
 
 FORMAT = 1
 FILE = "record.json"
@@ -67,12 +67,15 @@ class Row(msgspec.Struct):
     title: str
     figures: list[Figure]
     sides: list[Side]
+    interleaved: bool = True  # round i of each side was measured at the same time
 
     def ratio(self, figure: str, a_index: int = 0, b_index: int = 1) -> Ratio | None:
         """One side against another, from the rounds that both finished; None if there are none."""
         if max(a_index, b_index) >= len(self.sides):
             return None
         a, b = (self.sides[index].values(figure) for index in (a_index, b_index))
+        if not self.interleaved:
+            return unpaired_ratio(a, b)
         rounds = min(len(a), len(b))
         return paired_ratio(a[:rounds], b[:rounds])
 
@@ -115,6 +118,17 @@ class Record(msgspec.Struct):
     complete: bool = False  # false: it was interrupted
     format: int = FORMAT
 
+    def worse_by(self, percent: float) -> list[str]:
+        """Of two sides, a sentence for each figure in which the first is surely worse by more than so much."""
+        found = []
+        for row in self.rows:
+            for figure in row.figures:
+                ratio = row.ratio(figure.name)
+                if ratio and ratio.worse_by(percent, higher_is_better=figure.better == Better.HIGHER):
+                    interval = f"{ratio.low:.2f}–{ratio.high:.2f}"
+                    found.append(f"{row.name}: {figure.name} is {interval} times the other side's")
+        return found
+
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / FILE).write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1))
@@ -137,3 +151,23 @@ def load_record(folder: Path) -> Record:
 
 class _Version(msgspec.Struct):
     format: int
+
+
+def side_by_side(a: Record, b: Record) -> Record:
+    """Two records as one: what the first subject of each did in the rows that both have. Raises LabError."""
+    theirs = {row.name: row for row in b.rows}
+    rows = [
+        Row(
+            row.name,
+            row.title,
+            [Figure(f.name, f.better) for f in row.figures],
+            [row.sides[0], theirs[row.name].sides[0]],
+            interleaved=False,
+        )
+        for row in a.rows
+        if row.name in theirs
+    ]
+    if not rows:
+        raise LabError("the two results have no row in common")
+    subjects = [Subject(f"{letter}: {one.subjects[0].name}") for letter, one in (("A", a), ("B", b))]
+    return Record(subjects, a.plan, a.facts, f"{a.command} | {b.command}", rows, complete=a.complete and b.complete)

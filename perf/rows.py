@@ -13,6 +13,7 @@ import msgspec
 from perf.contender import Contender
 from perf.loads.drive import drive
 from perf.loads.load import Load
+from perf.loads.open import Open
 from perf.loads.outcome import Outcome, Progress
 from perf.probes.legs import Usage, read_legs, used_between
 from perf.record import Figure, Plan, Sample
@@ -20,6 +21,8 @@ from perf.statistics.histogram import decoded, percentiles
 from perf.topologies.build import Topology, topology
 from perf.topologies.shape import Shape
 
+KNEE = "knee, requests/s"
+RAMP_STEPS, RAMP_FACTOR = 24, 1.4  # 24 steps lead from 500 to 1.1 million requests per second
 TUNNEL_LEGS = ("node", "agent", "forward")
 
 Heard = Callable[[Progress], None]
@@ -67,6 +70,39 @@ class LoadRow(msgspec.Struct, frozen=True, kw_only=True):
             async def measure(heard: Heard) -> Sample:
                 outcome, legs = await apply(load, running, heard)
                 return Sample(figures_of(outcome, legs, self.figures), [outcome], legs)
+
+            yield Opened(measure, running.commands())
+
+
+class RampRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An open loop at rising rates, to find the knee: the highest rate with p99 under a bound and without errors."""
+
+    name: str
+    title: str
+    shape: Shape
+    load: Open
+    bound_ms: float
+    figures: tuple[Figure, ...] = (Figure(KNEE),)
+    most_rounds: int | None = None
+
+    @asynccontextmanager
+    async def opened(self, contender: Contender, plan: Plan) -> AsyncIterator[Opened]:
+        async with reached(self.shape, contender) as running:
+            load = planned(self.load, plan)
+
+            async def measure(heard: Heard) -> Sample:
+                knee = 0.0
+                outcomes: list[Outcome] = []
+                legs: dict[str, Usage] = {}
+                for step in range(RAMP_STEPS):
+                    rate = self.load.rate * RAMP_FACTOR**step
+                    outcome, legs = await apply(msgspec.structs.replace(load, rate=rate), running, heard)
+                    outcomes.append(outcome)
+                    found = outcome.percentiles()
+                    if found is None or found.p99 > self.bound_ms or outcome.errors:
+                        break
+                    knee = rate
+                return Sample({KNEE: knee}, outcomes, legs)
 
             yield Opened(measure, running.commands())
 

@@ -24,6 +24,7 @@ MUTUAL, SEQUENCE, INTEGRITY = 0x2, 0x8, 0x20
 _CONTINUE_NEEDED = 1
 _INITIATE = 1
 _ERROR_MASK = 0xFFFF0000
+_INDEFINITE = c_uint32(0xFFFFFFFF)
 
 
 class GSSError(Exception):
@@ -36,6 +37,10 @@ class _OID(ctypes.Structure):
 
 class _Buffer(ctypes.Structure):
     _fields_ = (("length", c_size_t), ("value", c_void_p))
+
+
+class _OIDs(ctypes.Structure):
+    _fields_ = (("count", c_size_t), ("elements", POINTER(_OID)))
 
 
 class _Pair(ctypes.Structure):
@@ -122,12 +127,12 @@ class Initiator:
         self._name = self._import(service, _PRINCIPAL if "/" in service else _HOST_BASED)
         if password is not None and user is not None:
             name = self._import(user, _USER_NAME)
-            self._acquire("gss_acquire_cred_with_password", name, byref(_buffer(password.encode())), c_uint32(0), None)
+            self._acquire("gss_acquire_cred_with_password", name, byref(_buffer(password.encode())))
         elif keytab is not None:
             pairs = (_Pair * 2)(_Pair(b"client_keytab", keytab.encode()), _Pair(b"ccache", b"MEMORY:trioduct"))
             store = _Store(2, pairs)
             name = self._import(user, _USER_NAME) if user else c_void_p()
-            self._acquire("gss_acquire_cred_from", name, c_uint32(0), None, store=store)
+            self._acquire("gss_acquire_cred_from", name, store=store)
 
     def _import(self, text: str, kind: _OID) -> c_void_p:
         name, minor = c_void_p(), c_uint32()
@@ -135,12 +140,30 @@ class Initiator:
         _check(major, minor, KERBEROS)
         return name
 
-    def _acquire(self, function: str, name: c_void_p, *arguments: Any, store: _Store | None = None) -> None:
-        minor = c_uint32()
+    def _acquire(
+        self,
+        function: str,
+        name: c_void_p,
+        *password: Any,
+        store: _Store | None = None,
+        mechanism: _OID | None = None,
+    ) -> None:
+        # The mechanism must be named: SPNEGO finds nothing to negotiate in a credential for "all of them".
+        minor, mechanisms = c_uint32(), _OIDs(1, ctypes.pointer(mechanism or self._mechanism))
+        middle = (c_int(_INITIATE), byref(store)) if store is not None else (c_int(_INITIATE),)
         call = getattr(self._library, function)
         call.restype = c_uint32
-        middle = (c_int(_INITIATE), byref(store)) if store is not None else (c_int(_INITIATE),)
-        major = call(byref(minor), name, *arguments, *middle, byref(self._credential), None, None)
+        major = call(
+            byref(minor),
+            name,
+            *password,
+            _INDEFINITE,
+            byref(mechanisms),
+            *middle,
+            byref(self._credential),
+            None,
+            None,
+        )
         if name:
             self._library.gss_release_name(byref(c_uint32()), byref(name))
         _check(major, minor, KERBEROS)
@@ -171,11 +194,7 @@ class Initiator:
         return said
 
     def _check_default_credential(self) -> None:
-        class Mechanisms(ctypes.Structure):
-            _fields_ = (("count", c_size_t), ("elements", POINTER(_OID)))
-
-        mechanisms = Mechanisms(1, ctypes.pointer(KERBEROS))
-        self._acquire("gss_acquire_cred", c_void_p(), c_uint32(0), byref(mechanisms))
+        self._acquire("gss_acquire_cred", c_void_p(), mechanism=KERBEROS)
 
     def wrap(self, data: bytes, *, confidential: bool) -> bytes:
         minor, out = c_uint32(), _Buffer()

@@ -12,20 +12,22 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
 import trio
 
-from proxy_adapters.auth.login import Memory
+from proxy_adapters.auth.login import Login, Memory
 from proxy_adapters.errors import NOBODY, TARGET_ADMIN, YOU, HopTLSError, HopUnreachable, NoRoute, TunnelError
 from proxy_adapters.handshake import Hear, Leg, Player, Redial, Say, Script, Work
 from proxy_adapters.http_connect import http_connect
+from proxy_adapters.proxy_protocol import proxy_header
 from proxy_adapters.route import Hop, Route
 from proxy_adapters.router import Router
 from proxy_adapters.socks4 import socks4
-from proxy_adapters.socks5 import socks5
+from proxy_adapters.socks5 import socks5_with
 from proxy_adapters.tls import check_peer, default_context, default_proxy_context, explain
 from proxy_adapters.tunnel import Tunnel
 from proxy_adapters.url import ProxyURL, authority, normal_host
@@ -35,6 +37,10 @@ Dial = Callable[[str, int], Awaitable[trio.abc.Stream]]
 
 #: One negotiation goes down the list of schemes; no sane proxy needs more connections than that.
 MAXIMUM_REDIALS = 12
+
+#: Handshakes with one proxy, with a login, at the same time. An NTLM proxy queues what its helpers cannot
+#: take.
+PARALLEL_HANDSHAKES = 16
 
 #: What was learned by all who do not bring a Memory of their own: an account is locked for the process, not
 #: per call.
@@ -170,6 +176,8 @@ class _Attempt:
             tunnel = await self._connect(hop.url.host, hop.url.port, position, str(hop.url), "proxy")
         else:
             tunnel = await self._through(index - 1, hop.url.host, hop.url.port)
+        if hop.proxy_protocol:
+            await _say(tunnel, proxy_header(hop.proxy_protocol, *_ends(tunnel)))
         if hop.url.tls:
             context = hop.tls or default_proxy_context()
             await self._tls(tunnel, context, hop.url.host, hop.pin, position, str(hop.url), "proxy-tls")
@@ -237,6 +245,34 @@ class _Attempt:
 
     async def _through(self, index: int, host: str, port: int) -> Tunnel:
         """A tunnel through proxy `index` to `host:port`."""
+        async with self._turn(index):
+            return await self._play(index, host, port)
+
+    @asynccontextmanager
+    async def _turn(self, index: int) -> AsyncIterator[None]:
+        """Let one at a time show a secret to a proxy that has not accepted it yet, and then not too many at
+        once.
+
+        A crowd that comes back after a restart would else lock an account with one wrong password, and an
+        NTLM proxy has a helper process busy for each handshake under way. The position is part of the key,
+        so a chain that visits a proxy twice does not wait for itself.
+        """
+        hop, memory = self._route.hops[index], self._memory
+        login = hop.login or Login.of(hop.url)
+        if hop.url.scheme not in ("http", "https") or not login.has_secrets:
+            yield
+            return
+        user = login.user or ""
+        gate: _Gate = memory.gates.setdefault((hop.url.place, user, index), _Gate())
+        if memory.what_worked(hop.url, user) is None:
+            async with gate.first:
+                if memory.what_worked(hop.url, user) is None:
+                    yield
+                    return
+        async with gate.some:
+            yield
+
+    async def _play(self, index: int, host: str, port: int) -> Tunnel:
         hop, position = self._route.hops[index], index + 1
         started, name = trio.current_time(), str(hop.url)
         if hop.url.scheme in ("socks5", "socks4"):
@@ -302,7 +338,7 @@ class _Attempt:
             )
         if url.scheme.startswith("socks4"):
             return socks4(host, port, user=url.user or (login.user if login else None) or "")
-        return socks5(host, port, user=url.user, password=url.password or "")
+        return socks5_with(login or Login.of(url), url, self._memory, host, port)
 
     async def _hear(self, tunnel: Tunnel, player: Player[None], *, partial: bool) -> None:
         scope = trio.move_on_after(self._deadlines.evidence) if partial else trio.CancelScope()
@@ -350,9 +386,21 @@ class _Attempt:
         self._trail.append(f"[{position}] {name}: {what} ok, {(trio.current_time() - started) * 1000:.0f} ms")
 
 
+class _Gate:
+    def __init__(self) -> None:
+        self.first = trio.Lock()
+        self.some = trio.CapacityLimiter(PARALLEL_HANDSHAKES)
+
+
 async def _say(tunnel: Tunnel, data: bytes) -> None:
     with contextlib.suppress(trio.BrokenResourceError):  # it hung up, maybe after saying why: that is heard next
         await tunnel.send_all(data)
+
+
+def _ends(tunnel: Tunnel) -> tuple[tuple[str, int], tuple[str, int]] | tuple[None, None]:
+    if tunnel.socket is None:
+        return None, None
+    return tunnel.socket.getsockname(), tunnel.socket.getpeername()
 
 
 def _certificate(tunnel: Tunnel) -> bytes | None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
+from functools import partial
 
+from proxy_adapters.auth.login import Asked, CannotStart, Login, Memory
 from proxy_adapters.errors import (
     NOBODY,
     PROXY_ADMIN,
@@ -21,8 +23,9 @@ from proxy_adapters.errors import (
     NotAProxy,
     TunnelRefused,
 )
-from proxy_adapters.handshake import Hear, Leg, Say, Script, exactly
-from proxy_adapters.url import normal_host
+from proxy_adapters.gssapi import INTEGRITY, KERBEROS, MUTUAL, SEQUENCE, GSSError, Initiator
+from proxy_adapters.handshake import Hear, Leg, Say, Script, Work, exactly
+from proxy_adapters.url import ProxyURL, normal_host
 
 NO_AUTHENTICATION, GSSAPI, USER_PASSWORD, NOTHING_ACCEPTABLE = 0x00, 0x01, 0x02, 0xFF
 
@@ -54,7 +57,7 @@ def socks5(
 ) -> Script[None]:
     """Ask a SOCKS5 proxy for `host:port`; a name is resolved by the proxy, so resolve before to avoid that.
 
-    `gssapi` makes the script of method 1 (`gssapi.socks5_gssapi`); `anonymous` False forbids method 0.
+    `gssapi` makes the script of method 1 (`socks5_gssapi`); `anonymous` False forbids method 0.
     """
     yield Leg("proxy-request")
     login = None if user is None else (user.encode("utf-8"), password.encode("utf-8"))
@@ -83,6 +86,64 @@ def socks5(
         yield from _user_password(*login)
     yield Leg("proxy-request")
     yield from _request(host, port)
+
+
+def socks5_with(login: Login, proxy: ProxyURL, memory: Memory, host: str, port: int) -> Script[None]:
+    """`socks5` with a login whose secrets are read now, and where a refused password is not sent again."""
+    asked = Asked(login, proxy, "", memory, "socks5")
+    password = ""
+    if login.user is not None and login.password is not None:
+        try:
+            password = yield from asked.password()
+        except CannotStart as error:
+            raise AuthenticationFailed(str(error), attempts=(f"user/password: {error}",)) from error
+    service = login.service_principal or f"rcmd@{proxy.host}"
+    try:
+        yield from socks5(
+            host,
+            port,
+            user=login.user,
+            password=password,
+            gssapi=partial(socks5_gssapi, service) if login.socks_gssapi else None,
+        )
+    except AuthenticationFailed as error:
+        # 0xff means that the password was not even asked for.
+        if asked.fingerprint and error.status != NOTHING_ACCEPTABLE:
+            memory.refuse(proxy, "socks5", asked.fingerprint)
+        raise
+
+
+def socks5_gssapi(service: str) -> Script[None]:
+    """RFC 1961: tokens both ways until the context stands, then the level of protection, for which we say
+    none.
+    """
+    try:
+        context = yield Work(partial(Initiator, service, mechanism=KERBEROS, flags=MUTUAL | SEQUENCE | INTEGRITY))
+        token = yield Work(partial(context.step, b""))
+        while token or not context.complete:
+            yield Say(b"\x01\x01" + len(token).to_bytes(2, "big") + token, shown="GSSAPI token")
+            if context.complete:
+                break
+            token = yield Work(partial(context.step, (yield from _gssapi_message(1))))
+        wanted = yield Work(partial(context.wrap, b"\x00", confidential=False))
+        yield Say(b"\x01\x02" + len(wanted).to_bytes(2, "big") + wanted, shown="GSSAPI protection level")
+        level = yield Work(partial(context.unwrap, (yield from _gssapi_message(2))))
+    except (GSSError, TimeoutError) as error:
+        raise AuthenticationFailed(f"GSSAPI: {error}", attempts=(f"GSSAPI: {error}",)) from error
+    if level != b"\x00":
+        raise AuthenticationFailed(
+            f"it insists on GSSAPI protection level {level.hex()}", advice="only level 0 (none) is spoken here"
+        )
+
+
+def _gssapi_message(kind: int) -> Script[bytes]:
+    version, heard = yield Hear(exactly(2))
+    if (version, heard) == (1, 255):
+        raise AuthenticationFailed("it refused our GSSAPI token", attempts=("GSSAPI: refused",))
+    if (version, heard) != (1, kind):
+        raise NotAProxy(f"expected GSSAPI message 1/{kind}, got {version}/{heard}")
+    length = int.from_bytes((yield Hear(exactly(2))), "big")
+    return (yield Hear(exactly(length))) if length else b""
 
 
 _METHODS = {NO_AUTHENTICATION: "none", GSSAPI: "GSSAPI", USER_PASSWORD: "user/password"}

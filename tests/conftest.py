@@ -53,8 +53,7 @@ async def nginx(programs: Programs, tmp_path: Path) -> Web:
     web = Web(port=free_port(), files=tmp_path / "files", answer=b"0123456789abcdef" * 8)
     web.files.mkdir()
     temporary = "\n".join(
-        f"{kind}_temp_path {tmp_path}/{kind};"
-        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     config = tmp_path / "nginx.conf"
     config.write_text(f"""

@@ -38,9 +38,7 @@ async def mirror(request: Request) -> Response:
 
 async def fields(request: Request) -> JSONResponse:
     """Method, path and fields as they arrived."""
-    return JSONResponse(
-        {"method": request.method, "path": str(request.url.path), "fields": request.headers.items()}
-    )
+    return JSONResponse({"method": request.method, "path": str(request.url.path), "fields": request.headers.items()})
 
 
 async def events(request: Request) -> StreamingResponse:

@@ -98,6 +98,11 @@ class Program:
                 raise RuntimeError(f"it ended without a line like {pattern!r}:\n{self.text}")
             await self._written.wait()
 
+    async def wait_lines(self, number: int) -> None:
+        """Return when it has written so many lines. Deadlines are the caller's."""
+        while len(self.lines) < number:
+            await self._written.wait()
+
     async def wait_end(self) -> int:
         """Wait until it has ended and all that it wrote is here; returns the exit status."""
         await self._ended.wait()
@@ -156,8 +161,7 @@ class Programs:
     def __str__(self) -> str:
         """What they all said last, for somebody who has to find out why a test failed."""
         return "\n".join(
-            f"--- {program.process.args!r} (status {program.process.poll()})\n"
-            + "\n".join(program.lines[-20:])
+            f"--- {program.process.args!r} (status {program.process.poll()})\n" + "\n".join(program.lines[-20:])
             for program in self._started
         )
 

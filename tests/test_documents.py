@@ -18,9 +18,7 @@ def typed_lines() -> list[str]:
     """Command lines that start a role, from the README's blocks and the first line of each example."""
     blocks = re.findall(r"```sh\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
     lines = "\n".join(blocks).splitlines() + [path.read_text().partition("\n")[0][2:] for path in EXAMPLES]
-    found = (
-        re.search(r"\btrioduct (server|agent|forward) [^#]*|\btrioduct server(?= )", line) for line in lines
-    )
+    found = (re.search(r"\btrioduct (server|agent|forward) [^#]*|\btrioduct server(?= )", line) for line in lines)
     return [match.group().strip() for match in found if match]
 
 
@@ -42,7 +40,6 @@ async def test_an_example_passes_config_check(path: Path, programs: Programs) ->
 @pytest.mark.parametrize("path", sorted((PROJECT / "deploy").glob("*.service")), ids=lambda path: path.name)
 def test_a_unit_checks_the_file_that_it_starts_with(path: Path) -> None:
     check, start = (
-        re.findall(rf"^{key}=.* --config.path (\S+)", path.read_text(), re.M)
-        for key in ("ExecStartPre", "ExecStart")
+        re.findall(rf"^{key}=.* --config.path (\S+)", path.read_text(), re.M) for key in ("ExecStartPre", "ExecStart")
     )
     assert check == start != []

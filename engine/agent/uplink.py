@@ -67,6 +67,7 @@ class Uplink:
         """
         async with trio.open_nursery() as nursery:
             registered = False
+            left: Link | None = None  # the session whose node has asked us to go away
             while True:
                 try:
                     async with self._dials:
@@ -89,6 +90,8 @@ class Uplink:
                 over = trio.Event()
                 link = Link(connection, self._pulse, agent=True, on_stream=self._on_stream, on_away=over.set)
                 self.links.add(link)
+                if left is not None:
+                    left.go_away()  # tells the node that we have arrived elsewhere; what it still sends is served
                 since = trio.current_time()
                 nursery.start_soon(self._run_link, link, name=f"session {self.endpoint}")
                 if not registered:
@@ -99,6 +102,7 @@ class Uplink:
                     return
                 if trio.current_time() - since >= SETTLED_SECONDS or link.alive:
                     self._backoff.settled()
+                left = link if link.alive else None
                 reason = "going away" if link.alive else _reason(link)
                 log.warning(
                     "session ended, connecting again",

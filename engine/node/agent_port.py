@@ -47,6 +47,8 @@ class AgentPort:
         self._metrics = metrics
         self._verifier = verifier
         self._tls = tls
+        self._leaving = False
+        self._moved = trio.Event()  # an agent has gone away
 
     async def serve(self, connection: Connection) -> None:
         """One agent, from its first byte to its last."""
@@ -59,8 +61,8 @@ class AgentPort:
             log.info("no registration", agent=connection.peer[0], error=str(error) or "timeout")
             return
         if opened is None:
-            # Give the answer time to leave before the socket goes.
             connection.close()
+            await connection.run()  # until the answer has been taken
             return
         endpoint, claims = opened
         await self._run_session(connection, endpoint, claims)
@@ -108,8 +110,10 @@ class AgentPort:
 
     async def _run_session(self, connection: Connection, endpoint: str, claims: Claims | None) -> None:
         def away() -> None:
-            self._registry.withdraw(session)
             session.close_idle(self._pulse.now)
+            if not (self._leaving and link.alive):
+                self._registry.withdraw(session)
+            self._moved.set()
 
         link = Link(connection, self._pulse, agent=False, on_away=away)
         session = Session(link, endpoint, self._pulse)
@@ -130,10 +134,18 @@ class AgentPort:
             self._metrics.session_ended(session)
             log.info("upstream disconnected", endpoint=endpoint, agent=connection.peer[0], reason=str(link.error))
 
-    def leave(self) -> None:
-        """Ask every agent to dial elsewhere; sessions go on until they are closed."""
+    async def leave(self) -> None:
+        """Ask every agent to dial elsewhere, and return when all have.
+
+        An agent that has arrived elsewhere says so by a go-away of its own, and goes on serving what comes here:
+        its session stays in the registry until it is closed, for the requests of clients that have not moved yet.
+        """
+        self._leaving = True
         for session in self.sessions:
             session.link.go_away()
+        while not all(session.link.away for session in self.sessions):
+            self._moved = trio.Event()
+            await self._moved.wait()
 
     def close(self) -> None:
         """End every session."""

@@ -3,9 +3,10 @@
 Starting: the listening sockets first (a port in use is the likeliest mistake, and is found before anything runs),
 then the admin port, the upstream port, the proxy port, so that nobody is let in before there is a way on.
 
-Leaving (SIGTERM): not ready any more; both public ports stop listening; agents are told to go away, and dial
-another node while their old session goes on; clients get `Connection: close` with their next answer. When nothing
-is under way any more, or the grace period is over, the sessions are closed. A second signal ends it at once.
+Leaving (SIGTERM): not ready any more; agents are told to go away, and dial another node while their old session
+goes on; when they have arrived there (or `MOVE_SECONDS` are over), clients are sent the same way: the proxy port
+stops listening, and answers say `Connection: close`. When nothing is under way any more, or the grace period is
+over, the sessions are closed. A second signal ends it at once.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ from engine.transport.connection import Address
 from engine.transport.exchange import Timeouts
 from engine.transport.jwks import KeySet
 from engine.transport.leaving import until_signal
-from engine.transport.listen import Handler, open_listeners, serve
+from engine.transport.listen import open_listeners, serve
 from engine.transport.pulse import Pulse, open_pulse
 
 PATIENCE_SECONDS = 5.0  # see ClientPort
+MOVE_SECONDS = 3.0  # for agents to arrive elsewhere, before clients are sent there
 
 log = get_logger("server")
 
@@ -77,8 +79,8 @@ async def run_node(config: ServerConfig, *, task_status: trio.TaskStatus[Address
                 verifier=await _open_verifier(config.admin.auth, nursery),
             )
             await nursery.start(partial(serve_admin, admin, app, tls=config.admin.tls.server_context()))
-            await nursery.start(node.accept, upstream, node.agents.serve, nursery)
-            await nursery.start(node.accept, proxy, node.clients.serve, nursery)
+            nursery.start_soon(node.accept_agents, upstream, nursery)
+            nursery.start_soon(node.accept_clients, proxy, nursery)
             node.not_ready = None
             log.info(
                 "node started",
@@ -129,7 +131,8 @@ class Node:
         self.metrics.endpoints = self.registry.endpoints
         self.metrics.tcp_connections = lambda: self.clients.legs
         self._config = config
-        self._accepting: list[trio.CancelScope] = []
+        self._accepting_agents = trio.CancelScope()
+        self._accepting_clients = trio.CancelScope()
 
     def status(self, addresses: Addresses) -> NodeStatus:
         """This node as others may see it."""
@@ -140,25 +143,21 @@ class Node:
             endpoints=self.registry.endpoints(),
         )
 
-    async def accept(
-        self,
-        sockets: Sequence[socket.socket],
-        handler: Handler,
-        connections: trio.Nursery,
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-    ) -> None:
-        """Let connections in until `leave`; they run in `connections`."""
-        with trio.CancelScope() as accepting:
-            self._accepting.append(accepting)
-            task_status.started()
-            await serve(sockets, handler, connections)
+    async def accept_agents(self, sockets: Sequence[socket.socket], nursery: trio.Nursery) -> None:
+        with self._accepting_agents:
+            await serve(sockets, self.agents.serve, nursery)
+
+    async def accept_clients(self, sockets: Sequence[socket.socket], nursery: trio.Nursery) -> None:
+        with self._accepting_clients:
+            await serve(sockets, self.clients.serve, nursery)
 
     async def leave(self) -> None:
-        """Let nobody in any more, and return when nothing is under way."""
+        """Send agents, then clients, elsewhere, and return when nothing is under way."""
         self.not_ready = "leaving"
-        for accepting in self._accepting:
-            accepting.cancel()
-        self.agents.leave()
+        self._accepting_agents.cancel()
+        with trio.move_on_after(MOVE_SECONDS):
+            await self.agents.leave()
+        self._accepting_clients.cancel()
         self.clients.leave()
         await self.clients.wait_quiet()
 

@@ -34,6 +34,8 @@ READ_BYTES = 256 * 1024
 BUDGET = 1024 * 1024
 JOIN_BYTES = 16 * 1024  # below this, joining parts is cheaper than handing the kernel a vector
 QUEUE_PARTS = 64  # sent per system call, at most
+LINGER_SECONDS = 2.0  # for the other end's FIN, after ours
+STALL_SECONDS = 30.0  # for the other end to take anything of what is queued
 
 _buffer = memoryview(bytearray(READ_BYTES))
 _plain_buffer = memoryview(bytearray(READ_BYTES))
@@ -86,7 +88,7 @@ class Connection:
         self._flushing = False
         self._paused = False
         self._ending = False  # half-close once the queue is empty
-        self._closing = False  # close once the queue is empty
+        self._closing = False  # nobody listens any more
         self._shut = False  # our half is closed
         self._alive = True
         self._error: Exception | None = None
@@ -172,12 +174,14 @@ class Connection:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
+                self._over = trio.Event()
                 if self._queue:
                     self._start_flush()
-                self._over = trio.Event()
+                if self._closing:
+                    nursery.start_soon(self._linger, name="linger")
                 if self._leftover:
                     data, self._leftover = self._leftover, b""
-                    self.receiver.received(memoryview(data))
+                    self._deliver(memoryview(data))
                 if self._alive and not self._paused:
                     poller.add(self._sock, self._readable)
                     self._polled = True
@@ -212,21 +216,17 @@ class Connection:
                 self._end_of_input()
                 return
             self.bytes_in += count
-            try:
-                if self._tls:
-                    self._decrypt(_buffer[:count], self._hand_over)
-                    if self._tls[-1].ended:
-                        self._end_of_input()
-                        return
-                else:
-                    self.receiver.received(_buffer[:count])
-            except ssl.SSLError as error:
-                self._lose(error)
-                return
-            except Exception as error:  # the receiver's: it is for the task that awaits `run`
-                self._crash = error
-                self._lose(error)
-                return
+            if self._tls:
+                try:
+                    self._decrypt(_buffer[:count], self._deliver)
+                except ssl.SSLError as error:
+                    self._lose(error)
+                    return
+                if self._tls[-1].ended and self._alive:
+                    self._end_of_input()
+                    return
+            else:
+                self._deliver(_buffer[:count])
             spent += count
             if count < READ_BYTES or spent >= BUDGET:
                 return
@@ -248,8 +248,12 @@ class Connection:
         if self._alive and self._ended and self._shut and not self._queue:
             self._close_socket()
 
-    def _hand_over(self, plain: memoryview) -> None:
-        self.receiver.received(plain)
+    def _deliver(self, data: memoryview) -> None:
+        try:
+            self.receiver.received(data)
+        except Exception as error:  # the receiver's defect is for the task that awaits `run`
+            self._crash = error
+            self._lose(error)
 
     def _decrypt(self, data: Bytes, sink: Callable[[memoryview], None]) -> None:
         """Pass `data` up through the layers of TLS; `sink` gets the plaintext, view by view."""
@@ -361,9 +365,6 @@ class Connection:
                     return
         finally:
             self._flushing = False
-        if self._closing:
-            self._close_socket()
-            return
         if self._ending:
             self._shut_down()
         self.receiver.drained()
@@ -418,20 +419,25 @@ class Connection:
         self._maybe_over()
 
     def close(self) -> None:
-        """See Duplex."""
-        if not self._alive:
-            return
-        self.receiver = NOBODY
-        if self._tls and not self._ending and self._error is None:
-            self._ending = True
-            try:
-                self._send((self._closing_words(),))
-            except ssl.SSLError as error:
-                self._fail(error)
-        if self._queue and self._error is None and self._nursery is not None:
+        """See Duplex. What still comes is read and dropped: a socket closed over unread bytes resets its connection,
+        and the reset may overtake what was sent last (RFC 9112, 9.6).
+        """
+        if self._alive and not self._closing:
+            self.receiver = NOBODY
             self._closing = True
-        else:
-            self._close_socket()
+            self.resume()
+            self.end()
+            if self._alive and self._nursery is not None:
+                self._nursery.start_soon(self._linger, name="linger")
+
+    async def _linger(self) -> None:
+        """Give the other end time to take what is queued, as long as it takes any, and then to say its own end."""
+        while True:
+            left = self.backlog
+            await trio.sleep(STALL_SECONDS if left else LINGER_SECONDS)
+            if self.backlog == left:
+                self._close_socket()
+                return
 
     def abort(self) -> None:
         """See Duplex."""

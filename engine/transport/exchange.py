@@ -39,13 +39,11 @@ from engine.wire import http1
 from engine.wire.http1 import CHUNKED, UNTIL_CLOSE, ChunkedBody, Fields, Request, Response
 
 RESEND_BYTES: Final = 64 * 1024
-DRAIN_BYTES: Final = 64 * 1024  # of a body nobody wants, read for the sake of the connection
 PIPELINE_BYTES: Final = 64 * 1024  # of requests ahead of their turn, kept before reading stops
 MAX_INTERIM: Final = 64  # 1xx answers to one request
 BODY_BYTES_PER_SECOND: Final = 240  # slower than this is an attack (slow body)
 BODY_GRACE_SECONDS: Final = 30.0
 STALL_SECONDS: Final = 60.0  # a client that reads nothing for so long is gone
-LINGER_SECONDS: Final = 5.0
 LEAVING_SECONDS: Final = 1.0
 
 _REPEATABLE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
@@ -87,8 +85,6 @@ class Front:
         "_body_checked",
         "_body_since",
         "_chunked",
-        "_client_ended",
-        "_drained_bytes",
         "_kept",
         "_left",
         "_moved",
@@ -135,8 +131,6 @@ class Front:
         self._chunked: ChunkedBody | None = None
         self._resend: list[bytes] | None = None
         self._waiting = False  # for a back
-        self._client_ended = False
-        self._drained_bytes = 0
         self._body_since = 0.0
         self._body_checked = 0
         self._moved = 0
@@ -157,7 +151,6 @@ class Front:
             while data:
                 if self.request is None:
                     if self.last:
-                        self._drain(len(data))
                         return
                     end = http1.head_end(data)
                     if end < 0:
@@ -166,9 +159,6 @@ class Front:
                     request = http1.parse_request(bytes(data[:end]))
                     data = self._begin(request, data[end:])
                 elif not self.request_done:
-                    if self.back is None and not self._waiting:
-                        self._drain(len(data))
-                        return
                     parts, data = self._body_parts(data)
                     self._pass_on(parts)
                 else:
@@ -272,14 +262,7 @@ class Front:
         if self.back is not None and not self.back.outlet.put(*parts):
             self.inlet.pause()
 
-    def _drain(self, size: int) -> None:
-        """Bytes nobody wants: the rest of a body that was answered early."""
-        self._drained_bytes += size
-        if self._drained_bytes > DRAIN_BYTES and not self._client_ended:
-            self.inlet.pause()
-
     def ended(self) -> None:
-        self._client_ended = True
         if self.request is None:
             self._close()
         elif not self.request_done:
@@ -428,15 +411,8 @@ class Front:
             self._take(memoryview(kept))
 
     def _close(self) -> None:
-        """Say no more. If the other end may still be sending, let it: a reset could overtake our answer (9112, 9.6)."""
-        if self._client_ended or self.request_done:
-            self.pulse.forget(self)
-            self.inlet.close()
-        else:
-            self.inlet.end()
-            self.inlet.resume()
-            self._drained_bytes = 0
-            self.deadline = self.pulse.now + LINGER_SECONDS
+        self.pulse.forget(self)
+        self.inlet.close()
 
     def leave(self) -> None:
         """The role is leaving: an idle connection gets the second in which a request may be on its way to us."""
@@ -514,14 +490,13 @@ class Front:
     def expired(self) -> None:
         now = self.pulse.now
         if self.request is None:
-            if self._kept and not self.last:
+            if self._kept:
                 self.last = True
                 self.request_done = False
                 self.started = time.perf_counter()
                 self.fail(408, "request head took too long")
             else:
-                self.pulse.forget(self)
-                self.inlet.close() if self.request_done else self.inlet.abort()
+                self._close()
         elif not self.request_done:
             moved = self.bytes_in - self._body_checked
             if moved >= BODY_BYTES_PER_SECOND * (now - self._body_since) or self._held_back():

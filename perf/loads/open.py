@@ -47,7 +47,9 @@ class Open(Load, frozen=True, kw_only=True, tag="open"):
             schedule.start(crowd)
             await run_measured(crowd, watch, self.seconds)
             schedule.close(crowd)
-            return watch.end()
+            outcome = watch.end()
+        outcome.asked_per_second = self.rate
+        return outcome
 
 
 class Schedule:

@@ -30,6 +30,7 @@ class Outcome(msgspec.Struct):
     timeline: list[int] = []  # answers per slice of SLICE_SECONDS
     generator_cpu_seconds: float = 0.0
     notes: list[str] = []
+    asked_per_second: float = 0.0  # by an open loop; 0 is as fast as answers come
 
     def percentiles(self) -> histogram.Percentiles | None:
         return histogram.percentiles(histogram.decoded(self.latency)) if self.latency else None
@@ -147,6 +148,7 @@ def together(outcomes: Iterable[Outcome]) -> Outcome:
         timeline=[sum(part.timeline[i] for part in parts if i < len(part.timeline)) for i in range(slices)],
         generator_cpu_seconds=sum(part.generator_cpu_seconds for part in parts),
         notes=[note for part in parts for note in part.notes],
+        asked_per_second=sum(part.asked_per_second for part in parts),
     )
 
 

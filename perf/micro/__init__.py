@@ -29,10 +29,10 @@ def measure_benchmarks(record: Record, benchmarks: list[Benchmark]) -> None:
     for _ in range(record.plan.rounds):
         for row, (benchmark, run), count in zip(record.rows, prepared, calls, strict=True):
             seconds = _time(run, count) / count
-            figures = {TIME.name: seconds * 1e9}
+            values = {TIME.name: seconds * 1e9}
             if benchmark.bytes_each:
-                figures[BYTES.name] = benchmark.bytes_each / seconds / 1e6
-            row.sides[0].samples.append(Sample(figures))
+                values[BYTES.name] = benchmark.bytes_each / seconds / 1e6
+            row.sides[0].samples.append(Sample(values))
     record.complete = True
 
 

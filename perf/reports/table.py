@@ -10,9 +10,7 @@ from rich.text import Text
 from perf.record import Better, Figure, Record, Row, Side
 from perf.reports.words import bars, machine_words, number
 from perf.statistics.histogram import merged
-from perf.statistics.ratio import Ratio, Verdict, spread_percent
-
-ENOUGH_ROUNDS = 3  # for an interval
+from perf.statistics.ratio import FEWEST_ROUNDS, Ratio, Verdict, spread_percent
 
 
 def comparison_table(record: Record) -> RenderableType:
@@ -22,16 +20,12 @@ def comparison_table(record: Record) -> RenderableType:
     if len(record.subjects) == 2:
         table.add_column("ratio [95 %]", justify="right", no_wrap=True)
         table.add_column("", no_wrap=True)
-    table.add_column("goal", justify="right", no_wrap=True)
+        table.add_column("goal", justify="right", no_wrap=True)
     for row in record.rows:
         for index, figure in enumerate(row.figures):
-            cells = [_middle(side, figure) for side in row.sides]
-            if len(row.sides) == 2:
-                ratio = row.ratio(figure.name)
-                cells += [_ratio(ratio), _verdict(ratio, figure)]
-            table.add_row("" if index else row.name, figure.name, *cells, _goal(row, figure))
+            table.add_row("" if index else row.name, figure.name, *figure_cells(row, figure))
         table.add_section()
-    return Group(title, table, Text(machine_words(record), style="dim"), *_remarks(record))
+    return Group(title, table, Text(machine_words(record), style="dim"), *remarks(record))
 
 
 def topologies_table(record: Record) -> RenderableType:
@@ -40,16 +34,24 @@ def topologies_table(record: Record) -> RenderableType:
     table = _table(record)
     for row in record.rows:
         for index, figure in enumerate(row.figures):
-            cells = []
-            for number_, side in enumerate(row.sides):
-                cell = _middle(side, figure)
-                ratio = row.ratio(figure.name, number_, 0) if number_ else None
-                cells.append(cell if ratio is None else Text.assemble(cell, f"  {ratio.middle:.2f}×"))
-            table.add_row("" if index else row.name, figure.name, *cells)
+            table.add_row("" if index else row.name, figure.name, *figure_cells(row, figure, first=True))
         if shapes := _shapes(row):
             table.add_row("", *shapes)
         table.add_section()
-    return Group(title, table, Text(machine_words(record), style="dim"), *_remarks(record))
+    return Group(title, table, Text(machine_words(record), style="dim"), *remarks(record))
+
+
+def figure_cells(row: Row, figure: Figure, *, first: bool = False) -> list[Text]:
+    """A figure of every side; of two sides also ratio, verdict and goal, or (`first`) how often the first side's."""
+    cells = [_middle(side, figure) for side in row.sides]
+    if first or len(row.sides) > 2:
+        for index in range(1, len(cells)):
+            if (ratio := row.ratio(figure.name, index, 0)) is not None:
+                cells[index] = Text.assemble(cells[index], f"  {ratio.middle:.2f}×")
+    elif len(row.sides) == 2:
+        ratio = row.ratio(figure.name)
+        cells += [_ratio(ratio), _verdict(ratio, figure), _goal(row, figure)]
+    return cells
 
 
 def cpu_table(record: Record) -> RenderableType:
@@ -81,7 +83,8 @@ def cpu_table(record: Record) -> RenderableType:
 
 def _title(record: Record, title: str) -> Text:
     plan = record.plan
-    return Text(f"{title}, {plan.rounds} rounds of {plan.seconds:g} s, interleaved", style="bold")
+    order = "interleaved" if all(row.interleaved for row in record.rows) else "measured one after the other"
+    return Text(f"{title}, {plan.rounds} rounds of {plan.seconds:g} s, {order}", style="bold")
 
 
 def _table(record: Record) -> Table:
@@ -104,12 +107,12 @@ def _middle(side: Side, figure: Figure) -> Text:
 def _ratio(ratio: Ratio | None) -> Text:
     if ratio is None:
         return Text("–")
-    interval = f" [{ratio.low:.2f}–{ratio.high:.2f}]" if ratio.rounds >= ENOUGH_ROUNDS else ""
+    interval = f" [{ratio.low:.2f}–{ratio.high:.2f}]" if ratio.rounds >= FEWEST_ROUNDS else ""
     return Text.assemble((f"{ratio.middle:.2f}×", "bold"), (interval, "dim"))
 
 
 def _verdict(ratio: Ratio | None, figure: Figure) -> Text:
-    if ratio is None or ratio.rounds < ENOUGH_ROUNDS:
+    if ratio is None or ratio.rounds < FEWEST_ROUNDS:
         return Text("")
     verdict = ratio.verdict(higher_is_better=figure.better == Better.HIGHER)
     return Text(verdict, style={Verdict.BETTER: "green", Verdict.WORSE: "red", Verdict.UNSURE: "dim"}[verdict])
@@ -139,7 +142,8 @@ def _shapes(row: Row) -> list[Text]:
     return [Text(scale, style="dim"), *(Text(line) for line in drawn)]
 
 
-def _remarks(record: Record) -> Iterator[Text]:
+def remarks(record: Record) -> Iterator[Text]:
+    """What failed, and why some of the rest may be doubted."""
     for row in record.rows:
         for subject, side in zip(record.subjects, row.sides, strict=True):
             if side.failure:

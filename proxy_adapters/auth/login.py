@@ -34,7 +34,9 @@ class Login:
     `token` is for Bearer · `command` prints a whole Proxy-Authorization value · `service_principal` is
     `HTTP/host` or `HTTP/host@REALM` when the proxy's own name is not what Kerberos knows it by ·
     `client_keytab` a file with our keys · `kerberos_password` lets Negotiate ask the KDC with user and
-    password when there is no ticket.
+    password when there is no ticket. `socks_gssapi` offers
+    Kerberos to SOCKS5 proxies (service `rcmd`). NTLM's workstation name is NETBIOS_COMPUTER_NAME of the
+    environment.
     """
 
     user: str | None = None
@@ -46,10 +48,15 @@ class Login:
     service_principal: str | None = None
     client_keytab: str | None = None
     kerberos_password: bool = True
+    socks_gssapi: bool = False
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.schemes if name not in ORDER]:
             raise ValueError(f"unknown authentication scheme {unknown[0]!r}: one of {', '.join(ORDER)}")
+
+    @property
+    def has_secrets(self) -> bool:
+        return any((self.password, self.nt_hash, self.token, self.command))
 
     @classmethod
     def of(cls, url: ProxyURL) -> Login:
@@ -123,6 +130,8 @@ class Memory:
     _key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     _refused: set[tuple[str, str, bytes]] = field(default_factory=set, repr=False)
     _worked: dict[str, tuple[str, Any]] = field(default_factory=dict)
+    #: Whoever plays the scripts keeps here what makes the first contact with a proxy single.
+    gates: dict[tuple[str, str, int], Any] = field(default_factory=dict, repr=False)
 
     def fingerprint(self, account: str, secret: str) -> bytes:
         return hashlib.blake2b(f"{account}\0{secret}".encode("utf-8", "surrogatepass"), key=self._key).digest()

@@ -66,6 +66,7 @@ class Negotiation:
         self, proxy: ProxyURL, login: Login, memory: Memory, uri: str, *, binding: bytes | None = None
     ) -> None:
         self._proxy, self._login, self._memory, self._uri, self._binding = proxy, login, memory, uri, binding
+        self._offers: list[Challenge] = []
         self._tried: set[str] = set()
         self._attempts: list[str] = []
         self._name = ""
@@ -81,8 +82,9 @@ class Negotiation:
         return (yield from self._start(worked[0], None, worked[1]))
 
     def accepted(self) -> None:
-        if self._asked is not None:
-            self._memory.worked(self._proxy, self._login.user or "", self._name, self._asked.state)
+        """The proxy let us through; "" stands for the scheme of a proxy that asked for none."""
+        state = self._asked.state if self._asked is not None else None
+        self._memory.worked(self._proxy, self._login.user or "", self._name, state)
 
     def next(self, offers: Sequence[Challenge], *, connection_lives: bool, status: int) -> Script[tuple[str, bool]]:
         """What to answer, and whether only a fresh connection will do. Raises AuthenticationFailed."""
@@ -99,13 +101,16 @@ class Negotiation:
             if value is not None:
                 return value, not connection_lives
             connection_lives = False
+        # squid answers a failed Digest with a Digest challenge only; what was offered before still holds.
+        words = {offer.scheme for offer in offers}
+        self._offers = [*offers, *(offer for offer in self._offers if offer.scheme not in words)]
         for name in self._login.schemes:
             if name in self._tried or (name == "command" and self._login.command is None):
                 continue
-            offer = next((offer for offer in offers if SCHEMES[name].answers(offer)), None)
+            offer = next((offer for offer in self._offers if SCHEMES[name].answers(offer)), None)
             if offer is not None and (value := (yield from self._start(name, offer))) is not None:
                 return value, not connection_lives
-        raise self._failure(offers, status)
+        raise self._failure(self._offers, status)
 
     def _start(self, name: str, offer: Challenge | None, state: object = None) -> Script[str | None]:
         self._name, self._legs = name, 0

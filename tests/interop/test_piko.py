@@ -34,9 +34,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("server", "agent"), PAIRS)
-async def test_bodies_arrive_whole_both_ways(
-    server: Command, agent: Command, programs: Programs, origin: int
-) -> None:
+async def test_bodies_arrive_whole_both_ways(server: Command, agent: Command, programs: Programs, origin: int) -> None:
     node = Node(programs, command=server())
     await node.start()
     await node.start_agent("web", origin, command=agent())
@@ -52,9 +50,7 @@ async def test_bodies_arrive_whole_both_ways(
 
 
 @pytest.mark.parametrize(("server", "agent"), PAIRS)
-async def test_many_requests_at_once(
-    server: Command, agent: Command, programs: Programs, origin: int
-) -> None:
+async def test_many_requests_at_once(server: Command, agent: Command, programs: Programs, origin: int) -> None:
     node = Node(programs, command=server())
     await node.start()
     await node.start_agent("web", origin, command=agent())

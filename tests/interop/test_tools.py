@@ -62,9 +62,7 @@ async def test_a_body_that_curl_sends_arrives_whole(
     assert f"x-got-sha256: {hashlib.sha256(body.read_bytes()).hexdigest()}" in answer.text
 
 
-async def test_a_download_is_what_nginx_sent(
-    programs: Programs, node: Node, nginx: Web, tmp_path: Path
-) -> None:
+async def test_a_download_is_what_nginx_sent(programs: Programs, node: Node, nginx: Web, tmp_path: Path) -> None:
     await node.start_agent("web", nginx.port)
     await node.wait_registered("web")
     sent, got = nginx.files / "noise", tmp_path / "got"

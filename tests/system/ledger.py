@@ -72,9 +72,7 @@ class Ledger:
 
 
 @asynccontextmanager
-async def load(
-    port: int, *, clients: int = 6, largest: int = 100_000, endpoint: str = "web"
-) -> AsyncIterator[Ledger]:
+async def load(port: int, *, clients: int = 6, largest: int = 100_000, endpoint: str = "web") -> AsyncIterator[Ledger]:
     """Clients that ask as fast as they can while the block runs; their last requests end before it does."""
     ledger = Ledger()
     async with trio.open_nursery() as nursery:

@@ -16,9 +16,7 @@ FULL = "TRIODUCT_FULL" in os.environ
 FAULTS = 60 if FULL else 8
 
 
-async def test_after_kill_9_at_random_every_request_is_whole_or_visibly_failed(
-    programs: Programs, origin: int
-) -> None:
+async def test_after_kill_9_at_random_every_request_is_whole_or_visibly_failed(programs: Programs, origin: int) -> None:
     node = Node(programs)
     server = await node.start()
     agents = [await node.start_agent("web", origin) for _ in range(2)]
@@ -41,9 +39,7 @@ async def test_after_kill_9_at_random_every_request_is_whole_or_visibly_failed(
     assert all(agent.process.poll() is None for agent in agents)
 
 
-async def test_no_request_fails_while_agents_are_restarted_one_after_the_other(
-    programs: Programs, origin: int
-) -> None:
+async def test_no_request_fails_while_agents_are_restarted_one_after_the_other(programs: Programs, origin: int) -> None:
     node = Node(programs)
     await node.start()
     agents = [await node.start_agent("web", origin) for _ in range(2)]

@@ -72,9 +72,7 @@ async def test_a_large_body_takes_no_memory(
     async def carry(size: int) -> None:
         with large.open("wb") as file:
             file.truncate(size)
-        curl = await programs.start(
-            path_of("curl"), "-sSf", "-H", "x-piko-endpoint: web", "-o", "/dev/null", *words
-        )
+        curl = await programs.start(path_of("curl"), "-sSf", "-H", "x-piko-endpoint: web", "-o", "/dev/null", *words)
         assert await curl.wait_end() == 0, curl.text
 
     await carry(32 * 2**20)
@@ -103,8 +101,7 @@ async def test_a_thousand_idle_tunnels_are_cheap(programs: Programs, nginx: Web,
     async def start_agent(tunnels: int) -> int:
         """Start an agent with so many endpoints; returns its memory in KiB once all are registered."""
         listeners = "".join(
-            f"  - {{endpoint_id: idle-{number}, addr: '{nginx.port}', timeout: 10s}}\n"
-            for number in range(tunnels)
+            f"  - {{endpoint_id: idle-{number}, addr: '{nginx.port}', timeout: 10s}}\n" for number in range(tunnels)
         )
         config.write_text(f"connect: {{url: 'http://127.0.0.1:{node.upstream}'}}\nlisteners:\n{listeners}")
         agent = await programs.start(node.command, "agent", "start", "--config.path", config)

@@ -162,6 +162,21 @@ async def test_close_sends_what_is_queued_first(pulse: None, nursery: trio.Nurse
     assert await far_ear.heard(len(LARGE)) == LARGE
 
 
+async def test_closing_over_unread_bytes_does_not_reset_what_was_said_last(pulse: None, nursery: trio.Nursery) -> None:
+    near, _, far, far_ear = await run_both(nursery)
+    far.put(b"a body nobody wants" * 1000)
+    near.put(b"no")
+    near.close()
+    far.put(b"and more of it")
+    await far_ear.is_over()
+    assert far_ear.is_ended
+    assert far_ear.data == b"no"
+    assert near.alive, "the other end has not said its end yet"
+    far.close()
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    assert not near.alive
+
+
 async def test_cancelling_the_task_is_a_loss_for_the_receiver(pulse: None) -> None:
     near_sock, far_sock = pair()
     ear = Ear()

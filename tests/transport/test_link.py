@@ -271,12 +271,14 @@ async def test_what_breaks_the_protocol_ends_the_session_with_a_code(
     near, far = pair()
     link = Link(Connection(near), pulse, agent=False)
     far.sendall(frame)
-    await link.run()
-    far.settimeout(5)
     heard = b""
-    with far:
-        while more := far.recv(65536):
-            heard += more
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link.run)
+        await settle()
+        far.settimeout(5)
+        with far:
+            while more := far.recv(65536):
+                heard += more
     events = WebSocket(client=True).receive(memoryview(heard))
     assert events[-1].opcode == websocket.CLOSE
     assert websocket.close_reason(events[-1].data)[0] == close_code

@@ -1,0 +1,241 @@
+"""A record as pictures, readable in black and white: line styles, markers and hatching differ, not only colours.
+
+matplotlib is imported by the functions: most commands never draw.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perf.loads.outcome import SLICE_SECONDS
+from perf.record import Record, Row, Sample, Side
+from perf.statistics.histogram import merged
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LINES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo")
+GREYS = ("0.25", "0.75", "0.5", "0.9", "0.4", "0.65", "0.82")
+NINES = (0.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99)
+
+
+def plots(record: Record) -> Iterator[tuple[str, Figure]]:
+    """Every picture that the record has the data for, with its name. The caller closes the figures."""
+    if len(record.subjects) == 2 and any(row.ratio(f.name) for row in record.rows for f in row.figures):
+        yield "ratios", _ratios(record)
+    for row in record.rows:
+        if any(_latencies(side) for side in row.sides):
+            yield f"latency-{row.name}", _latency(record, row)
+        if any(len(_timeline(side)) > 2 for side in row.sides):
+            yield f"rate-{row.name}", _rate(record, row)
+        if any(_steps(side) for side in row.sides):
+            yield f"knee-{row.name}", _knee(record, row)
+    if any(sample.legs and sample.outcomes for sample in _samples(record)):
+        yield "cpu", _cpu(record)
+
+
+def save_plots(record: Record, folder: Path) -> list[Path]:
+    """Each picture as PNG and SVG; the paths of the SVG files."""
+    from matplotlib import pyplot
+
+    folder.mkdir(parents=True, exist_ok=True)
+    saved = []
+    for name, figure in plots(record):
+        for suffix in ("png", "svg"):
+            figure.savefig(folder / f"{name}.{suffix}", dpi=144)
+        saved.append(folder / f"{name}.svg")
+        pyplot.close(figure)
+    return saved
+
+
+def _new(title: str, *, height: float = 3.6) -> tuple[Figure, Axes]:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7.2, height), layout="constrained")
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.grid(visible=True, color="0.88", linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    return figure, axes
+
+
+def _latency(record: Record, row: Row) -> Figure:
+    """Percentiles, with every further nine as wide as the one before."""
+    figure, axes = _new(f"{row.title}: latency by percentile")
+    for index, (subject, side) in enumerate(zip(record.subjects, row.sides, strict=True)):
+        texts = _latencies(side)
+        if not texts:
+            continue
+        histogram = merged(texts)
+        count = histogram.get_total_count()
+        # A percentile is drawn as long as ten answers lie beyond it.
+        percents = [percent for percent in NINES if count * (1 - percent / 100) >= 10]
+        axes.plot(
+            [100 / (100 - percent) for percent in percents],
+            [histogram.get_value_at_percentile(percent) / 1000 for percent in percents],
+            linestyle=LINES[index % len(LINES)],
+            marker=MARKERS[index % len(MARKERS)],
+            color="black" if index % 2 == 0 else "0.45",
+            markersize=4,
+            label=subject.name,
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    shown = [percent for percent in (0.0, 50.0, 90.0, 99.0, 99.9, 99.99) if percent <= NINES[-1]]
+    axes.set_xticks([100 / (100 - percent) for percent in shown], [f"{percent:g} %" for percent in shown])
+    axes.minorticks_off()
+    axes.set_ylabel("milliseconds")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.legend(frameon=False)
+    return figure
+
+
+def _rate(record: Record, row: Row) -> Figure:
+    """Answers per second over the time of a round: the median of the rounds, and their range as a band."""
+    figure, axes = _new(f"{row.title}: answers per second over time")
+    for index, (subject, side) in enumerate(zip(record.subjects, row.sides, strict=True)):
+        rounds = [timeline for sample in side.samples for timeline in _timelines(sample)]
+        length = min((len(timeline) for timeline in rounds), default=0)
+        if length < 3:
+            continue
+        # The last slice is cut by the end of the round.
+        times = [(i + 0.5) * SLICE_SECONDS for i in range(length - 1)]
+        slices = [[timeline[i] / SLICE_SECONDS for timeline in rounds] for i in range(length - 1)]
+        shade = "black" if index % 2 == 0 else "0.45"
+        style = LINES[index % len(LINES)]
+        axes.plot(times, [statistics.median(one) for one in slices], linestyle=style, color=shade, label=subject.name)
+        axes.fill_between(times, [min(s) for s in slices], [max(s) for s in slices], color=shade, alpha=0.12, lw=0)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("seconds")
+    axes.legend(frameon=False)
+    return figure
+
+
+def _knee(record: Record, row: Row) -> Figure:
+    """p50 and p99 against the rate that was asked for."""
+    figure, axes = _new(f"{row.title}: latency against rate")
+    for index, (subject, side) in enumerate(zip(record.subjects, row.sides, strict=True)):
+        steps = sorted(_steps(side))
+        marker, shade = MARKERS[index % len(MARKERS)], "black" if index % 2 == 0 else "0.45"
+        for style, column, name in (("-", 2, "p99"), (":", 1, "p50")):
+            rates, values = [step[0] for step in steps], [step[column] for step in steps]
+            axes.plot(rates, values, style, marker=marker, ms=4, color=shade, label=f"{subject.name}, {name}")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_xlabel("requests per second asked for")
+    axes.set_ylabel("milliseconds")
+    axes.legend(frameon=False)
+    return figure
+
+
+def _cpu(record: Record) -> Figure:
+    """CPU of each leg while a row ran, stacked, in cores; the load generator on top."""
+    bars: list[tuple[str, dict[str, float]]] = []
+    for row in record.rows:
+        for subject, side in zip(record.subjects, row.sides, strict=True):
+            samples = [sample for sample in side.samples if sample.outcomes and sample.legs]
+            if samples:
+                used = [_cores(sample) for sample in samples]
+                legs = list(dict.fromkeys(leg for one in used for leg in one))
+                middle = {leg: statistics.median([one.get(leg, 0.0) for one in used]) for leg in legs}
+                bars.append((f"{row.name}, {subject.name}", middle))
+    legs = [leg for leg in dict.fromkeys(leg for _, used in bars for leg in used) if leg != "load"] + ["load"]
+    figure, axes = _new("CPU of each process in the path, in cores", height=1.2 + 0.26 * len(bars))
+    left = [0.0] * len(bars)
+    for index, leg in enumerate(legs):
+        widths = [used.get(leg, 0.0) for _, used in bars]
+        axes.barh(
+            range(len(bars)),
+            widths,
+            left=left,
+            height=0.7,
+            label=leg,
+            color=GREYS[index % len(GREYS)],
+            hatch=HATCHES[index % len(HATCHES)],
+            edgecolor="black",
+            linewidth=0.5,
+        )
+        left = [start + width for start, width in zip(left, widths, strict=True)]
+    axes.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=8)
+    axes.invert_yaxis()
+    axes.legend(frameon=False, ncols=len(legs), loc="lower center", bbox_to_anchor=(0.4, -0.02 - 1.4 / (2 + len(bars))))
+    return figure
+
+
+def _ratios(record: Record) -> Figure:
+    """A over B with its interval, for every figure; the goal as a bar."""
+    found = [(row, figure, ratio) for row in record.rows for figure in row.figures if (ratio := row.ratio(figure.name))]
+    a, b = (subject.name for subject in record.subjects)
+    figure, axes = _new(
+        f"{a} / {b}; full: better when larger, hollow: better when smaller", height=1 + 0.24 * len(found)
+    )
+    lowest, highest = min(r.middle for *_, r in found), max(r.middle for *_, r in found)
+    for place, (_, measured, ratio) in enumerate(found):
+        if ratio.low > 0:
+            axes.plot([ratio.low, ratio.high], [place, place], color="black", linewidth=1.2)
+        fill = "black" if measured.better == "higher" else "white"
+        axes.plot([ratio.middle], [place], "o", color="black", markerfacecolor=fill, markersize=5)
+        if measured.goal is not None and not measured.goal.absolute:
+            axes.plot([measured.goal.bound], [place], "|", color="0.45", markersize=12, markeredgewidth=2)
+    axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
+    axes.set_xscale("log")
+    axes.set_xlim(min(lowest, 0.5) / 1.5, max(highest, 2) * 1.5)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
+    axes.xaxis.set_minor_formatter(lambda value, _: "")
+    axes.set_yticks(range(len(found)), [f"{row.name}: {f.name}" for row, f, _ in found], fontsize=8)
+    axes.invert_yaxis()
+    return figure
+
+
+def _samples(record: Record) -> Iterator[Sample]:
+    for row in record.rows:
+        for side in row.sides:
+            yield from side.samples
+
+
+def _latencies(side: Side) -> list[str]:
+    # Of a single transfer there is nothing to draw, and a ramp has a picture of its own.
+    return [
+        outcome.latency
+        for sample in side.samples
+        for outcome in sample.outcomes
+        if outcome.latency and outcome.answers >= 100 and len(sample.outcomes) < 3
+    ]
+
+
+def _timelines(sample: Sample) -> list[list[int]]:
+    many = [outcome for outcome in sample.outcomes if outcome.answers >= 100]
+    return [outcome.timeline for outcome in many] if len(sample.outcomes) == 1 else []
+
+
+def _timeline(side: Side) -> list[int]:
+    return max((timeline for sample in side.samples for timeline in _timelines(sample)), key=len, default=[])
+
+
+def _steps(side: Side) -> list[tuple[float, float, float]]:
+    """(rate, p50, p99) of every step of a ramp."""
+    steps = []
+    for sample in side.samples:
+        for outcome in sample.outcomes if len(sample.outcomes) > 1 else ():
+            found = outcome.percentiles()
+            if outcome.asked_per_second and found is not None:
+                steps.append((outcome.asked_per_second, found.p50, found.p99))
+    return steps
+
+
+def _cores(sample: Sample) -> dict[str, float]:
+    outcome = sample.outcomes[-1]
+    used = {leg: usage.cpu_seconds / outcome.seconds for leg, usage in sample.legs.items()}
+    return used | {"load": outcome.generator_cpu_seconds / outcome.seconds}
