@@ -67,7 +67,7 @@ def load_row(name: str, options: Options, *, path: str = "/bulk") -> Measurable:
             return _row(name, f"open loop, {options.rate:g}/s", web, load, P50, P99, P999)
         case "ramp":
             ramp = Open(
-                rate=RAMP_FROM, connections=max(256, connections), arrivals=options.arrivals, processes=processes
+                rate=RAMP_FROM, connections=256, arrivals=options.arrivals, processes=processes
             )
             title = f"the highest rate with p99 under {options.bound_ms:g} ms"
             return RampRow(name=name, title=title, shape=web, load=ramp, bound_ms=options.bound_ms)

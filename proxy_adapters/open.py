@@ -177,7 +177,7 @@ class _Attempt:
         else:
             tunnel = await self._through(index - 1, hop.url.host, hop.url.port)
         if hop.proxy_protocol:
-            await _say(tunnel, proxy_header(hop.proxy_protocol, *_ends(tunnel)))
+            await _say(tunnel, proxy_header(hop.proxy_protocol, *(_ends(tunnel) if index == 0 else (None, None))))
         if hop.url.tls:
             context = hop.tls or default_proxy_context()
             await self._tls(tunnel, context, hop.url.host, hop.pin, position, str(hop.url), "proxy-tls")

@@ -111,6 +111,7 @@ def _upstream(
         server_name=listener.tls.server_name or None,
         max_idle=http.max_idle_conns,
         idle_seconds=http.idle_conn_timeout,
+        keep_alive_seconds=http.keep_alive_timeout,
     )
     access_log = None
     if not listener.access_log.disable:

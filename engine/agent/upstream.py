@@ -43,12 +43,14 @@ class Service:
     server_name: str | None = None
     max_idle: int = 100  # kept-alive connections; -1 for no limit
     idle_seconds: float = 90.0
+    keep_alive_seconds: float = 30.0  # between TCP's own questions whether the other end lives
 
     async def connect(self, metrics: AgentMetrics) -> Connection:
         """Raises OSError, ssl.SSLError, or trio.TooSlowError after `timeout`."""
         since = trio.current_time()
         with trio.fail_after(self.timeout or math.inf):
             connection = await dial_tcp(self.host, self.port, tls=self.tls, server_name=self.server_name)
+        connection.keep_alive(self.keep_alive_seconds)
         metrics.connected("service", trio.current_time() - since)
         return connection
 
@@ -89,7 +91,8 @@ class HttpUpstream:
         nursery: trio.Nursery,
         access_log: AccessLog | None = None,
     ) -> None:
-        self.timeouts = Timeouts(head=math.inf, idle=math.inf, answer=service.timeout or math.inf)
+        # How slow a client may be is the node's to judge.
+        self.timeouts = Timeouts(math.inf, math.inf, math.inf, service.timeout or math.inf, math.inf)
         self.idle: dict[UpstreamBack, None] = {}
         self.endpoint = endpoint
         self.deadline = pulse.now + SWEEP_SECONDS

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import signal
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import quote
@@ -11,8 +14,9 @@ import trio
 from engine.config import ForwardConfig
 from engine.errors import Refused, Unreachable
 from engine.log import get_logger
-from engine.transport.connection import Connection
+from engine.transport.connection import Address, Connection
 from engine.transport.dial import Server, open_websocket
+from engine.transport.leaving import until_signal
 from engine.transport.leg import HALF_CLOSE, Leg
 from engine.transport.listen import open_listeners, serve
 from engine.transport.pulse import open_pulse
@@ -25,42 +29,65 @@ log = get_logger("forwarder")
 
 
 @dataclass(frozen=True, slots=True)
-class _Port:
+class _Way:
+    """To an endpoint."""
+
     endpoint: str
     server: Server
     fields: Fields
+    seconds: float  # in which the node has to answer
 
 
 async def run_forward(
-    config: ForwardConfig, *, task_status: trio.TaskStatus[list[tuple[str, int]]] = trio.TASK_STATUS_IGNORED
+    config: ForwardConfig, *, task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Forward every configured port until cancelled or told to stop (SIGTERM, SIGINT).
+    """Forward every configured port until SIGTERM or SIGINT, or until cancelled.
 
-    Started with the addresses that are listened on, in the order of `config.ports`.
+    Started with the addresses that are listened on, in the order of `config.ports`. Raises OSError for a port in
+    use. A forward that is told to stop lets nobody in any more and ends with its last connection; a second signal
+    ends it at once.
     """
-    fields: Fields = [(HALF_CLOSE, b"1")]
-    if config.connect.token:
-        fields.append((b"Authorization", b"Bearer " + config.connect.token.encode()))
-    if config.connect.tenant_id:
-        fields.append((b"x-piko-tenant-id", config.connect.tenant_id.encode()))
     connect = config.connect
+    fields: Fields = [(HALF_CLOSE, b"1")]
+    if connect.token:
+        fields.append((b"Authorization", b"Bearer " + connect.token.encode()))
+    if connect.tenant_id:
+        fields.append((b"x-piko-tenant-id", connect.tenant_id.encode()))
     server = Server(connect.url, connect.tls.client_context(), connect.tls.server_name or None, connect.router())
-    listeners = [open_listeners(port.bind_addr) for port in config.ports]
-    async with open_pulse(), trio.open_nursery() as nursery:
-        for port, sockets in zip(config.ports, listeners, strict=True):
-            handler = partial(_forward, _Port(port.endpoint_id, server, fields))
-            nursery.start_soon(serve, sockets, handler, nursery, name=f"listen {port.addr}")
-            log.info("forwarding", addr=port.addr, endpoint=port.endpoint_id)
-        task_status.started([sockets[0].getsockname()[:2] for sockets in listeners])
-        await trio.sleep_forever()
+    with ExitStack() as stack:
+        sockets = [[stack.enter_context(sock) for sock in open_listeners(port.bind_addr)] for port in config.ports]
+        ways = [_Way(port.endpoint_id, server, fields, connect.timeout) for port in config.ports]
+        accepting, over = trio.CancelScope(), trio.Event()
+
+        async def run_ports() -> None:
+            async with trio.open_nursery() as connections:
+                with accepting:
+                    async with trio.open_nursery() as nursery:
+                        for listeners, way in zip(sockets, ways, strict=True):
+                            nursery.start_soon(serve, listeners, partial(_forward, way), connections)
+                            log.info("forwarding", addr=listeners[0].getsockname()[:2], endpoint=way.endpoint)
+            over.set()
+
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with open_pulse(), trio.open_nursery() as nursery:
+                nursery.start_soon(run_ports)
+                task_status.started([listeners[0].getsockname()[:2] for listeners in sockets])
+                await anext(signals)
+                log.info("leaving")
+                accepting.cancel()
+                await until_signal(over.wait, math.inf, signals)
+                nursery.cancel_scope.cancel()
 
 
-async def _forward(port: _Port, local: Connection) -> None:
+async def _forward(way: _Way, local: Connection) -> None:
     """One TCP client: its bytes to the endpoint and back."""
+    path = TCP_PATH + quote(way.endpoint, safe="")
     try:
-        remote, answer = await open_websocket(port.server, TCP_PATH + quote(port.endpoint, safe=""), port.fields)
-    except (Refused, Unreachable) as error:
-        log.error("cannot reach the endpoint", endpoint=port.endpoint, error=str(error))
+        with trio.fail_after(way.seconds):
+            remote, answer = await open_websocket(way.server, path, way.fields)
+    except (Refused, Unreachable, trio.TooSlowError) as error:
+        text = str(error) or f"no answer within {way.seconds:g} s"
+        log.error("cannot reach the endpoint", endpoint=way.endpoint, error=text)
         return
     half_close = any(name.lower() == HALF_CLOSE for name, _ in answer.fields)
     leg = Leg(remote, client=True, half_close=half_close)

@@ -117,7 +117,9 @@ class Node:
             timeouts=Timeouts(
                 head=http.read_header_timeout or http.read_timeout or math.inf,
                 idle=http.idle_timeout or http.read_timeout or math.inf,
+                pause=http.read_timeout or math.inf,
                 answer=config.proxy.timeout or math.inf,
+                stall=http.write_timeout or math.inf,
             ),
             verifier=proxy_verifier,
             access_log=_access_log(config.proxy.access_log),

@@ -105,6 +105,14 @@ class Connection:
     def __repr__(self) -> str:
         return f"<Connection {self.peer[0]}:{self.peer[1]}>"
 
+    def keep_alive(self, seconds: float) -> None:
+        """Have the kernel ask an idle peer every `seconds` whether it lives (at least one second)."""
+        if self._sock.family != socket.AF_UNIX:
+            interval = max(1, round(seconds))
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, interval)
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
+
     # -- before `run`: handshakes
 
     async def start_tls(

@@ -42,8 +42,7 @@ RESEND_BYTES: Final = 64 * 1024
 PIPELINE_BYTES: Final = 64 * 1024  # of requests ahead of their turn, kept before reading stops
 MAX_INTERIM: Final = 64  # 1xx answers to one request
 BODY_BYTES_PER_SECOND: Final = 240  # slower than this is an attack (slow body)
-BODY_GRACE_SECONDS: Final = 30.0
-STALL_SECONDS: Final = 60.0  # a client that reads nothing for so long is gone
+BODY_GRACE_SECONDS: Final = 30.0  # before that rule holds
 LEAVING_SECONDS: Final = 1.0
 
 _REPEATABLE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
@@ -58,7 +57,9 @@ class Timeouts:
 
     head: float = 10.0  # from a request's first byte to the end of its head
     idle: float = 300.0  # between requests
+    pause: float = 10.0  # in which no byte of a request's body comes
     answer: float = 30.0  # from a request's end to its answer's head
+    stall: float = 60.0  # in which the other side takes no byte of an answer
 
 
 class Role(Protocol):
@@ -197,7 +198,7 @@ class Front:
         if not self.request_done:
             self._body_since = self.pulse.now
             self._body_checked = self.bytes_in
-            self.deadline = self.pulse.now + BODY_GRACE_SECONDS
+            self.deadline = self.pulse.now + self.role.timeouts.pause
         else:
             self.deadline = self.pulse.now + self.role.timeouts.answer
         self._dispatch(parts)
@@ -298,7 +299,7 @@ class Front:
         self.response = response
         self.status = response.status
         self.first_byte = time.perf_counter()
-        self.deadline = self.pulse.now + STALL_SECONDS
+        self.deadline = self.pulse.now + self.role.timeouts.stall
         self._moved = 0
         fields = http1.end_to_end(response)
         if response.body == CHUNKED or response.body == UNTIL_CLOSE:
@@ -498,10 +499,11 @@ class Front:
             else:
                 self._close()
         elif not self.request_done:
-            moved = self.bytes_in - self._body_checked
-            if moved >= BODY_BYTES_PER_SECOND * (now - self._body_since) or self._held_back():
-                self._body_since, self._body_checked = now, self.bytes_in
-                self.deadline = now + BODY_GRACE_SECONDS
+            seconds = now - self._body_since
+            trickles = seconds >= BODY_GRACE_SECONDS and self.bytes_in < BODY_BYTES_PER_SECOND * seconds
+            if self._held_back() or (self.bytes_in > self._body_checked and not trickles):
+                self._body_checked = self.bytes_in
+                self.deadline = now + self.role.timeouts.pause
             elif self.answered:
                 self._give_up(self.status)
             else:
@@ -514,7 +516,7 @@ class Front:
             self._give_up(self.status)
         else:
             self._moved = self.bytes_out - self.inlet.backlog
-            self.deadline = now + STALL_SECONDS
+            self.deadline = now + self.role.timeouts.stall
 
     def _held_back(self) -> bool:
         """Is it us (or the service) who keeps the body from moving?"""

@@ -170,12 +170,14 @@ def _cpu(record: Record) -> Figure:
         left = [start + width for start, width in zip(left, widths, strict=True)]
     axes.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=8)
     axes.invert_yaxis()
-    axes.legend(frameon=False, ncols=len(legs), loc="lower center", bbox_to_anchor=(0.4, -0.02 - 1.4 / (2 + len(bars))))
+    figure.legend(frameon=False, ncols=len(legs), loc="outside lower center")
     return figure
 
 
 def _ratios(record: Record) -> Figure:
     """A over B with its interval, for every figure; the goal as a bar."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
     found = [(row, figure, ratio) for row in record.rows for figure in row.figures if (ratio := row.ratio(figure.name))]
     a, b = (subject.name for subject in record.subjects)
     figure, axes = _new(
@@ -192,8 +194,9 @@ def _ratios(record: Record) -> Figure:
     axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
     axes.set_xscale("log")
     axes.set_xlim(min(lowest, 0.5) / 1.5, max(highest, 2) * 1.5)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
-    axes.xaxis.set_minor_formatter(lambda value, _: "")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_yticks(range(len(found)), [f"{row.name}: {f.name}" for row, f, _ in found], fontsize=8)
     axes.invert_yaxis()
     return figure

@@ -7,9 +7,7 @@ import math
 import pytest
 
 from engine.transport.exchange import (
-    BODY_GRACE_SECONDS,
     MAX_INTERIM,
-    STALL_SECONDS,
     Back,
     Front,
     Timeouts,
@@ -434,7 +432,7 @@ async def test_no_clock_runs_on_an_answer_that_moves(bench: Bench) -> None:
     bench.client.hear(GET)
     bench.service().hear(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     for _ in range(100):
-        bench.wait(STALL_SECONDS)
+        bench.wait(bench.role.timeouts.stall)
         bench.service().hear(b"1\r\na\r\n")
     bench.service().hear(b"0\r\n\r\n")
     assert bench.role.statuses == [200]
@@ -444,8 +442,8 @@ async def test_a_client_that_stops_reading_is_given_up(bench: Bench) -> None:
     bench.client.hear(GET)
     bench.client.full = True
     bench.service().hear(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc")
-    bench.wait(STALL_SECONDS)
-    bench.wait(STALL_SECONDS)
+    bench.wait(bench.role.timeouts.stall)
+    bench.wait(bench.role.timeouts.stall)
     assert bench.client.aborted
     assert bench.service().aborted
 
@@ -462,11 +460,27 @@ async def test_a_body_that_trickles_is_a_408_and_one_that_moves_is_not(bench: Be
     bench.client.hear(b"POST / HTTP/1.1\r\nHost: x.test\r\nContent-Length: 1000000\r\n\r\n")
     for _ in range(10):
         bench.client.hear(b"x" * 10_000)
-        bench.wait(BODY_GRACE_SECONDS)
+        bench.wait(9)
     assert bench.client.said == b""
-    bench.client.hear(b"x" * 10)
-    bench.wait(BODY_GRACE_SECONDS)
+    for _ in range(50):
+        bench.client.hear(b"x" * 10)
+        bench.wait(9)
     assert bench.client.said.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_body_that_pauses_is_a_408(bench: Bench) -> None:
+    bench.client.hear(b"POST / HTTP/1.1\r\nHost: x.test\r\nContent-Length: 10\r\n\r\nabc")
+    bench.wait(bench.role.timeouts.pause)
+    assert bench.client.said.startswith(b"HTTP/1.1 408 ")
+    assert bench.service().aborted
+
+
+async def test_a_body_that_the_service_does_not_take_may_pause(bench: Bench) -> None:
+    bench.client.hear(b"POST / HTTP/1.1\r\nHost: x.test\r\nContent-Length: 10\r\n\r\nabc")
+    bench.service().full = True
+    for _ in range(10):
+        bench.wait(bench.role.timeouts.pause)
+    assert bench.client.said == b""
 
 
 async def test_an_idle_connection_is_closed_without_a_word(bench: Bench) -> None:

@@ -324,3 +324,12 @@ def squid_all_four(realm: Kerberos) -> Iterator[Squid]:
     with bed("squid-all") as where:
         lines = kerberos_lines(realm) + ntlm_lines(where) + digest_lines(where) + basic_lines(where)
         yield start_squid(where, lines + AUTHENTICATED)
+
+
+# -- Ports that every bed must let through ------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def dead() -> int:
+    """A port on which nothing listens."""
+    return free_port()
