@@ -111,11 +111,11 @@ class Flag(click.Option):
             first = self.knob.path[0]
             flag, variable = flag.replace(first, port, 1), variable.replace(first.upper(), port, 1)
         names = ", ".join(flag if name == self.knob.flag else name for name in reversed(self.opts))
-        default = f"{self.shown_default}, " if self.shown_default else ""
         line = f"{' ' * formatter.current_indent}{names} {self.knob.kind.metavar}".rstrip()
-        rest = f"[{default}{variable}]"
+        told = ", ".join(filter(None, (self.shown_default, variable)))
+        rest = f"[{told}]" if told else ""
         fits = len(line) + len(rest) + 2 <= formatter.width
-        formatter.write(f"{line}  {rest}\n" if fits else f"{line}\n")
+        formatter.write(f"{line}  {rest}".rstrip() + "\n" if fits else f"{line}\n")
         formatter.indent()
         formatter.indent()
         formatter.write_text(self.knob.help)

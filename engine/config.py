@@ -48,7 +48,9 @@ if TYPE_CHECKING:
 
     import yaml
 
-    from proxy_adapters import Router
+    from proxy_adapters import Login, Router
+    from proxy_adapters import Route as ProxyRoute
+    from proxy_adapters import Secret as ProxySecret
 
 field = msgspec.field
 NOTHING: Mapping[str, Never] = MappingProxyType({})
@@ -90,20 +92,7 @@ class ClientTLS(Section):
 
         Who uses it passes `server_name`, if there is one, as the host name to expect.
         """
-        import ssl
-
-        context = _usual(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-        # As in Go: whatever stands in root_cas is believed, be it an intermediate authority.
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        if self.root_cas:
-            _load_authorities(context, "root_cas", self.root_cas)
-        if self.insecure_skip_verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        elif not self.root_cas:
-            context.load_default_certs()
-        _load_pair(context, self.cert, self.key)
-        return context
+        return _client_context(self)
 
 
 class ServerTLS(Section):
@@ -335,6 +324,223 @@ class ServerConfig(Section):
 # The declaration: an agent ----------------------------------------------------------------------------------
 
 
+class ProxyTLS(Section):
+    title: ClassVar[str] = "TLS towards proxies (https:// and socks5h+tls://)"
+    aside: ClassVar[bool] = True
+
+    cert: Annotated[FileName, "PEM certificate chain to present, where a proxy asks for one."] = ""
+    key: Annotated[FileName, "PEM private key that belongs to the certificate."] = ""
+    root_cas: Annotated[FileName, "PEM authorities to believe, in place of the system's."] = ""
+    insecure_skip_verify: Annotated[Switch, "Believe any certificate, and any name in it."] = False
+    pin: Annotated[Pin, "SHA-256 of the only certificate to believe, in hexadecimal."] = ""
+    min_version: Annotated[TLSVersion, "Oldest version of TLS to speak."] = "1.2"
+
+    def verify(self) -> None:
+        if self != ProxyTLS():
+            self.client_context()
+
+    def client_context(self) -> ssl.SSLContext:
+        """What a client of such a proxy needs, anew each time. Raises ConfigError."""
+        import ssl
+
+        context = _client_context(self)
+        if self.min_version == "1.3":
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
+        return context
+
+
+class ProxyAuth(Section):
+    title: ClassVar[str] = "Logging in to proxies"
+    aside: ClassVar[bool] = True
+
+    schemes: Annotated[Schemes, "The only schemes to use, the one to try first in front."] = []
+    forbidden: Annotated[Schemes, "Schemes never to use."] = []
+    nt_hash_file: Annotated[FileName, "File with the NT hash of the password, for NTLM in its place."] = ""
+    token: Annotated[Token, "Token for Bearer; see also password."] = ""
+    token_file: Annotated[FileName, "File with the token."] = ""
+    token_env: Annotated[Word, "Name of the variable with the token."] = ""
+    token_command: Annotated[Command, "Command that prints the token."] = ""
+    command: Annotated[Command, "Command that prints a whole Proxy-Authorization value."] = ""
+    service_principal: Annotated[Word, "What Kerberos calls the proxy; empty: HTTP/ and its host."] = ""
+    client_keytab: Annotated[FileName, "Keytab with our Kerberos keys, in place of a ticket."] = ""
+    kerberos_password: Annotated[Switch, "Without a ticket, get one with user and password."] = True
+    socks_gssapi: Annotated[Switch, "Offer Kerberos to SOCKS5 proxies."] = False
+
+    def verify(self) -> None:
+        self.allowed()
+
+    def allowed(self) -> tuple[str, ...]:
+        """The schemes that may be used, in the order in which to try them. Raises Defect if none is left."""
+        from proxy_adapters.auth.login import ORDER
+
+        left = tuple(name for name in self.schemes or ORDER if name not in self.forbidden)
+        if not left:
+            raise Defect("forbidden", ",".join(self.forbidden), "leaves no scheme; expected one to remain")
+        return left
+
+
+class OutConfig(Section):
+    """The way out of a network: which proxies, who we are to them, what goes past them. All of it is ours."""
+
+    title: ClassVar[str] = "The way out, through proxies"
+
+    url: Annotated[Routes, "Proxy, chain (A -> B) or `direct`; of several the first that works."] = []
+    pac: Annotated[Location, "Proxy auto-configuration (PAC): a URL or a file, to choose the proxy."] = ""
+    pac_copy: Annotated[FileName, "File for the last good copy of the PAC file."] = ""
+    no_proxy: Annotated[Texts, "Hosts, domains, networks to reach directly, with url and pac."] = []
+    on_refusal: Annotated[OnRefusal, "When a proxy says no: stop, or try the next one."] = "stop"
+    user: Annotated[Word, "User, DOMAIN\\user or user@domain, for proxies whose URL names none."] = ""
+    password: Annotated[Secret, "Its password; best kept in one of the next three."] = ""
+    password_file: Annotated[FileName, "File with the password, read anew whenever it is asked for."] = ""
+    password_env: Annotated[Word, "Name of the variable with the password."] = ""
+    password_command: Annotated[Command, "Command that prints the password."] = ""
+    password_keyring: Annotated[Word, "Service of the system's keyring that has the password."] = ""
+    headers: Annotated[Headers, "Fields to add to CONNECT, as `Name: value`."] = []
+    proxy_protocol: Annotated[ProxyProtocol, "Say who calls in front of all (the PROXY protocol)."] = "off"
+    auth: ProxyAuth = field(default_factory=ProxyAuth)
+    tls: ProxyTLS = field(default_factory=ProxyTLS)
+
+    def verify(self) -> None:
+        if self.url and self.pac:
+            raise Defect("pac", _mask_userinfo(self.pac), "stands beside url; expected one of the two")
+        if self.pac_copy and not self.pac:
+            raise Defect("pac_copy", self.pac_copy, "is of no use without pac; expected that as well")
+        if self.no_proxy and not (self.url or self.pac):
+            listed = ",".join(self.no_proxy)
+            raise Defect("no_proxy", listed, "is for url and pac; expected one of them, or the variable NO_PROXY")
+        if self.auth.nt_hash_file and not self.user:
+            raise Defect("auth.nt_hash_file", self.auth.nt_hash_file, "has no user; expected user as well")
+        for text in self.url:
+            _check_route("url", text)
+        self.router(self.url)
+
+    def router(self, routes: Sequence[str]) -> Router:
+        """What chooses the way out; with no `routes` and no `pac` the environment does. Raises ConfigError."""
+        from proxy_adapters import PAC, Hop, ProxyURL, Router
+        from proxy_adapters import Route as ProxyRoute
+
+        login = self._login()
+        anybody = Hop(
+            ProxyURL("http", "proxy", 1),  # does not count in a default
+            login,
+            self.tls.client_context() if self.tls != ProxyTLS() else None,
+            self.tls.pin or None,
+            tuple(split_header(line) for line in self.headers),
+            None if self.proxy_protocol == "off" else int(self.proxy_protocol),
+        )
+        try:
+            pac = PAC(self.pac, keep=self.pac_copy or None) if self.pac else None
+        except ValueError as error:
+            raise Defect("pac", _mask_userinfo(self.pac), f"{error}; expected a URL or a file") from None
+        return Router(
+            [_with_login(ProxyRoute.parse(text), login) for text in routes],
+            no_proxy=",".join(self.no_proxy),
+            pac=pac,
+            default=anybody,
+            on_refusal=self.on_refusal,
+        )
+
+    def _login(self) -> Login | None:
+        """Who we are to proxies that want to know; None if nothing is said of it."""
+        from proxy_adapters import Login
+        from proxy_adapters import Secret as ProxySecret
+
+        auth = self.auth
+        password = _secret(self, "password", user=self.user)
+        if password is not None and not self.user:
+            raise Defect("user", "", "missing; expected the user whose password is given")
+        login = Login(
+            user=self.user or None,
+            password=password,
+            nt_hash=_secret_file("auth.nt_hash_file", auth.nt_hash_file),
+            token=_secret(auth, "token", "auth."),
+            command=ProxySecret.from_command(split_command(auth.command)) if auth.command else None,
+            schemes=auth.allowed(),
+            service_principal=auth.service_principal or None,
+            client_keytab=auth.client_keytab or None,
+            kerberos_password=auth.kerberos_password,
+            socks_gssapi=auth.socks_gssapi,
+        )
+        return None if login == Login() else login
+
+
+def _with_login(route: ProxyRoute, login: Login | None) -> ProxyRoute:
+    """A route whose userinfo is a login like any other: which schemes are allowed holds for it as well."""
+    from dataclasses import replace
+
+    from proxy_adapters import Login
+
+    if login is None:
+        return route
+    hops = []
+    for hop in route.hops:
+        own, theirs = Login.of(hop.url), login
+        if own.password is not None:
+            theirs = replace(login, user=own.user, password=own.password, nt_hash=None)
+        elif own.user is not None:
+            theirs = replace(login, user=own.user)
+        hops.append(replace(hop, login=theirs))
+    return replace(route, hops=tuple(hops))
+
+
+def _secret(section: Section, name: str, prefix: str = "", *, user: str = "") -> ProxySecret | None:
+    """A secret by the one source that is given for it; None if there is none. Raises Defect for two."""
+    from proxy_adapters import Secret as ProxySecret
+
+    keys = [f"{name}{ending}" for ending in ("", "_file", "_env", "_command", "_keyring")]
+    given = [key for key in keys if getattr(section, key, "")]
+    if len(given) > 1:
+        problem = f"stands beside {prefix}{given[0]}; expected one of the two"
+        raise Defect(prefix + given[1], getattr(section, given[1]), problem)
+    if not given:
+        return None
+    (key,) = given
+    value: str = getattr(section, key)
+    if key == name:
+        return ProxySecret.literal(value)
+    if key.endswith("_file"):
+        return _secret_file(prefix + key, value)
+    if key.endswith("_command"):
+        return ProxySecret.from_command(split_command(value))
+    if key.endswith("_keyring"):
+        return ProxySecret.from_keyring(value, user)
+    secret = ProxySecret.from_environment(value)
+    try:
+        secret.read()
+    except ValueError as error:
+        raise Defect(prefix + key, value, f"{error}; expected a variable of the environment") from None
+    return secret
+
+
+def _secret_file(key: str, path: str) -> ProxySecret | None:
+    if not path:
+        return None
+    from proxy_adapters import Secret as ProxySecret
+
+    secret = ProxySecret.from_file(path)
+    try:
+        secret.read()  # now, while somebody looks, rather than at the first 407
+    except UnicodeDecodeError:
+        raise Defect(key, path, "not UTF-8; expected a file with the secret") from None
+    except OSError as error:
+        raise Defect(key, path, f"{error.strerror}; expected a file with the secret") from None
+    except ValueError as error:
+        raise Defect(key, path, f"{error}") from None
+    return secret
+
+
+def _check_route(key: str, text: str) -> None:
+    from proxy_adapters import Route as ProxyRoute
+
+    try:
+        ProxyRoute.parse(text)
+    except ValueError as error:
+        # In a chain a password may be where the parser sees a host, so its words are not repeated.
+        chain = "->" in text
+        value = MASK if "@" in text else text
+        raise Defect(key, value, "expected proxy URLs joined by ->" if chain else str(error)) from None
+
+
 class ConnectConfig(Section):
     title: ClassVar[str] = "Connection to the node"
 
@@ -343,26 +549,22 @@ class ConnectConfig(Section):
     tenant_id: Annotated[Word, "Tenant to connect as."] = ""  # in a forward it is ours
     timeout: Annotated[SecondsAboveZero, "Longest attempt to connect for the first time."] = 30.0
     # In a forward it is ours, and in both a chain is (`socks5h://a:1080 -> http://b:3128`), and `direct`.
-    proxy_url: Annotated[Route, "Proxy to leave through; empty: what HTTPS_PROXY and NO_PROXY say."] = ""
+    proxy_url: Annotated[Route, "The same as proxy.url; neither: what HTTPS_PROXY and NO_PROXY say."] = ""
+    proxy: OutConfig = field(default_factory=OutConfig)
     tls: ClientTLS = field(default_factory=ClientTLS)
 
     def verify(self) -> None:
         if not self.url:
             raise Defect("url", "", "missing; expected the URL of a node")
-        try:
-            if self.proxy_url:
-                self.router()
-        except ValueError as error:
-            # In a chain a password may be where the parser sees a host, so its words are not repeated.
-            chain = "->" in self.proxy_url
-            value = MASK if "@" in self.proxy_url else self.proxy_url
-            raise Defect("proxy_url", value, "expected proxy URLs joined by ->" if chain else str(error)) from None
+        if self.proxy_url:
+            _check_route("proxy_url", self.proxy_url)
+            if beside := next((name for name in ("url", "pac") if getattr(self.proxy, name)), ""):
+                value = _mask_userinfo(self.proxy_url)
+                raise Defect("proxy_url", value, f"stands beside proxy.{beside}; expected one of the two")
 
     def router(self) -> Router:
-        """The way out to the node: `proxy_url`, else what the environment says."""
-        from proxy_adapters import Router
-
-        return Router([self.proxy_url] if self.proxy_url else [])
+        """What chooses the way out to the node. Raises ConfigError, but not once the configuration is verified."""
+        return self.proxy.router([self.proxy_url] if self.proxy_url else self.proxy.url)
 
 
 class HTTPClientConfig(Section):
@@ -588,6 +790,32 @@ def split_url(text: str, schemes: Sequence[str] = ("http", "https", "ws", "wss")
     return Target(url.scheme, url.hostname, port, url.path.rstrip("/"))
 
 
+def split_command(text: str) -> list[str]:
+    """The words of a command, by the rules of a shell's quotes. Raises ValueError."""
+    import shlex
+
+    if not text.isprintable():
+        raise ValueError("control characters in a command")
+    return shlex.split(text)
+
+
+def split_header(line: str) -> tuple[str, str]:
+    """Name and value of a header field. Raises ValueError."""
+    from proxy_adapters.http_connect import check_field
+
+    name, colon, value = line.partition(":")
+    if not colon:
+        raise ValueError("no colon behind the name")
+    check_field(name, value.strip())
+    return name, value.strip()
+
+
+def _scheme_names() -> tuple[str, ...]:
+    from proxy_adapters.auth.login import ORDER
+
+    return ORDER
+
+
 def _mask_userinfo(text: str) -> str:
     """A URL, or a chain of proxies joined by ->, without passwords; these may have been pasted raw."""
     parts = []
@@ -618,6 +846,7 @@ class Kind(msgspec.Struct, Generic[T], frozen=True):
     many: bool = False  # a list of such values: a sequence in the file; commas, or repetition, in a flag
     secret: bool = False
     userinfo: bool = False  # may hold user:password@
+    variable: bool = True  # whether the environment has a variable for it
     zero_is_default: bool = False  # Go does not tell a zero from what nobody set
 
 
@@ -713,7 +942,38 @@ KeySetURL = Annotated[
         lambda text: not text or text.startswith("file:///") or split_url(text, ("http", "https")),
     ),
 ]
-Route = Annotated[str, _url("the URL of a proxy")]
+# Without a variable: it would be that of proxy.url, which means the same.
+Route = Annotated[str, Kind("URL", "the URL of a proxy", _only(str, str.isprintable), userinfo=True, variable=False)]
+_routes = _only(str.strip, lambda text: text and text.isprintable())
+Routes = Annotated[list[str], Kind("LIST", "a list of proxy URLs", _routes, many=True, userinfo=True)]
+Location = Annotated[str, _url("a URL or the name of a file")]
+OnRefusal = Annotated[Literal["stop", "next"], _one_of("stop", "next")]
+ProxyProtocol = Annotated[Literal["off", "1", "2"], _one_of("off", "1", "2")]
+TLSVersion = Annotated[Literal["1.2", "1.3"], _one_of("1.2", "1.3")]
+_scheme = _only(str.lower, lambda name: name in _scheme_names())
+Schemes = Annotated[
+    list[str],
+    Kind(
+        "LIST",
+        "a list of command, negotiate, digest-sha-256, ntlm, negotiate-ntlm, bearer, digest-md5, basic",
+        _scheme,
+        many=True,
+    ),
+]
+_sha256 = re.compile(r"(?:[0-9a-f]{2}:?){31}[0-9a-f]{2}|", re.ASCII | re.IGNORECASE).fullmatch
+Pin = Annotated[str, Kind("SHA256", "a SHA-256 in hexadecimal", _only(str, _sha256))]
+_command = _only(str, lambda text: not text or split_command(text))
+Command = Annotated[str, Kind("COMMAND", "a command, quoted as in a shell", _command)]
+Headers = Annotated[
+    list[str],
+    Kind(
+        "LIST",
+        "a list of `Name: value`",
+        _only(str, lambda line: split_header(line)),
+        lambda line: f"{split_header(line)[0]}: {MASK}",  # it may be a key
+        many=True,
+    ),
+]
 Service = Annotated[str, _url("a port, host:port or URL")]
 
 
@@ -767,7 +1027,8 @@ class Knob(NamedTuple):
 
     @property
     def variable(self) -> str:
-        return "TRIODUCT_" + self.key.replace(".", "_").upper()
+        """Empty if there is none."""
+        return "TRIODUCT_" + self.key.replace(".", "_").upper() if self.kind.variable else ""
 
     def default(self, root: type[Section]) -> str:
         """The default in a configuration, as a person would write it; empty if there is none."""
@@ -803,8 +1064,8 @@ def shown(section: Section) -> dict[str, object]:
 
 
 def _shown_value(kind: Kind[object], value: object) -> object:
-    if kind.many:
-        return value
+    if kind.many and isinstance(value, list):
+        return [_shown_value(msgspec.structs.replace(kind, many=False), item) for item in value]
     if kind.secret:
         return MASK if value else ""
     if kind.userinfo and isinstance(value, str):
@@ -1091,6 +1352,23 @@ def _usual(context: ssl.SSLContext) -> ssl.SSLContext:
 
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _client_context(section: ClientTLS | ProxyTLS) -> ssl.SSLContext:
+    import ssl
+
+    context = _usual(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    # As in Go: whatever stands in root_cas is believed, be it an intermediate authority.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if section.root_cas:
+        _load_authorities(context, "root_cas", section.root_cas)
+    if section.insecure_skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif not section.root_cas:
+        context.load_default_certs()
+    _load_pair(context, section.cert, section.key)
     return context
 
 

@@ -4,10 +4,13 @@ A topology is a route and what is added to it, joined by `+`: `direct`, `proxy`,
 (the program chosen by --proxy), any proxy program (`squid`, `pproxy:socks5`, …; several make a chain), `wss`.
 """
 
+from pathlib import Path
+
 import msgspec
 
 from perf.contender import Contender
 from perf.errors import LabError
+from perf.loads import AnyLoad
 from perf.loads.bulk import Download, Upload
 from perf.loads.churn import Churn
 from perf.loads.closed import Closed
@@ -19,12 +22,13 @@ from perf.loads.target import Target
 from perf.loads.websocket import Echo
 from perf.loads.wrk import Wrk
 from perf.record import Better, Figure
-from perf.rows import LoadRow, Measurable, RampRow
+from perf.rows import LoadRow, Measurable, MixRow, RampRow
 from perf.topologies.proxies import parse_proxy
 from perf.topologies.shape import Route, Service, Shape
 from perf.topologies.tunnels import tunnel_named
 
 RAMP_FROM = 500.0
+SLOW_READERS = 50
 RATE = Figure("requests/s")
 DOWN, UP = Figure("MB/s down"), Figure("MB/s up")
 P50, P99, P999 = (Figure(f"{name} ms", Better.LOWER) for name in ("p50", "p99", "p99.9"))
@@ -45,7 +49,10 @@ class Options(msgspec.Struct, frozen=True):
     bound_ms: float = 20.0  # of p99, on the ramp
 
 
-LOADS = ("fresh", "open", "ramp", "closed", "wrk", "churn", "down", "up", "echo", "raw-down", "raw-up", "ping-pong")
+LOADS = (
+    *("fresh", "open", "stalled", "slow-readers", "ramp", "closed", "wrk", "churn"),
+    *("down", "up", "echo", "raw-down", "raw-up", "ping-pong"),
+)
 
 
 def load_row(name: str, options: Options, *, path: str = "/bulk") -> Measurable:
@@ -65,10 +72,15 @@ def load_row(name: str, options: Options, *, path: str = "/bulk") -> Measurable:
                 processes=processes,
             )
             return _row(name, f"open loop, {options.rate:g}/s", web, load, P50, P99, P999)
-        case "ramp":
-            ramp = Open(
-                rate=RAMP_FROM, connections=256, arrivals=options.arrivals, processes=processes
+        case "stalled" | "slow-readers":
+            takers = {"stalled": 1} if name == "stalled" else {"slow_readers": SLOW_READERS}
+            title = f"open loop, {options.rate:g}/s, beside " + (
+                "a stalled stream" if name == "stalled" else f"{SLOW_READERS} slow readers"
             )
+            crowded = Open(rate=options.rate, connections=64, arrivals=options.arrivals, **takers)
+            return _row(name, title, web, crowded, P50, P99, P999)
+        case "ramp":
+            ramp = Open(rate=RAMP_FROM, connections=256, arrivals=options.arrivals, processes=processes)
             title = f"the highest rate with p99 under {options.bound_ms:g} ms"
             return RampRow(name=name, title=title, shape=web, load=ramp, bound_ms=options.bound_ms)
         case "closed":
@@ -94,6 +106,32 @@ def load_row(name: str, options: Options, *, path: str = "/bulk") -> Measurable:
         case "ping-pong":
             return _row(name, "TCP, 64 B there and back", raw, PingPong(), RATE, P50, P99)
     raise LabError(f"no load is called {name}: there are {', '.join(LOADS)}")
+
+
+def mix_row(path: Path) -> MixRow:
+    """The loads of a YAML file, all at once: a list of loads with their fields. Raises LabError.
+
+    - {load: open, rate: 500}
+    - {load: echo, connections: 8}
+    - {load: download, path: /bulk}
+    """
+    try:
+        loads = msgspec.yaml.decode(path.read_bytes(), type=list[AnyLoad])
+    except OSError as error:
+        raise LabError(f"{path}: {error.strerror}") from error
+    except msgspec.MsgspecError as error:
+        raise LabError(f"{path}: {error}") from error
+    if not loads:
+        raise LabError(f"{path} names no load")
+    names = [str(type(load).__struct_config__.tag) for load in loads]
+    parts = []
+    for index, (name, load) in enumerate(zip(names, loads, strict=True)):
+        unique = name if names.count(name) == 1 else f"{name}-{index + 1}"
+        figures = (DOWN,) if isinstance(load, Download) else (UP,) if isinstance(load, Upload) else (RATE, P50, P99)
+        parts.append((unique, load, figures))
+    return MixRow(
+        name="mix", title=f"{path.stem}: {', '.join(names)}", shape=Shape(service=Service.OWN), loads=tuple(parts)
+    )
 
 
 def contender_named(name: str, *, proxy: str, program: str, service_options: tuple[str, ...] = ()) -> Contender:

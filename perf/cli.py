@@ -12,18 +12,21 @@ import click
 import trio
 from rich.console import Console
 
-from perf.bench import LOADS, Options, contender_named, contenders_at, load_row
+from perf.bench import LOADS, Options, contender_named, contenders_at, load_row, mix_row
 from perf.contender import Contender
 from perf.errors import LabError
 from perf.goals import promised_rows
 from perf.loads.open import Arrivals
+from perf.probes.flames import Flames, watched
 from perf.probes.machine import facts
-from perf.record import Plan, Record, Subject, load_record, side_by_side
+from perf.record import Plan, Record, Subject, against_first, load_record, side_by_side
 from perf.reports.page import write_page
-from perf.reports.table import comparison_table, cpu_table, topologies_table
+from perf.reports.table import comparison_table, cpu_table, hottest_table, topologies_table
+from perf.reports.words import number
 from perf.rounds import measure_rows
 from perf.rows import Measurable
 from perf.topologies.tunnels import tunnel_named
+from perf.topologies.tunnels.commit import last_release
 
 # Into a pipe or a file a table keeps its full width.
 OUT = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
@@ -103,8 +106,9 @@ def _plan_options(rounds: int, seconds: float, warmup: float) -> Callable[[Calla
     metavar="NAME,…",
     help=", ".join(LOADS),
 )
+@click.option("--mix", type=click.Path(path_type=Path), help="A YAML file with loads that run at the same time.")
 @click.option("--proxy", default="pproxy", show_default=True, help="What proxy means: squid, pproxy:socks5, …")
-@click.option("--program", default="trioduct", show_default=True, help="The tunnel: trioduct, piko, … or a path.")
+@click.option("--program", default="trioduct", show_default=True, help="trioduct, piko, git:REVISION or a path.")
 @click.option("--rate", type=click.FloatRange(1, 1e6), default=1000, show_default=True, help="Of the open loop, 1/s.")
 @click.option("--arrivals", type=click.Choice(["constant", "poisson"]), default="constant", show_default=True)
 @click.option("--connections", type=click.IntRange(1, 10_000), default=32, show_default=True)
@@ -123,6 +127,7 @@ def _plan_options(rounds: int, seconds: float, warmup: float) -> Callable[[Calla
 def run(
     topology: str,
     loads: str,
+    mix: Path | None,
     proxy: str,
     program: str,
     rate: float,
@@ -161,7 +166,9 @@ def run(
         contenders = [
             contender_named(name, proxy=proxy, program=program, service_options=tuple(planted)) for name in names
         ]
-    rows = [load_row(name.strip(), options, path="" if target else "/bulk") for name in loads.split(",")]
+    rows: list[Measurable] = [mix_row(mix)] if mix else []
+    if mix is None:
+        rows = [load_row(name.strip(), options, path="" if target else "/bulk") for name in loads.split(",")]
     record = _new_record(contenders, Plan(2, 1.0, 0.3) if quick else Plan(rounds, seconds, warmup))
     _measure(record, rows, contenders, output)
     OUT.print(topologies_table(record))
@@ -190,19 +197,20 @@ def compare(
 ) -> int:
     """Measure the promised figures of A and B, interleaved round by round; or compare two result folders.
 
-    A and B are trioduct, piko (found on PATH or by the variables TRIODUCT and PIKO) or the path of a program with
-    their command line. Without B, A is measured alone; without both, it is trioduct against piko. Folders of results,
-    also of `micro`, are read instead; they were measured at different times, which widens the intervals.
+    A and B are trioduct, piko (found on PATH or by the variables TRIODUCT and PIKO), git:REVISION (installed into
+    an environment of its own) or the path of a program with their command line. Without B, A is measured alone;
+    without both, it is trioduct against piko. Folders of results, also of `micro`, are read instead; they were
+    measured at different times, which widens the intervals.
 
     \b
     trioduct-perf compare --only keepalive-32,bulk-down --rounds 3
     trioduct-perf compare trioduct
-    trioduct-perf compare ../before/.venv/bin/trioduct trioduct --only echo
+    trioduct-perf compare trioduct git:HEAD~1 --only echo,keepalive-32 --fail-if-slower 10%
     """
     rows = promised_rows()
     if list_rows:
-        for row in rows:
-            OUT.print(f"{row.name:15} {row.title}: {', '.join(figure.name for figure in row.figures)}")
+        for offered in rows:
+            OUT.print(f"{offered.name:15} {offered.title}: {', '.join(figure.name for figure in offered.figures)}")
         return 0
     if len(subjects) > 2:
         raise click.UsageError(f"A and B, got {len(subjects)} names")
@@ -210,9 +218,13 @@ def compare(
         record = side_by_side(*(load_record(Path(name)) for name in subjects))
         OUT.print(comparison_table(record))
         return _judge(record, fail_if_slower)
-    contenders = [Contender.of_program(tunnel_named(name)) for name in subjects or ("trioduct", "piko")]
+    names = subjects or ("trioduct", "piko")
+    if len(names) == 2 and Path(names[1]).name != "piko":
+        rows = promised_rows(against_piko=False)
+    chosen = _selected(rows, only)
+    contenders = [Contender.of_program(tunnel_named(name)) for name in names]
     record = _new_record(contenders, Plan(2, 1.0, 0.3) if quick else Plan(rounds, seconds, warmup))
-    _measure(record, _selected(rows, only), contenders, output)
+    _measure(record, chosen, contenders, output)
     OUT.print(comparison_table(record))
     OUT.print(cpu_table(record))
     return _judge(record, fail_if_slower) if record.complete else INTERRUPTED
@@ -262,6 +274,89 @@ def plot(folders: tuple[Path, ...]) -> int:
     return 0
 
 
+@command.command()
+@click.option("--baseline", type=click.Path(path_type=Path), help="Folder that `gate --write` has left.")
+@click.option("--write", type=click.Path(path_type=Path), help="Measure a baseline into this folder.")
+@click.option("-l", "--load", "loads", default="closed,open,down,up,echo", show_default=True, metavar="NAME,…")
+@click.option("--fail-if-slower", type=Percent(), default=10.0, show_default=True, metavar="10%")
+@_plan_options(5, 2.0, 0.5)
+def gate(
+    baseline: Path | None,
+    write: Path | None,
+    loads: str,
+    fail_if_slower: float,
+    rounds: int,
+    seconds: float,
+    warmup: float,
+    quick: bool,
+    output: Path | None,
+) -> int:
+    """Exit with 1 if the tunnel has become slower: for continuous integration.
+
+    With --baseline, against stored ratios of the tunnel to the service alone, which survive a change of machine;
+    without, against the last release, side by side.
+
+    \b
+    trioduct-perf gate --write perf-baseline        # once, and committed
+    trioduct-perf gate --baseline perf-baseline     # in every run
+    trioduct-perf gate                              # against the last tag
+    """
+    plan = Plan(2, 1.0, 0.3) if quick else Plan(rounds, seconds, warmup)
+    rows = [load_row(name.strip(), Options()) for name in loads.split(",")]
+    if baseline or write:
+        contenders = [contender_named(name, proxy="pproxy", program="trioduct") for name in ("direct", "tunnel")]
+    else:
+        contenders = [Contender.of_program(tunnel_named(name)) for name in ("trioduct", f"git:{last_release()}")]
+    stored = load_record(baseline) if baseline else None
+    record = _new_record(contenders, plan)
+    _measure(record, rows, contenders, write or output)
+    if not record.complete:
+        return INTERRUPTED
+    if write:
+        OUT.print(topologies_table(record))
+        return 0
+    shown = side_by_side(against_first(record), against_first(stored)) if stored else record
+    OUT.print(comparison_table(shown))
+    return _judge(shown, fail_if_slower)
+
+
+@command.command()
+@click.option("-t", "--topology", default="tunnel", show_default=True, metavar="NAME", help="As in `run`.")
+@click.option("-l", "--load", "load_name", default="closed", show_default=True, metavar="NAME", help=", ".join(LOADS))
+@click.option("--proxy", default="pproxy", show_default=True, help="What proxy means: squid, pproxy:socks5, …")
+@click.option("--program", default="trioduct", show_default=True, help="trioduct, piko, git:REVISION or a path.")
+@click.option("--connections", type=click.IntRange(1, 10_000), default=32, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0.5, 600), default=5.0, show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), help="Folder. [default: perf-results/DATE]")
+def profile(
+    topology: str, load_name: str, proxy: str, program: str, connections: int, seconds: float, output: Path | None
+) -> int:
+    """Put a topology under load with py-spy on each Python process in the path: the hottest functions, flame graphs.
+
+    \b
+    trioduct-perf profile -l down
+    """
+    contender = contender_named(topology, proxy=proxy, program=program)
+    row = load_row(load_name, Options(connections=connections))
+    folder = output or _dated_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    flames: dict[str, Flames] = {}
+
+    async def work() -> None:
+        async with row.opened(contender, Plan(1, seconds, 0.5)) as opened, watched(opened.pids(), folder) as found:
+            sample = await opened.measure(lambda _: None)
+            flames.update(found)
+        for figure in row.figures:
+            if figure.name in sample.figures:
+                OUT.print(f"{figure.name}: {number(sample.figures[figure.name])} (under the profiler)")
+
+    _run(work)
+    OUT.print(hottest_table(flames))
+    for found in flames.values():
+        OUT.print(str(found.graph), soft_wrap=True)
+    return 0
+
+
 def _judge(record: Record, percent: float | None) -> int:
     """1 if a figure of A is surely worse than B's by more than so many percent."""
     worse = record.worse_by(percent) if percent is not None else []
@@ -301,7 +396,7 @@ def _new_record(contenders: list[Contender], plan: Plan) -> Record:
 
 def _measure(record: Record, rows: Sequence[Measurable], contenders: list[Contender], output: Path | None) -> None:
     """Measure into the record and save it, also what there is of it after Ctrl-C."""
-    folder = output or Path("perf-results") / datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    folder = output or _dated_folder()
 
     async def measure() -> None:
         with ERR.status("") as status:
@@ -318,6 +413,10 @@ def _measure(record: Record, rows: Sequence[Measurable], contenders: list[Conten
     if not any(side.samples for side in sides):
         failures = dict.fromkeys(side.failure for side in sides if side.failure)
         raise LabError("\n".join(failures) or "nothing was measured")
+
+
+def _dated_folder() -> Path:
+    return Path("perf-results") / datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
 
 
 def _print_round(doing: str) -> None:

@@ -3,6 +3,7 @@ histogram.
 """
 
 import statistics
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 
@@ -153,6 +154,30 @@ class _Version(msgspec.Struct):
     format: int
 
 
+def without_goals(figures: Iterable[Figure], *, absolute_too: bool = False) -> list[Figure]:
+    """Figures without the goals that are ratios to Piko: for a comparison with something else."""
+    return [
+        figure
+        if figure.goal is not None and figure.goal.absolute and not absolute_too
+        else Figure(figure.name, figure.better)
+        for figure in figures
+    ]
+
+
+def against_first(record: Record) -> Record:
+    """The second side of every row, in each round, as a multiple of the first: what survives a change of machine."""
+    rows = []
+    for row in record.rows:
+        first, second = row.sides
+        samples = [
+            Sample({name: b.figures[name] / a.figures[name] for name in b.figures if a.figures.get(name)})
+            for a, b in zip(first.samples, second.samples, strict=False)
+        ]
+        rows.append(Row(row.name, row.title, row.figures, [Side(samples)]))
+    name = f"{record.subjects[1].name} / {record.subjects[0].name}"
+    return Record([Subject(name)], record.plan, record.facts, record.command, rows, record.complete)
+
+
 def side_by_side(a: Record, b: Record) -> Record:
     """Two records as one: what the first subject of each did in the rows that both have. Raises LabError."""
     theirs = {row.name: row for row in b.rows}
@@ -160,7 +185,7 @@ def side_by_side(a: Record, b: Record) -> Record:
         Row(
             row.name,
             row.title,
-            [Figure(f.name, f.better) for f in row.figures],
+            without_goals(row.figures, absolute_too=True),
             [row.sides[0], theirs[row.name].sides[0]],
             interleaved=False,
         )

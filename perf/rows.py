@@ -9,8 +9,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
 import msgspec
+import trio
 
 from perf.contender import Contender
+from perf.errors import LabError
 from perf.loads.drive import drive
 from perf.loads.load import Load
 from perf.loads.open import Open
@@ -34,6 +36,7 @@ class Opened(msgspec.Struct):
 
     measure: Round
     commands: dict[str, str]
+    pids: Callable[[], dict[str, int]] = dict
 
 
 class Measurable(Protocol):
@@ -71,7 +74,7 @@ class LoadRow(msgspec.Struct, frozen=True, kw_only=True):
                 outcome, legs = await apply(load, running, heard)
                 return Sample(figures_of(outcome, legs, self.figures), [outcome], legs)
 
-            yield Opened(measure, running.commands())
+            yield Opened(measure, running.commands(), lambda: running.pids)
 
 
 class RampRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +106,53 @@ class RampRow(msgspec.Struct, frozen=True, kw_only=True):
                         break
                     knee = rate
                 return Sample({KNEE: knee}, outcomes, legs)
+
+            yield Opened(measure, running.commands())
+
+
+class MixRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Several loads at the same time; each figure has its load's name before it."""
+
+    name: str
+    title: str
+    shape: Shape
+    loads: tuple[tuple[str, Load, tuple[Figure, ...]], ...]
+    most_rounds: int | None = None
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        return tuple(
+            msgspec.structs.replace(figure, name=f"{name}: {figure.name}")
+            for name, _, figures in self.loads
+            for figure in figures
+        )
+
+    @asynccontextmanager
+    async def opened(self, contender: Contender, plan: Plan) -> AsyncIterator[Opened]:
+        async with reached(self.shape, contender) as running:
+
+            async def measure(heard: Heard) -> Sample:
+                together = Sample({})
+                failures: list[LabError] = []
+                async with trio.open_nursery() as nursery:
+
+                    async def measure_one(name: str, load: Load, figures: tuple[Figure, ...]) -> None:
+                        try:
+                            outcome, legs = await apply(planned(load, plan), running, heard)
+                        except LabError as error:
+                            failures.append(error)
+                            nursery.cancel_scope.cancel()
+                            return
+                        found = figures_of(outcome, legs, figures)
+                        together.figures.update({f"{name}: {figure}": value for figure, value in found.items()})
+                        together.outcomes.append(outcome)
+                        together.legs = legs  # of all the loads: nobody can tell whose work a process did
+
+                    for one in self.loads:
+                        nursery.start_soon(measure_one, *one)
+                if failures:
+                    raise failures[0]
+                return together
 
             yield Opened(measure, running.commands())
 

@@ -17,6 +17,7 @@ from proxy_adapters.errors import (
     TunnelRefused,
 )
 from proxy_adapters.open import Deadlines, open_tunnel
+from proxy_adapters.pac import PAC
 from proxy_adapters.route import Hop, Route
 from proxy_adapters.router import Router
 from proxy_adapters.secret import Secret
@@ -32,6 +33,7 @@ __all__ = [
     "Hop",
     "Route",
     "Router",
+    "PAC",
     "Deadlines",
     "Login",
     "Secret",

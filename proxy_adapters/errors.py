@@ -8,8 +8,6 @@ get here).
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 #: Who must act. The words are meant for a person's eyes, so they are whole.
 YOU = "you"
 PROXY_ADMIN = "the administrator of the proxy"
@@ -29,7 +27,7 @@ class TunnelError(Exception):
 
     who: str = NOBODY
     retryable: bool = True
-    tries_next: ClassVar[bool] = False
+    tries_next: bool = False
 
     def __init__(
         self,
@@ -38,6 +36,7 @@ class TunnelError(Exception):
         advice: str = "",
         who: str | None = None,
         retryable: bool | None = None,
+        tries_next: bool | None = None,
         status: int | None = None,
         retry_after_seconds: float | None = None,
     ) -> None:
@@ -46,6 +45,7 @@ class TunnelError(Exception):
         self.advice = advice
         self.who = type(self).who if who is None else who
         self.retryable = type(self).retryable if retryable is None else retryable
+        self.tries_next = type(self).tries_next if tries_next is None else tries_next
         self.status = status
         self.retry_after_seconds = retry_after_seconds
         self.hop = ""

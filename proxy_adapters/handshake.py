@@ -94,7 +94,7 @@ class Player(Generic[T]):
     def __init__(self, script: Script[T]) -> None:
         self._script = script
         self._heard = bytearray()
-        self._said = ""
+        self._said: Say | None = None
         self._evidence = bytearray()
         self.step: Step | None = None
         self._resume(lambda: next(script))
@@ -138,14 +138,14 @@ class Player(Generic[T]):
         except StopIteration as end:
             self.step, self.result = None, end.value
         except TunnelError as error:
-            error.said, error.heard = (
-                error.said or self._said,
-                error.heard or printable(bytes(self._evidence)),
-            )
+            said = self._said
+            if said is not None and not error.said:
+                error.said = printable(said.shown.encode("utf-8", "replace") or said.data)
+            error.heard = error.heard or printable(bytes(self._evidence))
             raise
         else:
             if isinstance(self.step, Say):
-                self._said = self.step.shown or printable(self.step.data)
+                self._said = self.step
                 self._evidence.clear()
             self._look()
 

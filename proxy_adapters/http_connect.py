@@ -65,6 +65,7 @@ def http_connect(
                 "it closed the connection in place of an answer",
                 advice="some proxies do that when they cannot reach the destination; or it is no HTTP proxy",
                 retryable=True,
+                tries_next=True,
                 who=TARGET_ADMIN,
             ) from error
         if 200 <= answer.status < 300:
@@ -95,8 +96,8 @@ def _request(target: str, value: str | None, headers: Sequence[tuple[str, str]],
         check_field(name, text)
     head = f"CONNECT {target} HTTP/1.1\r\n" + "".join(f"{name}: {text}\r\n" for name, text in lines)
     secret = f"Proxy-Authorization: {value}\r\n" if value is not None else ""
-    shown = f" (and Proxy-Authorization: {value.split(' ', 1)[0]} of {len(value)} characters)" if value else ""
-    return Say(f"{head}{secret}\r\n".encode("latin-1"), shown=printable(head.encode("latin-1")) + shown)
+    shown = f" and Proxy-Authorization by {value.split(' ', 1)[0]}, {len(value)} characters" if value else ""
+    return Say(f"{head}{secret}\r\n".encode("latin-1"), shown=head + shown)
 
 
 def check_field(name: str, text: str) -> None:
@@ -225,7 +226,8 @@ def _hear_body(answer: Answer) -> Script[tuple[bytes, bool]]:
 class ChunksEnd:
     """An `Enough` for a chunked body (RFC 9112, 7.1) that keeps the first bytes of the content."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep: int = EVIDENCE_BYTES) -> None:
+        self._keep = keep
         self.body = bytearray()
         self.whole = False
         self._next = 0  # where the next chunk line begins
@@ -246,7 +248,7 @@ class ChunksEnd:
             after = heard.find(b"\n", end + 1 + count)
             if after < 0:
                 break
-            self.body += heard[end + 1 : end + 1 + count][: EVIDENCE_BYTES - len(self.body)]
+            self.body += heard[end + 1 : end + 1 + count][: self._keep - len(self.body)]
             self._next = after + 1
         return len(heard) if len(heard) > MAXIMUM_DRAINED_BYTES else 0
 

@@ -10,6 +10,7 @@ leg to leg in one scope.
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -117,14 +118,17 @@ async def open_tunnel(
         else:
             route.went(candidate, None)
             return tunnel
+    route.all_failed()
     if len(errors) == 1:
         raise errors[0]
-    raise NoRoute(
+    failed = NoRoute(
         "; ".join(f"[{number}] {error}" for number, error in enumerate(errors, 1)),
         errors=tuple(errors),
         retryable=any(error.retryable for error in errors),
         who=errors[-1].who,
-    ) from errors[-1]
+    )
+    failed.trail = [line for error in errors for line in error.trail]
+    raise failed from errors[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +282,7 @@ class _Attempt:
         if hop.url.scheme in ("socks5", "socks4"):
             host = await self._resolve(host, port, position, name, ipv4_only=hop.url.scheme == "socks4")
         tunnel = await self._reach(index)
-        leg = "proxy-request"
+        leg, seconds = "proxy-request", 0.0
         try:
             player = Player(self._script(hop, host, port, lambda: _certificate(tunnel)))
             with trio.CancelScope() as scope:
@@ -290,18 +294,11 @@ class _Attempt:
                             scope.deadline = trio.current_time() + seconds
                             player.advance()
                         case Redial():
+                            scope.deadline = math.inf  # the legs in there have their own
                             await trio.aclose_forcefully(tunnel)
-                            self._redials += 1
-                            if self._redials > MAXIMUM_REDIALS:
-                                raise HopUnreachable(
-                                    f"it made us connect more than {MAXIMUM_REDIALS} times", who=NOBODY
-                                )
-                            deadline, scope.deadline = (
-                                scope.deadline,
-                                float("inf"),
-                            )  # the legs in there have their own
+                            self._count_redial()
                             tunnel = await self._reach(index)
-                            scope.deadline = max(deadline, trio.current_time() + seconds)
+                            scope.deadline = trio.current_time() + seconds
                             player.redialled()
                         case Say():
                             await _say(tunnel, step.data)
@@ -317,7 +314,7 @@ class _Attempt:
             if isinstance(error, ssl.SSLError):
                 raise _placed(explain(error, None, hop.url.host), position, name, leg) from error
             if isinstance(error, TunnelError):
-                raise _placed(error, position, name, leg)  # noqa: B904  # it is the error itself
+                _placed(error, position, name, leg)
             raise
         tunnel.leftover = player.leftover
         self._note(position, name, f"{hop.url.scheme} to {authority(host, port)}", started)
@@ -340,6 +337,11 @@ class _Attempt:
             return socks4(host, port, user=url.user or (login.user if login else None) or "")
         return socks5_with(login or Login.of(url), url, self._memory, host, port)
 
+    def _count_redial(self) -> None:
+        self._redials += 1
+        if self._redials > MAXIMUM_REDIALS:
+            raise HopUnreachable(f"it made us connect more than {MAXIMUM_REDIALS} times", who=NOBODY)
+
     async def _hear(self, tunnel: Tunnel, player: Player[None], *, partial: bool) -> None:
         scope = trio.move_on_after(self._deadlines.evidence) if partial else trio.CancelScope()
         data = b""
@@ -358,7 +360,7 @@ class _Attempt:
     async def _work(self, player: Player[None], step: Work) -> None:
         try:
             with trio.fail_after(self._deadlines.work):
-                result = await trio.to_thread.run_sync(step.function, abandon_on_cancel=True)
+                result = await trio.to_thread.run_sync(step.function, abandon_on_cancel=True, limiter=_workers())
         except trio.TooSlowError:
             player.fail(TimeoutError(f"no result within {self._deadlines.work:g} s"))
         except Exception as error:  # the script that asked for the work knows what its failures mean
@@ -377,6 +379,7 @@ class _Attempt:
             error = HopUnreachable(
                 f"this machine finds no {what} of {host}",
                 advice="let the proxy resolve it: socks4a:// or socks5h://",
+                tries_next=False,
                 who=YOU,
             )
             raise _placed(error, position, name, "target-dns") from cause
@@ -384,6 +387,19 @@ class _Attempt:
 
     def _note(self, position: int, name: str, what: str, started: float) -> None:
         self._trail.append(f"[{position}] {name}: {what} ok, {(trio.current_time() - started) * 1000:.0f} ms")
+
+
+_WORKERS: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("proxy_adapters workers")
+
+
+def _workers() -> trio.CapacityLimiter:
+    """Threads of our own: those that a silent KDC holds must not be missing where names are resolved."""
+    try:
+        return _WORKERS.get()
+    except LookupError:
+        limiter = trio.CapacityLimiter(PARALLEL_HANDSHAKES)
+        _WORKERS.set(limiter)
+        return limiter
 
 
 class _Gate:

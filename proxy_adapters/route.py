@@ -46,12 +46,18 @@ class Hop:
             return self
         return replace(
             self,
-            login=self.login or (None if self.url.user is not None else default.login),
+            login=self.login or self._login_of(default),
             tls=self.tls or default.tls,
             pin=self.pin or default.pin,
             headers=self.headers or default.headers,
             proxy_protocol=self.proxy_protocol or default.proxy_protocol,
         )
+
+    def _login_of(self, default: Hop) -> Login | None:
+        """Who is named in the URL stays who we are; the password may come from elsewhere."""
+        if self.url.user is None or default.login is None:
+            return default.login
+        return replace(default.login, user=self.url.user) if self.url.password is None else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,27 +7,40 @@ five minutes and is not dropped; straight to the destination only where the list
 
 from __future__ import annotations
 
+import ipaddress
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import trio
 
 from proxy_adapters.errors import TunnelError
+from proxy_adapters.network import my_addresses
 from proxy_adapters.no_proxy import match_no_proxy
 from proxy_adapters.route import Hop, Route, environment_route
+from proxy_adapters.url import normal_host
 
 BAD_SECONDS = 300
+
+
+class RouteSource(Protocol):
+    """What a PAC file is to a router (`pac.PAC`)."""
+
+    async def routes(self, host: str, port: int, scheme: str) -> list[Route]: ...
+
+    def distrust(self) -> None: ...
 
 
 class Router:
     """Decides; `open_tunnel(host, port, route=router)` goes. One per process, or per set of settings.
 
-    `routes` what was configured explicitly, best first (a Route, or text for `Route.parse`) · `no_proxy`
-    what goes straight nevertheless · `environ` None: do not look at the environment · `default` what hops
-    of any source get where they say nothing themselves (login, TLS, headers) · `on_refusal` "next": move on
-    to the next route also when a proxy refuses or wants another login. Raises ValueError for routes that
-    cannot be read.
+    `routes` what was configured explicitly, best first (a Route, or text for `Route.parse`) · `pac` who is
+    asked if there are none · `no_proxy` what goes straight nevertheless · `environ` None: do not look at the
+    environment · `default` what hops of any source get where they say nothing themselves (login, TLS,
+    headers) · `login_hosts` if given, the only proxies that get the default's login: a PAC file that came
+    over plain http may name anybody's · `on_refusal` "next": move on to the next route also when a proxy
+    refuses or wants another login. Raises ValueError for routes that cannot be read.
     """
 
     def __init__(
@@ -35,33 +48,53 @@ class Router:
         routes: Sequence[Route | str] = (),
         *,
         no_proxy: str = "",
+        pac: RouteSource | None = None,
         environ: Mapping[str, str] | None = os.environ,
         default: Hop | None = None,
+        login_hosts: Collection[str] = (),
         on_refusal: str = "stop",
     ) -> None:
         if on_refusal not in ("stop", "next"):
             raise ValueError(f'on_refusal is "stop" or "next", not {on_refusal!r}')
         self._routes = [Route.parse(route) if isinstance(route, str) else route for route in routes]
         self._no_proxy = no_proxy
+        self._pac = pac
         self._environ = environ
         self._default = default
+        self._login_hosts = {normal_host(name) for name in login_hosts}
         self._on_refusal = on_refusal
         self._bad_until: dict[str, float] = {}
+        self._network = my_addresses()
 
     async def routes_to(self, host: str, port: int, *, scheme: str = "https") -> list[Route]:
         """The ways to `host:port`, best first, never empty. `scheme` is the destination's: https, http, wss
         or ws.
         """
         routes = await self._choose(host, port, scheme)
-        routes = [replace(route, hops=tuple(hop.or_else(self._default) for hop in route.hops)) for route in routes]
+        routes = [
+            replace(route, hops=tuple(hop.or_else(self._default_for(hop)) for hop in route.hops)) for route in routes
+        ]
+        network = my_addresses()
+        if network != self._network:  # the laptop has moved: what was bad there may be good here
+            self._bad_until.clear()
+            self._network = network
         now = trio.current_time()
         return sorted(routes, key=lambda route: self._bad_until.get(str(route), 0) > now)  # stable: bad ones last
+
+    def _default_for(self, hop: Hop) -> Hop | None:
+        if self._default is None or not self._login_hosts or normal_host(hop.url.host) in self._login_hosts:
+            return self._default
+        return replace(self._default, login=None)
 
     async def _choose(self, host: str, port: int, scheme: str) -> list[Route]:
         if self._no_proxy and (entry := match_no_proxy(host, port, self._no_proxy)):
             return [Route((), f"no_proxy entry {entry!r}")]
         if self._routes:
             return self._routes
+        if self._pac is not None:
+            if _near(host):  # as browsers do it: scripts do not expect to be asked about these
+                return [Route((), "this machine's own address")]
+            return await self._pac.routes(host, port, scheme)
         if self._environ is not None:
             found = environment_route(host, port, scheme=scheme, environ=self._environ)
             if found is not None:
@@ -77,3 +110,17 @@ class Router:
             self._bad_until[str(route)] = trio.current_time() + BAD_SECONDS
             return True
         return self._on_refusal == "next"
+
+    def all_failed(self) -> None:
+        """No route led there: ask a PAC file anew the next time."""
+        if self._pac is not None:
+            self._pac.distrust()
+
+
+def _near(host: str) -> bool:
+    name = normal_host(host)
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
+    return address.is_loopback or address.is_link_local

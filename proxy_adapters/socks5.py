@@ -193,6 +193,7 @@ def _request(host: str, port: int) -> Script[None]:
             "it closed the connection in place of an answer",
             advice="`ssh -D` and pproxy do that when the destination cannot be reached",
             retryable=True,
+            tries_next=True,
             who=TARGET_ADMIN,
         ) from error
     if version != 5:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
+from collections.abc import Awaitable, Callable
 from typing import Final
 from urllib.parse import unquote
 
@@ -13,7 +14,7 @@ from engine.admin.metrics import NodeMetrics
 from engine.errors import RemoteProtocolError, Unauthorized
 from engine.log import get_logger
 from engine.node.session import Session
-from engine.routing.admission import Claims, Verifier
+from engine.routing.admission import Claims, UnknownKey, Verifier
 from engine.routing.registry import Registry
 from engine.transport.connection import Connection
 from engine.transport.link import Link
@@ -39,6 +40,7 @@ class AgentPort:
         metrics: NodeMetrics,
         *,
         verifier: Verifier | None = None,
+        newer_keys: Callable[[], Awaitable[None]] | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.sessions: set[Session] = set()
@@ -46,6 +48,7 @@ class AgentPort:
         self._pulse = pulse
         self._metrics = metrics
         self._verifier = verifier
+        self._newer_keys = newer_keys
         self._tls = tls
         self._leaving = False
         self._moved = trio.Event()  # an agent has gone away
@@ -78,7 +81,14 @@ class AgentPort:
                 data += more
             request = http1.parse_request(data[:end])
             endpoint = _endpoint(request)
-            claims = self._admit(request, endpoint)
+            try:
+                claims = self._admit(request, endpoint)
+            except UnknownKey:
+                # The issuer may have changed its keys; to refuse would end the agent, so it waits for the new ones.
+                if self._newer_keys is None:
+                    raise
+                await self._newer_keys()
+                claims = self._admit(request, endpoint)
             accept = websocket.check_upgrade_request(request.fields if request.upgrade else [])
         except RemoteProtocolError as error:
             log.info("registration refused", agent=connection.peer[0], status=error.status, error=str(error))

@@ -11,7 +11,7 @@ import ipaddress
 import ssl
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 import trio
 
@@ -124,7 +124,7 @@ class ClientPort:
             front.session = None
         named = b""
         fields: Fields = []
-        forwarded_for = front.connection.peer[0].encode()
+        forwarded_for: list[bytes] = []
         credentials: list[bytes] = []
         own_credentials: list[bytes] = []
         tenants: list[bytes] = []
@@ -140,7 +140,7 @@ class ClientPort:
                         tenants.append(field[1])
                     continue
                 if name == b"x-forwarded-for":
-                    forwarded_for = field[1] + b", " + forwarded_for
+                    forwarded_for.append(field[1])
                     continue
                 if name in (b"x-forwarded-proto", b"x-forwarded-host"):
                     continue
@@ -165,14 +165,18 @@ class ClientPort:
             except Unauthorized as error:
                 front.fail(401, str(error))
                 return None
-            if own_credentials:
+            if any(own_credentials):
                 # The service's own credentials, which were not ours to look at.
-                fields += [(b"Authorization", value) for value in credentials]
+                fields += [(b"Authorization", value) for value in credentials if value not in own_credentials]
         if is_tcp:
             self._begin_tcp(front, request)
             return None
-        fields.append((b"X-Forwarded-For", forwarded_for))
-        fields.append((b"X-Forwarded-Host", request.host))
+        forwarded_for.append(front.connection.peer[0].encode())
+        fields.append((b"X-Forwarded-For", b", ".join(forwarded_for)))
+        if request.host:
+            fields.append((b"X-Forwarded-Host", request.host))
+        else:  # HTTP/1.0 can do without; 1.1, in which the request goes on, cannot (RFC 9112, 3.2)
+            fields.append((b"Host", quote(endpoint, safe="").encode()))
         fields += front.forwarded
         front.head = passable(request, fields)
         session = self.registry.pick(front.endpoint, avoid=front.session if front.attempt else None)

@@ -14,10 +14,11 @@ from __future__ import annotations
 import math
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import trio
 
@@ -68,15 +69,15 @@ async def run_node(config: ServerConfig, *, task_status: trio.TaskStatus[Address
             node = Node(
                 config,
                 pulse,
-                await _open_verifier(config.proxy.auth, nursery),
-                await _open_verifier(config.upstream.auth, nursery),
+                await _open_tokens(config.proxy.auth, nursery),
+                await _open_tokens(config.upstream.auth, nursery),
             )
             addresses = Addresses(*(sockets[0].getsockname()[:2] for sockets in (proxy, upstream, admin)))
             app = node_app(
                 node.metrics,
                 not_ready=lambda: node.not_ready,
                 local=partial(node.status, addresses),
-                verifier=await _open_verifier(config.admin.auth, nursery),
+                verifier=(await _open_tokens(config.admin.auth, nursery)).verifier,
             )
             await nursery.start(partial(serve_admin, admin, app, tls=config.admin.tls.server_context()))
             nursery.start_soon(node.accept_agents, upstream, nursery)
@@ -89,8 +90,8 @@ async def run_node(config: ServerConfig, *, task_status: trio.TaskStatus[Address
                 upstream=_shown(addresses.upstream),
                 admin=_shown(addresses.admin),
             )
-            task_status.started(addresses)
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                task_status.started(addresses)
                 await anext(signals)
                 log.info("leaving", grace_seconds=config.grace_period)
                 await until_signal(node.leave, config.grace_period, signals)
@@ -102,9 +103,7 @@ async def run_node(config: ServerConfig, *, task_status: trio.TaskStatus[Address
 class Node:
     """The two public ports and what they share."""
 
-    def __init__(
-        self, config: ServerConfig, pulse: Pulse, proxy_verifier: Verifier | None, upstream_verifier: Verifier | None
-    ) -> None:
+    def __init__(self, config: ServerConfig, pulse: Pulse, proxy_tokens: _Tokens, upstream_tokens: _Tokens) -> None:
         http = config.proxy.http
         self.id = config.cluster.choose_node_id()
         self.registry: Registry[Session] = LocalRegistry()
@@ -121,13 +120,18 @@ class Node:
                 answer=config.proxy.timeout or math.inf,
                 stall=http.write_timeout or math.inf,
             ),
-            verifier=proxy_verifier,
+            verifier=proxy_tokens.verifier,
             access_log=_access_log(config.proxy.access_log),
             tls=config.proxy.tls.server_context(),
             patience_seconds=PATIENCE_SECONDS,
         )
         self.agents = AgentPort(
-            self.registry, pulse, self.metrics, verifier=upstream_verifier, tls=config.upstream.tls.server_context()
+            self.registry,
+            pulse,
+            self.metrics,
+            verifier=upstream_tokens.verifier,
+            newer_keys=upstream_tokens.newer_keys,
+            tls=config.upstream.tls.server_context(),
         )
         self.metrics.sessions = lambda: self.agents.sessions
         self.metrics.endpoints = self.registry.endpoints
@@ -164,10 +168,17 @@ class Node:
         await self.clients.wait_quiet()
 
 
-async def _open_verifier(auth: AuthConfig, nursery: trio.Nursery) -> Verifier | None:
-    """What checks a port's tokens; a key set that has to be fetched is kept fresh in `nursery`."""
+class _Tokens(NamedTuple):
+    """What checks a port's tokens, and what waits for newer keys to check them with."""
+
+    verifier: Verifier | None = None
+    newer_keys: Callable[[], Awaitable[None]] | None = None
+
+
+async def _open_tokens(auth: AuthConfig, nursery: trio.Nursery) -> _Tokens:
+    """A key set that has to be fetched is kept fresh in `nursery`."""
     if not auth.enabled:
-        return None
+        return _Tokens()
     verifier = Verifier(
         hmac_secret_key=auth.hmac_secret_key,
         rsa_public_key=auth.rsa_public_key,
@@ -182,7 +193,8 @@ async def _open_verifier(auth: AuthConfig, nursery: trio.Nursery) -> Verifier | 
         )
         verifier.on_unknown_key = keys.want_newer
         await nursery.start(keys.run)
-    return verifier
+        return _Tokens(verifier, keys.newer)
+    return _Tokens(verifier)
 
 
 def _access_log(config: AccessLogConfig) -> AccessLog | None:

@@ -195,6 +195,8 @@ class Connection:
                     self._polled = True
                 if self._alive and self._error is None:
                     await self._over.wait()
+                if self._error is not None:
+                    self._hear_last_words()
                 nursery.cancel_scope.cancel()
         finally:
             if self._alive:
@@ -205,8 +207,7 @@ class Connection:
     def _readable(self, events: int) -> None:
         """The poller says that there is something to read."""
         spent = 0
-        # A send that failed has taken the socket's error with it: reading now would look like a proper end.
-        while self._alive and self._error is None:
+        while self._alive and self._error is None:  # else see _hear_last_words
             if self._paused or self._ended:
                 self._poller.remove(self._sock)
                 self._polled = False
@@ -237,6 +238,22 @@ class Connection:
                 self._deliver(_buffer[:count])
             spent += count
             if count < READ_BYTES or spent >= BUDGET:
+                return
+
+    def _hear_last_words(self) -> None:
+        """Sending has failed. What the other end said before it broke off, perhaps why, is still there to be read;
+        behind that a reset looks like a proper end, because the failed send has taken the socket's error with it.
+        """
+        while self._alive and not self._ended:
+            try:
+                count = self._sock.recv_into(_buffer)
+                if not count:
+                    return
+                if self._tls:
+                    self._decrypt(_buffer[:count], self._deliver)
+                else:
+                    self._deliver(_buffer[:count])
+            except OSError:  # nothing more; or TLS that makes no sense
                 return
 
     def _end_of_input(self) -> None:

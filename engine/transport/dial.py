@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 
 import trio
 
-from engine.errors import Refused, RemoteProtocolError, Unreachable
+from engine.errors import ConfigError, Refused, RemoteProtocolError, Unreachable
 from engine.transport.connection import Connection
 from engine.wire import http1, websocket
 from engine.wire.http1 import Fields, Response
 from engine.wire.tls import TLS
-from proxy_adapters import Router, TunnelError, open_tunnel
+from proxy_adapters import Router, Tunnel, TunnelError, open_tunnel
 
 # An answer that invites another try (Piko's list); every other one but 101 is final.
 RETRYABLE: Final = frozenset((408, 429, 500, 502, 503, 504))
@@ -113,17 +113,18 @@ async def _connect_again(host: str, port: int) -> socket.socket | None:
 
 
 async def dial_server(server: Server) -> Connection:
-    """A connection to a node, TLS included. Raises Unreachable in words that say which hop said what."""
+    """A connection to a node, TLS included. Raises Unreachable in words that say which hop said what, and
+    ConfigError for a name or a proxy's URL (in the environment, for instance) that is none.
+    """
     host, port = server.host, server.port
     try:
         with trio.fail_after(DIAL_SECONDS):
-            tunnel = await open_tunnel(host, port, route=server.router, scheme="https" if server.secure else "http")
-            layers = [TLS(layer.object, layer.incoming, layer.outgoing) for layer in tunnel.tls_layers]
-            connection = Connection(tunnel.detach(), tls=layers, leftover=tunnel.leftover)
+            tunnel = await _open_tunnel(server)
+            connection = connection_over(tunnel)
             if server.secure:
                 await _secure(connection, server.tls or ssl.create_default_context(), server.server_name or host)
     except TunnelError as error:
-        raise Unreachable(str(error)) from error
+        raise Unreachable(_way_words(error)) from error
     except trio.TooSlowError:
         raise Unreachable(f"{host}:{port} did not answer within {DIAL_SECONDS:g} s") from None
     except ssl.SSLError as error:
@@ -131,6 +132,25 @@ async def dial_server(server: Server) -> Connection:
     except OSError as error:
         raise Unreachable(f"{host}:{port}: {error}") from error
     return connection
+
+
+async def _open_tunnel(server: Server) -> Tunnel:
+    try:
+        scheme = urlsplit(server.url).scheme  # wss has variables of its own
+        return await open_tunnel(server.host, server.port, route=server.router, scheme=scheme)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def connection_over(tunnel: Tunnel) -> Connection:
+    """A tunnel's socket and its layers of TLS, to be driven by us; the tunnel is closed by that."""
+    layers = [TLS(layer.object, layer.incoming, layer.outgoing) for layer in tunnel.tls_layers]
+    return Connection(tunnel.detach(), tls=layers, leftover=tunnel.leftover)
+
+
+def _way_words(error: TunnelError) -> str:
+    """What stopped us on the way. Even a final refusal is asked about again, for passwords and rules change."""
+    return str(error) if error.retryable else f"{error} (it will not change by itself: {error.who} can act)"
 
 
 async def _secure(connection: Connection, context: ssl.SSLContext, server_name: str) -> None:

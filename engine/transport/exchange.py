@@ -86,6 +86,7 @@ class Front:
         "_body_checked",
         "_body_since",
         "_chunked",
+        "_ended",
         "_kept",
         "_left",
         "_moved",
@@ -128,6 +129,7 @@ class Front:
         self.started = 0.0  # time.perf_counter()
         self.first_byte = 0.0
         self._kept = b""  # received and not understood or not due yet
+        self._ended = False  # nothing will come behind `_kept`
         self._left = 0
         self._chunked: ChunkedBody | None = None
         self._resend: list[bytes] | None = None
@@ -269,6 +271,8 @@ class Front:
         elif not self.request_done:
             # The request can't become whole any more; what has come of it must not look as if it were.
             self._give_up(400)
+        elif self._kept:
+            self._ended = True  # the requests that came before the end are still answered
         else:
             self.last = True
 
@@ -410,6 +414,8 @@ class Front:
         if self._kept:
             kept, self._kept = self._kept, b""
             self._take(memoryview(kept))
+            if self._ended:
+                self.ended()
 
     def _close(self) -> None:
         self.pulse.forget(self)

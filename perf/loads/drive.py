@@ -5,8 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
 
 import msgspec
 import trio
@@ -80,20 +80,21 @@ class _Driven:
         async with _process() as process:
             assert process.stdin is not None
             await process.stdin.send_all(msgspec.json.encode(Order(share, self._target)) + b"\n")
-            async for line in _lines(process):
-                match msgspec.json.decode(line, type=str | dict[str, object]):
-                    case str(moment):
-                        self._heard(moment)
-                        if moment == "ready":
-                            await self._everybody_ready.wait()
-                            await process.stdin.send_all(b"%f\n" % self._measure_from)
-                    case {"recent": _}:
-                        self._progress(msgspec.json.decode(line, type=Progress, strict=False))
-                    case {"failed": str(sentence)}:
-                        return sentence
-                    case _:
-                        self.outcomes.append(msgspec.json.decode(line, type=Outcome))
-                        return ""
+            async with aclosing(_lines(process)) as lines:
+                async for line in lines:
+                    match msgspec.json.decode(line, type=str | dict[str, object]):
+                        case str(moment):
+                            self._heard(moment)
+                            if moment == "ready":
+                                await self._everybody_ready.wait()
+                                await process.stdin.send_all(b"%f\n" % self._measure_from)
+                        case {"recent": _}:
+                            self._progress(msgspec.json.decode(line, type=Progress, strict=False))
+                        case {"failed": str(sentence)}:
+                            return sentence
+                        case _:
+                            self.outcomes.append(msgspec.json.decode(line, type=Outcome))
+                            return ""
         return "a generator process died"
 
     def _heard(self, moment: str) -> None:
@@ -108,7 +109,7 @@ class _Driven:
             self._ended()
 
 
-async def _lines(process: trio.Process) -> AsyncIterator[bytes]:
+async def _lines(process: trio.Process) -> AsyncGenerator[bytes, None]:
     assert process.stdout is not None
     said = b""
     while data := await process.stdout.receive_some():

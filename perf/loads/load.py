@@ -10,7 +10,7 @@ from perf.loads.outcome import Outcome, Watch
 from perf.loads.target import Target
 
 
-class Load(msgspec.Struct, frozen=True, kw_only=True, tag_field="load"):
+class Load(msgspec.Struct, frozen=True, kw_only=True, tag_field="load", forbid_unknown_fields=True):
     """Bounded by its seconds. A new load is one file with one subclass, named in `perf.loads`."""
 
     seconds: float = 3.0

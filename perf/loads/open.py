@@ -16,6 +16,7 @@ import trio
 
 from perf.crowd import Crowd
 from perf.loads.askers import open_askers
+from perf.loads.beside import beside
 from perf.loads.closed import request_bytes, run_measured
 from perf.loads.http import Asker
 from perf.loads.load import Load, part
@@ -31,10 +32,17 @@ class Open(Load, frozen=True, kw_only=True, tag="open"):
     connections: int = 64
     arrivals: Arrivals = "constant"
     body_bytes: int = 0
+    stalled: int = 0  # downloads beside it that nobody reads, of the first process
+    slow_readers: int = 0  # and those that are read slowly
+    slow_bytes_per_second: int = 1 << 16
 
     def share(self, index: int) -> Self:
         return msgspec.structs.replace(
-            self, rate=self.rate / self.processes, connections=part(self.connections, index, self.processes)
+            self,
+            rate=self.rate / self.processes,
+            connections=part(self.connections, index, self.processes),
+            stalled=0 if index else self.stalled,
+            slow_readers=0 if index else self.slow_readers,
         )
 
     def generate(self, target: Target, watch: Watch) -> Outcome:
@@ -43,7 +51,14 @@ class Open(Load, frozen=True, kw_only=True, tag="open"):
     async def _generate(self, target: Target, watch: Watch) -> Outcome:
         crowd = Crowd()
         schedule = Schedule(self, request_bytes(target, self.body_bytes), watch)
-        async with open_askers(crowd, target, watch, self.connections, schedule.free):
+        takers = beside(
+            target,
+            "/bulk",
+            stalled=self.stalled,
+            slow=self.slow_readers,
+            slow_bytes_per_second=self.slow_bytes_per_second,
+        )
+        async with takers, open_askers(crowd, target, watch, self.connections, schedule.free):
             schedule.start(crowd)
             await run_measured(crowd, watch, self.seconds)
             schedule.close(crowd)

@@ -1,12 +1,13 @@
 """A record as tables on a terminal."""
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from perf.probes.flames import Flames, hottest
 from perf.record import Better, Figure, Record, Row, Side
 from perf.reports.words import bars, machine_words, number
 from perf.statistics.histogram import merged
@@ -79,6 +80,16 @@ def cpu_table(record: Record) -> RenderableType:
             cells = ("" if share is None else f"{100 * share:.0f}" for share in shares)
             table.add_row("" if index else row.name, subject.name, *cells)
     return Group(title, table)
+
+
+def hottest_table(flames: Mapping[str, Flames]) -> RenderableType:
+    """The functions of each watched process in which most samples were taken."""
+    table = Table("leg", "function", "own samples")
+    for leg, found in flames.items():
+        for index, (name, share) in enumerate(hottest(found.stacks)):
+            table.add_row("" if index else leg, name, f"{100 * share:.1f} %")
+        table.add_section()
+    return table
 
 
 def _title(record: Record, title: str) -> Text:

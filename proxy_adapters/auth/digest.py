@@ -1,7 +1,8 @@
 """Digest (RFC 7616): proves knowledge of the password for one method, one URI, one nonce.
 
-The nonce is kept with its count (`nc`), so the next tunnel needs no 407; a proxy that finds it too old says
-`stale=true`, which is no refusal.
+The nonce is kept with its count (`nc`), so the next tunnel needs no 407. A proxy that finds it too old says
+`stale=true`, which is no refusal; one that was restarted has never heard of it and may not say so, and
+therefore the first answer to a kept nonce proves nothing about the password.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class Nonce:
 
 def digest(asked: Asked) -> Conversation:
     password = yield from asked.password()
+    kept = asked.challenge is None
     nonce = Nonce(asked.challenge) if asked.challenge is not None else asked.state
     if not isinstance(nonce, Nonce):
         raise CannotStart("there is no nonce yet")
@@ -61,11 +63,10 @@ def digest(asked: Asked) -> Conversation:
             client_nonce=secrets.token_hex(16),
         )
         again: Challenge = yield value
-        if again.parameters.get("stale", "").lower() != "true" or again.parameters.get(
-            "nonce"
-        ) == nonce.challenge.parameters.get("nonce"):
+        stale = kept or again.parameters.get("stale", "").lower() == "true"
+        if not stale or again.parameters.get("nonce") in (None, nonce.challenge.parameters["nonce"]):
             return None
-        nonce = Nonce(again)
+        nonce, kept = Nonce(again), False
 
 
 def answer(

@@ -1,1 +1,1 @@
-"""The load lab, on itself."""
+"""The lab itself: what it says of a known target is what that target did."""

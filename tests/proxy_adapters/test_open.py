@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import trio
@@ -368,8 +369,10 @@ def context_that_wants_a_certificate(pki: Pki) -> ssl.SSLContext:
 @pytest.mark.parametrize(
     ("case", "words"),
     [
-        ("untrusted", r"not issued by anyone we trust \(issuer: .*\)|not issued by anyone we trust"),
+        ("untrusted", r"not issued by anyone we trust \(issuer: trustme"),
         ("wrong name", "is for another name than p.test"),
+        ("expired", "has expired"),
+        ("not yet", "is not valid yet"),
         ("plain", "it speaks no TLS on this port - use http://"),
         ("client certificate", "it wants a client certificate"),
         ("old", "no TLS version in common"),
@@ -383,6 +386,11 @@ async def test_each_failure_of_tls_has_its_own_sentence(pki: Pki, case: str, wor
         client = ssl.create_default_context()
     elif case == "wrong name":
         host = "p.test"
+    elif case in ("expired", "not yet"):
+        day = timedelta(days=1)
+        begin = datetime.now(UTC) + (5 * day if case == "not yet" else -5 * day)
+        server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        pki.authority.issue_cert(host, not_before=begin, not_after=begin + day).configure_cert(server)
     elif case == "client certificate":
         server = context_that_wants_a_certificate(pki)
     elif case == "old":
@@ -421,11 +429,6 @@ async def test_the_right_pin_passes(pki: Pki) -> None:
 
 async def test_a_dead_proxy_gives_way_to_the_next_and_stays_behind() -> None:
     router = Router(["http://dead:1", "http://alive:1", "direct"], environ=None)
-    async with world(hang_up_on_tls := hang_up, http_proxy(), http_proxy()) as (dial, dialled):
-        assert hang_up_on_tls is hang_up
-        del dialled[:]
-        with pytest.raises(TunnelRefused):  # closed in place of an answer: maybe the destination, so no next
-            await open_tunnel("t", 1, route=router, dial=dial)
     async with world(http_proxy(b"\x15\x03\x01\x00\x02\x02\x46"), http_proxy(), http_proxy()) as (
         dial,
         dialled,
@@ -433,6 +436,22 @@ async def test_a_dead_proxy_gives_way_to_the_next_and_stays_behind() -> None:
         await open_tunnel("t", 1, route=router, dial=dial)
         await open_tunnel("t", 1, route=router, dial=dial)
         assert dialled == ["dead:1", "alive:1", "alive:1"]
+
+
+async def test_a_proxy_that_closes_in_place_of_an_answer_gives_way_too() -> None:
+    async with world(hang_up, http_proxy()) as (dial, dialled):
+        await open_tunnel("t", 1, route=Router(["http://a:1", "http://b:1"], environ=None), dial=dial)
+        assert dialled == ["a:1", "b:1"]
+
+
+async def test_a_proxy_that_says_no_does_not() -> None:
+    no = http_proxy(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")
+    async with world(no, no, http_proxy()) as (dial, dialled):
+        for on_refusal in ("stop", "next"):
+            router = Router(["http://a:1", "http://b:1"], environ=None, on_refusal=on_refusal)
+            with contextlib.suppress(TunnelRefused):
+                await open_tunnel("t", 1, route=router, dial=dial)
+        assert dialled == ["a:1", "a:1", "b:1"]
 
 
 async def test_when_all_fail_each_says_of_what() -> None:

@@ -10,6 +10,7 @@ from proxy_adapters.auth.login import Login
 from proxy_adapters.errors import HopUnreachable, TunnelRefused
 from proxy_adapters.route import Hop, Route, environment_route
 from proxy_adapters.router import BAD_SECONDS, Router
+from proxy_adapters.secret import Secret
 from proxy_adapters.url import ProxyURL
 
 
@@ -92,6 +93,20 @@ async def test_defaults_fill_what_a_hop_leaves_open_but_do_not_replace_its_own_u
     (route,) = await router.routes_to("h", 1)
     assert [hop.login for hop in route.hops] == [login, None]
     assert [hop.headers for hop in route.hops] == [(("X-Team", "a"),)] * 2
+
+
+async def test_a_user_in_the_url_takes_the_password_from_the_defaults() -> None:
+    password = Secret.literal("s3cret")
+    default = Hop(ProxyURL.parse("http://ignored:1"), login=Login(user="default", password=password))
+    (route,) = await Router(["http://bob@b:2"], default=default, environ=None).routes_to("h", 1)
+    assert route.hops[0].login == Login(user="bob", password=password)
+
+
+async def test_the_login_goes_to_no_other_proxies_than_those_named() -> None:
+    default = Hop(ProxyURL.parse("http://ignored:1"), login=Login(user="alice"))
+    router = Router(["http://good:1 -> http://evil:1"], default=default, login_hosts=["GOOD."], environ=None)
+    (route,) = await router.routes_to("h", 1)
+    assert [hop.login is not None for hop in route.hops] == [True, False]
 
 
 def placed(error: HopUnreachable | TunnelRefused, position: int) -> HopUnreachable | TunnelRefused:

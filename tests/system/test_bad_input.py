@@ -51,32 +51,34 @@ async def test_rubbish_is_answered_or_hung_up_on_and_harms_nobody(port: str, pro
     number = getattr(node, port)
     answers: dict[str, bytes] = {}
 
-    async def send(name: str) -> None:
+    async def send(name: str, *, task_status: trio.TaskStatus[None]) -> None:
         stream = await trio.open_tcp_stream("127.0.0.1", number)
         async with stream:
             await stream.send_all(RUBBISH[name])
+            task_status.started()
             answers[name] = await read_to_end(stream)
 
     beside = await trio.open_tcp_stream("127.0.0.1", number)
-    async with beside:
-        with trio.fail_after(HEAD_SECONDS):
-            async with trio.open_nursery() as nursery:
-                for name in RUBBISH:
-                    nursery.start_soon(send, name)
-        # Whoever connected before all that is served after it.
-        await beside.send_all(LINES + b"Connection: close\r\n\r\n")
-        with trio.fail_after(5):
+    with trio.fail_after(HEAD_SECONDS):
+        async with beside, trio.open_nursery() as nursery:
+            for name in RUBBISH:
+                await nursery.start(send, name)
+            # Whoever connected before all that is served after it.
+            await beside.send_all(LINES + b"Connection: close\r\n\r\n")
             assert status_of(await read_to_end(beside)) in {200, 400, 404}
 
     assert {name: answer for name, answer in answers.items() if not is_right(answer)} == {}
     assert await node.endpoints() == {"web": 1}
     # One more, of which the line is known, so that all lines of those before it are there.
-    await (await trio.open_tcp_stream("127.0.0.1", node.proxy)).send_all(LINES + b"the end\r\n\r\n")
-    with trio.fail_after(5):
-        await server.wait_line("the end")
+    last = await trio.open_tcp_stream("127.0.0.1", node.proxy)
+    async with last:
+        await last.send_all(LINES + b"the end\r\n\r\n")
+        with trio.fail_after(5):
+            await server.wait_line("the end")
     said = server.lines[lines:-1]
-    # The admin port is hypercorn's, which does not say who talks rubbish to it.
-    assert len(said) == (0 if port == "admin" else len(RUBBISH)), said
+    # On the upstream port the one beside is refused as well. The admin port is hypercorn's, which does not say
+    # who talks rubbish to it.
+    assert len(said) == {"proxy": len(RUBBISH), "upstream": len(RUBBISH) + 1, "admin": 0}[port], said
     assert "Traceback" not in server.text
 
 

@@ -31,8 +31,9 @@ class Tunnel(Protocol):
 
 
 def tunnel_named(name: str) -> Tunnel:
-    """`trioduct`, `piko`, …, or the path of a program with their command line."""
+    """`trioduct`, `piko`, `git:REVISION`, or the path of a program with their command line. Raises LabError."""
     # Imported here: each of these files names this one.
+    from perf.topologies.tunnels.commit import program_at
     from perf.topologies.tunnels.piko import PikoLike
 
     match name:
@@ -40,6 +41,8 @@ def tunnel_named(name: str) -> Tunnel:
             return PikoLike("trioduct", variable="TRIODUCT")
         case "piko":
             return PikoLike("piko", variable="PIKO")
+        case _ if name.startswith("git:"):
+            return PikoLike(name, path=program_at(name.removeprefix("git:")))
         case _ if "/" in name:
             return PikoLike(name)
-    raise LabError(f"no tunnel program is called {name}: it is trioduct, piko or a path")
+    raise LabError(f"no tunnel program is called {name}: it is trioduct, piko, git:REVISION or a path")

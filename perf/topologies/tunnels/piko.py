@@ -18,11 +18,14 @@ ENDPOINT = "lab"
 class PikoLike:
     """A program with the commands `server`, `agent` and `forward` of Piko."""
 
-    def __init__(self, name: str, *, variable: str | None = None) -> None:
+    def __init__(self, name: str, *, variable: str | None = None, path: Path | None = None) -> None:
         self.name = name
+        self._path = path
         self._variable = variable
 
     def program(self) -> Path:
+        if self._path is not None:
+            return self._path
         try:
             return find_program(self.name, variable=self._variable)
         except MissingProgram:

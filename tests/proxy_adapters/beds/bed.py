@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -136,9 +137,11 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def target() -> Iterator[int]:
-    """The port of a web server to reach through the proxies."""
+def target(context: ssl.SSLContext | None = None) -> Iterator[int]:
+    """The port of a web server to reach through the proxies, with TLS if there is a context."""
     server = _Server(("127.0.0.1", 0), _Target)
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:

@@ -62,22 +62,33 @@ class Squid:
     port: int
     access_log: Path
     config: Path
+    path: str
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def statuses(self) -> list[str]:
-        """`user status` of every request so far."""
-        lines = [line.split() for line in self.access_log.read_text().splitlines()]
-        return [f"{line[7]} {line[3]}" for line in lines]
+    async def logged(self, agent: str, count: int, *, having: str = "") -> list[str]:
+        """`user status` of all requests by that user agent, when there are `count` of them that have a text.
+
+        squid writes a tunnel's line when it ends, at its own leisure; hence the waiting, and the names.
+        """
+        with trio.fail_after(10):
+            while True:
+                lines = [line.rsplit(" ", 1) for line in self.access_log.read_text().splitlines()]
+                mine = [line for line, name in lines if name == agent]
+                if sum(having in line for line in mine) >= count:
+                    return mine
+                await trio.sleep(0.01)
 
     def start(self) -> None:
-        process = self.bed.start(program("squid"), "-N", "-n", f"t{self.port}", "-f", self.config, port=self.port)
+        process = self.bed.start(self.path, "-N", "-n", f"t{self.port}", "-f", self.config, port=self.port)
         self.processes.append(process)
 
     def stop(self) -> None:
         self.bed.stop(self.processes.pop())
 
 
-def start_squid(where: Bed, lines: str, *, listen: str = "http_port 127.0.0.1:{port}") -> Squid:
+def start_squid(
+    where: Bed, lines: str, *, listen: str = "http_port 127.0.0.1:{port}", path: str | None = None
+) -> Squid:
     port = free_port()
     log = where.log(f"access-{port}.log")
     hosts = where.file("hosts", "127.0.0.1 localhost target.test proxy.test\n")
@@ -99,12 +110,13 @@ hosts_file {hosts}
 logfile_rotate 0
 netdb_filename none
 buffered_logs off
-access_log stdio:{log}
+logformat lab %un %Ss/%03>Hs %{{User-Agent}}>h
+access_log stdio:{log} lab
 {listen.format(port=port)}
 {lines}
 """,
     )
-    squid = Squid(where, port, log, config)
+    squid = Squid(where, port, log, config, path or program("squid"))
     squid.start()
     return squid
 
@@ -205,6 +217,15 @@ def squid_tls(pki: Pki) -> Iterator[Squid]:
         key = where.file("proxy.key", pki.key.read_text())
         listen = f"https_port 127.0.0.1:{{port}} tls-cert={cert} tls-key={key}"
         yield start_squid(where, basic_lines(where) + AUTHENTICATED, listen=listen)
+
+
+@pytest.fixture(scope="session")
+def squid_tls_ntlm(pki: Pki) -> Iterator[Squid]:
+    with bed("squid-tls-ntlm") as where:
+        cert = where.file("proxy.crt", pki.cert.read_text())
+        key = where.file("proxy.key", pki.key.read_text())
+        listen = f"https_port 127.0.0.1:{{port}} tls-cert={cert} tls-key={key}"
+        yield start_squid(where, ntlm_lines(where) + AUTHENTICATED, listen=listen)
 
 
 # -- Kerberos -------------------------------------------------------------------

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
+import trio
 
 from proxy_adapters import (
     AuthenticationFailed,
@@ -144,7 +145,7 @@ async def test_apache(apache: Apache, get: Get, dead: int, pki: Pki) -> None:
     assert unreachable.value.retryable
     with pytest.raises(TunnelError):  # plain HTTP to a TLS port: 400 with a page that says so
         await get(f"http://127.0.0.1:{apache.tls.port}")
-    with pytest.raises(HopTLSError, match="speaks no TLS"):
+    with pytest.raises(HopTLSError, match=r"speaks no TLS"):
         await get(f"https://127.0.0.1:{apache.basic.port}")
 
 
@@ -165,6 +166,10 @@ async def test_privoxy(get: Get, dead: int) -> None:
         with pytest.raises(TunnelRefused, match="503") as unreachable:
             await get(f"http://127.0.0.1:{port}", port=dead)
         assert unreachable.value.retryable
+
+
+async def to_loopback(host: str, port: int) -> trio.SocketStream:
+    return await trio.open_tcp_stream("127.0.0.1", port)
 
 
 # -- haproxy in front: TLS, and the PROXY protocol ----------------------------------
@@ -201,10 +206,10 @@ backend squid
             await get(Route((Hop(ProxyURL("http", "127.0.0.1", v), proxy_protocol=version),)))
         with pytest.raises(TunnelError):
             await get(f"http://127.0.0.1:{v}")  # it drops who does not begin with the PROXY protocol
-        with pytest.raises(HopTLSError, match="is for another name than proxy.test"):
+        with pytest.raises(HopTLSError, match=r"is for another name than proxy\.test"):
             await get(
                 Route((Hop(ProxyURL("https", "proxy.test", tls, tls=True), tls=pki.client_context()),)),
-                dial=lambda host, port: __import__("trio").open_tcp_stream("127.0.0.1", port),
+                dial=to_loopback,
             )
 
 
@@ -228,7 +233,7 @@ async def test_nghttpx(squid_open: Squid, get: Get, pki: Pki) -> None:
         context = pki.client_context()
         await get(Route((Hop(ProxyURL("https", "localhost", port, tls=True), tls=context),)))
         context.set_alpn_protocols(["h2", "http/1.1"])
-        with pytest.raises(HopTLSError, match="it chose 'h2' by ALPN"):
+        with pytest.raises(HopTLSError, match=r"it chose .h2. by ALPN"):
             await get(Route((Hop(ProxyURL("https", "localhost", port, tls=True), tls=context),)))
 
 

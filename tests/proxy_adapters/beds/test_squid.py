@@ -89,6 +89,14 @@ async def test_digest_keeps_its_nonce_and_a_stale_one_is_no_refusal(squid_digest
         await get(by(squid_digest, password="wrong"), memory=memory)
 
 
+async def test_digest_survives_a_restart_of_the_proxy(squid_digest: Squid, get: Get) -> None:
+    memory = Memory()
+    await get(by(squid_digest), memory=memory)
+    squid_digest.stop()
+    await trio.to_thread.run_sync(squid_digest.start)
+    await get(by(squid_digest), memory=memory)
+
+
 @pytest.mark.parametrize("user", ["alice", "CORP\\alice", "alice@corp.test"])
 async def test_ntlm(squid_ntlm: Squid, get: Get, user: str) -> None:
     await get(by(squid_ntlm, user=user))
@@ -114,6 +122,13 @@ async def test_ntlm_with_a_wrong_password_is_one_attempt(squid_ntlm: Squid, get:
 
 async def test_ntlm_where_the_first_407_closes_the_connection(squid_ntlm_closing: Squid, get: Get) -> None:
     await get(by(squid_ntlm_closing))
+
+
+async def test_ntlm_over_tls_is_bound_to_the_certificate_of_the_proxy(
+    squid_tls_ntlm: Squid, get: Get, pki: Pki
+) -> None:
+    url = ProxyURL("https", "localhost", squid_tls_ntlm.port, "CORP\\alice", PASSWORD, tls=True)
+    await get(Route((Hop(url, tls=pki.client_context()),)))
 
 
 async def test_ntlm_inside_negotiate(squid_spnego_ntlm: Squid, get: Get, no_realm: None) -> None:

@@ -1,0 +1,168 @@
+"""What is told while the doctor walks: steps as they end, then a verdict. On a terminal, as plain lines, as JSON."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Final, Literal, TextIO
+
+import msgspec
+import trio
+
+from engine.log import printable
+from proxy_adapters import AuthenticationFailed, TunnelError
+
+TEXT_BYTES: Final = 2000
+
+State = Literal["ok", "note", "failed", "passed over"]
+Outcome = Literal["works", "setting", "blocked", "refused"]
+
+EXIT_CODES: Final[dict[Outcome, int]] = {"works": 0, "blocked": 1, "setting": 3, "refused": 4}
+
+
+class Step(msgspec.Struct):
+    """One thing that was tried. `passed over`: it turned out to have no part in this, and is not shown."""
+
+    name: str
+    place: str
+    state: State = "ok"
+    text: str = ""
+    seconds: float | None = None
+
+
+class Verdict(msgspec.Struct):
+    """How it ends. `settings` are flags that help, ready to paste; `letter` is for whoever can open the way."""
+
+    outcome: Outcome
+    text: str
+    settings: list[str] = []
+    letter: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.outcome]
+
+
+class Report:
+    """Steps on their way to somebody's eyes, one line each."""
+
+    def __init__(self, out: TextIO = sys.stdout) -> None:
+        self.steps: list[Step] = []
+        self._out = out
+
+    @contextmanager
+    def step(self, name: str, place: str = "") -> Iterator[Step]:
+        """A step that lasts as long as the block, and has failed if an exception leaves it."""
+        step = Step(name, place)
+        since = time.perf_counter()
+        try:
+            with self.waiting(step):
+                yield step
+        except BaseException as error:
+            step.state = "failed"
+            step.text = step.text or words(error)
+            raise
+        finally:
+            step.seconds = time.perf_counter() - since
+            self.add(step)
+
+    def add(self, step: Step) -> None:
+        if step.state != "passed over":
+            step.text = printable(step.text, TEXT_BYTES)
+            self.steps.append(step)
+            self.show(step)
+
+    def add_note(self, name: str, text: str, place: str = "") -> None:
+        self.add(Step(name, place, "note", text))
+
+    def waiting(self, step: Step) -> AbstractContextManager[object]:
+        """What is shown while a step is under way."""
+        return nullcontext()
+
+    def show(self, step: Step) -> None:
+        took = "" if step.seconds is None else f" ({step.seconds * 1000:.0f} ms)"
+        self._say(f"{step.state:7}{step.name:18}{f'{step.place}: ' if step.place else ''}{step.text}{took}")
+
+    def conclude(self, verdict: Verdict) -> None:
+        """Tell the verdict, which is the end of it."""
+        self._say(f"\n{verdict.text}")
+        if verdict.settings:
+            self._say("\n" + "\n".join(f"  {line}" for line in verdict.settings))
+        if verdict.letter:
+            self._say(f"\nFor those who can change it:\n\n{verdict.letter}")
+
+    def _say(self, text: str) -> None:
+        print(text, file=self._out, flush=True)
+
+
+class Terminal(Report):
+    """For a person who looks on: what is waited for stands in the last line until it is known."""
+
+    MARKS: Final = {"ok": "[green]✓[/]", "note": "[yellow]•[/]", "failed": "[red]✗[/]"}
+
+    def __init__(self, out: TextIO = sys.stdout) -> None:
+        from rich.console import Console
+
+        super().__init__(out)
+        self._console = Console(file=out, highlight=False)
+
+    def waiting(self, step: Step) -> AbstractContextManager[object]:
+        from rich.markup import escape
+
+        return self._console.status(escape(f"{step.name} {step.place}"))
+
+    def show(self, step: Step) -> None:
+        from rich.markup import escape  # what a proxy says may look like markup
+
+        took = "" if step.seconds is None else f" [dim]{step.seconds * 1000:.0f} ms[/]"
+        place = f"[bold]{escape(step.place)}[/] " if step.place else ""
+        self._console.print(f"{self.MARKS[step.state]} {step.name:16} {place}{escape(step.text)}{took}")
+
+    def conclude(self, verdict: Verdict) -> None:
+        from rich.markup import escape
+        from rich.padding import Padding
+        from rich.panel import Panel
+
+        colour = {"works": "green", "setting": "yellow"}.get(verdict.outcome, "red")
+        self._console.print(f"\n[bold {colour}]{escape(verdict.text)}[/]")
+        for line in verdict.settings:
+            self._console.print(Padding(escape(line), (0, 2)), soft_wrap=True)
+        if verdict.letter:
+            self._console.print(Panel(escape(verdict.letter), title="For those who can change it"))
+
+
+class Machine(Report):
+    """One JSON object at the end, and nothing before."""
+
+    def show(self, step: Step) -> None:
+        pass
+
+    def conclude(self, verdict: Verdict) -> None:
+        told = {**msgspec.structs.asdict(verdict), "exit_code": verdict.exit_code, "steps": self.steps}
+        self._say(msgspec.json.format(msgspec.json.encode(told)).decode())
+
+
+def words(error: BaseException) -> str:
+    """What an exception says to a person."""
+    if isinstance(error, trio.Cancelled | trio.TooSlowError):
+        return "no answer in time"
+    if isinstance(error, AuthenticationFailed):
+        return "; ".join(error.attempts) or error.fact
+    if isinstance(error, TunnelError):
+        return f"{error.fact} - {error.advice}" if error.advice else error.fact
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).replace("_", " ").lower()
+    if isinstance(error, socket.gaierror):
+        return error.strerror or str(error)
+    if isinstance(error, OSError):
+        # trio.open_tcp_stream keeps what each address died of in a group behind its own error.
+        group = error.__cause__
+        parts = group.exceptions if isinstance(group, BaseExceptionGroup) else [group or error]
+        return "; ".join(dict.fromkeys(getattr(part, "strerror", None) or str(part) for part in parts))
+    return str(error) or type(error).__name__

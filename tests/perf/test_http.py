@@ -1,0 +1,70 @@
+"""Answers as generators read them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perf.loads.http import Answer, NotHttp
+
+SIZED = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nhel\r\n2\r\nlo\r\n0\r\nDigest: 1\r\n\r\n"
+EMPTY_CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + SIZED
+BARE = b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n"
+ANSWERS = {SIZED: 5, CHUNKED: 5, EMPTY_CHUNKED: 0, EARLY: 5, BARE: 0}
+
+
+def feed(pieces: list[bytes]) -> Answer:
+    answer = Answer()
+    for number, piece in enumerate(pieces, 1):
+        assert answer.feed(piece) == (number == len(pieces))
+    return answer
+
+
+@pytest.mark.parametrize("message", ANSWERS)
+def test_an_answer_is_complete_with_its_last_byte_whole_or_byte_by_byte(message: bytes) -> None:
+    assert feed([message]).size == ANSWERS[message]
+    assert feed([message[i : i + 1] for i in range(len(message))]).size == ANSWERS[message]
+
+
+@given(st.sampled_from(list(ANSWERS)), st.data())
+def test_any_split_of_an_answer_gives_the_same_size(message: bytes, data: st.DataObject) -> None:
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(message) - 1), max_size=5)))
+    pieces = [message[a:b] for a, b in zip([0, *cuts], [*cuts, len(message)], strict=True)]
+    assert feed(pieces).size == ANSWERS[message]
+
+
+def test_without_a_length_the_end_of_the_connection_completes_the_answer() -> None:
+    answer = Answer()
+    assert not answer.feed(b"HTTP/1.0 200 OK\r\n\r\nhel")
+    assert not answer.feed(b"lo")
+    assert answer.feed(b"")
+    assert answer.size == 5
+    assert answer.head is not None
+    assert answer.head.last
+
+
+def test_connection_close_is_noticed() -> None:
+    answer = feed([b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"])
+    assert answer.head is not None
+    assert answer.head.last
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"z" * 2000,
+        b"x" * 70_000,
+    ],
+)
+def test_what_is_not_http_is_refused(message: bytes) -> None:
+    with pytest.raises(NotHttp):
+        Answer().feed(message)
+
+
+def test_an_answer_cut_in_the_middle_is_not_an_answer() -> None:
+    answer = Answer()
+    answer.feed(SIZED[:-1])
+    with pytest.raises(NotHttp):
+        answer.feed(b"")
