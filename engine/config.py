@@ -707,6 +707,16 @@ class StatusConfig(Section):
     tls: ClientTLS = field(default_factory=ClientTLS)
 
 
+class ExaminationConfig(Section):
+    """What `doctor` does beside looking at the way. All of it is ours."""
+
+    title: ClassVar[str] = "The examination"
+
+    patient: Annotated[Switch, "Hold a silent session for 90 s, to see whether something cuts it."] = False
+    measure: Annotated[Switch, "Measure for 3 s what the way carries."] = False
+    json: Annotated[Switch, "Tell it to a program: one JSON object at the end."] = False
+
+
 # Text forms: durations, addresses, URLs ---------------------------------------------------------------------
 
 _NANOSECONDS = {

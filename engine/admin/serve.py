@@ -27,6 +27,7 @@ from engine.log import get_logger
 
 MAX_CONNECTIONS: Final = 256
 STALL_SECONDS: Final = 30
+HEAD_SECONDS: Final = 10  # half a request, and silence
 
 log = get_logger("admin")
 
@@ -45,6 +46,7 @@ async def serve_admin(
     config.errorlog = messages
     config.include_server_header = False
     config.keep_alive_timeout = 30.0
+    config.read_timeout = HEAD_SECONDS
     context = WorkerContext(None)
     wrapped = ASGIWrapper(cast("ASGIFramework", app))  # the same thing, in two libraries' types
     open_sockets: set[trio.socket.SocketType] = set()

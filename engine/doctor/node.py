@@ -17,13 +17,13 @@ from engine.config import ConnectConfig
 from engine.doctor.certificate import Certificate
 from engine.doctor.report import Report, words
 from engine.doctor.session import Session, median
-from engine.doctor.way import described_object
 from engine.errors import Refused, RemoteProtocolError, Unreachable
 from engine.log import printable
 from engine.transport.connection import Connection
 from engine.transport.dial import Server, connection_over, open_websocket
 from engine.wire import http1, websocket
 from engine.wire.http1 import Fields
+from engine.wire.tls import TLS
 from proxy_adapters import Tunnel
 
 REGISTER_PATH: Final = "/piko/v1/upstream/"
@@ -46,9 +46,11 @@ class Stopped(Exception):
         self.cure = cure  # "http" or "https": what its port seems to speak
 
 
-async def secure(tunnel: Tunnel, context: ssl.SSLContext, name: str) -> tuple[Connection, str]:
-    """TLS with the node, and what it came to in words. Raises Stopped, with the certificate that was not believed."""
+async def secure(tunnel: Tunnel, context: ssl.SSLContext | None, name: str) -> tuple[Connection, TLS | None]:
+    """A connection to the node over the tunnel, with TLS if there is a context. Raises Stopped."""
     connection = connection_over(tunnel)
+    if context is None:
+        return connection, None
     try:
         with trio.fail_after(TLS_SECONDS):
             layer = await connection.start_tls(context, server_hostname=name)
@@ -61,7 +63,7 @@ async def secure(tunnel: Tunnel, context: ssl.SSLContext, name: str) -> tuple[Co
         if isinstance(error, OSError | trio.TooSlowError):
             raise Stopped("tls", f"it hung up during TLS: {words(error)}") from error
         raise
-    return connection, described_object(layer.object.version(), layer.object.getpeercert(binary_form=True))
+    return connection, layer
 
 
 async def look(tunnel: Tunnel, name: str) -> Certificate | None:

@@ -31,16 +31,21 @@ class Target(NamedTuple):
     port: int
 
     @property
+    def secure(self) -> bool:
+        return self.scheme in ("https", "wss")
+
+    @property
     def place(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Way:
-    """Walks routes to one node's port, and remembers the local end of what it opened last."""
+    """Walks routes to one node's port. `route` is the one gone last, `local` our address on it."""
 
     def __init__(self, target: Target, report: Report) -> None:
         self.target = target
         self.local = ""
+        self.route = Route()
         self._report = report
         self._dialled: set[tuple[str, int]] = set()
 
@@ -52,6 +57,7 @@ class Way:
             others = "".join(f", else {route}" for route in routes[1:])
             step.text = f"{routes[0]}{others}, chosen by: {routes[0].source}"
         for index, route in enumerate(routes):
+            self.route = route
             try:
                 tunnel = await self.walk_route(route)
             except TunnelError as error:

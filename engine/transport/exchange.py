@@ -281,6 +281,7 @@ class Front:
         if self.request is not None:
             self._drop_back()
             self._finish(self.status or 499)
+            self.request = None  # who is still looking for a back must not find us
 
     def drained(self) -> None:
         if self.back is not None:
@@ -385,6 +386,7 @@ class Front:
         """Break off, visibly."""
         self._drop_back()
         self._finish(status)
+        self.request = None
         self.pulse.forget(self)
         self.inlet.abort()
 
@@ -501,6 +503,7 @@ class Front:
                 self.last = True
                 self.request_done = False
                 self.started = time.perf_counter()
+                log.info("request refused", error="its head took too long", status=408)
                 self.fail(408, "request head took too long")
             else:
                 self._close()

@@ -38,7 +38,10 @@ def main() -> None:
     watch = Watch(say, float(sys.stdin.buffer.readline()))
     try:
         say(order.load.generate(order.target, watch))
-    except LabError as error:
+    except* LabError as group:
+        error: BaseException = group  # nurseries may have wrapped it
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
         say({"failed": str(error)})
 
 

@@ -419,6 +419,34 @@ async def test_a_request_waits_with_its_body_until_a_back_is_found(bench: Bench)
     assert bench.client.said == OK
 
 
+@pytest.mark.parametrize("how", ["break_off", "hear_end"])
+async def test_a_client_that_goes_away_is_not_found_by_who_looks_for_a_back(bench: Bench, how: str) -> None:
+    bench.role.slow = True
+    bench.client.hear(POST[:-1])
+    getattr(bench.client, how)()
+    assert bench.front.request is None
+    assert len(bench.role.statuses) == 1
+
+
+async def test_requests_that_came_before_the_clients_end_are_all_answered(bench: Bench) -> None:
+    bench.client.hear(GET + POST + GET)
+    bench.client.hear_end()
+    for _ in range(3):
+        assert not bench.client.closed
+        bench.service().hear(OK)
+    assert bench.client.said.count(b"\r\n\r\nok") == 3
+    assert bench.client.closed
+
+
+@pytest.mark.parametrize(("tail", "aborted"), [(GET[:-2], False), (POST[:-1], True)])
+async def test_half_a_request_before_the_clients_end_is_none(bench: Bench, tail: bytes, aborted: bool) -> None:
+    bench.client.hear(GET + tail)
+    bench.client.hear_end()
+    bench.service().hear(OK)
+    assert bench.client.said == OK
+    assert (bench.client.aborted, bench.client.closed) == (aborted, not aborted)
+
+
 async def test_a_service_that_does_not_answer_is_a_504(bench: Bench) -> None:
     bench.client.hear(GET)
     bench.wait(29)

@@ -48,18 +48,17 @@ def by(squid: Squid, *, host: str = "127.0.0.1", user: str = USER, password: str
 async def test_basic(squid_basic: Squid, get: Get, no_realm: None) -> None:
     memory = Memory()
     await get(by(squid_basic), memory=memory)
-    before = len(squid_basic.statuses())
-    await get(by(squid_basic), memory=memory)
-    assert squid_basic.statuses()[before:] == ["alice TCP_TUNNEL/200"]  # one round: it was sent unasked
+    await get(by(squid_basic), memory=memory, user_agent="again")
+    assert await squid_basic.logged("again", 1) == ["alice TCP_TUNNEL/200"]  # one round: it was sent unasked
 
 
 async def test_a_wrong_password_is_refused_once_and_never_sent_again(squid_basic: Squid, get: Get) -> None:
-    memory, before = Memory(), len(squid_basic.statuses())
+    memory = Memory()
     for _ in range(3):
         with pytest.raises(AuthenticationFailed, match=r"basic: refused") as caught:
-            await get(by(squid_basic, password="wrong-secret"), memory=memory)
+            await get(by(squid_basic, password="wrong-secret"), memory=memory, user_agent="wrong")
         assert "wrong-secret" not in caught.value.report()
-    assert [line.split()[0] for line in squid_basic.statuses()[before:]].count("alice") == 1
+    assert (await squid_basic.logged("wrong", 4)).count("alice TCP_DENIED/407") == 1
 
 
 async def test_a_password_that_rotates_between_two_407s_is_picked_up(
@@ -79,12 +78,9 @@ async def test_a_password_that_rotates_between_two_407s_is_picked_up(
 async def test_digest_keeps_its_nonce_and_a_stale_one_is_no_refusal(squid_digest: Squid, get: Get) -> None:
     memory = Memory()
     for _ in range(8):  # nonce_max_count is 3
-        await get(by(squid_digest), memory=memory)
-    assert (
-        1
-        < squid_digest.statuses().count("alice TCP_DENIED/407") + squid_digest.statuses().count("- TCP_DENIED/407")
-        < 6
-    )
+        await get(by(squid_digest), memory=memory, user_agent="stale")
+    lines = await squid_digest.logged("stale", 8, having="TCP_TUNNEL")
+    assert 1 < sum("407" in line for line in lines) < 6
     with pytest.raises(AuthenticationFailed, match="digest-md5: refused for alice"):
         await get(by(squid_digest, password="wrong"), memory=memory)
 
@@ -99,25 +95,27 @@ async def test_digest_survives_a_restart_of_the_proxy(squid_digest: Squid, get: 
 
 @pytest.mark.parametrize("user", ["alice", "CORP\\alice", "alice@corp.test"])
 async def test_ntlm(squid_ntlm: Squid, get: Get, user: str) -> None:
-    await get(by(squid_ntlm, user=user))
-    assert any("alice" in line and "200" in line for line in squid_ntlm.statuses())
+    await get(by(squid_ntlm, user=user), user_agent=f"as-{len(user)}")
+    *denied, tunnel = await squid_ntlm.logged(f"as-{len(user)}", 3)
+    assert denied == ["- TCP_DENIED/407"] * 2
+    assert "alice" in tunnel
+    assert tunnel.endswith("TCP_TUNNEL/200")
 
 
 async def test_ntlm_needs_two_legs_the_second_time(squid_ntlm: Squid, get: Get) -> None:
     memory = Memory()
     await get(by(squid_ntlm), memory=memory)
-    before = len(squid_ntlm.statuses())
-    await get(by(squid_ntlm), memory=memory)
-    assert len(squid_ntlm.statuses()) - before == 2
+    await get(by(squid_ntlm), memory=memory, user_agent="two-legs")
+    assert len(await squid_ntlm.logged("two-legs", 2)) == 2
 
 
 async def test_ntlm_with_a_wrong_password_is_one_attempt(squid_ntlm: Squid, get: Get) -> None:
-    memory, before = Memory(), len(squid_ntlm.statuses())
+    memory = Memory()
     for text in ("ntlm: refused for alice", "ntlm: refused before for alice"):
         with pytest.raises(AuthenticationFailed, match=text):
-            await get(by(squid_ntlm, password="wrong"), memory=memory)
+            await get(by(squid_ntlm, password="wrong"), memory=memory, user_agent="wrong")
     # First contact: 407, type 1, type 3. Second: one 407.
-    assert len(squid_ntlm.statuses()) - before == 4
+    assert len(await squid_ntlm.logged("wrong", 4)) == 4
 
 
 async def test_ntlm_where_the_first_407_closes_the_connection(squid_ntlm_closing: Squid, get: Get) -> None:
@@ -138,25 +136,25 @@ async def test_ntlm_inside_negotiate(squid_spnego_ntlm: Squid, get: Get, no_real
 
 
 async def test_200_tunnels_at_once_through_4_ntlm_helpers(squid_ntlm: Squid, get: Get) -> None:
-    memory, before = Memory(), len(squid_ntlm.statuses())
+    memory = Memory()
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             for _ in range(200):
-                nursery.start_soon(partial(get, by(squid_ntlm), memory=memory))
-    assert sum(line.endswith("alice TCP_TUNNEL/200") for line in squid_ntlm.statuses()[before:]) == 200
+                nursery.start_soon(partial(get, by(squid_ntlm), memory=memory, user_agent="200"))
+    assert len(await squid_ntlm.logged("200", 200, having="alice TCP_TUNNEL/200")) >= 200
 
 
-async def test_a_crowd_with_a_wrong_password_makes_one_attempt(squid_ntlm: Squid, web: int) -> None:
-    memory, before = Memory(), len(squid_ntlm.statuses())
+async def test_a_crowd_with_a_wrong_password_makes_one_attempt(squid_ntlm: Squid, get: Get) -> None:
+    memory = Memory()
 
     async def fail() -> None:
         with pytest.raises(AuthenticationFailed):
-            await open_tunnel("127.0.0.1", web, route=by(squid_ntlm, password="wrong"), memory=memory)
+            await get(by(squid_ntlm, password="wrong"), memory=memory, user_agent="crowd")
 
     async with trio.open_nursery() as nursery:
         for _ in range(20):
             nursery.start_soon(fail)
-    assert len(squid_ntlm.statuses()) - before == 20 + 2
+    assert len(await squid_ntlm.logged("crowd", 22)) == 20 + 2
 
 
 # -- Kerberos -----------------------------------------------------------------------
@@ -174,9 +172,8 @@ async def test_kerberos_by_ticket_and_a_ticket_that_appears_later(
         await get(kerberos(squid_kerberos), memory=memory)
     await trio.to_thread.run_sync(member.kinit)
     await get(kerberos(squid_kerberos), memory=memory)
-    before = len(squid_kerberos.statuses())
-    await get(kerberos(squid_kerberos), memory=memory)
-    assert squid_kerberos.statuses()[before:] == [f"{USER}@{REALM} TCP_TUNNEL/200"]
+    await get(kerberos(squid_kerberos), memory=memory, user_agent="again")
+    assert await squid_kerberos.logged("again", 1) == [f"{USER}@{REALM} TCP_TUNNEL/200"]
 
 
 async def test_kerberos_by_password_and_by_keytab(squid_kerberos: Squid, get: Get, member: Kerberos) -> None:
@@ -218,13 +215,12 @@ async def test_where_curl_anyauth_fails_we_connect_and_no_password_is_tried_twic
     proxy, url = f"http://localhost:{squid_all_four.port}", f"http://127.0.0.1:{web}/"
     assert await trio.to_thread.run_sync(lambda: curl("-x", proxy, "--proxy-anyauth", "-U", f"{USER}:{PASSWORD}", url))
     assert not await trio.to_thread.run_sync(lambda: curl("-x", proxy, "--proxy-ntlm", "-U", f"{USER}:{PASSWORD}", url))
-    before = len(squid_all_four.statuses())
-    await get(by(squid_all_four, host="localhost"))
+    await get(by(squid_all_four, host="localhost"), user_agent="ours")
     # 407, NTLM's type 1, then the one and only proof of the password.
-    assert squid_all_four.statuses()[before:] == [
+    assert await squid_all_four.logged("ours", 3) == [
         "- TCP_DENIED/407",
         "- TCP_DENIED/407",
-        r"\\alice TCP_TUNNEL/200",
+        r"\alice TCP_TUNNEL/200",
     ]
 
 
@@ -239,10 +235,9 @@ async def test_a_wrong_password_goes_down_the_whole_list_once(squid_all_four: Sq
         "digest-md5",
         "basic",
     ]
-    before = len(squid_all_four.statuses())
     with pytest.raises(AuthenticationFailed):
-        await get(by(squid_all_four, password="wrong"), memory=memory)
-    assert len(squid_all_four.statuses()) - before == 1
+        await get(by(squid_all_four, password="wrong"), memory=memory, user_agent="once-more")
+    assert await squid_all_four.logged("once-more", 1) == ["- TCP_DENIED/407"]
 
 
 # -- What is not authentication ---------------------------------------------------------

@@ -1,0 +1,146 @@
+"""Other settings, tried when those of the agent lead nowhere: which of them would?
+
+Nothing that could be a secret is shown to anybody here: proxies are asked without a login, and the node without its
+token. So a proxy that wants a login counts as found: it speaks what the setting says, and the rest is up to the login.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import NamedTuple
+
+from engine.config import ConnectConfig
+from engine.doctor.node import Stopped, ask_for_upgrade, secure
+from engine.doctor.report import Report, words
+from engine.doctor.way import NOBODY, Target
+from engine.transport.dial import Server
+from proxy_adapters import AuthenticationFailed, ProxyURL, Route, Router, TunnelError, open_tunnel
+
+# Who listens on a proxy's port may speak any of these; the second says whether TLS comes first.
+KINDS = (("http", False), ("https", True), ("socks5h", False))
+
+
+class Candidate(NamedTuple):
+    """A setting that might help: its flag, in words what it is, and how the node would then be reached."""
+
+    flag: str
+    words: str
+    route: Route
+    target: Target
+    context: ssl.SSLContext | None
+
+
+async def find_cure(
+    connect: ConnectConfig, target: Target, route: Route, problem: TunnelError | Stopped, report: Report
+) -> tuple[str, str] | None:
+    """The first setting by which the node is reached, as (flag, what came of it); None if there is none."""
+    async for candidate in _candidates(connect, target, route, problem):
+        with report.step("another setting", candidate.words) as step:
+            try:
+                step.text = await _try(connect, candidate)
+            except (TunnelError, Stopped) as error:
+                step.state, step.text = "failed", words(error)
+                continue
+            return candidate.flag, step.text
+    return None
+
+
+async def _try(connect: ConnectConfig, candidate: Candidate) -> str:
+    route, target = candidate.route, candidate.target
+    try:
+        tunnel = await open_tunnel(target.host, target.port, route=route, scheme=target.scheme)
+    except AuthenticationFailed as error:
+        return f"the proxy answers, and wants a login: {error.fact}"
+    server = Server(f"{target.scheme}://{target.place}")
+    connection, _ = await secure(tunnel, candidate.context, connect.tls.server_name or target.host)
+    try:
+        return f"the node answers; an upgrade: {await ask_for_upgrade(connection, server, 'doctor', [])}"
+    except Stopped as stopped:
+        if stopped.leg == "upgrade" or stopped.cure:
+            raise
+        return f"the node answers: {stopped}"  # without a token that is no surprise
+
+
+async def _candidates(
+    connect: ConnectConfig, target: Target, route: Route, problem: TunnelError | Stopped
+) -> AsyncIterator[Candidate]:
+    context = connect.tls.client_context() if target.secure else None
+    if isinstance(problem, TunnelError):
+        for other, what in [*_other_kinds(route, problem), *await _other_sources(connect, target)]:
+            if str(other) != str(route):
+                yield Candidate(f"--connect.proxy.url {_quoted(other)}", what, _without_logins(other), target, context)
+        return
+    same = _without_logins(route)
+    if problem.cure:
+        other_target = target._replace(scheme=problem.cure)
+        url = f"{problem.cure}://{target.place}"
+        context = connect.tls.client_context() if other_target.secure else None
+        yield Candidate(
+            f"--connect.url {url}", f"{problem.cure} in place of {target.scheme}", same, other_target, context
+        )
+    if problem.certificate is not None:
+        if connect.tls.root_cas:
+            system = replace_tls(connect, "")
+            yield Candidate("--connect.tls.root-cas=", "the system's authorities", same, target, system)
+        if path := problem.certificate.added:
+            added = replace_tls(connect, str(path))
+            yield Candidate(f"--connect.tls.root-cas {path}", "an authority of this machine", same, target, added)
+
+
+def replace_tls(connect: ConnectConfig, root_cas: str) -> ssl.SSLContext:
+    """The context for the node, with other authorities."""
+    import msgspec
+
+    return msgspec.structs.replace(connect.tls, root_cas=root_cas).client_context()
+
+
+def _other_kinds(route: Route, error: TunnelError) -> list[tuple[Route, str]]:
+    """The same proxies, the one that failed spoken to in other ways; it has said no HTTP status, so it may be so."""
+    index = error.position - 1
+    if not 0 <= index < len(route.hops) or error.status is not None or error.leg.endswith(("dns", "tcp")):
+        return []
+    hop = route.hops[index]
+    others = []
+    for scheme, tls in KINDS:
+        if (scheme, tls) != (hop.url.scheme, hop.url.tls):
+            changed = replace(hop, url=replace(hop.url, scheme=scheme, tls=tls))
+            hops = (*route.hops[:index], changed, *route.hops[index + 1 :])
+            others.append((Route(hops), f"{scheme} in place of {str(hop.url).partition(':')[0]}"))
+    return others
+
+
+async def _other_sources(connect: ConnectConfig, target: Target) -> list[tuple[Route, str]]:
+    """What the environment says, what the configuration says without its exceptions, and straight."""
+    without = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
+    routers = [(Router(environ=without), "the environment's proxy")]
+    if connect.proxy.no_proxy:
+        import msgspec
+
+        unlimited = msgspec.structs.replace(connect.proxy, no_proxy=[])
+        routers.insert(0, (unlimited.router(unlimited.url), "the proxy, without no_proxy"))
+    found = []
+    for router, what in routers:
+        for route in await router.routes_to(target.host, target.port, scheme=target.scheme):
+            found.append((route, what if route.hops else "straight"))
+    return [*found, (Route(()), "straight")] if all(route.hops for route, _ in found) else found
+
+
+def _without_logins(route: Route) -> Route:
+    hops = [replace(hop, url=replace(hop.url, user=None, password=None), login=NOBODY) for hop in route.hops]
+    return replace(route, hops=tuple(hops))
+
+
+def _quoted(route: Route) -> str:
+    text = " -> ".join(map(_with_user, (hop.url for hop in route.hops))) or "direct"
+    return f"'{text}'" if " " in text or "*" in text else text
+
+
+def _with_user(url: ProxyURL) -> str:
+    """With the place of a password, but not the password."""
+    if url.user is None:
+        return str(url)
+    scheme, _, place = str(url).partition("://")
+    return f"{scheme}://{url.user}{':***' if url.password is not None else ''}@{place}"
