@@ -387,7 +387,7 @@ class OutConfig(Section):
     url: Annotated[Routes, "Proxy, chain (A -> B) or `direct`; of several the first that works."] = []
     pac: Annotated[Location, "Proxy auto-configuration (PAC): a URL or a file, to choose the proxy."] = ""
     pac_copy: Annotated[FileName, "File for the last good copy of the PAC file."] = ""
-    no_proxy: Annotated[Texts, "Hosts, domains, networks to reach directly, with url and pac."] = []
+    no_proxy: Annotated[Texts, "Hosts, domains and networks to reach directly, past every proxy."] = []
     on_refusal: Annotated[OnRefusal, "When a proxy says no: stop, or try the next one."] = "stop"
     user: Annotated[Word, "User, DOMAIN\\user or user@domain, for proxies whose URL names none."] = ""
     password: Annotated[Secret, "Its password; best kept in one of the next three."] = ""
@@ -405,17 +405,17 @@ class OutConfig(Section):
             raise Defect("pac", _mask_userinfo(self.pac), "stands beside url; expected one of the two")
         if self.pac_copy and not self.pac:
             raise Defect("pac_copy", self.pac_copy, "is of no use without pac; expected that as well")
-        if self.no_proxy and not (self.url or self.pac):
-            listed = ",".join(self.no_proxy)
-            raise Defect("no_proxy", listed, "is for url and pac; expected one of them, or the variable NO_PROXY")
         if self.auth.nt_hash_file and not self.user:
             raise Defect("auth.nt_hash_file", self.auth.nt_hash_file, "has no user; expected user as well")
         for text in self.url:
             _check_route("url", text)
-        self.router(self.url)
+        self.router("connect.proxy.url", self.url)
 
-    def router(self, routes: Sequence[str]) -> Router:
-        """What chooses the way out; with no `routes` and no `pac` the environment does. Raises ConfigError."""
+    def router(self, key: str, routes: Sequence[str]) -> Router:
+        """What chooses the way out; with no `routes` (said by `key`) and no `pac` the environment does.
+
+        Raises ConfigError.
+        """
         from proxy_adapters import PAC, Hop, ProxyURL, Router
         from proxy_adapters import Route as ProxyRoute
 
@@ -433,7 +433,7 @@ class OutConfig(Section):
         except ValueError as error:
             raise Defect("pac", _mask_userinfo(self.pac), f"{error}; expected a URL or a file") from None
         return Router(
-            [_with_login(ProxyRoute.parse(text), login) for text in routes],
+            [_with_login(ProxyRoute.parse(text, source=key), login) for text in routes],
             no_proxy=",".join(self.no_proxy),
             pac=pac,
             default=anybody,
@@ -564,7 +564,9 @@ class ConnectConfig(Section):
 
     def router(self) -> Router:
         """What chooses the way out to the node. Raises ConfigError, but not once the configuration is verified."""
-        return self.proxy.router([self.proxy_url] if self.proxy_url else self.proxy.url)
+        if self.proxy_url:
+            return self.proxy.router("connect.proxy_url", [self.proxy_url])
+        return self.proxy.router("connect.proxy.url", self.proxy.url)
 
 
 class HTTPClientConfig(Section):

@@ -258,7 +258,9 @@ class ChunksEnd:
 
 def _refusal(answer: Answer, body: bytes, target: str) -> Exception:
     words = page_words(body)
-    said = f"{answer.status} {answer.reason}".strip() + (f" ({words})" if words else "")
+    said = f"{answer.status} {printable(answer.reason.encode('latin-1'))[:120]}".strip() + (
+        f" ({words})" if words else ""
+    )
     # Their own ids help the network team to find us in their logs.
     for name in ("x-squid-error", "proxy-status", "via", "server", "proxy-agent", "x-request-id"):
         if value := answer.get(name):

@@ -118,7 +118,8 @@ async def open_tunnel(
         else:
             route.went(candidate, None)
             return tunnel
-    route.all_failed()
+    else:
+        route.all_failed()
     if len(errors) == 1:
         raise errors[0]
     failed = NoRoute(

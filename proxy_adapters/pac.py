@@ -26,6 +26,7 @@ from urllib.parse import unquote, unquote_to_bytes, urljoin, urlsplit
 import trio
 
 from proxy_adapters.errors import PROXY_ADMIN, YOU, NoRoute, TunnelError
+from proxy_adapters.handshake import printable
 from proxy_adapters.http_connect import Answer, ChunksEnd, HeadEnd, parse_answer
 from proxy_adapters.network import my_addresses
 from proxy_adapters.open import Deadlines, open_tunnel
@@ -132,7 +133,8 @@ class PAC:
             if key in self._answers and self._answers[key][0] > now:
                 return self._answers[key][1]
             answer = await self._ask(name, port, scheme)
-            source = f"PAC {self._shown}: {answer.strip() or 'nothing, which means direct'}"
+            words = printable(answer.strip().encode("utf-8", "replace"))
+            source = f"PAC {self._shown}: {words or 'nothing, which means direct'}"
             routes = parse_answer_list(answer, source=source)
             if not routes:
                 raise _failed(
@@ -153,7 +155,7 @@ class PAC:
             try:
                 answer = await self._evaluate(f"{candidate}://{place}/", name)
             except RuntimeError as error:
-                problem = str(error)
+                problem = printable(str(error).encode("utf-8", "replace"))
                 continue
             if answer.strip() or number == len(schemes):
                 return answer
@@ -221,7 +223,7 @@ class PAC:
                 location = urljoin(location, answer.get("location"))
                 continue
             if answer.status != 200:
-                raise ValueError(f"it answered {answer.status} {answer.reason}")
+                raise ValueError(f"it answered {answer.status} {printable(answer.reason.encode('latin-1'))}")
             found = None
             if tag := answer.get("etag"):
                 found = ("If-None-Match", tag)

@@ -15,6 +15,7 @@ import sys
 from typing import Any
 
 from proxy_adapters.errors import PROXY_ADMIN, YOU, HopTLSError
+from proxy_adapters.handshake import printable
 
 _READ_BYTES = 262144
 
@@ -179,5 +180,6 @@ def _certificate_names(layer: TLSLayer | None) -> str:
     with contextlib.suppress(Exception):  # only for the message: never a new failure
         info = sslobject.get_unverified_chain()[0].get_info()
         issuer = {key: value for entry in info["issuer"] for key, value in entry}
-        return f" (issuer: {issuer.get('commonName') or issuer.get('organizationName') or issuer})"
+        name = issuer.get("commonName") or issuer.get("organizationName") or str(issuer)
+        return f" (issuer: {printable(name.encode())})"
     return ""

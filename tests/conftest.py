@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from tests.origin import open_origin
-from tests.programs import Programs, free_port, open_programs, path_of
+from tests.programs import Programs, free_port, open_programs
 
 # A slow machine is not a defect of ours, so examples have no deadline of their own.
 hypothesis.settings.register_profile("usual", deadline=None)
@@ -49,7 +49,6 @@ class Web:
 @pytest.fixture
 async def nginx(programs: Programs, tmp_path: Path) -> Web:
     """nginx on a free port, which answers GET / with 128 bytes."""
-    program = path_of("nginx")
     web = Web(port=free_port(), files=tmp_path / "files", answer=b"0123456789abcdef" * 8)
     web.files.mkdir()
     temporary = "\n".join(
@@ -69,7 +68,7 @@ async def nginx(programs: Programs, tmp_path: Path) -> Web:
             }}
         }}
     """)
-    await programs.start(program, "-e", "stderr", "-p", tmp_path, "-c", config, port=web.port)
+    await programs.start("nginx", "-e", "stderr", "-p", tmp_path, "-c", config, port=web.port)
     return web
 
 

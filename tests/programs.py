@@ -46,15 +46,25 @@ def free_port() -> int:
     raise AssertionError("the cycle has no end")
 
 
-def path_of(program: str) -> str:
-    """Where a program is installed; skips the test when it is not."""
-    found = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
-    return found or pytest.skip(f"{program} is not installed")
+def path_of(program: str) -> str | None:
+    """Where a program is installed, if it is; servers are where only root looks for them."""
+    return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+
+
+def needs(*programs: str) -> pytest.MarkDecorator:
+    """Skips a test on a machine that lacks one of these programs."""
+    missing = [program for program in programs if not path_of(program)]
+    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+
+
+# A Go Piko, if the environment names one.
+PIKO = os.environ.get("PIKO", "")
+needs_piko = pytest.mark.skipif(not PIKO, reason="PIKO does not name a Piko binary")
 
 
 def piko() -> str:
-    """A Go Piko, when the environment variable PIKO names one; skips the test otherwise."""
-    return os.environ.get("PIKO") or pytest.skip("PIKO does not name a Piko binary")
+    """A Go Piko, for a synchronous test, which is skipped without one (pytest-trio would lose the reason)."""
+    return PIKO or pytest.skip("PIKO does not name a Piko binary")
 
 
 class Program:
@@ -140,9 +150,10 @@ class Programs:
     async def start(
         self, *command: str | Path, port: int | None = None, env: Mapping[str, str] | None = None
     ) -> Program:
-        """Start a program; with `port`, return when it accepts connections there."""
+        """Start a program by its name or path; with `port`, return when it accepts connections there."""
+        name, *arguments = (str(word) for word in command)
         process = await trio.lowlevel.open_process(
-            [str(word) for word in command],
+            [path_of(name) or name, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,

@@ -231,9 +231,7 @@ class Roles:
         node.addresses = await self._start(node, partial(run_node, config or server_config()))
         return node
 
-    async def agent(
-        self, node: RunningNode, service: int, *, endpoint: str = "web", protocol: Any = "http"
-    ) -> Role:
+    async def agent(self, node: RunningNode, service: int, *, endpoint: str = "web", protocol: Any = "http") -> Role:
         """An agent whose endpoint is registered."""
         return await self.agent_with(agent_config(node.upstream, service, endpoint=endpoint, protocol=protocol))
 
@@ -241,6 +239,18 @@ class Roles:
         agent = Role()
         await self._start(agent, partial(run_agent, config))
         return agent
+
+    async def failure_of_agent(self, config: AgentConfig) -> Exception:
+        """Run an agent that ends by itself; the error that ended it."""
+        _signals_of_this_role.set(Role().signals)
+        try:
+            await run_agent(config)
+        except ExceptionGroup as group:
+            error: Exception = group
+            while isinstance(error, ExceptionGroup):
+                (error,) = error.exceptions
+            return error
+        raise AssertionError("it ended well")
 
     async def forward(self, node: RunningNode, *endpoints: str) -> RunningForward:
         return await self.forward_with(forward_config(node.proxy, *endpoints))

@@ -7,7 +7,7 @@ import signal
 
 import trio
 
-from tests.programs import TRIODUCT, Programs, accepts, path_of
+from tests.programs import TRIODUCT, Programs, accepts, needs
 
 
 async def test_demo_once_shows_an_answer_and_where_its_time_went(programs: Programs) -> None:
@@ -19,12 +19,13 @@ async def test_demo_once_shows_an_answer_and_where_its_time_went(programs: Progr
     assert "Traceback" not in demo.text
 
 
+@needs("curl")
 async def test_the_curl_line_of_the_demo_works_until_ctrl_c(programs: Programs) -> None:
     demo = await programs.start(TRIODUCT, "demo")
     with trio.fail_after(30):
         await demo.wait_line("Ctrl-C")
     line = await demo.wait_line(r"curl -H '(x-piko-endpoint: demo)' (http://127.0.0.1:(\d+)/)$")
-    curl = await programs.start(path_of("curl"), "-sS", "-H", line[1], line[2])
+    curl = await programs.start("curl", "-sS", "-H", line[1], line[2])
     assert await curl.wait_end() == 0
     assert curl.lines[0] == "Hello from a service that nobody can dial."
 

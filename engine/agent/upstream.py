@@ -20,6 +20,7 @@ from engine.transport.connection import Connection
 from engine.transport.dial import dial_tcp
 from engine.transport.exchange import Back, Front, Timeouts, passable
 from engine.transport.link import Stream
+from engine.transport.poller import current_poller
 from engine.transport.pulse import Pulse
 from engine.transport.relay import Relay
 from engine.wire import http1
@@ -117,6 +118,7 @@ class HttpUpstream:
         if self.idle and not front.attempt:
             return self.idle.popitem()[0]
         self._nursery.start_soon(self._connect, front, request, name="upstream connection")
+        current_poller().hand_over()
         return None
 
     async def _connect(self, front: Front, request: Request) -> None:
@@ -190,6 +192,7 @@ class TcpUpstream:
         early = _Early()
         stream.receiver = early
         self._nursery.start_soon(self._serve, stream, early, name="tcp upstream")
+        current_poller().hand_over()
 
     async def _serve(self, stream: Stream, early: _Early) -> None:
         service = self._service

@@ -7,7 +7,7 @@ the names of the products that do it, and authorities that somebody has added to
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -21,7 +21,7 @@ _PRODUCTS: Final = re.compile(
     re.IGNORECASE,
 )
 # Where authorities are put that are not the distribution's: Debian and Alpine, Red Hat, SUSE, Arch.
-_ADDED: Final = (
+ADDED: Final = (
     "/usr/local/share/ca-certificates",
     "/etc/pki/ca-trust/source/anchors",
     "/etc/pki/trust/anchors",
@@ -62,9 +62,9 @@ class Certificate(NamedTuple):
         return cls(issuer, subject, sha256(der or b"").hexdigest(), leaf.issuer.public_bytes())
 
 
-def added_authorities(folders: tuple[str, ...] = _ADDED) -> Iterator[tuple[Path, bytes]]:
+def added_authorities(folders: Sequence[str] = ()) -> Iterator[tuple[Path, bytes]]:
     """The authorities that somebody added to this machine, as (file, name)."""
-    for folder in folders:
+    for folder in folders or ADDED:
         for path in sorted(Path(folder).rglob("*")) if Path(folder).is_dir() else ():
             try:
                 for authority in x509.load_pem_x509_certificates(path.read_bytes()):

@@ -120,7 +120,7 @@ async def _other_sources(connect: ConnectConfig, target: Target) -> list[tuple[R
         import msgspec
 
         unlimited = msgspec.structs.replace(connect.proxy, no_proxy=[])
-        routers.insert(0, (unlimited.router(unlimited.url), "the proxy, without no_proxy"))
+        routers.insert(0, (msgspec.structs.replace(connect, proxy=unlimited).router(), "the proxy, without no_proxy"))
     found = []
     for router, what in routers:
         for route in await router.routes_to(target.host, target.port, scheme=target.scheme):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import sys
@@ -164,5 +165,10 @@ def words(error: BaseException) -> str:
         # trio.open_tcp_stream keeps what each address died of in a group behind its own error.
         group = error.__cause__
         parts = group.exceptions if isinstance(group, BaseExceptionGroup) else [group or error]
-        return "; ".join(dict.fromkeys(getattr(part, "strerror", None) or str(part) for part in parts))
+        return "; ".join(dict.fromkeys(_of_os(part) for part in parts))
     return str(error) or type(error).__name__
+
+
+def _of_os(error: BaseException) -> str:
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number) if number and number > 0 else getattr(error, "strerror", None) or str(error)

@@ -55,7 +55,8 @@ class Way:
         with self._report.step("route", target.place) as step:
             routes = await router.routes_to(target.host, target.port, scheme=target.scheme)
             others = "".join(f", else {route}" for route in routes[1:])
-            step.text = f"{routes[0]}{others}, chosen by: {routes[0].source}"
+            why = "no proxy is configured" if routes[0].source == "direct" else routes[0].source
+            step.text = f"{routes[0]}{others} ({why})"
         for index, route in enumerate(routes):
             self.route = route
             try:

@@ -2,16 +2,16 @@
 
 How it is driven, and why:
 
-* **Read first, wait later.** A non-blocking `recv_into` costs a microsecond; asking the event loop whether one
-  would succeed costs ten. The loop is asked only after EAGAIN (or a read that left room, which says the same).
+* **Read when told, and no more often.** The poller says which sockets have something (see poller.py); one read takes
+  what is there, and only a read that filled the buffer is followed by another.
 * **One receive buffer for the whole process.** From the read to the last use of the bytes nothing waits, so nobody
   else can touch the buffer, and an idle connection owns none.
-* **A send is tried at once.** Only what the kernel refuses is copied into a queue, and only then a task is started
-  that waits for the socket to become writable.
+* **A send is tried at once.** Only what the kernel refuses is copied into a queue, and only then the poller is asked
+  to say when the socket takes more.
 * **Whoever has much to read gives way** to the other tasks after `BUDGET` bytes.
 
 Errors found while *sending* are not reported from inside `put` (the caller is in the middle of something): the
-pump is woken and reports them, so a receiver hears `lost` exactly once and never from inside its own call.
+task in `run` reports them, so a receiver hears `lost` exactly once and never from inside its own call.
 
 A connection is owned by the task that awaits `run`. Before that, `receive` serves handshakes.
 """
@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 import trio
 
 from engine.transport.duplex import NOBODY, Bytes, Receiver
-from engine.transport.poller import BROKEN, current_poller
+from engine.transport.poller import BROKEN, READABLE, WRITABLE, current_poller
 from engine.wire.tls import TLS
 
 READ_BYTES = 256 * 1024
@@ -58,17 +58,15 @@ class Connection:
         "_ended",
         "_ending",
         "_error",
-        "_flushing",
         "_leftover",
-        "_nursery",
         "_over",
         "_paused",
-        "_polled",
         "_poller",
         "_queue",
         "_shut",
         "_sock",
         "_tls",
+        "_watched",
         "backlog",
         "bytes_in",
         "bytes_out",
@@ -84,8 +82,6 @@ class Connection:
         self._tls = list(tls)
         self._leftover = leftover
         self._queue: deque[Bytes] = deque()
-        self._nursery: trio.Nursery | None = None
-        self._flushing = False
         self._paused = False
         self._ending = False  # half-close once the queue is empty
         self._closing = False  # nobody listens any more
@@ -95,7 +91,7 @@ class Connection:
         self._crash: Exception | None = None  # what the receiver raised
         self._ended = False  # the other end has said its last byte
         self._over: trio.Event | None = None  # set while `run` runs; fired when there is nothing left to do
-        self._polled = False  # registered with the poller
+        self._watched = 0  # what the poller waits for
         self.receiver: Receiver = NOBODY
         self.backlog = 0  # bytes queued
         self.bytes_in = 0
@@ -178,41 +174,56 @@ class Connection:
         A receiver hears of a cancellation as `lost`; what a receiver raises is raised here. The socket is closed
         when this returns.
         """
-        self._poller = poller = current_poller()
+        self._poller = current_poller()
+        self._over = trio.Event()
         try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                self._over = trio.Event()
-                if self._queue:
-                    self._start_flush()
-                if self._closing:
-                    nursery.start_soon(self._linger, name="linger")
-                if self._leftover:
-                    data, self._leftover = self._leftover, b""
-                    self._deliver(memoryview(data))
-                if self._alive and not self._paused:
-                    poller.add(self._sock, self._readable)
-                    self._polled = True
-                if self._alive and self._error is None:
-                    await self._over.wait()
-                if self._error is not None:
-                    self._hear_last_words()
-                nursery.cancel_scope.cancel()
+            if self._leftover:
+                data, self._leftover = self._leftover, b""
+                self._deliver(memoryview(data))
+            self._watch()
+            if self._alive and not self._closing and self._error is None:
+                await self._over.wait()
+            while self._alive and self._closing and self._error is None:
+                await self._linger()
         finally:
             if self._alive:
                 self._lose(self._error or ConnectionAbortedError("stopped"))
         if self._crash is not None:
             raise self._crash
 
-    def _readable(self, events: int) -> None:
-        """The poller says that there is something to read."""
+    async def _linger(self) -> None:
+        """Give the other end time to take what is queued, as long as it takes any, and then to say its own end."""
+        self._over = trio.Event()
+        left = self.backlog
+        with trio.move_on_after(STALL_SECONDS if left else LINGER_SECONDS) as scope:
+            await self._over.wait()
+        if scope.cancelled_caught and self.backlog == left:
+            self._close_socket()
+
+    def _watch(self) -> None:
+        """Tell the poller what we wait for now."""
+        if self._over is None or not self._alive:
+            return
+        events = (0 if self._paused or self._ended else READABLE) | (WRITABLE if self._queue else 0)
+        if events != self._watched:
+            self._watched = events
+            self._poller.watch(self._sock, self._ready, events)
+
+    def _ready(self, events: int) -> None:
+        """The poller says that something can be read or sent."""
+        if events & ~READABLE and self._queue:
+            self._flush()
+        elif events & BROKEN and self._ended:
+            self._fail(ConnectionResetError("reset by the other end"))
+        if events & (READABLE | BROKEN):
+            self._read()
+
+    def _read(self) -> None:
         spent = 0
-        while self._alive and self._error is None:  # else see _hear_last_words
+        # A send that failed has taken the socket's error with it: reading now would look like a proper end.
+        while self._alive and self._error is None:
             if self._paused or self._ended:
-                self._poller.remove(self._sock)
-                self._polled = False
-                if events & BROKEN and self._ended:
-                    self._fail(ConnectionResetError("reset by the other end"))
+                self._watch()
                 return
             try:
                 count = self._sock.recv_into(_buffer)
@@ -240,22 +251,6 @@ class Connection:
             if count < READ_BYTES or spent >= BUDGET:
                 return
 
-    def _hear_last_words(self) -> None:
-        """Sending has failed. What the other end said before it broke off, perhaps why, is still there to be read;
-        behind that a reset looks like a proper end, because the failed send has taken the socket's error with it.
-        """
-        while self._alive and not self._ended:
-            try:
-                count = self._sock.recv_into(_buffer)
-                if not count:
-                    return
-                if self._tls:
-                    self._decrypt(_buffer[:count], self._deliver)
-                else:
-                    self._deliver(_buffer[:count])
-            except OSError:  # nothing more; or TLS that makes no sense
-                return
-
     def _end_of_input(self) -> None:
         """The other end has said its last byte; ours is still ours to say."""
         if self._tls and not self._tls[-1].ended:
@@ -263,8 +258,7 @@ class Connection:
             self._lose(ConnectionResetError("hung up without closing TLS"))
             return
         self._ended = True
-        self._poller.remove(self._sock)
-        self._polled = False
+        self._watch()
         self.receiver.ended()
         self._maybe_over()
 
@@ -358,7 +352,7 @@ class Connection:
         if sent == size:
             return True
         self._enqueue(parts, sent)
-        self._start_flush()
+        self._watch()
         return False
 
     def _enqueue(self, parts: Sequence[Bytes], skip: int) -> None:
@@ -373,26 +367,14 @@ class Connection:
             self._queue.append(rest)
             self.backlog += len(rest)
 
-    def _start_flush(self) -> None:
-        if self._nursery is not None and not self._flushing:
-            self._flushing = True
-            self._nursery.start_soon(self._flush, name="flush")
-
-    async def _flush(self) -> None:
-        try:
-            while self._queue:
-                try:
-                    await trio.lowlevel.wait_writable(self._sock)
-                except trio.ClosedResourceError:
-                    return
-                self._send_queue()
-                if self._error is not None:
-                    return
-        finally:
-            self._flushing = False
-        if self._ending:
-            self._shut_down()
-        self.receiver.drained()
+    def _flush(self) -> None:
+        """The kernel takes more."""
+        self._send_queue()
+        if not self._queue and self._error is None:
+            self._watch()
+            if self._ending and not self._shut:
+                self._shut_down()
+            self.receiver.drained()
 
     def _send_queue(self) -> None:
         """Send what the kernel takes of the queue."""
@@ -452,17 +434,7 @@ class Connection:
             self._closing = True
             self.resume()
             self.end()
-            if self._alive and self._nursery is not None:
-                self._nursery.start_soon(self._linger, name="linger")
-
-    async def _linger(self) -> None:
-        """Give the other end time to take what is queued, as long as it takes any, and then to say its own end."""
-        while True:
-            left = self.backlog
-            await trio.sleep(STALL_SECONDS if left else LINGER_SECONDS)
-            if self.backlog == left:
-                self._close_socket()
-                return
+            self._rouse()
 
     def abort(self) -> None:
         """See Duplex."""
@@ -480,9 +452,7 @@ class Connection:
     def resume(self) -> None:
         if self._paused:
             self._paused = False
-            if not self._polled and self._alive and not self._ended and self._over is not None:
-                self._poller.add(self._sock, self._readable)
-                self._polled = True
+            self._watch()
 
     def _fail(self, error: Exception) -> None:
         """Sending did not work: to be reported, but not from inside the call that sends."""
@@ -492,6 +462,13 @@ class Connection:
             self.backlog = 0
             if self._over is not None:
                 self._over.set()
+                self._poller.wake()
+
+    def _rouse(self) -> None:
+        """Let the task that runs us go on."""
+        if self._over is not None:
+            self._over.set()
+            self._poller.hand_over()
 
     def _lose(self, error: Exception) -> None:
         receiver = self.receiver
@@ -503,13 +480,10 @@ class Connection:
             self._alive = False
             self._queue.clear()
             self.backlog = 0
-            if self._polled:
-                self._poller.remove(self._sock)
-            if self._flushing:
-                trio.lowlevel.notify_closing(self._sock)
+            if self._watched:
+                self._poller.watch(self._sock, self._ready, 0)
             self._sock.close()
-            if self._over is not None:
-                self._over.set()
+            self._rouse()
 
     @property
     def alive(self) -> bool:

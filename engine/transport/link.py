@@ -335,16 +335,13 @@ class Link:
         if direct or self._size >= FLUSH_BYTES:
             self.flush()
 
-    def flush(self) -> bool:
+    def flush(self) -> None:
         """Send what this turn has collected (see Pulse)."""
-        if not self._pieces:
-            return True
-        pieces, self._pieces = self._pieces, []
-        self._size = 0
-        sent = self.connection.put(*self._websocket.message(pieces))
-        if not sent:
-            self.behind = self.connection.backlog > LINK_BACKLOG
-        return sent
+        if self._pieces:
+            pieces, self._pieces = self._pieces, []
+            self._size = 0
+            if not self.connection.put(*self._websocket.message(pieces)):
+                self.behind = self.connection.backlog > LINK_BACKLOG
 
     def drained(self) -> None:
         self.behind = False

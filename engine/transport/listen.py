@@ -15,6 +15,7 @@ import trio
 
 from engine.log import get_logger
 from engine.transport.connection import Connection
+from engine.transport.poller import current_poller
 
 BACKLOG = 4096
 FULL_SECONDS = 0.1  # out of file descriptors: how long to leave the queue alone
@@ -90,13 +91,14 @@ async def serve(listeners: Sequence[socket.socket], handler: Handler, connection
 
 async def _accept(listener: socket.socket, handler: Handler, connections: trio.Nursery) -> None:
     listener.setblocking(False)
+    poller = current_poller()
     full = False
     with listener:
         while True:
             try:
                 sock, _ = listener.accept()
             except BlockingIOError:
-                await trio.lowlevel.wait_readable(listener)
+                await poller.wait_readable(listener)
                 continue
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):

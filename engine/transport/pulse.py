@@ -2,7 +2,8 @@
 
 *Once per turn*: links flush. In one turn Trio runs every task that became ready, so thirty clients that sent a
 request at once are served in one turn, and what they put on a link leaves as one WebSocket message in one system
-call (and is one wake-up for the other side). Trio tells an instrument when a turn is over, just before it sleeps.
+call (and is one wake-up for the other side). Trio tells an instrument when a turn is over, just before it sleeps; the
+poller says so itself.
 
 *A few times a second*: deadlines. A `trio.CancelScope` per request would cost more than the request's parsing, so
 whoever has a deadline keeps it as a number and is asked from time to time. Deadlines here guard against peers that
@@ -35,18 +36,17 @@ class Watched(Protocol):
 
 
 class Flushed(Protocol):
-    def flush(self) -> bool:
-        """Send what was collected during this turn; False if some of it has to wait."""
+    def flush(self) -> None:
+        """Send what was collected during this turn."""
 
 
 class Pulse(trio.abc.Instrument):
-    """One per process, made by `open_pulse`."""
+    """One per role, made by `open_pulse`."""
 
     def __init__(self) -> None:
         self.now = trio.current_time()
         self._watched: set[Watched] = set()
         self._to_flush: list[Flushed] = []
-        self._token = trio.lowlevel.current_trio_token()
 
     # -- once per turn
 
@@ -54,19 +54,19 @@ class Pulse(trio.abc.Instrument):
         """Call `thing.flush()` when this turn of the event loop is over. Say it once per turn."""
         self._to_flush.append(thing)
 
-    def before_io_wait(self, timeout: float) -> None:
+    def flush(self) -> None:
+        """This turn is over."""
         if self._to_flush:
             things, self._to_flush = self._to_flush, []
-            all_sent = True
             for thing in things:
                 try:
-                    all_sent &= thing.flush()
+                    thing.flush()
                 except Exception as error:
                     # An instrument that raises is thrown out by Trio, and with it everybody's flushing.
                     log.error("flush failed", exc_info=error)
-            if not all_sent or self._to_flush:
-                # Somebody was made runnable after Trio had decided how long to sleep.
-                self._token.run_sync_soon(_nothing, idempotent=True)
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.flush()
 
     # -- a few times a second
 
@@ -89,14 +89,11 @@ class Pulse(trio.abc.Instrument):
                         log.error("deadline handler failed", exc_info=error)
 
 
-def _nothing() -> None:
-    pass
-
-
 @asynccontextmanager
 async def open_pulse() -> AsyncIterator[Pulse]:
     """A role's pulse, and its poller: both work as long as the block lasts, for all tasks started in it."""
-    pulse, poller = Pulse(), Poller()
+    pulse = Pulse()
+    poller = Poller(pulse.flush)
     poller_before = current.set(poller)
     trio.lowlevel.add_instrument(pulse)
     try:

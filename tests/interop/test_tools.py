@@ -15,7 +15,9 @@ import trio
 from websockets.sync.client import connect as connect_websocket
 
 from tests.conftest import Web
-from tests.programs import Node, Program, Programs, free_port, path_of
+from tests.programs import Node, Program, Programs, free_port, needs
+
+pytestmark = needs("nginx", "curl")
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ async def node(programs: Programs) -> Node:
 async def curl(programs: Programs, node: Node, path: str, *options: str, endpoint: str = "web") -> Program:
     """A finished curl that asked the node for a path of the endpoint."""
     words = ["-sS", "--max-time", "30", "-H", f"x-piko-endpoint: {endpoint}", *options]
-    program = await programs.start(path_of("curl"), *words, f"http://127.0.0.1:{node.proxy}{path}")
+    program = await programs.start("curl", *words, f"http://127.0.0.1:{node.proxy}{path}")
     assert await program.wait_end() == 0, program.text
     return program
 
@@ -75,7 +77,7 @@ async def test_an_event_arrives_before_the_stream_ends(programs: Programs, node:
     await node.start_agent("web", origin)
     await node.wait_registered("web")
     url = f"http://127.0.0.1:{node.proxy}/events"
-    reader = await programs.start(path_of("curl"), "-sSN", "-H", "x-piko-endpoint: web", url)
+    reader = await programs.start("curl", "-sSN", "-H", "x-piko-endpoint: web", url)
     with trio.fail_after(10):
         await reader.wait_line("data: open")
         for word in ("one", "two"):
@@ -100,17 +102,19 @@ async def test_websockets_talks_to_hypercorn(size: int, node: Node, origin: int)
     assert await trio.to_thread.run_sync(talk) == ("x" * size, b"\xff" * size)
 
 
+@needs("wrk")
 async def test_wrk_sees_no_failure_on_many_connections(programs: Programs, node: Node, nginx: Web) -> None:
     await node.start_agent("web", nginx.port)
     await node.wait_registered("web")
     words = ["-t2", "-c64", "-d2s", "-H", "x-piko-endpoint: web", f"http://127.0.0.1:{node.proxy}/"]
-    wrk = await programs.start(path_of("wrk"), *words)
+    wrk = await programs.start("wrk", *words)
     assert await wrk.wait_end() == 0
     assert re.search(r"[1-9]\d* requests in", wrk.text), wrk.text
     assert "Non-2xx" not in wrk.text
     assert "Socket errors" not in wrk.text
 
 
+@needs("squid")
 async def test_an_agent_gets_out_through_a_squid_that_wants_a_password(
     programs: Programs, node: Node, nginx: Web, squid: Squid
 ) -> None:
@@ -141,7 +145,7 @@ class Squid:
 
 @pytest.fixture
 async def squid(programs: Programs) -> AsyncIterator[Squid]:
-    path, port = path_of("squid"), free_port()
+    path, port = "squid", free_port()
     # squid gives up being root, so its folder is one that everybody can write.
     with TemporaryDirectory() as name:
         folder = Path(name)

@@ -184,6 +184,14 @@ def test_however_the_page_is_framed_its_words_are_shown(framing: bytes, body: li
     assert "no; not her" in str(error)
 
 
+def test_no_words_of_a_proxy_reach_a_terminal_or_a_log_raw() -> None:
+    evil = b"\x1b[31m\x07\x9b"
+    head = b"HTTP/1.1 503 Oops" + evil + b"\r\nServer: x" + evil + b"\r\nLocation: " + evil + b"\r\n"
+    for status in (b"503", b"302", b"404", b"407"):
+        error = failure([head.replace(b"503", status) + b"Content-Length: 20\r\n\r\n", (evil * 5)[:20]])
+        assert error.report().replace("\n", "").isprintable()
+
+
 def test_page_words_are_one_bounded_line() -> None:
     assert page_words(b"<style>x{}</style><h1>No &amp;\n never</h1><script>alert(1)") == "No & never"
     assert len(page_words(b"word " * 1000)) <= 160

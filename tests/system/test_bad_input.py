@@ -9,7 +9,9 @@ import pytest
 import trio
 
 from tests.conftest import Web
-from tests.programs import Node, Programs
+from tests.programs import Node, Programs, needs
+
+pytestmark = needs("nginx")
 
 PORTS = ["proxy", "upstream", "admin"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import trio
 
-from tests.programs import Node, Program, Programs, free_port, path_of
+from tests.programs import Node, Program, Programs, free_port, needs
 from tests.system.ledger import load
 
 FULL = "TRIODUCT_FULL" in os.environ
@@ -55,6 +55,7 @@ async def test_no_request_fails_while_agents_are_restarted_one_after_the_other(p
     assert ledger.failed == []
 
 
+@needs("nginx")
 async def test_no_request_fails_while_two_nodes_are_restarted_behind_a_balancer(
     programs: Programs, origin: int, tmp_path: Path
 ) -> None:
@@ -112,7 +113,7 @@ async def start_balancer(programs: Programs, nodes: list[Node], folder: Path) ->
             }}
         }}
     """)
-    await programs.start(path_of("nginx"), "-e", "stderr", "-p", folder, "-c", config, port=clients)
+    await programs.start("nginx", "-e", "stderr", "-p", folder, "-c", config, port=clients)
     return clients, agents
 
 

@@ -11,7 +11,9 @@ import pytest
 import trio
 
 from tests.conftest import Web
-from tests.programs import Node, Programs, path_of
+from tests.programs import Node, Programs, needs
+
+pytestmark = needs("nginx", "curl")
 
 FULL = "TRIODUCT_FULL" in os.environ
 BODY_BYTES = (4096 if FULL else 256) * 2**20
@@ -72,7 +74,7 @@ async def test_a_large_body_takes_no_memory(
     async def carry(size: int) -> None:
         with large.open("wb") as file:
             file.truncate(size)
-        curl = await programs.start(path_of("curl"), "-sSf", "-H", "x-piko-endpoint: web", "-o", "/dev/null", *words)
+        curl = await programs.start("curl", "-sSf", "-H", "x-piko-endpoint: web", "-o", "/dev/null", *words)
         assert await curl.wait_end() == 0, curl.text
 
     await carry(32 * 2**20)

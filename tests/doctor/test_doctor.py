@@ -1,0 +1,385 @@
+"""Walks of the doctor, to a node in this process, through real proxies; a fake one only where no real one errs so."""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+from functools import partial
+from io import StringIO
+from pathlib import Path
+
+import jwt
+import pytest
+import trio
+
+from engine.config import AgentConfig, Draft
+from engine.doctor.certificate import Certificate, added_authorities
+from engine.doctor.doctor import run_doctor
+from engine.doctor.report import Machine, Terminal
+from engine.errors import ConfigError
+from tests.conftest import Pki
+from tests.doctor.conftest import Examine, connect_to
+from tests.programs import Programs, free_port, get
+from tests.proxy_adapters.beds.conftest import PASSWORD, USER, Squid
+from tests.roles import Roles, RunningNode, Talk, server_config
+
+HMAC_KEY = "a secret of at least thirty-two bytes"
+
+
+async def pproxy(programs: Programs, kinds: str) -> int:
+    import sys
+
+    port = free_port()
+    await programs.start(sys.executable, "-m", "pproxy", "-l", f"{kinds}://127.0.0.1:{port}", port=port)
+    return port
+
+
+# It works ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_straight_way_is_told_step_by_step_and_nothing_is_registered(roles: Roles, examine: Examine) -> None:
+    node = await roles.node()
+    done = await examine(connect_to(node.upstream))
+    assert (done.verdict.outcome, done.verdict.exit_code) == ("works", 0)
+    assert done.names == ["route", "tcp", "upgrade"]
+    assert "no proxy is configured" in done.text
+    assert "ENDPOINT" in done.verdict.text
+
+
+async def test_an_endpoint_is_registered_for_a_moment(roles: Roles, examine: Examine) -> None:
+    node = await roles.node()
+    done = await examine(connect_to(node.upstream), "shop", patient=True, silent_seconds=0.3)
+    assert done.verdict.outcome == "works"
+    assert done.names == ["route", "tcp", "upgrade", "registration", "round trip", "silence"]
+    with trio.fail_after(5):
+        while json.loads((await get(node.admin, "/status/upstream/endpoints"))[1]):
+            await trio.sleep(0.01)
+
+
+@pytest.mark.parametrize("kind", ["http", "socks4", "socks5"])
+async def test_a_proxy_is_walked_through(kind: str, roles: Roles, programs: Programs, examine: Examine) -> None:
+    node, proxy = await roles.node(), await pproxy(programs, kind)
+    done = await examine(connect_to(node.upstream, f"{kind}://127.0.0.1:{proxy}"), "shop")
+    assert done.verdict.outcome == "works"
+    assert ("ok", f"{kind}://127.0.0.1:{proxy} (connect.proxy.url)") in done.of("route")
+    assert f"{kind}://127.0.0.1:{proxy}" in done.verdict.text
+
+
+async def test_a_chain_is_walked_hop_by_hop(roles: Roles, programs: Programs, examine: Examine) -> None:
+    node, first, second = await roles.node(), await pproxy(programs, "socks5"), await pproxy(programs, "http")
+    done = await examine(connect_to(node.upstream, f"socks5h://127.0.0.1:{first} -> http://127.0.0.1:{second}"), "shop")
+    assert done.verdict.outcome == "works"
+    assert done.of("SOCKS5H") == [("ok", f"a tunnel to 127.0.0.1:{second}")]
+    assert done.of("CONNECT") == [("ok", f"a tunnel to 127.0.0.1:{node.upstream}, without a login")]
+
+
+async def test_the_second_proxy_of_a_list_is_gone_to_when_the_first_is_dead(
+    roles: Roles, programs: Programs, examine: Examine
+) -> None:
+    node, proxy, dead = await roles.node(), await pproxy(programs, "http"), free_port()
+    done = await examine(connect_to(node.upstream, f"http://127.0.0.1:{dead}", f"http://127.0.0.1:{proxy}"), "shop")
+    assert done.verdict.outcome == "works"
+    assert [state for state, _ in done.of("route")] == ["ok", "note"]
+    assert done.of("tcp")[0] == ("failed", "Connection refused")
+
+
+async def test_what_the_way_carries_is_measured(
+    roles: Roles, examine: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.doctor.doctor.ECHO_SECONDS", 0.1)
+    node = await roles.node()
+    done = await examine(connect_to(node.upstream), "shop", measure=True)
+    ((state, text),) = done.of("throughput")
+    assert state == "ok"
+    assert float(text.split()[2]) > 0
+
+
+# Logging in to proxies --------------------------------------------------------------------------------------
+
+
+async def test_each_attempt_to_log_in_is_told(
+    squid_all_four: Squid, roles: Roles, examine: Examine, no_realm: None
+) -> None:
+    node = await roles.node()
+    proxy = f"http://localhost:{squid_all_four.port}"
+    done = await examine(connect_to(node.upstream, proxy, user=USER, password=PASSWORD), "shop")
+    assert done.verdict.outcome == "works"
+    ((_, asked),) = done.of("CONNECT")
+    assert "407, offers negotiate, ntlm, digest, basic" in asked
+    assert [text.partition(":")[0].partition(" ")[0] for _, text in done.of("authentication")] == ["negotiate", "ntlm"]
+    assert [state for state, _ in done.of("authentication")] == ["note", "ok"]
+    assert PASSWORD not in done.text
+
+
+async def test_a_wrong_password_is_shown_once_and_told_by_nobody(
+    squid_basic: Squid, roles: Roles, examine: Examine, no_realm: None
+) -> None:
+    node, before = await roles.node(), len(squid_basic.statuses())
+    proxy = f"http://127.0.0.1:{squid_basic.port}"
+    done = await examine(connect_to(node.upstream, proxy, user=USER, password="wr0ng-5ecret"))
+    # It says that the node is reached straight, but that is not what an agent would do.
+    assert done.verdict.outcome == "setting"
+    assert done.of("authentication") == [("note", "basic: refused for alice")]
+    shown = [line.split()[0] for line in squid_basic.statuses()[before:]]
+    assert shown.count(USER) == 1
+    for secret in ("wr0ng-5ecret", base64.b64encode(b"alice:wr0ng-5ecret").decode()):
+        assert secret not in done.text
+
+
+async def test_a_forbidden_scheme_is_not_tried_and_named(
+    squid_basic: Squid, roles: Roles, examine: Examine, no_realm: None
+) -> None:
+    node, before = await roles.node(), len(squid_basic.statuses())
+    proxy = f"http://{USER}:{PASSWORD.replace('@', '%40')}@127.0.0.1:{squid_basic.port}"
+    done = await examine(connect_to(node.upstream, proxy, auth__forbidden=["basic"]))
+    assert "allow one of: basic" in done.text + str(done.verdict)
+    assert {line.split()[0] for line in squid_basic.statuses()[before:]} <= {"-"}
+
+
+async def test_a_proxy_behind_tls_says_who_it_is_and_wants_a_login(
+    squid_tls: Squid, roles: Roles, examine: Examine, pki: Pki, no_realm: None
+) -> None:
+    node = await roles.node()
+    proxy = f"https://localhost:{squid_tls.port}"
+    connect = connect_to(node.upstream, proxy, user=USER, password=PASSWORD, tls__root_cas=str(pki.ca))
+    done = await examine(connect, "shop")
+    assert done.verdict.outcome == "works"
+    assert "TLSv1.3, certificate of" in done.text
+    assert [text.split()[0] for _, text in done.of("authentication")][-1] == "basic"
+
+    connect.proxy.tls.root_cas = ""
+    unknown = await examine(connect)
+    assert unknown.of("tls")[0][0] == "failed"
+    assert "not issued by anyone we trust" in unknown.text
+
+
+# Blocked ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_straight_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other settings lead nowhere, as in a network whose only way out is the proxy."""
+
+    async def none(*_: object) -> None:
+        await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr("engine.doctor.doctor.find_cure", none)
+
+
+async def test_who_forbids_it_is_told_with_the_ids_of_their_own_page(
+    squid_open: Squid, examine: Examine, no_straight_way: None
+) -> None:
+    done = await examine(connect_to(9, f"http://127.0.0.1:{squid_open.port}"))
+    assert (done.verdict.outcome, done.verdict.exit_code) == ("blocked", 1)
+    letter = done.verdict.letter
+    for words in (
+        "127.0.0.1, TCP port 9",
+        f"through http://127.0.0.1:{squid_open.port}",
+        "403 Forbidden",
+        "ERR_ACCESS_DENIED",
+        "UTC",
+        "Please allow a tunnel (CONNECT) to 127.0.0.1:9",
+    ):
+        assert words in letter
+    assert ("note", "the administrator of the proxy") in done.of("who can act")
+
+
+async def test_a_dead_port_asks_for_the_firewall(dead: int, examine: Examine) -> None:
+    done = await examine(connect_to(dead))
+    assert done.verdict.outcome == "blocked"
+    assert f"Please allow TCP to 127.0.0.1:{dead}, or tell us which proxy to use." in done.verdict.letter
+
+
+async def tls_node(roles: Roles, pki: Pki) -> RunningNode:
+    config = server_config()
+    config.upstream.tls.cert, config.upstream.tls.key = str(pki.cert), str(pki.key)
+    return await roles.node(config)
+
+
+async def test_a_certificate_that_nobody_believes_is_named_with_its_issuer(
+    roles: Roles, pki: Pki, examine: Examine
+) -> None:
+    node = await tls_node(roles, pki)
+    connect = connect_to(node.upstream, scheme="https")
+    done = await examine(connect)
+    assert done.verdict.outcome == "blocked"
+    assert "issued by trustme" in done.text
+    assert "Please exempt 127.0.0.1 from TLS inspection" in done.verdict.letter
+
+    connect.tls.root_cas = str(pki.ca)
+    assert (await examine(connect, "shop")).verdict.outcome == "works"
+
+
+async def test_an_authority_on_this_machine_is_found_and_proposed(
+    roles: Roles, pki: Pki, examine: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.doctor.certificate.ADDED", (str(pki.ca.parent),))
+    node = await tls_node(roles, pki)
+    done = await examine(connect_to(node.upstream, scheme="https"))
+    assert (done.verdict.outcome, done.verdict.exit_code) == ("setting", 3)
+    assert done.verdict.settings == [f"--connect.tls.root-cas {pki.ca}"]
+
+
+async def inspect(node: int, outer: Talk) -> None:
+    """What stands in for an inspecting proxy: in the middle of TLS, it passes requests on without their Upgrade."""
+    head = await outer.until(b"\r\n\r\n")
+    lines = [line for line in head.split(b"\r\n") if not line.lower().startswith((b"upgrade:", b"connection:"))]
+    async with await trio.open_tcp_stream("127.0.0.1", node) as inner:
+        await inner.send_all(b"\r\n".join(lines))
+        answer = bytes(await inner.receive_some())
+    await outer.say(answer.replace(b"\r\n", b"\r\nVia: 1.1 inspector.corp\r\n", 1))
+
+
+async def test_an_upgrade_that_is_stripped_inside_tls_is_told(roles: Roles, pki: Pki, examine: Examine) -> None:
+    node = await roles.node()
+    inspector = await roles.service(partial(inspect, node.upstream), tls=pki.server_context())
+    connect = connect_to(inspector, scheme="https")
+    connect.tls.root_cas = str(pki.ca)
+    done = await examine(connect)
+    assert done.verdict.outcome == "blocked"
+    assert "arrives without its `Upgrade: websocket`" in done.verdict.text
+    assert "via: 1.1 inspector.corp" in done.verdict.text
+    assert "http_upgrade_request_protocols" in done.verdict.letter
+
+
+# The node says no -------------------------------------------------------------------------------------------
+
+
+async def test_a_node_that_wants_a_token_says_so_and_the_token_is_not_printed(roles: Roles, examine: Examine) -> None:
+    config = server_config()
+    config.upstream.auth.hmac_secret_key = HMAC_KEY
+    node = await roles.node(config)
+    connect = connect_to(node.upstream)
+    assert (await examine(connect)).verdict.exit_code == 4
+    connect.token = jwt.encode({"aud": "nobody"}, "another secret of thirty-two bytes ..", algorithm="HS256")
+    refused = await examine(connect)
+    assert refused.verdict.outcome == "refused"
+    assert connect.token not in refused.text
+    connect.token = jwt.encode({}, HMAC_KEY, algorithm="HS256")
+    assert (await examine(connect, "shop")).verdict.outcome == "works"
+
+
+async def test_the_proxy_port_of_a_node_is_told_from_its_upstream_port(roles: Roles, examine: Examine) -> None:
+    node = await roles.node()
+    done = await examine(connect_to(node.proxy))
+    assert done.verdict.outcome == "refused"
+    assert "no upstream port of a node" in done.verdict.text
+
+
+# Another setting --------------------------------------------------------------------------------------------
+
+
+def is_valid(flag: str) -> bool:
+    """Whether an agent takes it."""
+    import shlex
+
+    name, _, value = flag.partition("=" if "=" in flag else " ")
+    draft = Draft(AgentConfig)
+    draft.read_flags({name: [shlex.split(value)[0] if value else ""]})
+    draft.finish()
+    return True
+
+
+async def test_a_proxy_of_another_kind_is_recognised(roles: Roles, programs: Programs, examine: Examine) -> None:
+    node, proxy = await roles.node(), await pproxy(programs, "http")
+    done = await examine(connect_to(node.upstream, f"https://127.0.0.1:{proxy}"))
+    assert (done.verdict.outcome, done.verdict.exit_code) == ("setting", 3)
+    assert done.verdict.settings == [f"--connect.proxy.url http://127.0.0.1:{proxy}"]
+    assert is_valid(done.verdict.settings[0])
+
+
+async def test_an_exception_that_should_be_none_is_recognised(
+    roles: Roles, programs: Programs, examine: Examine
+) -> None:
+    proxy = await pproxy(programs, "http")
+    node = await roles.node()
+    straight = connect_to(free_port(), f"http://127.0.0.1:{proxy}", no_proxy=["127.0.0.1"])
+    done = await examine(straight)
+    assert "no_proxy entry '127.0.0.1'" in done.text
+    assert done.verdict.outcome == "blocked"
+    assert ("failed", "the proxy, without no_proxy") in [
+        (step.state, step.place) for step in done.steps if step.name == "another setting"
+    ]
+    assert node.upstream
+
+
+async def test_a_node_without_tls_is_recognised_and_one_with_it(roles: Roles, pki: Pki, examine: Examine) -> None:
+    plain, secure = await roles.node(), await tls_node(roles, pki)
+    done = await examine(connect_to(plain.upstream, scheme="https"))
+    assert done.verdict.settings == [f"--connect.url http://127.0.0.1:{plain.upstream}"]
+    connect = connect_to(secure.upstream)
+    connect.tls.root_cas = str(pki.ca)
+    done = await examine(connect)
+    assert done.verdict.settings == [f"--connect.url https://127.0.0.1:{secure.upstream}"]
+
+
+async def test_no_other_setting_is_tried_with_a_secret(roles: Roles, examine: Examine) -> None:
+    heard = bytearray()
+
+    async def listen(talk: Talk) -> None:
+        heard.extend(await talk.hear())
+        await talk.say(b"SSH-2.0-nobody\r\n")
+
+    proxy = await roles.service(listen)
+    node = await roles.node()
+    connect = connect_to(node.upstream, f"https://alice:5ecret@127.0.0.1:{proxy}", auth__token="t0ken-of-a-proxy")
+    connect.token = "t0ken-of-the-node"
+    done = await examine(connect)
+    assert done.of("another setting")
+    for secret in (b"5ecret", base64.b64encode(b"alice:5ecret"), b"t0ken"):
+        assert secret not in heard
+    assert "5ecret" not in done.text
+    assert "t0ken" not in done.text
+    assert b"CONNECT" in heard  # but it was tried
+
+
+# How it is told ---------------------------------------------------------------------------------------------
+
+
+async def test_a_program_is_told_by_one_object(roles: Roles, examine: Examine) -> None:
+    node, out = await roles.node(), StringIO()
+    await run_doctor(connect_to(node.upstream), "", Machine(out))
+    told = json.loads(out.getvalue())
+    assert (told["outcome"], told["exit_code"]) == ("works", 0)
+    assert [step["name"] for step in told["steps"]] == ["route", "tcp", "upgrade"]
+
+
+async def test_a_terminal_is_told_and_reads_no_markup_in_what_others_say(
+    roles: Roles, examine: Examine, dead: int
+) -> None:
+    async def refuse(talk: Talk) -> None:
+        await talk.until(b"\r\n\r\n")
+        page = b"<title>[red]no[/red] \x1b[31m</title>"
+        await talk.say(b"HTTP/1.1 403 No\r\nContent-Length: %d\r\n\r\n%b" % (len(page), page))
+
+    proxy, out = await roles.service(refuse), StringIO()
+    await run_doctor(connect_to(dead, f"http://127.0.0.1:{proxy}"), "", Terminal(out))
+    assert "[red]no[/red]" in out.getvalue()
+    assert "\x1b[31m" not in out.getvalue()
+    assert "✗ CONNECT" in out.getvalue()
+
+
+async def test_an_environment_with_a_proxy_that_is_none_is_a_mistake_in_the_configuration(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy-without-port")
+    with pytest.raises(ConfigError, match="environment variable http_proxy: name the port"):
+        await examine(connect_to(1))
+
+
+def test_an_inspector_is_known_by_its_name_or_by_what_was_added_to_the_machine(pki: Pki, tmp_path: Path) -> None:
+    der = ssl.PEM_cert_to_DER_cert(
+        pki.cert.read_text().partition("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----\n"
+    )
+    shown = Certificate.read(der)
+    assert shown is not None
+    assert shown.issuer.startswith("trustme")
+    assert shown.inspector == ""
+    assert "'Zscaler'" in shown._replace(issuer="Zscaler Root CA").inspector
+    (tmp_path / "corp.crt").write_bytes(pki.ca.read_bytes())
+    (tmp_path / "notes.txt").write_text("nothing")
+    assert [path for path, name in added_authorities((str(tmp_path),)) if name == shown.issuer_name] == [
+        tmp_path / "corp.crt"
+    ]
+    assert Certificate.read(b"garbage") is None
