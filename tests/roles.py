@@ -60,6 +60,7 @@ class Talk:
 
     def __init__(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> None:
         self._stream = stream
+        self._socket = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
         self._heard = b""
 
     async def say(self, data: bytes) -> None:
@@ -115,16 +116,13 @@ class Talk:
         return await self.answer()
 
     async def finish(self) -> None:
-        """Half-close: FIN."""
-        assert isinstance(self._stream, trio.SocketStream)
-        await self._stream.send_eof()
+        """Half-close: FIN, whatever layers are above it."""
+        await self._socket.send_eof()
 
     async def reset(self) -> None:
         """RST."""
-        assert isinstance(self._stream, trio.SocketStream)
-        self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._stream.socket.close()
-        await trio.lowlevel.checkpoint()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await trio.aclose_forcefully(self._socket)
 
     async def close(self) -> None:
         """FIN both ways, or RST if what came was not heard, as the kernel has it."""

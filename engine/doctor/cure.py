@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import NamedTuple
+
+import msgspec
 
 from engine.config import ConnectConfig
 from engine.doctor.node import Stopped, ask_for_upgrade, secure
@@ -37,7 +38,7 @@ async def find_cure(
     connect: ConnectConfig, target: Target, route: Route, problem: TunnelError | Stopped, report: Report
 ) -> tuple[str, str] | None:
     """The first setting by which the node is reached, as (flag, what came of it); None if there is none."""
-    async for candidate in _candidates(connect, target, route, problem):
+    for candidate in await _candidates(connect, target, route, problem):
         with report.step("another setting", candidate.words) as step:
             try:
                 step.text = await _try(connect, candidate)
@@ -66,34 +67,34 @@ async def _try(connect: ConnectConfig, candidate: Candidate) -> str:
 
 async def _candidates(
     connect: ConnectConfig, target: Target, route: Route, problem: TunnelError | Stopped
-) -> AsyncIterator[Candidate]:
-    context = connect.tls.client_context() if target.secure else None
+) -> list[Candidate]:
     if isinstance(problem, TunnelError):
-        for other, what in [*_other_kinds(route, problem), *await _other_sources(connect, target)]:
-            if str(other) != str(route):
-                yield Candidate(f"--connect.proxy.url {_quoted(other)}", what, _without_logins(other), target, context)
-        return
-    same = _without_logins(route)
+        context = connect.tls.client_context() if target.secure else None
+        others = [*_other_kinds(route, problem), *await _other_sources(connect, target)]
+        return [
+            Candidate(f"--connect.proxy.url {_quoted(other)}", what, _without_logins(other), target, context)
+            for other, what in others
+            if str(other) != str(route)
+        ]
+    same, found = _without_logins(route), []
     if problem.cure:
         other_target = target._replace(scheme=problem.cure)
-        url = f"{problem.cure}://{target.place}"
         context = connect.tls.client_context() if other_target.secure else None
-        yield Candidate(
-            f"--connect.url {url}", f"{problem.cure} in place of {target.scheme}", same, other_target, context
-        )
+        flag, what = f"--connect.url {problem.cure}://{target.place}", f"{problem.cure} in place of {target.scheme}"
+        found.append(Candidate(flag, what, same, other_target, context))
     if problem.certificate is not None:
         if connect.tls.root_cas:
-            system = replace_tls(connect, "")
-            yield Candidate("--connect.tls.root-cas=", "the system's authorities", same, target, system)
+            system = _with_authorities(connect, "")
+            found.append(Candidate("--connect.tls.root-cas=", "the system's authorities", same, target, system))
         if path := problem.certificate.added:
-            added = replace_tls(connect, str(path))
-            yield Candidate(f"--connect.tls.root-cas {path}", "an authority of this machine", same, target, added)
+            added = _with_authorities(connect, str(path))
+            flag, what = f"--connect.tls.root-cas {path}", "an authority of this machine"
+            found.append(Candidate(flag, what, same, target, added))
+    return found
 
 
-def replace_tls(connect: ConnectConfig, root_cas: str) -> ssl.SSLContext:
+def _with_authorities(connect: ConnectConfig, root_cas: str) -> ssl.SSLContext:
     """The context for the node, with other authorities."""
-    import msgspec
-
     return msgspec.structs.replace(connect.tls, root_cas=root_cas).client_context()
 
 
@@ -117,8 +118,6 @@ async def _other_sources(connect: ConnectConfig, target: Target) -> list[tuple[R
     without = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
     routers = [(Router(environ=without), "the environment's proxy")]
     if connect.proxy.no_proxy:
-        import msgspec
-
         unlimited = msgspec.structs.replace(connect.proxy, no_proxy=[])
         routers.insert(0, (msgspec.structs.replace(connect, proxy=unlimited).router(), "the proxy, without no_proxy"))
     found = []

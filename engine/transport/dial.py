@@ -161,8 +161,13 @@ async def _secure(connection: Connection, context: ssl.SSLContext, server_name: 
         raise
 
 
+_WRONG_NAME: Final = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+
+
 def _tls_words(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in _WRONG_NAME:
+            return f"{error.verify_message} (give the name in it with --connect.tls.server-name)"
         return f"{error.verify_message} (give its CA with --connect.tls.root-cas, or ask who inspects TLS here)"
     if "WRONG_VERSION_NUMBER" in str(error):
         return "the other end does not speak TLS here (http:// instead of https://?)"

@@ -10,7 +10,7 @@ way out is full pauses the stream, and what arrives meanwhile (a window at most)
 One stalled stream therefore holds its window and nothing else.
 
 **Windows grow.** A sender that is limited by its window sends one window per round trip. So when half a window was
-used up in less than one round trip, the stream could carry more, and its window doubles. That needs nothing from
+used up in little more than a round trip, the stream could carry more, and its window doubles. That needs nothing from
 the other end but to honour a window update, which every yamux does. A stream starts with what its session's round
 trip suggests, at most `MAX_FIRST_WINDOW`; growth over the whole session is bounded by `SESSION_WINDOWS`, which is
 what a session can be made to hold in memory by streams that first run fast and then stall.
@@ -40,6 +40,7 @@ PONG_SECONDS: Final = 10.0
 MAX_WINDOW: Final = 32 * 1024 * 1024  # 100 ms at 300 MB/s
 MAX_FIRST_WINDOW: Final = 4 * 1024 * 1024
 FIRST_BYTES_PER_SECOND: Final = 40_000_000  # what a new stream is believed to be able to carry
+BUSY_SECONDS: Final = 0.005  # by how much a loaded round trip may exceed the measured one
 SESSION_WINDOWS: Final = 64 * 1024 * 1024  # two streams at full speed over a long way
 DIRECT_BYTES: Final = 16 * 1024  # a part this large leaves at once instead of being copied
 FLUSH_BYTES: Final = 64 * 1024
@@ -204,7 +205,7 @@ class Stream(StreamState):
             return
         link = self._link
         now = trio.current_time()
-        if now - self._granted_at < link.round_trip and self.window < MAX_WINDOW:
+        if now - self._granted_at < 2 * link.round_trip + BUSY_SECONDS and self.window < MAX_WINDOW:
             growth = min(self.window, MAX_WINDOW - self.window, SESSION_WINDOWS - link.extra_windows)
             if growth > 0:
                 self.window += growth

@@ -16,6 +16,7 @@ from perf.statistics.histogram import merged
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 LINES = ("-", "--", "-.", ":")
@@ -69,6 +70,15 @@ def _new(title: str, *, height: float = 3.6) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _plain(axis: Axis, unit: str = "") -> None:
+    """A logarithmic axis with the numbers people say: 1, 2, 5, 10."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(lambda value, _: f"{value:g}{unit}")
+    axis.set_minor_locator(NullLocator())
+
+
 def _latency(record: Record, row: Row) -> Figure:
     """Percentiles, with every further nine as wide as the one before."""
     figure, axes = _new(f"{row.title}: latency by percentile")
@@ -95,7 +105,7 @@ def _latency(record: Record, row: Row) -> Figure:
     axes.set_xticks([100 / (100 - percent) for percent in shown], [f"{percent:g} %" for percent in shown])
     axes.minorticks_off()
     axes.set_ylabel("milliseconds")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    _plain(axes.yaxis)
     axes.legend(frameon=False)
     return figure
 
@@ -132,8 +142,8 @@ def _knee(record: Record, row: Row) -> Figure:
             axes.plot(rates, values, style, marker=marker, ms=4, color=shade, label=f"{subject.name}, {name}")
     axes.set_xscale("log")
     axes.set_yscale("log")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(lambda value, _: f"{value:g}")
+    _plain(axes.xaxis)
+    _plain(axes.yaxis)
     axes.set_xlabel("requests per second asked for")
     axes.set_ylabel("milliseconds")
     axes.legend(frameon=False)
@@ -176,8 +186,6 @@ def _cpu(record: Record) -> Figure:
 
 def _ratios(record: Record) -> Figure:
     """A over B with its interval, for every figure; the goal as a bar."""
-    from matplotlib.ticker import LogLocator, NullLocator
-
     found = [(row, figure, ratio) for row in record.rows for figure in row.figures if (ratio := row.ratio(figure.name))]
     a, b = (subject.name for subject in record.subjects)
     figure, axes = _new(
@@ -194,9 +202,7 @@ def _ratios(record: Record) -> Figure:
     axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
     axes.set_xscale("log")
     axes.set_xlim(min(lowest, 0.5) / 1.5, max(highest, 2) * 1.5)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
-    axes.xaxis.set_minor_locator(NullLocator())
+    _plain(axes.xaxis, "×")
     axes.set_yticks(range(len(found)), [f"{row.name}: {f.name}" for row, f, _ in found], fontsize=8)
     axes.invert_yaxis()
     return figure

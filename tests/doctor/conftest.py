@@ -22,8 +22,20 @@ from tests.proxy_adapters.beds.conftest import (
     squid_tls,
     web,
 )
+from tests.roles import roles
 
-__all__ = ["dead", "member", "no_realm", "realm", "squid_all_four", "squid_basic", "squid_open", "squid_tls", "web"]
+__all__ = [
+    "dead",
+    "member",
+    "no_realm",
+    "realm",
+    "roles",
+    "squid_all_four",
+    "squid_basic",
+    "squid_open",
+    "squid_tls",
+    "web",
+]
 
 
 class Examined:
