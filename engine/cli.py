@@ -241,14 +241,14 @@ def role_of(config: ServerConfig | AgentConfig | ForwardConfig) -> Role:
     if isinstance(config, ServerConfig):
         from engine.node.node import run_node
 
-        return partial(run_node, config)
+        return partial(run_node, config, alone=True)
     if isinstance(config, AgentConfig):
         from engine.agent.agent import run_agent
 
-        return partial(run_agent, config)
+        return partial(run_agent, config, alone=True)
     from engine.forward.forward import run_forward
 
-    return partial(run_forward, config)
+    return partial(run_forward, config, alone=True)
 
 
 def run(role: Role, draft: Draft[C]) -> int:

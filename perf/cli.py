@@ -123,7 +123,7 @@ def _plan_options(rounds: int, seconds: float, warmup: float) -> Callable[[Calla
 @click.option("--target", metavar="URL", help="Measure this instead of topologies of our own.")
 @click.option("--via", multiple=True, metavar="PROXY", help="Forward proxy on the way to --target; repeat for a chain.")
 @click.option("--yes", is_flag=True, help="Do not ask before a --target beyond this machine is put under load.")
-@_plan_options(2, 1.0, 0.2)
+@_plan_options(2, 0.8, 0.2)
 def run(
     topology: str,
     loads: str,

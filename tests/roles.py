@@ -120,8 +120,9 @@ class Talk:
         await self._socket.send_eof()
 
     async def reset(self) -> None:
-        """RST."""
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        """RST; of no effect on what is closed."""
+        if self._socket.socket.fileno() >= 0:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await trio.aclose_forcefully(self._socket)
 
     async def close(self) -> None:

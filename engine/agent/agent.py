@@ -31,16 +31,23 @@ PARALLEL_DIALS = 32  # proxies count connections, and some take too many at once
 log = get_logger("client")
 
 
-async def run_agent(config: AgentConfig, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+async def run_agent(
+    config: AgentConfig,
+    *,
+    alone: bool = False,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
     """Serve every listener until SIGTERM or SIGINT has drained the agent, or until cancelled.
 
     Started when all are registered. Raises Refused when a node will not have one of them, and Unreachable when the
     first registration did not succeed within `connect.timeout`.
+
+    `alone`: nothing else runs in this Trio run.
     """
     connect = config.connect
     server = Server(connect.url, connect.tls.client_context(), connect.tls.server_name or None, connect.router())
     metrics = AgentMetrics()
-    async with open_pulse() as pulse, trio.open_nursery() as nursery:
+    async with open_pulse(alone=alone) as pulse, trio.open_nursery() as nursery:
         if config.server.enabled:
             await _serve_metrics(config, metrics, nursery)
         dials = trio.CapacityLimiter(PARALLEL_DIALS)

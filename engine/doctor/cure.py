@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import msgspec
+import trio
 
 from engine.config import ConnectConfig
 from engine.doctor.node import Stopped, ask_for_upgrade, secure
@@ -22,6 +23,8 @@ from proxy_adapters import AuthenticationFailed, ProxyURL, Route, Router, Tunnel
 
 # Who listens on a proxy's port may speak any of these; the second says whether TLS comes first.
 KINDS = (("http", False), ("https", True), ("socks5h", False))
+
+TRY_SECONDS = 10.0  # the first bytes tell what somebody speaks; a port that is silent is not worth more
 
 
 class Candidate(NamedTuple):
@@ -41,8 +44,9 @@ async def find_cure(
     for candidate in await _candidates(connect, target, route, problem):
         with report.step("another setting", candidate.words) as step:
             try:
-                step.text = await _try(connect, candidate)
-            except (TunnelError, Stopped) as error:
+                with trio.fail_after(TRY_SECONDS):
+                    step.text = await _try(connect, candidate)
+            except (TunnelError, Stopped, trio.TooSlowError) as error:
                 step.state, step.text = "failed", words(error)
                 continue
             return candidate.flag, step.text
@@ -103,6 +107,8 @@ def _other_kinds(route: Route, error: TunnelError) -> list[tuple[Route, str]]:
     index = error.position - 1
     if not 0 <= index < len(route.hops) or error.status is not None or error.leg.endswith(("dns", "tcp")):
         return []
+    if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+        return []  # it speaks TLS
     hop = route.hops[index]
     others = []
     for scheme, tls in KINDS:

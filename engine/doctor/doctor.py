@@ -112,7 +112,8 @@ class _Examination:
 
     async def _no_way(self, error: TunnelError) -> Verdict:
         """No tunnel to the node."""
-        self._report.add_note("who can act", error.who, error.hop)
+        advice = f" - {error.advice}" if error.advice else ""
+        self._report.add_note("who can act", f"{error.who}{advice}", error.hop)
         if cure := await find_cure(self._connect, self._target, self._route, error, self._report):
             return _cured(cure, error.fact)
         return self._blocked(

@@ -39,13 +39,18 @@ class _Way:
 
 
 async def run_forward(
-    config: ForwardConfig, *, task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED
+    config: ForwardConfig,
+    *,
+    alone: bool = False,
+    task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Forward every configured port until SIGTERM or SIGINT, or until cancelled.
 
     Started with the addresses that are listened on, in the order of `config.ports`. Raises OSError for a port in
     use. A forward that is told to stop lets nobody in any more and ends with its last connection; a second signal
     ends it at once.
+
+    `alone`: nothing else runs in this Trio run.
     """
     connect = config.connect
     fields: Fields = [(HALF_CLOSE, b"1")]
@@ -69,7 +74,7 @@ async def run_forward(
             over.set()
 
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async with open_pulse(), trio.open_nursery() as nursery:
+            async with open_pulse(alone=alone), trio.open_nursery() as nursery:
                 nursery.start_soon(run_ports)
                 task_status.started([listeners[0].getsockname()[:2] for listeners in sockets])
                 await anext(signals)

@@ -55,17 +55,24 @@ class Addresses:
     admin: Address
 
 
-async def run_node(config: ServerConfig, *, task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED) -> None:
+async def run_node(
+    config: ServerConfig,
+    *,
+    alone: bool = False,
+    task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
+) -> None:
     """Run a node until SIGTERM or SIGINT has drained it, or until cancelled.
 
     Raises OSError for a port in use and ConfigError for certificates and keys that do not fit.
+
+    `alone`: nothing else runs in this Trio run.
     """
     with ExitStack() as stack:
         proxy, upstream, admin = (
             [stack.enter_context(sock) for sock in open_listeners(address)]
             for address in (config.proxy.bind_addr, config.upstream.bind_addr, config.admin.bind_addr)
         )
-        async with open_pulse() as pulse, trio.open_nursery() as nursery:
+        async with open_pulse(alone=alone) as pulse, trio.open_nursery() as nursery:
             node = Node(
                 config,
                 pulse,

@@ -90,10 +90,13 @@ class Pulse(trio.abc.Instrument):
 
 
 @asynccontextmanager
-async def open_pulse() -> AsyncIterator[Pulse]:
-    """A role's pulse, and its poller: both work as long as the block lasts, for all tasks started in it."""
+async def open_pulse(*, alone: bool = False) -> AsyncIterator[Pulse]:
+    """A role's pulse, and its poller: both work as long as the block lasts, for all tasks started in it.
+
+    `alone`: the role has the process to itself (see Poller).
+    """
     pulse = Pulse()
-    poller = Poller(pulse.flush)
+    poller = Poller(pulse.flush, lingers=alone)
     poller_before = current.set(poller)
     trio.lowlevel.add_instrument(pulse)
     try:
