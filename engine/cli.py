@@ -163,10 +163,10 @@ class FlagCommand(click.Command):
         # What several ports have is listed once, as PORT: knobs that one section declares below each of them.
         ports: dict[object, list[str]] = {}
         for flag in flags:
-            ports.setdefault((flag.knob.section, flag.knob.path[1:]), []).append(flag.knob.path[0])
+            ports.setdefault(shared_by_ports(flag.knob), []).append(flag.knob.path[0])
         groups: dict[str, list[tuple[Flag, str]]] = {}
         for flag in flags:
-            names = ports[flag.knob.section, flag.knob.path[1:]]
+            names = ports[shared_by_ports(flag.knob)]
             if len(names) == 1:
                 groups.setdefault(flag.knob.title, []).append((flag, ""))
             elif names[0] == flag.knob.path[0]:
@@ -182,6 +182,11 @@ class FlagCommand(click.Command):
         others = [param for param in self.get_params(ctx) if isinstance(param, click.Option) and param not in flags]
         with formatter.section("Other flags" if flags else "Flags"):
             formatter.write_dl([record for param in others if (record := param.get_help_record(ctx)) is not None])
+
+
+def shared_by_ports(knob: Knob) -> object:
+    """What is the same for the same knob of several ports, and for no two others."""
+    return (knob.section, knob.path[1:]) if len(knob.path) > 1 else knob.path
 
 
 class FlagGroup(FlagCommand, click.Group):
@@ -667,7 +672,8 @@ def doctor(ctx: click.Context, endpoint: str | None) -> int:
     \b
       trioduct doctor --connect.url https://host:8001
       trioduct doctor shop --config.path agent.yaml --measure
-      exit codes: 0 it works, 1 blocked, 2 bad configuration, 3 it works with another setting, 4 the node says no
+
+    Exit codes: 0 it works · 1 blocked · 2 bad configuration · 3 it works with another setting · 4 the node says no.
     """
     draft = read_role(ctx, AgentConfig)
     config = draft.finish()

@@ -856,6 +856,7 @@ class Kind(msgspec.Struct, Generic[T], frozen=True):
     show: Callable[[T], object] = lambda value: value
     choices: tuple[str, ...] = ()
     many: bool = False  # a list of such values: a sequence in the file; commas, or repetition, in a flag
+    alone: bool = False  # where many may stand, one needs no list around it in the file
     secret: bool = False
     userinfo: bool = False  # may hold user:password@
     variable: bool = True  # whether the environment has a variable for it
@@ -957,7 +958,9 @@ KeySetURL = Annotated[
 # Without a variable: it would be that of proxy.url, which means the same.
 Route = Annotated[str, Kind("URL", "the URL of a proxy", _only(str, str.isprintable), userinfo=True, variable=False)]
 _routes = _only(str.strip, lambda text: text and text.isprintable())
-Routes = Annotated[list[str], Kind("LIST", "a list of proxy URLs", _routes, many=True, userinfo=True)]
+Routes = Annotated[
+    list[str], Kind("LIST", "the URL of a proxy, or a list of them", _routes, many=True, alone=True, userinfo=True)
+]
 Location = Annotated[str, _url("a URL or the name of a file")]
 OnRefusal = Annotated[Literal["stop", "next"], _one_of("stop", "next")]
 ProxyProtocol = Annotated[Literal["off", "1", "2"], _one_of("off", "1", "2")]
@@ -982,8 +985,8 @@ Headers = Annotated[
         "LIST",
         "a list of `Name: value`",
         _only(str, lambda line: split_header(line)),
-        lambda line: f"{split_header(line)[0]}: {MASK}",  # it may be a key
         many=True,
+        secret=True,  # what has to be said to a proxy may be a key
     ),
 ]
 Service = Annotated[str, _url("a port, host:port or URL")]
@@ -1267,6 +1270,8 @@ class Draft(Generic[C]):
         if kind.many:
             if isinstance(node, yaml.SequenceNode) and all(isinstance(n, yaml.ScalarNode) for n in node.value):
                 return [str(item.value) for item in node.value]
+            if kind.alone and isinstance(node, yaml.ScalarNode):
+                return [str(node.value)] if node.value else []
         elif isinstance(node, yaml.ScalarNode):
             return [str(node.value)]
         what = "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"

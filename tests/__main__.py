@@ -22,7 +22,29 @@ PROJECT = Path(__file__).resolve().parent.parent
 VENV_PYTHON = PROJECT / ".venv/bin/python"
 
 # What is looked for, and the Debian package that has it.
-PROGRAMS = {"nginx": "nginx", "curl": "curl", "wrk": "wrk", "squid": "squid"}
+PROGRAMS = {
+    "nginx": "nginx",
+    "curl": "curl",
+    "wrk": "wrk",
+    # Forward proxies, and what some of them want to know a user by.
+    "squid": "squid",
+    "tinyproxy": "tinyproxy-bin",
+    "apache2": "apache2-bin",
+    "danted": "dante-server",
+    "microsocks": "microsocks",
+    "haproxy": "haproxy",
+    "privoxy": "privoxy",
+    "nghttpx": "nghttp2-proxy",
+    "cntlm": "cntlm",
+    "ssh": "openssh-client",
+    "sshd": "openssh-server",
+    "ntlm_auth": "winbind",
+    "krb5kdc": "krb5-kdc",
+    "kadmin.local": "krb5-admin-server",
+    "kinit": "krb5-user",
+}
+# Debian's squid-openssl conflicts with squid, so it is unpacked beside it.
+SQUID_OPENSSL = PROJECT / ".venv/share/squid-openssl"
 
 
 def missing_packages() -> list[str]:
@@ -45,29 +67,46 @@ def install_packages(packages: list[str]) -> None:
     if ours:
         policy.write_text("#!/bin/sh\nexit 101\n")
         policy.chmod(0o755)
-    apt = ["apt-get", "-q", "-y", "-o", "Dpkg::Use-Pty=0", "--no-install-recommends"]
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     try:
-        with tempfile.TemporaryFile("w+") as log:
-            for command in (["update"], ["install", *packages]):
-                if subprocess.run([*apt, *command], env=environment, stdout=log, stderr=log).returncode:
-                    log.seek(0)
-                    sys.exit(f"{log.read()}\napt-get {' '.join(command)} failed")
+        run_quietly("apt-get", "update")
+        run_quietly("apt-get", "install", "-y", "--no-install-recommends", *packages)
     finally:
         if ours:
             policy.unlink()
 
 
+def unpack_squid_openssl() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        run_quietly("apt-get", "download", "squid-openssl", cwd=folder)
+        (package,) = Path(folder).glob("squid-openssl_*.deb")
+        SQUID_OPENSSL.parent.mkdir(exist_ok=True)
+        run_quietly("dpkg-deb", "-x", str(package), str(SQUID_OPENSSL))
+
+
+def run_quietly(*command: str, cwd: str | None = None) -> None:
+    """Run a command that says much, and show what it said only when it fails, which ends this program."""
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{done.stdout}{done.stderr}\n{' '.join(command)} failed")
+
+
 def main(arguments: list[str]) -> int:
     os.chdir(PROJECT)
+    may_install = os.geteuid() == 0 and bool(shutil.which("apt-get"))
     if packages := missing_packages():
-        if os.geteuid() == 0 and shutil.which("apt-get"):
+        if may_install:
             print("installing with apt-get:", *packages, flush=True)
             install_packages(packages)
         else:
             print("not installed here (Debian's names):", *packages, flush=True)
     if not VENV_PYTHON.with_name("pip").exists():
         subprocess.run([sys.executable, "-m", "venv", ".venv"], check=True)
+    if may_install and not SQUID_OPENSSL.exists():
+        print("unpacking into .venv: squid-openssl", flush=True)
+        unpack_squid_openssl()
+    if SQUID_OPENSSL.exists():
+        os.environ.setdefault("SQUID_OPENSSL", str(SQUID_OPENSSL))
     print("installing into .venv: trioduct[test]", flush=True)
     subprocess.run([VENV_PYTHON, "-m", "pip", "install", "--quiet", "--editable", ".[test]"], check=True)
     return subprocess.run([VENV_PYTHON, "-m", "pytest", *arguments]).returncode

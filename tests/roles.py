@@ -220,10 +220,11 @@ def _open_signal_receiver(*_: int) -> Iterator[trio.MemoryReceiveChannel[int]]:
 
 
 class Roles:
-    """Starts roles, services and clients, all of which end with the test."""
+    """Starts roles, services and clients, all of which end with the test. `running`: roles that were started."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.nursery = nursery
+        self.running: list[Role] = []
 
     async def node(self, config: ServerConfig | None = None) -> RunningNode:
         node = RunningNode()
@@ -260,6 +261,8 @@ class Roles:
         return forward
 
     async def _start(self, role: Role, run: Callable[..., Awaitable[None]]) -> Any:
+        self.running.append(role)
+
         async def task(task_status: trio.TaskStatus[object]) -> None:
             _signals_of_this_role.set(role.signals)
             try:

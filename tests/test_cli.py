@@ -295,6 +295,42 @@ def test_config_check_says_what_changes_nothing(capsys: Captured) -> None:
     assert capsys.readouterr().err == said
 
 
+def test_the_way_out_is_configured_by_flags_and_variables(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setenv("TRIODUCT_CONNECT_PROXY_USER", "alice")
+    monkeypatch.setenv("TRIODUCT_CONNECT_PROXY_PASSWORD", "5ecret")
+    argv = [
+        "--connect.proxy.url",
+        "http://a:1",
+        "--connect.proxy.url=socks5h://b:2",
+        "--connect.proxy.auth.forbidden=basic",
+    ]
+    for role in (["agent", *argv, "http", "shop", "1"], ["forward", *argv, "tcp", "1", "shop"]):
+        config = effective(capsys, *role)
+        assert value_of(config, "connect.proxy.url") == ["http://a:1", "socks5h://b:2"]
+        assert value_of(config, "connect.proxy.user") == "alice"
+        assert value_of(config, "connect.proxy.password") == "***"
+        assert value_of(config, "connect.proxy.auth.forbidden") == ["basic"]
+
+
+# The doctor -------------------------------------------------------------------------------------------------
+
+
+def test_doctor_ends_with_the_code_of_its_verdict_and_speaks_json(capsys: Captured) -> None:
+    with socket.socket() as listener:  # it is bound and does not listen: nobody else gets the port
+        listener.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        assert main(["doctor", "--connect.url", url, "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["outcome"], told["exit_code"]) == ("blocked", 1)
+    assert told["steps"][-2]["text"] == "Connection refused"
+
+
+def test_doctor_takes_the_file_of_an_agent_and_shows_what_it_would_use(capsys: Captured) -> None:
+    Path("a.yaml").write_text("connect: {url: 'http://node:1', proxy: {url: ['http://a:5ecret@p:1']}}\nlisteners: []")
+    assert main(["doctor", "--config.path", "a.yaml", "--config.check"]) == 0
+    assert "http://a:***@p:1" in capsys.readouterr().out
+
+
 # Mistakes ---------------------------------------------------------------------------------------------------
 
 
@@ -322,6 +358,14 @@ def test_config_check_says_what_changes_nothing(capsys: Captured) -> None:
         ("forward tcp x db", "ADDR: 'x': expected a port or host:port"),
         ("forward tcp 3000 a/b", "ENDPOINT: 'a/b': expected a name without /"),
         ("forward tcp 3000", "Missing argument 'ENDPOINT' (trioduct forward tcp --help)"),
+        ("doctor --patient", "--patient: there is no session to look at; expected ENDPOINT as well"),
+        ("doctor --measure", "--measure: there is no session to look at; expected ENDPOINT as well"),
+        ("doctor a/b", "ENDPOINT: 'a/b': expected a name without /"),
+        ("doctor --connect.proxy.url proxy", "--connect.proxy.url: 'proxy': name the port of the proxy"),
+        (
+            "doctor --connect.proxy-url http://a:1 --connect.proxy.url http://a:1",
+            "--connect.proxy-url: 'http://a:1': stands beside proxy.url; expected one of the two",
+        ),
         ("nonsense", "No such command 'nonsense' (trioduct --help)"),
         ("server status cluster nodes --status no", "Invalid value for '--status': 'no' is not one of"),
         (
@@ -367,7 +411,14 @@ def test_every_help_has_an_example_and_says_all_of_every_flag(path: tuple[str, .
             own, shared = f"--{flag}", re.sub(r"^(proxy|upstream|admin)\.", "PORT.", f"--{flag}".removeprefix("--"))
             assert own in text or f"--{shared}" in text, flag
             names = [f"TRIODUCT_{name}".upper().replace(".", "_").replace("-", "_") for name in (flag, shared)]
-            assert any(name in text.replace("\n", "") for name in names), flag
+            # Of two flags that mean the same, one has the variable.
+            assert flag == "connect.proxy-url" or any(name in text.replace("\n", "") for name in names), flag
+
+
+def test_only_what_several_ports_share_is_listed_for_all_of_them(capsys: Captured) -> None:
+    for command, shared in (("server", True), ("doctor", False), ("server status", False)):
+        assert main([*command.split(), "--help"]) == 0
+        assert ("PORT." in capsys.readouterr().out) == shared
 
 
 def test_help_is_a_command_as_well(capsys: Captured) -> None:

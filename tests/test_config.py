@@ -28,6 +28,7 @@ from engine.config import (
     ClientTLS,
     ConnectConfig,
     Draft,
+    ExaminationConfig,
     ForwardConfig,
     Invocation,
     ListenerConfig,
@@ -47,9 +48,18 @@ from engine.config import (
     to_yaml,
 )
 from engine.errors import ConfigError
+from proxy_adapters import Login, Route
 from tests.conftest import Pki
 
-ROOTS: list[type[Section]] = [ServerConfig, AgentConfig, ForwardConfig, Invocation, StatusConfig, ListenerConfig]
+ROOTS: list[type[Section]] = [
+    ServerConfig,
+    AgentConfig,
+    ForwardConfig,
+    Invocation,
+    StatusConfig,
+    ListenerConfig,
+    ExaminationConfig,
+]
 
 
 @pytest.fixture
@@ -80,7 +90,8 @@ def test_every_knob_says_what_it_does_in_one_line_and_every_variable_is_of_one_k
         assert knob.help.endswith("."), knob.key
         assert len(knob.help) <= 90, knob.key
         assert knob.title, knob.key
-    for names in ([knob.flag for knob in found], [knob.variable for knob in found]):
+    variables = [knob.variable for knob in found if knob.key != "connect.proxy_url"]  # has that of connect.proxy.url
+    for names in ([knob.flag for knob in found], variables):
         assert len(names) == len(set(names))
 
 
@@ -760,6 +771,57 @@ WRONG = [
     ),
 ]
 
+WRONG_WAYS_OUT = [
+    ("proxy_url: http://a:1, proxy: {url: [http://b:1]}", "proxy_url: 'http://a:1': stands beside proxy.url"),
+    ("proxy_url: direct, proxy: {pac: p.pac}", "proxy_url: 'direct': stands beside proxy.pac"),
+    ("proxy: {url: ['http://a:1', 'http://b']}", "proxy.url: 'http://b': name the port of the proxy"),
+    ("proxy: {url: {a: b}}", "proxy.url: a mapping: expected the URL of a proxy, or a list of them"),
+    ("proxy: {url: ['']}", "proxy.url: '': expected the URL of a proxy, or a list of them"),
+    ("proxy: {url: [direct], pac: 'http://p/p.pac'}", "proxy.pac: 'http://p/p.pac': stands beside url"),
+    (
+        "proxy: {pac: 'ftp://p/p.pac'}",
+        "proxy.pac: 'ftp://p/p.pac': PAC location 'ftp://p/p.pac': it must be http",
+    ),
+    ("proxy: {pac_copy: p.pac}", "proxy.pac_copy: 'p.pac': is of no use without pac"),
+    ("proxy: {on_refusal: retry}", "proxy.on_refusal: 'retry': expected one of stop, next"),
+    ("proxy: {password: a}", "proxy.user: missing; expected the user whose password is given"),
+    ("proxy: {user: a, password: b, password_env: C}", "proxy.password_env: 'C': stands beside password; expected one"),
+    ("proxy: {user: a, password_file: no}", f"proxy.password_file: 'no': {NO_FILE}; expected a file with the secret"),
+    ("proxy: {user: a, password_file: file.yaml}", "proxy.password_file: 'file.yaml': file.yaml can be read by others"),
+    (
+        "proxy: {user: a, password_env: NO_SUCH}",
+        "proxy.password_env: 'NO_SUCH': the environment variable NO_SUCH is",
+    ),
+    (
+        "proxy: {user: a, password_command: 'a \"b'}",
+        "proxy.password_command: 'a \"b': expected a command, quoted",
+    ),
+    ("proxy: {headers: [X-Key 5ecret]}", "proxy.headers: '***': expected a list of `Name: value`"),
+    ("proxy: {proxy_protocol: 3}", "proxy.proxy_protocol: '3': expected one of off, 1, 2"),
+    (
+        "proxy: {auth: {schemes: [basic, kerberos]}}",
+        "proxy.auth.schemes: 'kerberos': expected a list of command",
+    ),
+    ("proxy: {auth: {schemes: [basic], forbidden: [basic]}}", "proxy.auth.forbidden: 'basic': leaves no scheme"),
+    ("proxy: {auth: {token: a, token_env: B}}", "proxy.auth.token_env: 'B': stands beside auth.token; expected one of"),
+    ("proxy: {auth: {nt_hash_file: a}}", "proxy.auth.nt_hash_file: 'a': has no user; expected user as well"),
+    ("proxy: {tls: {pin: 12}}", "proxy.tls.pin: '12': expected a SHA-256 in hexadecimal"),
+    ("proxy: {tls: {min_version: 1.1}}", "proxy.tls.min_version: '1.1': expected one of 1.2, 1.3"),
+    ("proxy: {tls: {cert: a}}", "proxy.tls.cert: 'a': stands alone; expected key as well"),
+]
+
+
+@pytest.mark.parametrize(("text", "line"), WRONG_WAYS_OUT, ids=[line[:60] for _, line in WRONG_WAYS_OUT])
+def test_a_mistake_about_the_way_out_is_told_in_one_line(text: str, line: str, write: Callable[[str], str]) -> None:
+    path = write(f"connect: {{url: 'http://node:1', {text}}}")
+    Path(path).chmod(0o644)
+    with pytest.raises(ConfigError) as raised:
+        load(AgentConfig, path)
+    said = str(raised.value)
+    assert said.startswith(f"file.yaml:1: connect.{line}")
+    assert said.isprintable()
+    assert "5ecret" not in said
+
 
 @pytest.mark.parametrize(("root", "text", "line"), WRONG, ids=[line[:60] for _, _, line in WRONG])
 def test_a_mistake_in_a_file_is_told_in_one_line(
@@ -909,9 +971,192 @@ def test_a_public_key_of_the_wrong_kind_is_refused(write: Callable[[str], str]) 
             load(ServerConfig, write(yaml.safe_dump({"proxy": {"auth": {name: pem(key)}}}, default_flow_style=True)))
 
 
-def test_the_way_out_is_the_configured_proxy() -> None:
-    ConnectConfig(url="http://node", proxy_url="socks5h://a:1080 -> http://user:secret@b:3128").router()
-    ConnectConfig(url="http://node").router()
+# The way out ------------------------------------------------------------------------------------------------
+
+
+async def ways(*, host: str = "node.test", **proxy: object) -> list[Route]:
+    """The routes of `connect.proxy` with these keys, in which __ stands for a dot."""
+    config = ConnectConfig(url="http://node")
+    for key, value in proxy.items():
+        section, _, name = key.rpartition("__")
+        setattr(getattr(config.proxy, section) if section else config.proxy, name, value)
+    config.verify()
+    config.proxy.verify()
+    return await config.router().routes_to(host, 443)
+
+
+def login_of(route: Route, index: int = 0) -> Login:
+    login = route.hops[index].login
+    assert login is not None
+    return login
+
+
+@pytest.fixture
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+async def test_pikos_key_and_ours_mean_the_same_way_out() -> None:
+    theirs = ConnectConfig(url="http://node", proxy_url="socks5h://a:1080 -> http://user:secret@b:3128").router()
+    (route,) = await theirs.routes_to("node", 80)
+    (ours,) = await ways(url=["socks5h://a:1080 -> http://user:secret@b:3128"])
+    assert str(route) == str(ours) == "socks5h://a:1080 -> http://b:3128"
+    assert (route.source, ours.source) == ("connect.proxy_url", "connect.proxy.url")
+
+
+async def test_of_several_proxies_the_first_comes_first() -> None:
+    assert [str(route) for route in await ways(url=["http://a:1", "direct", "socks5://b:2"])] == [
+        "http://a:1",
+        "direct",
+        "socks5://b:2",
+    ]
+
+
+async def test_the_environment_decides_where_nothing_is_configured(
+    no_proxies: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [str(route) for route in await ways()] == ["direct"]
+    monkeypatch.setenv("https_proxy", "http://e:1")
+    assert [str(route) for route in await ways()] == ["http://e:1"]
+    assert [str(route) for route in await ways(no_proxy=[".test"])] == ["direct"]
+    assert [str(route) for route in await ways(url=["http://a:1"])] == ["http://a:1"]
+
+
+async def test_exceptions_are_reached_directly() -> None:
+    assert [str(route) for route in await ways(url=["http://a:1"], no_proxy=["10.0.0.0/8", ".test"])] == ["direct"]
+    assert [str(route) for route in await ways(url=["http://a:1"], no_proxy=["other"])] == ["http://a:1"]
+
+
+async def test_a_pac_file_chooses(tmp_path: Path) -> None:
+    script = tmp_path / "proxy.pac"
+    script.write_text('function FindProxyForURL(url, host) { return "PROXY p:3128; SOCKS5 s:1080; DIRECT" }')
+    routes = await ways(pac=str(script), user="alice", password="5ecret")
+    assert [str(route) for route in routes] == ["http://p:3128", "socks5h://s:1080", "direct"]
+    assert login_of(routes[0]).user == "alice"
+
+
+async def test_who_we_are_holds_for_proxies_whose_url_names_nobody() -> None:
+    routes = await ways(
+        url=["http://a:1", "http://bob:pa55@b:1", "http://carol@c:1"],
+        user="CORP\\alice",
+        password="5ecret",
+        auth__forbidden=["basic", "digest-md5"],
+        auth__service_principal="HTTP/proxy.corp",
+    )
+    logins = [login_of(route) for route in routes]
+    assert [login.user for login in logins] == ["CORP\\alice", "bob", "carol"]
+    assert [login.password and login.password.read() for login in logins] == ["5ecret", "pa55", "5ecret"]
+    for login in logins:  # what is forbidden is forbidden for all of them
+        assert login.schemes == ("command", "negotiate", "digest-sha-256", "ntlm", "negotiate-ntlm", "bearer")
+        assert login.service_principal == "HTTP/proxy.corp"
+
+
+async def test_schemes_are_tried_in_the_order_that_is_given() -> None:
+    (route,) = await ways(url=["http://a:1"], auth__schemes=["basic", "ntlm", "negotiate"], auth__forbidden=["ntlm"])
+    assert login_of(route).schemes == ("basic", "negotiate")
+
+
+async def test_secrets_come_from_where_they_are_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "password"
+    file.write_text("of a file\n")
+    file.chmod(0o600)
+    monkeypatch.setenv("PROXY_PASSWORD", "of a variable")
+    for key, value, expected in [
+        ("password", "plain", "plain"),
+        ("password_file", str(file), "of a file"),
+        ("password_env", "PROXY_PASSWORD", "of a variable"),
+        ("password_command", "echo 'of a' command", "of a command"),
+    ]:
+        (route,) = await ways(url=["http://a:1"], user="alice", **{key: value})
+        password = login_of(route).password
+        assert password is not None
+        assert password.read() == expected
+    (route,) = await ways(
+        url=["http://a:1"],
+        user="alice",
+        auth__nt_hash_file=str(file),
+        auth__token="t0ken",
+        auth__command="echo Basic abc",
+    )
+    login = login_of(route)
+    assert [secret and secret.read() for secret in (login.nt_hash, login.token, login.command)] == [
+        "of a file",
+        "t0ken",
+        "Basic abc",
+    ]
+
+
+async def test_a_password_file_is_read_anew_each_time(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("old")
+    file.chmod(0o600)
+    (route,) = await ways(url=["http://a:1"], user="alice", password_file=str(file))
+    password = login_of(route).password
+    assert password is not None
+    file.write_text("new")
+    assert password.read() == "new"
+
+
+async def test_every_proxy_gets_the_fields_and_the_tls_that_are_configured(pki: Pki) -> None:
+    pin = "ab" * 32
+    (route,) = await ways(
+        url=["https://a:1"],
+        headers=["X-Site: berlin", "X-Empty:"],
+        proxy_protocol="2",
+        tls__root_cas=str(pki.ca),
+        tls__cert=str(pki.cert),
+        tls__key=str(pki.key),
+        tls__pin=pin,
+        tls__min_version="1.3",
+    )
+    (hop,) = route.hops
+    assert hop.headers == (("X-Site", "berlin"), ("X-Empty", ""))
+    assert (hop.proxy_protocol, hop.pin) == (2, pin)
+    assert hop.tls is not None
+    assert hop.tls.minimum_version == ssl.TLSVersion.TLSv1_3
+    (usual,) = await ways(url=["https://a:1"])
+    assert usual.hops[0].tls is None
+
+
+def test_what_is_shown_of_the_way_out_has_no_secret(write: Callable[[str], str]) -> None:
+    config = load(
+        AgentConfig,
+        write("""
+            connect:
+              url: http://node
+              proxy:
+                url: ["http://alice:5ecret@a:1 -> http://b:2", "socks5://c:1080"]
+                user: bob
+                password: 5ecret
+                headers: ["X-Key: 5ecret"]
+                auth: {token: 5ecret, schemes: [NTLM, basic]}
+            """),
+    )
+    text = to_yaml(config)
+    assert "5ecret" not in text + repr(config)
+    plain = yaml.safe_load(text)["connect"]["proxy"]
+    assert plain["url"] == ["http://alice:***@a:1 -> http://b:2", "socks5://c:1080"]
+    assert (plain["password"], plain["headers"], plain["auth"]["token"]) == (MASK, [MASK], MASK)
+    assert plain["auth"]["schemes"] == ["ntlm", "basic"]
+
+
+@pytest.mark.parametrize(("text", "expected"), [("http://a:1", ["http://a:1"]), ("''", []), ("[direct]", ["direct"])])
+def test_one_proxy_needs_no_list(text: str, expected: list[str], write: Callable[[str], str]) -> None:
+    config = load(AgentConfig, write(f"connect: {{url: 'http://node', proxy: {{url: {text}}}}}"))
+    assert isinstance(config, AgentConfig)
+    assert config.connect.proxy.url == expected
+
+
+def test_the_variable_of_both_keys_is_that_of_the_list() -> None:
+    draft = Draft(AgentConfig)
+    draft.read_environment({"TRIODUCT_CONNECT_PROXY_URL": 'http://a:1,"http://u:p,q@b:1"'})
+    assert draft.finish().connect.proxy.url == ["http://a:1", "http://u:p,q@b:1"]
+    assert draft.config.connect.proxy_url == ""
+
+
+# Any text ---------------------------------------------------------------------------------------------------
 
 
 @given(st.text(max_size=20))

@@ -21,6 +21,7 @@ from engine.transport.pulse import Pulse
 from engine.wire.http1 import Fields
 
 REGISTER_PATH = "/piko/v1/upstream/"
+HASTY_SECONDS = 1.0  # who sends us away sooner may do so for ever
 
 log = get_logger("client")
 
@@ -100,7 +101,9 @@ class Uplink:
                 await over.wait()
                 if self._leaving:
                     return
-                if trio.current_time() - since >= SETTLED_SECONDS or link.alive:
+                lasted = trio.current_time() - since
+                hasty = lasted < HASTY_SECONDS
+                if lasted >= SETTLED_SECONDS or (link.alive and not hasty):
                     self._backoff.settled()
                 left = link if link.alive else None
                 reason = "going away" if link.alive else _reason(link)
@@ -112,7 +115,7 @@ class Uplink:
                 )
                 if self._on_reconnect is not None:
                     self._on_reconnect(reason)
-                if not link.alive:
+                if hasty or not link.alive:
                     await trio.sleep(self._backoff.next())
 
     async def _register(self) -> Connection:

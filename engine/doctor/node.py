@@ -114,7 +114,7 @@ async def ask_for_upgrade(connection: Connection, server: Server, endpoint: str,
             while (end := http1.head_end(data)) < 0:
                 more = await connection.receive()
                 if not more:
-                    raise Stopped("upgrade", "the connection was closed in place of an answer to the upgrade")
+                    raise ConnectionResetError("closed in place of an answer")
                 data += more
         response = http1.parse_response(data[:end], b"GET")
         body = data[end:]
@@ -129,7 +129,10 @@ async def ask_for_upgrade(connection: Connection, server: Server, endpoint: str,
             raise Stopped("node", "it speaks TLS there", cure="https") from error
         raise Stopped("upgrade", f"no HTTP came back: {error}") from error
     except (OSError, ssl.SSLError) as error:
-        raise Stopped("upgrade", f"it was cut during the upgrade: {words(error)}") from error
+        silent = not data and not server.secure  # many say nothing to those who do not begin with TLS
+        raise Stopped(
+            "upgrade", f"it was cut during the upgrade: {words(error)}", cure="https" if silent else ""
+        ) from error
     except trio.TooSlowError as error:
         raise Stopped("upgrade", f"no answer to the upgrade within {ANSWER_SECONDS:g} s") from error
     finally:

@@ -51,9 +51,9 @@ class Verdict(msgspec.Struct):
 class Report:
     """Steps on their way to somebody's eyes, one line each."""
 
-    def __init__(self, out: TextIO = sys.stdout) -> None:
+    def __init__(self, out: TextIO | None = None) -> None:
         self.steps: list[Step] = []
-        self._out = out
+        self._out = out or sys.stdout
 
     @contextmanager
     def step(self, name: str, place: str = "") -> Iterator[Step]:
@@ -105,11 +105,11 @@ class Terminal(Report):
 
     MARKS: Final = {"ok": "[green]✓[/]", "note": "[yellow]•[/]", "failed": "[red]✗[/]"}
 
-    def __init__(self, out: TextIO = sys.stdout) -> None:
+    def __init__(self, out: TextIO | None = None) -> None:
         from rich.console import Console
 
         super().__init__(out)
-        self._console = Console(file=out, highlight=False)
+        self._console = Console(file=self._out, highlight=False)
 
     def waiting(self, step: Step) -> AbstractContextManager[object]:
         from rich.markup import escape

@@ -1,5 +1,6 @@
-"""The fixture that starts roles."""
+"""The fixtures that start roles, and play a node for agents."""
 
+from tests.agent.upstream_port import port
 from tests.roles import roles
 
-__all__ = ["roles"]
+__all__ = ["port", "roles"]

@@ -1,0 +1,275 @@
+"""An agent and its node, which a test plays: how it registers, and that it comes back after every kind of loss."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+from trio.testing import MockClock
+from wsproto.events import CloseConnection, TextMessage
+
+from engine.agent.uplink import HASTY_SECONDS
+from engine.config import AgentConfig, ListenerConfig
+from engine.errors import Refused, Unreachable
+from engine.transport.backoff import LONGEST_SECONDS
+from engine.transport.link import PING_SECONDS, PONG_SECONDS
+from tests.agent.upstream_port import Port, start
+from tests.peers import ACK, DATA, FIN, GO_AWAY, SYN, WINDOW, Peer, accept
+from tests.roles import GET, Roles, Talk, agent_config, answer, settle, tell_head, values_of
+
+# -- Registering
+
+
+async def test_a_registration_says_who_comes_and_for_what(roles: Roles, port: Port) -> None:
+    config = agent_config(port.number, 1, endpoint="my endpoint/ü")
+    config.connect.url += "/base/"
+    config.connect.token, config.connect.tenant_id = "a.b.c", "acme"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(roles.agent_with, config)
+        talk, head = await port.arrivals.receive()
+        assert head.startswith(b"GET /base/piko/v1/upstream/my%20endpoint%2F%C3%BC HTTP/1.1\r\n")
+        for name, value in (
+            (b"host", b"127.0.0.1:%d" % port.number),
+            (b"authorization", b"Bearer a.b.c"),
+            (b"x-piko-tenant-id", b"acme"),
+            (b"connection", b"Upgrade"),
+            (b"upgrade", b"websocket"),
+            (b"sec-websocket-version", b"13"),
+        ):
+            assert values_of(head, name) == [value]
+        assert values_of(head, b"sec-websocket-extensions") == []
+        await accept(talk, head)
+
+
+async def test_streams_of_the_node_are_http_to_the_service_one_request_after_the_other(
+    roles: Roles, port: Port
+) -> None:
+    peer = await start(roles, port, agent_config(port.number, await roles.service(tell_head)))
+    await peer.say(WINDOW, SYN, 2)
+    assert (await peer.hear_until(WINDOW, ACK)).stream == 2
+    for _ in range(3):
+        await peer.say(DATA, 0, 2, GET)
+        assert (await peer.hear_data(2, b"\r\n\r\nGET / HTTP/1.1\r\nHost: web.test\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+    await peer.say(DATA, SYN, 4, GET)  # as Go's, whose window update follows
+    await peer.hear_data(4, b"web.test\r\n\r\n")
+    for stream in (2, 4):
+        await peer.say(WINDOW, FIN, stream)
+        await peer.hear_until(WINDOW, FIN, stream)
+
+
+async def test_each_listener_has_a_session_of_its_own(roles: Roles, port: Port, mock_clock: MockClock) -> None:
+    config = agent_config(port.number, 1, endpoint="one")
+    config.listeners.append(ListenerConfig(endpoint_id="two", addr="127.0.0.1:1"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(roles.agent_with, config)
+        first, second = await port.arrivals.receive(), await port.arrivals.receive()
+        paths = [head.split()[1] for _, head in (first, second)]
+        assert sorted(paths) == [b"/piko/v1/upstream/one", b"/piko/v1/upstream/two"]
+        peers = [await accept(*first), await accept(*second)]
+    await peers[0].talk.reset()
+    await settle()
+    mock_clock.jump(1)
+    _, again = await port.arrivals.receive()
+    assert again.split()[1] == paths[0]
+    await settle()
+    assert port.arrivals.statistics().current_buffer_used == 0
+
+
+# -- Coming back
+
+LOSSES: dict[str, Callable[[Peer], Awaitable[None]]] = {
+    "RST": lambda peer: peer.talk.reset(),
+    "FIN": lambda peer: peer.talk.finish(),
+    "close 1000": lambda peer: peer.send(CloseConnection(1000)),
+    "close 1001": lambda peer: peer.send(CloseConnection(1001, "node is stopping")),
+    "close 1011": lambda peer: peer.send(CloseConnection(1011)),
+    "go-away and FIN": lambda peer: _go_away_and_finish(peer),
+    "go-away for an error": lambda peer: peer.say(GO_AWAY, length=1),
+    "text": lambda peer: peer.send(TextMessage("hello")),
+    "nonsense": lambda peer: peer.talk.say(b"\xff" * 100),
+    "a stream that cannot be": lambda peer: peer.say(DATA, 0, 8, b"hello"),
+}
+
+
+async def _go_away_and_finish(peer: Peer) -> None:
+    await peer.say(GO_AWAY)
+    await peer.talk.finish()
+
+
+@pytest.mark.parametrize("loss", [*LOSSES, "silence"])
+async def test_after_every_kind_of_loss_the_agent_comes_back_and_serves(
+    roles: Roles, port: Port, mock_clock: MockClock, loss: str
+) -> None:
+    peer = await start(roles, port, agent_config(port.number, await roles.service(tell_head)))
+    for _ in range(5):
+        await peer.say(DATA, SYN, 2, GET)
+        await peer.hear_data(2, b"web.test\r\n\r\n")
+        if loss == "silence":
+            mock_clock.jump(PING_SECONDS + 1)
+            await settle()
+            mock_clock.jump(PONG_SECONDS + 1)
+        else:
+            await LOSSES[loss](peer)
+        await settle()
+        mock_clock.jump(LONGEST_SECONDS)  # no wait between two attempts is longer
+        peer = await port.next()
+    await settle()
+    assert port.arrivals.statistics().current_buffer_used == 0
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+async def test_an_answer_that_invites_another_try_gets_one(
+    roles: Roles, port: Port, mock_clock: MockClock, status: int
+) -> None:
+    config = agent_config(port.number, 1)
+    config.connect.timeout = 1000
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(roles.agent_with, config)
+        for _ in range(20):
+            talk, _ = await port.arrivals.receive()
+            await talk.say(answer(b"later", status=b"%d x" % status))
+            await settle()
+            mock_clock.jump(LONGEST_SECONDS)
+        await port.next()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"hello\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Accept: c2l4dGVlbiAgbGV0dGVycw==\r\n\r\n",
+    ],
+    ids=["nothing", "no HTTP", "no accept value", "a wrong accept value"],
+)
+async def test_whoever_is_no_node_may_have_one_behind_it_the_next_time(
+    roles: Roles, port: Port, mock_clock: MockClock, said: bytes
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(roles.agent_with, agent_config(port.number, 1))
+        talk, _ = await port.arrivals.receive()
+        if said:
+            await talk.say(said)
+        else:
+            await talk.finish()
+        await settle()
+        mock_clock.jump(1)
+        await port.next()
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 400, 405, 302, 200])
+async def test_an_answer_that_is_final_ends_the_agent_with_it(roles: Roles, port: Port, status: int) -> None:
+    async def refuse() -> None:
+        talk, _ = await port.arrivals.receive()
+        await talk.say(answer(b'{"error":"no"}\n', status=b"%d Sorry" % status))
+
+    config = agent_config(port.number, 1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(refuse)
+        error = await roles.failure_of_agent(config)
+    assert isinstance(error, Refused)
+    assert str(error) == f'{config.connect.url} answered {status} Sorry: {{"error":"no"}}'
+
+
+async def test_an_agent_that_is_refused_later_ends_then(roles: Roles, port: Port, mock_clock: MockClock) -> None:
+    async def refuse_the_second_time() -> None:
+        peer = await port.next()
+        await settle()
+        await peer.talk.reset()
+        await settle()
+        mock_clock.jump(1)
+        talk, _ = await port.arrivals.receive()
+        await talk.say(answer(status=b"401 Unauthorized"))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(refuse_the_second_time)
+        assert isinstance(await roles.failure_of_agent(agent_config(port.number, 1)), Refused)
+
+
+@pytest.mark.parametrize("who", ["nobody", "somebody silent", "somebody busy"])
+async def test_an_agent_that_never_got_in_ends_when_its_time_is_over(
+    roles: Roles, port: Port, mock_clock: MockClock, who: str
+) -> None:
+    async def play() -> None:
+        if who == "somebody busy":
+            talk, _ = await port.arrivals.receive()
+            await talk.say(answer(b"full", status=b"503 Busy"))
+        await settle()
+        mock_clock.jump(31)
+
+    with trio.socket.socket() as bound:
+        await bound.bind(("127.0.0.1", 0))  # so that nobody listens there
+        number = bound.getsockname()[1] if who == "nobody" else port.number
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(play)
+            error = await roles.failure_of_agent(agent_config(number, 1))
+    assert isinstance(error, Unreachable)
+    words = {"nobody": "refused", "somebody silent": "no answer", "somebody busy": "503 Busy: full"}
+    assert str(error).startswith("not connected within 30 s: ")
+    assert words[who] in str(error)
+
+
+async def test_a_token_that_was_replaced_is_used_at_the_next_dial(
+    roles: Roles, port: Port, mock_clock: MockClock
+) -> None:
+    config = agent_config(port.number, 1)
+    config.connect.token = "old"
+    peer = await start(roles, port, config)
+    config.connect.token = "new"
+    await peer.talk.reset()
+    await settle()
+    mock_clock.jump(1)
+    _, head = await port.arrivals.receive()
+    assert values_of(head, b"authorization") == [b"Bearer new"]
+
+
+# -- Being sent elsewhere
+
+
+async def test_a_go_away_is_followed_at_once_and_before_the_old_session_ends(
+    roles: Roles, port: Port, mock_clock: MockClock
+) -> None:
+    old = await start(roles, port, agent_config(port.number, await roles.service(tell_head)))
+    mock_clock.jump(HASTY_SECONDS)
+    await old.say(GO_AWAY)
+    new = await port.next()
+    # It has arrived elsewhere, and says so; what still comes is served.
+    assert (await old.hear_until(GO_AWAY, 0)).length == 0
+    for peer, stream in ((old, 2), (new, 2), (old, 4)):
+        await peer.say(DATA, SYN, stream, GET)
+        await peer.hear_data(stream, b"web.test\r\n\r\n")
+    await old.send(CloseConnection(1001))
+    assert await old.hear() is None
+    await settle()
+    assert port.arrivals.statistics().current_buffer_used == 0
+
+
+async def test_a_node_that_sends_everybody_away_at_once_is_not_asked_faster_and_faster(
+    roles: Roles, port: Port, mock_clock: MockClock
+) -> None:
+    peer = await start(roles, port, agent_config(port.number, 1))
+    for _ in range(10):
+        await peer.say(GO_AWAY)
+        await settle()
+        assert port.arrivals.statistics().current_buffer_used == 0
+        mock_clock.jump(LONGEST_SECONDS)
+        peer = await port.next()
+
+
+async def test_an_agent_that_finds_nowhere_else_serves_where_it_is(
+    roles: Roles, port: Port, mock_clock: MockClock
+) -> None:
+    old = await start(roles, port, agent_config(port.number, await roles.service(tell_head)))
+    mock_clock.jump(HASTY_SECONDS)
+    await old.say(GO_AWAY)
+    for stream in range(2, 10, 2):
+        talk, _ = await port.arrivals.receive()
+        await talk.say(answer(status=b"503 Full"))
+        await old.say(DATA, SYN, stream, GET)
+        await old.hear_data(stream, b"web.test\r\n\r\n")
+        await settle()
+        mock_clock.jump(2)
+        await settle()
