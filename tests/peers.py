@@ -77,6 +77,8 @@ class Peer:
                 if len(self._data) >= end:
                     data, self._data = self._data[_HEADER.size : end], self._data[end:]
                     return Frame(kind, flags, stream, length, data)
+            if self.closed is not None:
+                return None
             more = await self.talk.hear()
             if not more:
                 raise EOFError("ended without closing the WebSocket")
@@ -86,7 +88,6 @@ class Peer:
                     self._data += event.data
                 elif isinstance(event, CloseConnection):
                     self.closed = event
-                    return None
                 else:
                     raise AssertionError(f"{event} in a session")
 

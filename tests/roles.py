@@ -13,6 +13,7 @@ import signal
 import socket
 import ssl
 import struct
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -28,6 +29,7 @@ from engine.config import AgentConfig, ForwardConfig, ListenerConfig, PortConfig
 from engine.forward.forward import run_forward
 from engine.node.node import Addresses, run_node
 
+HUNG_SECONDS = 6
 GET = b"GET / HTTP/1.1\r\nHost: web.test\r\n\r\n"
 
 
@@ -169,6 +171,23 @@ async def echo(talk: Talk) -> None:
     await talk.finish()
 
 
+async def join(near: Talk, far: Talk) -> None:
+    """Carry bytes, ends and resets both ways, as proxies and balancers do."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_copy, near, far)
+        nursery.start_soon(_copy, far, near)
+
+
+async def _copy(source: Talk, to: Talk) -> None:
+    try:
+        while data := await source.hear():
+            await to.say(data)
+        await to.finish()
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        await to.reset()
+        await source.reset()
+
+
 # Roles ------------------------------------------------------------------------------------------------------
 
 
@@ -302,7 +321,11 @@ class Roles:
         sock = trio.socket.socket()
         if buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        await sock.connect(("127.0.0.1", port))
+        try:
+            await sock.connect(("127.0.0.1", port))
+        except OSError:
+            sock.close()
+            raise
         stream = trio.SocketStream(sock)
         self.nursery.start_soon(_close_in_the_end, stream)
         if tls is None:
@@ -325,9 +348,20 @@ async def roles(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Roles]:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
+    over = threading.Event()
+
+    async def give_up() -> None:
+        # In real seconds, whatever clock the test has; and sooner than pytest, which leaves Trio in pieces.
+        if not await trio.to_thread.run_sync(over.wait, HUNG_SECONDS, abandon_on_cancel=True):
+            raise trio.TooSlowError(f"not done after {HUNG_SECONDS} s")
+
     async with trio.open_nursery() as nursery:
-        yield Roles(nursery)
-        nursery.cancel_scope.cancel()
+        nursery.start_soon(give_up)
+        try:
+            yield Roles(nursery)
+        finally:
+            over.set()
+            nursery.cancel_scope.cancel()
 
 
 def server_config() -> ServerConfig:

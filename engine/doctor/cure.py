@@ -1,15 +1,16 @@
 """Other settings, tried when those of the agent lead nowhere: which of them would?
 
-Nothing that could be a secret is shown to anybody here: proxies are asked without a login, and the node without its
-token. So a proxy that wants a login counts as found: it speaks what the setting says, and the rest is up to the login.
+Nothing that could be a secret is shown to anybody here: proxies are asked without a login and without configured
+fields, and the node without its token. So a proxy that wants a login counts as found: it speaks what the setting says, and the rest is up to the login.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import ssl
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import trio
@@ -27,10 +28,39 @@ KINDS = (("http", False), ("https", True), ("socks5h", False))
 TRY_SECONDS = 10.0  # the first bytes tell what somebody speaks; a port that is silent is not worth more
 
 
-class Candidate(NamedTuple):
-    """A setting that might help: its flag, in words what it is, and how the node would then be reached."""
+class Cure(NamedTuple):
+    """A setting by which the node is reached: what to change, by key, and what then came of it."""
 
-    flag: str
+    changes: dict[str, str]
+    effect: str
+
+    @property
+    def flags(self) -> str:
+        """Ready to paste into a command line."""
+        return " ".join(
+            f"--{key.replace('_', '-')}{f' {shlex.quote(value)}' if value else '='}"
+            for key, value in self.changes.items()
+        )
+
+    @property
+    def yaml(self) -> str:
+        """Ready to paste into a file, which wins over flags."""
+        import yaml
+
+        tree: dict[str, Any] = {}
+        for key, value in self.changes.items():
+            section = tree
+            *path, name = key.split(".")
+            for step in path:
+                section = section.setdefault(step, {})
+            section[name] = value
+        return str(yaml.safe_dump(tree, default_flow_style=True, sort_keys=False, width=1000)).strip()
+
+
+class Candidate(NamedTuple):
+    """A setting that might help: what it changes, in words what it is, and how the node would then be reached."""
+
+    changes: dict[str, str]
     words: str
     route: Route
     target: Target
@@ -38,9 +68,9 @@ class Candidate(NamedTuple):
 
 
 async def find_cure(
-    connect: ConnectConfig, target: Target, route: Route, problem: TunnelError | Stopped, report: Report
-) -> tuple[str, str] | None:
-    """The first setting by which the node is reached, as (flag, what came of it); None if there is none."""
+    connect: ConnectConfig, target: Target, route: Route | None, problem: TunnelError | Stopped, report: Report
+) -> Cure | None:
+    """The first setting by which the node is reached; None if there is none. `route` is the one that failed."""
     for candidate in await _candidates(connect, target, route, problem):
         with report.step("another setting", candidate.words) as step:
             try:
@@ -49,7 +79,7 @@ async def find_cure(
             except (TunnelError, Stopped, trio.TooSlowError) as error:
                 step.state, step.text = "failed", words(error)
                 continue
-            return candidate.flag, step.text
+            return Cure(candidate.changes, step.text)
     return None
 
 
@@ -59,7 +89,7 @@ async def _try(connect: ConnectConfig, candidate: Candidate) -> str:
         tunnel = await open_tunnel(target.host, target.port, route=route, scheme=target.scheme)
     except AuthenticationFailed as error:
         return f"the proxy answers, and wants a login: {error.fact}"
-    server = Server(f"{target.scheme}://{target.place}")
+    server = Server(target.url)
     connection, _ = await secure(tunnel, candidate.context, connect.tls.server_name or target.host)
     try:
         return f"the node answers; an upgrade: {await ask_for_upgrade(connection, server, 'doctor', [])}"
@@ -70,31 +100,40 @@ async def _try(connect: ConnectConfig, candidate: Candidate) -> str:
 
 
 async def _candidates(
-    connect: ConnectConfig, target: Target, route: Route, problem: TunnelError | Stopped
+    connect: ConnectConfig, target: Target, route: Route | None, problem: TunnelError | Stopped
 ) -> list[Candidate]:
+    found = []
+    context = connect.tls.client_context() if target.secure else None
+    others: list[tuple[Route, str]] = []
     if isinstance(problem, TunnelError):
-        context = connect.tls.client_context() if target.secure else None
-        others = [*_other_kinds(route, problem), *await _other_sources(connect, target)]
-        return [
-            Candidate(f"--connect.proxy.url {_quoted(other)}", what, _without_logins(other), target, context)
-            for other, what in others
-            if str(other) != str(route)
-        ]
-    same, found = _without_logins(route), []
-    if problem.cure:
-        other_target = target._replace(scheme=problem.cure)
-        context = connect.tls.client_context() if other_target.secure else None
-        flag, what = f"--connect.url {problem.cure}://{target.place}", f"{problem.cure} in place of {target.scheme}"
-        found.append(Candidate(flag, what, same, other_target, context))
-    if problem.certificate is not None:
-        if connect.tls.root_cas:
-            system = _with_authorities(connect, "")
-            found.append(Candidate("--connect.tls.root-cas=", "the system's authorities", same, target, system))
-        if path := problem.certificate.added:
-            added = _with_authorities(connect, str(path))
-            flag, what = f"--connect.tls.root-cas {path}", "an authority of this machine"
-            found.append(Candidate(flag, what, same, target, added))
+        others += _other_kinds(route, problem) if route else []
+    elif route is not None:
+        same = _bare(route)
+        if problem.cure:
+            other = target._replace(scheme=problem.cure)
+            other_context = connect.tls.client_context() if other.secure else None
+            what = f"{problem.cure} in place of {target.scheme}"
+            found.append(Candidate({"connect.url": other.url}, what, same, other, other_context))
+        if problem.certificate is not None and connect.tls.root_cas:
+            system, what = _with_authorities(connect, ""), "the system's authorities"
+            found.append(Candidate({"connect.tls.root_cas": ""}, what, same, target, system))
+        if problem.certificate is not None and (path := problem.certificate.added):
+            added, what = _with_authorities(connect, str(path)), "an authority of this machine"
+            found.append(Candidate({"connect.tls.root_cas": str(path)}, what, same, target, added))
+    if isinstance(problem, TunnelError) or (problem.leg in ("tls", "upgrade") and route and route.hops):
+        others += await _other_sources(connect, target)
+    for way, what in others:
+        if str(way) != str(route):
+            found.append(Candidate(_changes(connect, way), what, _bare(way), target, context))
     return found
+
+
+def _changes(connect: ConnectConfig, route: Route) -> dict[str, str]:
+    """What makes an agent take this route: by the key that is in use, and without those that it may not stand beside."""
+    text = " -> ".join(map(_with_user, (hop.url for hop in route.hops))) or "direct"
+    changes = {"connect.proxy_url" if connect.proxy_url else "connect.proxy.url": text}
+    changes |= {"connect.proxy.pac": ""} if connect.proxy.pac else {}
+    return changes | ({"connect.proxy.no_proxy": ""} if connect.proxy.no_proxy and route.hops else {})
 
 
 def _with_authorities(connect: ConnectConfig, root_cas: str) -> ssl.SSLContext:
@@ -133,14 +172,12 @@ async def _other_sources(connect: ConnectConfig, target: Target) -> list[tuple[R
     return [*found, (Route(()), "straight")] if all(route.hops for route, _ in found) else found
 
 
-def _without_logins(route: Route) -> Route:
-    hops = [replace(hop, url=replace(hop.url, user=None, password=None), login=NOBODY) for hop in route.hops]
+def _bare(route: Route) -> Route:
+    """A route without anything that only a proxy we know may be told."""
+    hops = []
+    for hop in route.hops:
+        hops.append(replace(hop, url=replace(hop.url, user=None, password=None), login=NOBODY, headers=()))
     return replace(route, hops=tuple(hops))
-
-
-def _quoted(route: Route) -> str:
-    text = " -> ".join(map(_with_user, (hop.url for hop in route.hops))) or "direct"
-    return f"'{text}'" if " " in text or "*" in text else text
 
 
 def _with_user(url: ProxyURL) -> str:

@@ -13,7 +13,7 @@ from typing import Final
 
 from engine.config import ConnectConfig, split_url
 from engine.doctor.certificate import Certificate
-from engine.doctor.cure import find_cure
+from engine.doctor.cure import Cure, find_cure
 from engine.doctor.letter import letter
 from engine.doctor.node import Stopped, ask_for_upgrade, credentials, look, register, secure
 from engine.doctor.report import Report, Verdict
@@ -41,11 +41,9 @@ async def run_doctor(
     ConfigError for an environment that names a proxy which is none.
     """
     url = split_url(connect.url)
-    target = Target(url.scheme, url.host, url.port)
-    examination = _Examination(connect, target, report)
+    examination = _Examination(connect, Target(url.scheme, url.host, url.port, url.path), report)
     verdict = await examination.run(
         endpoint,
-        path=url.path,
         silent_seconds=silent_seconds if patient else 0.0,
         echo_seconds=ECHO_SECONDS if measure else 0.0,
     )
@@ -58,17 +56,19 @@ class _Examination:
         self._connect, self._target, self._report = connect, target, report
         self._way = Way(target, report)
         self._router = connect.router()
-        self._route = Route()  # the one that was gone last
         self._name = connect.tls.server_name or target.host
 
-    async def run(self, endpoint: str, *, path: str, silent_seconds: float, echo_seconds: float) -> Verdict:
+    async def run(self, endpoint: str, *, silent_seconds: float, echo_seconds: float) -> Verdict:
         target, report = self._target, self._report
         context = self._connect.tls.client_context() if target.secure else None
-        # Without the userinfo that the URL may have.
-        server = Server(f"{target.scheme}://{target.place}{path}", context, self._connect.tls.server_name, self._router)
+        # Without the userinfo that connect.url may have.
+        server = Server(target.url, context, self._connect.tls.server_name, self._router)
         try:
-            self._route, tunnel = await self._way.walk(self._router)
-            await self._at_node(tunnel, server, endpoint or f"doctor-{secrets.token_hex(4)}")
+            try:
+                route, tunnel = await self._way.walk(self._router)
+            except ValueError as error:  # a proxy of the environment that is none, for instance
+                raise ConfigError(str(error)) from error
+            await self._at_node(route, tunnel, server, endpoint or f"doctor-{secrets.token_hex(4)}")
             if endpoint:
                 await register(
                     self._connect,
@@ -78,17 +78,14 @@ class _Examination:
                     silent_seconds=silent_seconds,
                     echo_seconds=echo_seconds,
                 )
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
         except TunnelError as error:
-            self._route = self._way.route
             return await self._no_way(error)
         except Stopped as stopped:
             return await self._no_node(stopped)
         more = "" if endpoint else " (an ENDPOINT as argument tries a registration as well)"
-        return Verdict("works", f"It works: an agent reaches {target.place} by this way: {self._route}{more}.")
+        return Verdict("works", f"It works: an agent reaches {target.place} by this way: {route}{more}.")
 
-    async def _at_node(self, tunnel: Tunnel, server: Server, endpoint: str) -> None:
+    async def _at_node(self, route: Route, tunnel: Tunnel, server: Server, endpoint: str) -> None:
         place = self._target.place
         if server.tls is None:
             connection, _ = await secure(tunnel, None, self._name)
@@ -98,7 +95,7 @@ class _Examination:
                     connection, layer = await secure(tunnel, server.tls, self._name)
                 except Stopped as stopped:
                     if isinstance(stopped.__cause__, ssl.SSLCertVerificationError):
-                        stopped.certificate = await look(await self._way.open(self._route), self._name)
+                        stopped.certificate = await look(await self._way.open(route), self._name)
                         if shown := stopped.certificate:
                             step.text = f"{stopped}; it is {shown.subject}'s, issued by {shown.issuer}"
                     raise
@@ -114,7 +111,7 @@ class _Examination:
         """No tunnel to the node."""
         advice = f" - {error.advice}" if error.advice else ""
         self._report.add_note("who can act", f"{error.who}{advice}", error.hop)
-        if cure := await find_cure(self._connect, self._target, self._route, error, self._report):
+        if cure := await find_cure(self._connect, self._target, self._way.route, error, self._report):
             return _cured(cure, error.fact)
         return self._blocked(
             error, f"{error.hop or 'the way out'}{f' ({error.leg})' if error.leg else ''}", error.advice
@@ -122,7 +119,7 @@ class _Examination:
 
     async def _no_node(self, stopped: Stopped) -> Verdict:
         """The tunnel stands, and what is in it does not get through, or the node does not want it."""
-        if cure := await find_cure(self._connect, self._target, self._route, stopped, self._report):
+        if cure := await find_cure(self._connect, self._target, self._way.route, stopped, self._report):
             return _cured(cure, str(stopped))
         if stopped.leg == "node":
             return Verdict("refused", f"The way is open as far as {self._target.place}, but {stopped}")
@@ -136,9 +133,9 @@ class _Examination:
     def _blocked(self, problem: TunnelError | Stopped, blocker: str, advice: str) -> Verdict:
         fact = problem.fact if isinstance(problem, TunnelError) else str(problem)
         text = f"Blocked by {blocker}: {fact}{f' - {advice}' if advice else ''}"
-        return Verdict("blocked", text, [], letter(problem, self._target, self._route, self._way.local))
+        return Verdict("blocked", text, [], letter(problem, self._target, self._way.route, self._way.local))
 
 
-def _cured(cure: tuple[str, str], problem: str) -> Verdict:
-    flag, effect = cure
-    return Verdict("setting", f"Not as it is configured ({problem}), but with this setting ({effect}):", [flag])
+def _cured(cure: Cure, problem: str) -> Verdict:
+    text = f"Not as it is configured ({problem}), but with this setting, by flags or in the file ({cure.effect}):"
+    return Verdict("setting", text, [cure.flags, cure.yaml])

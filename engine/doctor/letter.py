@@ -10,11 +10,11 @@ from engine.doctor.way import Target
 from proxy_adapters import AuthenticationFailed, HopTLSError, HopUnreachable, NotAProxy, Route, TunnelError
 
 
-def letter(problem: TunnelError | Stopped, target: Target, route: Route, local: str) -> str:
+def letter(problem: TunnelError | Stopped, target: Target, route: Route | None, local: str) -> str:
     """When, from where, to where, by which way, what was answered (its own ids are in there), and the request."""
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     here = f"{socket.gethostname()}{f' ({local})' if local else ''}"
-    by = f"through {route}" if route.hops else "without a proxy"
+    by = "without a proxy" if route is None or not route.hops else f"through {route}"
     kind = "TLS, and inside it HTTP/1.1" if target.secure else "HTTP/1.1"
     return (
         f"At {now}, {here} asked for a connection to {target.host}, TCP port {target.port}, {by}. "
@@ -57,4 +57,6 @@ def _request(problem: TunnelError | Stopped, target: Target) -> str:
         if problem.leg.startswith("target"):
             return f"Please allow TCP to {place}, or tell us which proxy to use."
         return "Is the proxy up, and may this host reach it?"
+    if problem.leg.startswith("pac"):
+        return "Which proxy, or which PAC file, is right for it?"
     return f"Please allow a tunnel (CONNECT) to {place} from this host."

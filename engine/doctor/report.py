@@ -154,7 +154,7 @@ def words(error: BaseException) -> str:
     if isinstance(error, AuthenticationFailed):
         return "; ".join(error.attempts) or error.fact
     if isinstance(error, TunnelError):
-        return f"{error.fact} - {error.advice}" if error.advice else error.fact
+        return error.fact
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message
     if isinstance(error, ssl.SSLError):

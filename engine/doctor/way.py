@@ -29,10 +29,15 @@ class Target(NamedTuple):
     scheme: str
     host: str
     port: int
+    path: str = ""
 
     @property
     def secure(self) -> bool:
         return self.scheme in ("https", "wss")
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self.place}{self.path}"
 
     @property
     def place(self) -> str:
@@ -40,12 +45,12 @@ class Target(NamedTuple):
 
 
 class Way:
-    """Walks routes to one node's port. `route` is the one gone last, `local` our address on it."""
+    """Walks routes to one node's port. `route` is the one gone last, if one was chosen; `local` our address on it."""
 
     def __init__(self, target: Target, report: Report) -> None:
         self.target = target
         self.local = ""
-        self.route = Route()
+        self.route: Route | None = None
         self._report = report
         self._dialled: set[tuple[str, int]] = set()
 
@@ -144,7 +149,7 @@ class Way:
                     step.state = "note" if error.attempts else "passed over"  # which is: not on offer
                 else:
                     who = f" as {login.user}" if login.user else ""
-                    step.text = f"{scheme} accepted{who}, a tunnel to {following}"
+                    step.text = f"{scheme}: accepted{who}; a tunnel to {following}"
                     return tunnel
         raise _nobody(asked, login, attempts)
 

@@ -47,8 +47,6 @@ FLUSH_BYTES: Final = 64 * 1024
 LINK_BACKLOG: Final = 256 * 1024  # queued on the socket: more than this, and sources are held back
 MAX_DATA: Final = 512 * 1024  # in one yamux frame: a read and a head, and others get their turn
 MAX_FRAME: Final = 1024 * 1024  # of the WebSocket; peers send a yamux frame per message, 256 KiB at most
-MAX_RESETS: Final = 1000  # within RESET_SECONDS, more of them is an attack (rapid reset)
-RESET_SECONDS: Final = 10.0
 
 log = get_logger("upstream")
 
@@ -254,8 +252,6 @@ class Link:
         self._unopened: dict[Stream, None] = {}  # in order of waiting for a place among the pending
         self._pings: dict[int, float] = {}
         self._ping_value = 0
-        self._resets_since = pulse.now
-        self._resets_seen = 0
         self._ponged: trio.Event | None = None
         self._quiet: trio.Event | None = None
         self.deadline = math.inf
@@ -383,7 +379,7 @@ class Link:
                     if stream.gone:
                         self.released(stream)
                 elif what == mux.RESET:
-                    self._count_reset()
+                    self.resets += 1
                     self.released(stream)
                     receiver, stream.receiver = stream.receiver, NOBODY
                     receiver.lost(ConnectionResetError("stream reset by the other end"))
@@ -425,15 +421,6 @@ class Link:
             self.away = True
             if self._on_away is not None:
                 self._on_away()
-
-    def _count_reset(self) -> None:
-        self.resets += 1
-        self._resets_seen += 1
-        if self._resets_seen > MAX_RESETS:
-            if self._pulse.now - self._resets_since < RESET_SECONDS:
-                raise RemoteProtocolError("streams opened and reset too fast", status=yamux.PROTOCOL_ERROR)
-            self._resets_seen = 0
-            self._resets_since = self._pulse.now
 
     def _control(self, opcode: int, payload: Bytes) -> None:
         if opcode == websocket.PING:

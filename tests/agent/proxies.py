@@ -6,7 +6,7 @@ import base64
 
 import trio
 
-from tests.roles import Talk, values_of
+from tests.roles import Talk, join, values_of
 
 
 class Proxy:
@@ -61,17 +61,4 @@ class Proxy:
         self.asked.append(f"{host}:{port}")
         async with await trio.open_tcp_stream(host, port) as stream:
             await near.say(granted)
-            far = Talk(stream)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_copy, near, far)
-                nursery.start_soon(_copy, far, near)
-
-
-async def _copy(source: Talk, to: Talk) -> None:
-    try:
-        while data := await source.hear():
-            await to.say(data)
-        await to.finish()
-    except (trio.BrokenResourceError, trio.ClosedResourceError):
-        await to.reset()
-        await source.reset()
+            await join(near, Talk(stream))

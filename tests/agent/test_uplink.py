@@ -10,13 +10,13 @@ from trio.testing import MockClock
 from wsproto.events import CloseConnection, TextMessage
 
 from engine.agent.uplink import HASTY_SECONDS
-from engine.config import AgentConfig, ListenerConfig
+from engine.config import ListenerConfig
 from engine.errors import Refused, Unreachable
 from engine.transport.backoff import LONGEST_SECONDS
 from engine.transport.link import PING_SECONDS, PONG_SECONDS
 from tests.agent.upstream_port import Port, start
 from tests.peers import ACK, DATA, FIN, GO_AWAY, SYN, WINDOW, Peer, accept
-from tests.roles import GET, Roles, Talk, agent_config, answer, settle, tell_head, values_of
+from tests.roles import GET, Roles, agent_config, answer, settle, tell_head, values_of
 
 # -- Registering
 

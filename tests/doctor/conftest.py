@@ -18,22 +18,32 @@ from tests.proxy_adapters.beds.conftest import (
     realm,
     squid_all_four,
     squid_basic,
+    squid_digest,
+    squid_kerberos,
+    squid_ntlm,
     squid_open,
     squid_tls,
     web,
 )
+from tests.proxy_adapters.beds.test_squid_openssl import inspector, squid_inspecting, unpacked
 from tests.roles import roles
 
 __all__ = [
     "dead",
+    "inspector",
     "member",
     "no_realm",
     "realm",
     "roles",
     "squid_all_four",
     "squid_basic",
+    "squid_digest",
+    "squid_inspecting",
+    "squid_kerberos",
+    "squid_ntlm",
     "squid_open",
     "squid_tls",
+    "unpacked",
     "web",
 ]
 

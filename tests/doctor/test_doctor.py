@@ -12,6 +12,7 @@ from pathlib import Path
 import jwt
 import pytest
 import trio
+import trustme
 
 from engine.config import AgentConfig, Draft
 from engine.doctor.certificate import Certificate, added_authorities
@@ -108,7 +109,7 @@ async def test_each_attempt_to_log_in_is_told(
     assert done.verdict.outcome == "works"
     ((_, asked),) = done.of("CONNECT")
     assert "407, offers negotiate, ntlm, digest, basic" in asked
-    assert [text.partition(":")[0].partition(" ")[0] for _, text in done.of("authentication")] == ["negotiate", "ntlm"]
+    assert [text.partition(":")[0] for _, text in done.of("authentication")] == ["negotiate", "ntlm"]
     assert [state for state, _ in done.of("authentication")] == ["note", "ok"]
     assert PASSWORD not in done.text
 
@@ -147,7 +148,7 @@ async def test_a_proxy_behind_tls_says_who_it_is_and_wants_a_login(
     done = await examine(connect, "shop")
     assert done.verdict.outcome == "works"
     assert "TLSv1.3, certificate of" in done.text
-    assert [text.split()[0] for _, text in done.of("authentication")][-1] == "basic"
+    assert [text.partition(":")[0] for _, text in done.of("authentication")][-1] == "basic"
 
     connect.proxy.tls.root_cas = ""
     unknown = await examine(connect)
@@ -243,6 +244,24 @@ async def test_an_upgrade_that_is_stripped_inside_tls_is_told(roles: Roles, pki:
     assert "arrives without its `Upgrade: websocket`" in done.verdict.text
     assert "via: 1.1 inspector.corp" in done.verdict.text
     assert "http_upgrade_request_protocols" in done.verdict.letter
+
+
+async def test_squid_that_inspects_is_named_and_then_what_it_does_to_an_upgrade(
+    squid_inspecting: Squid, inspector: trustme.CA, roles: Roles, pki: Pki, examine: Examine, tmp_path: Path
+) -> None:
+    node = await tls_node(roles, pki)
+    connect = connect_to(node.upstream, f"http://127.0.0.1:{squid_inspecting.port}", scheme="https")
+    connect.url = f"https://localhost:{node.upstream}"
+    untrusted = await examine(connect)
+    assert "issued by Corp MITM CA" in untrusted.text.replace("trustme v", "")
+    assert untrusted.of("CONNECT")[0][0] == "ok"
+
+    connect.tls.root_cas = str(tmp_path / "corp.pem")
+    inspector.cert_pem.write_to_path(connect.tls.root_cas)
+    stripped = await examine(connect)
+    assert [step.state for step in stripped.steps if step.name == "inspection"] == ["note"]
+    assert "arrives without its `Upgrade: websocket`" in stripped.text
+    assert "via: " in stripped.text
 
 
 # The node says no -------------------------------------------------------------------------------------------

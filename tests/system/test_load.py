@@ -17,6 +17,7 @@ pytestmark = needs("nginx", "curl")
 
 FULL = "TRIODUCT_FULL" in os.environ
 BODY_BYTES = (4096 if FULL else 256) * 2**20
+GROWTH_KIB = 24 * 1024
 TUNNELS = 1000
 
 
@@ -82,7 +83,8 @@ async def test_a_large_body_takes_no_memory(
     await carry(BODY_BYTES)
     after = [program.peak_kib() for program in (server, agent)]
     print(f"{BODY_BYTES >> 20} MiB {direction}, peak KiB of node and agent: {before} -> {after}")
-    assert all(late - early < 8 * 1024 for early, late in zip(before, after, strict=True))
+    # Windows and socket buffers may still have grown, but by nothing like the body.
+    assert all(late - early < GROWTH_KIB for early, late in zip(before, after, strict=True))
 
 
 @pytest.fixture
