@@ -16,10 +16,12 @@ Strata, each importing only what stands below it:
     cli                    argv, file and environment become a configuration and start one role
     demo                   every role at once, on this machine, to be looked at
     node, agent, forward   compose, order, and turn errors into answers; hold no protocol rule
+    doctor                 walks an agent's way to a node, and says what is in it
     config                 the knobs: defaults, validation, help, from one declaration
     admin, cluster         what looks at a node; what nodes share
     transport              waits, and decides nothing
     routing, wire          decide, and never wait: who serves this, and what do these bytes mean
+    access_log             one line per request
     errors, log            the few exceptions that somebody catches; one line per event
 """
 

@@ -387,7 +387,7 @@ class OutConfig(Section):
     url: Annotated[Routes, "Proxy, chain (A -> B) or `direct`; of several the first that works."] = []
     pac: Annotated[Location, "Proxy auto-configuration (PAC): a URL or a file, to choose the proxy."] = ""
     pac_copy: Annotated[FileName, "File for the last good copy of the PAC file."] = ""
-    no_proxy: Annotated[Texts, "Hosts, domains and networks to reach directly, past every proxy."] = []
+    no_proxy: Annotated[Exceptions, "Hosts, domains and networks to reach directly, past every proxy."] = []
     on_refusal: Annotated[OnRefusal, "When a proxy says no: stop, or try the next one."] = "stop"
     user: Annotated[Word, "User, DOMAIN\\user or user@domain, for proxies whose URL names none."] = ""
     password: Annotated[Secret, "Its password; best kept in one of the next three."] = ""
@@ -960,6 +960,9 @@ Route = Annotated[str, Kind("URL", "the URL of a proxy", _only(str, str.isprinta
 _routes = _only(str.strip, lambda text: text and text.isprintable())
 Routes = Annotated[
     list[str], Kind("LIST", "the URL of a proxy, or a list of them", _routes, many=True, alone=True, userinfo=True)
+]
+Exceptions = Annotated[
+    list[str], Kind("LIST", "a list of hosts, domains and networks", _only(str, str.isprintable), many=True, alone=True)
 ]
 Location = Annotated[str, _url("a URL or the name of a file")]
 OnRefusal = Annotated[Literal["stop", "next"], _one_of("stop", "next")]

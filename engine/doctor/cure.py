@@ -1,7 +1,8 @@
 """Other settings, tried when those of the agent lead nowhere: which of them would?
 
 Nothing that could be a secret is shown to anybody here: proxies are asked without a login and without configured
-fields, and the node without its token. So a proxy that wants a login counts as found: it speaks what the setting says, and the rest is up to the login.
+fields, and the node without its token. So a proxy that wants a login counts as found: it speaks what the setting says,
+and the rest is up to the login.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ async def _candidates(
 
 
 def _changes(connect: ConnectConfig, route: Route) -> dict[str, str]:
-    """What makes an agent take this route: by the key that is in use, and without those that it may not stand beside."""
+    """What makes an agent take this route: by the key that is in use, without those that it may not stand beside."""
     text = " -> ".join(map(_with_user, (hop.url for hop in route.hops))) or "direct"
     changes = {"connect.proxy_url" if connect.proxy_url else "connect.proxy.url": text}
     changes |= {"connect.proxy.pac": ""} if connect.proxy.pac else {}

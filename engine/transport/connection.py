@@ -185,6 +185,8 @@ class Connection:
                 await self._over.wait()
             while self._alive and self._closing and self._error is None:
                 await self._linger()
+            if self._alive and self._error is not None and not self._ended:
+                self._read_last_words()
         finally:
             if self._alive:
                 self._lose(self._error or ConnectionAbortedError("stopped"))
@@ -249,6 +251,27 @@ class Connection:
                 self._deliver(_buffer[:count])
             spent += count
             if count < READ_BYTES or spent >= BUDGET:
+                return
+
+    def _read_last_words(self) -> None:
+        """Sending failed, because the other end has reset the connection; it may have said why before (an early answer).
+
+        An end found here is none: the error it would have come with was taken by the send.
+        """
+        while self._alive:
+            try:
+                count = self._sock.recv_into(_buffer)
+            except OSError:
+                return
+            if not count:
+                return
+            self.bytes_in += count
+            try:
+                if self._tls:
+                    self._decrypt(_buffer[:count], self._deliver)
+                else:
+                    self._deliver(_buffer[:count])
+            except ssl.SSLError:
                 return
 
     def _end_of_input(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 import ssl
 from functools import partial
 from io import StringIO
@@ -221,7 +222,10 @@ async def test_an_authority_on_this_machine_is_found_and_proposed(
     node = await tls_node(roles, pki)
     done = await examine(connect_to(node.upstream, scheme="https"))
     assert (done.verdict.outcome, done.verdict.exit_code) == ("setting", 3)
-    assert done.verdict.settings == [f"--connect.tls.root-cas {pki.ca}"]
+    assert done.verdict.settings == [
+        f"--connect.tls.root-cas {pki.ca}",
+        f"{{connect: {{tls: {{root_cas: {pki.ca}}}}}}}",
+    ]
 
 
 async def inspect(node: int, outer: Talk) -> None:
@@ -291,48 +295,67 @@ async def test_the_proxy_port_of_a_node_is_told_from_its_upstream_port(roles: Ro
 # Another setting --------------------------------------------------------------------------------------------
 
 
-def is_valid(flag: str) -> bool:
-    """Whether an agent takes it."""
-    import shlex
+def pasted(settings: list[str], tmp_path: Path) -> AgentConfig:
+    """What an agent makes of the setting, which is told as flags and for the file."""
+    flags, text = settings
+    (tmp_path / "pasted.yaml").write_text(text)
+    by_file = Draft(AgentConfig)
+    by_file.read_file(str(tmp_path / "pasted.yaml"))
+    by_flags = Draft(AgentConfig)
+    words = [word for flag in shlex.split(flags) for word in ([flag[:-1], ""] if flag.endswith("=") else [flag])]
+    by_flags.read_flags(dict(zip(words[::2], ([word] for word in words[1::2]), strict=True)))
+    assert by_file.finish() == by_flags.finish()
+    return by_file.config
 
-    name, _, value = flag.partition("=" if "=" in flag else " ")
-    draft = Draft(AgentConfig)
-    draft.read_flags({name: [shlex.split(value)[0] if value else ""]})
-    draft.finish()
-    return True
 
-
-async def test_a_proxy_of_another_kind_is_recognised(roles: Roles, programs: Programs, examine: Examine) -> None:
+async def test_a_proxy_of_another_kind_is_recognised(
+    roles: Roles, programs: Programs, examine: Examine, tmp_path: Path
+) -> None:
     node, proxy = await roles.node(), await pproxy(programs, "http")
     done = await examine(connect_to(node.upstream, f"https://127.0.0.1:{proxy}"))
     assert (done.verdict.outcome, done.verdict.exit_code) == ("setting", 3)
-    assert done.verdict.settings == [f"--connect.proxy.url http://127.0.0.1:{proxy}"]
-    assert is_valid(done.verdict.settings[0])
+    assert done.verdict.settings[0] == f"--connect.proxy.url http://127.0.0.1:{proxy}"
+    assert pasted(done.verdict.settings, tmp_path).connect.proxy.url == [f"http://127.0.0.1:{proxy}"]
 
 
 async def test_an_exception_that_should_be_none_is_recognised(
-    roles: Roles, programs: Programs, examine: Examine
+    roles: Roles, squid_open: Squid, examine: Examine, tmp_path: Path
 ) -> None:
-    proxy = await pproxy(programs, "http")
+    node, proxy = await roles.node(), f"http://127.0.0.1:{squid_open.port}"
+    connect = connect_to(node.upstream, proxy, no_proxy=[".test"])
+    connect.url = f"http://target.test:{node.upstream}"  # a name that only this squid knows
+    done = await examine(connect)
+    assert "no_proxy entry '.test'" in done.text
+    assert done.verdict.outcome == "setting"
+    found = pasted(done.verdict.settings, tmp_path).connect.proxy
+    assert (found.url, found.no_proxy) == ([proxy], [])
+
+
+async def test_a_pac_file_that_is_broken_is_told_and_what_works_without_it(
+    roles: Roles, examine: Examine, tmp_path: Path, squid_open: Squid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "proxy.pac"
+    script.write_text("function FindProxyForURL(")
     node = await roles.node()
-    straight = connect_to(free_port(), f"http://127.0.0.1:{proxy}", no_proxy=["127.0.0.1"])
-    done = await examine(straight)
-    assert "no_proxy entry '127.0.0.1'" in done.text
-    assert done.verdict.outcome == "blocked"
-    assert ("failed", "the proxy, without no_proxy") in [
-        (step.state, step.place) for step in done.steps if step.name == "another setting"
-    ]
-    assert node.upstream
+    connect = connect_to(node.upstream, pac=str(script))
+    connect.url = f"http://target.test:{node.upstream}"
+    blocked = await examine(connect)
+    assert blocked.of("route")[0][0] == "failed"
+    assert "which PAC file" in blocked.verdict.letter
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{squid_open.port}")
+    done = await examine(connect)
+    found = pasted(done.verdict.settings, tmp_path).connect.proxy
+    assert (found.url, found.pac) == ([f"http://127.0.0.1:{squid_open.port}"], "")
 
 
 async def test_a_node_without_tls_is_recognised_and_one_with_it(roles: Roles, pki: Pki, examine: Examine) -> None:
     plain, secure = await roles.node(), await tls_node(roles, pki)
     done = await examine(connect_to(plain.upstream, scheme="https"))
-    assert done.verdict.settings == [f"--connect.url http://127.0.0.1:{plain.upstream}"]
+    assert done.verdict.settings[0] == f"--connect.url http://127.0.0.1:{plain.upstream}"
     connect = connect_to(secure.upstream)
     connect.tls.root_cas = str(pki.ca)
     done = await examine(connect)
-    assert done.verdict.settings == [f"--connect.url https://127.0.0.1:{secure.upstream}"], done.text
+    assert done.verdict.settings[0] == f"--connect.url https://127.0.0.1:{secure.upstream}"
 
 
 async def test_no_other_setting_is_tried_with_a_secret(roles: Roles, examine: Examine) -> None:
@@ -345,6 +368,7 @@ async def test_no_other_setting_is_tried_with_a_secret(roles: Roles, examine: Ex
     proxy = await roles.service(listen)
     node = await roles.node()
     connect = connect_to(node.upstream, f"https://alice:5ecret@127.0.0.1:{proxy}", auth__token="t0ken-of-a-proxy")
+    connect.proxy.headers = ["X-Key: t0ken-of-a-site"]
     connect.token = "t0ken-of-the-node"
     done = await examine(connect)
     assert done.of("another setting")
