@@ -29,7 +29,7 @@ from engine.config import AgentConfig, ForwardConfig, ListenerConfig, PortConfig
 from engine.forward.forward import run_forward
 from engine.node.node import Addresses, run_node
 
-HUNG_SECONDS = 6
+HUNG_SECONDS = 25
 GET = b"GET / HTTP/1.1\r\nHost: web.test\r\n\r\n"
 
 

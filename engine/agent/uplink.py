@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import trio
 
+from engine.agent.rhythm import Rhythm
 from engine.errors import Unreachable
 from engine.log import get_logger
 from engine.transport.backoff import SETTLED_SECONDS, Backoff
@@ -60,6 +61,7 @@ class Uplink:
         self._on_connect = on_connect
         self._on_reconnect = on_reconnect
         self._leaving = False
+        self._rhythm = Rhythm()
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve for ever; started once the first registration stands.
@@ -89,7 +91,14 @@ class Uplink:
                     self._on_connect(trio.current_time() - since)
                 log.info("connected", endpoint=self.endpoint, url=self._server.url)
                 over = trio.Event()
-                link = Link(connection, self._pulse, agent=True, on_stream=self._on_stream, on_away=over.set)
+                link = Link(
+                    connection,
+                    self._pulse,
+                    agent=True,
+                    on_stream=self._on_stream,
+                    on_away=over.set,
+                    ping_seconds=self._rhythm.seconds,
+                )
                 self.links.add(link)
                 if left is not None:
                     left.go_away()  # tells the node that we have arrived elsewhere; what it still sends is served
@@ -101,6 +110,9 @@ class Uplink:
                 await over.wait()
                 if self._leaving:
                     return
+                if not link.alive and self._rhythm.cut_after(link.silence):
+                    seconds = round(self._rhythm.seconds, 1)
+                    log.warning("silent sessions are cut, pinging sooner", endpoint=self.endpoint, ping_seconds=seconds)
                 lasted = trio.current_time() - since
                 hasty = lasted < HASTY_SECONDS
                 if lasted >= SETTLED_SECONDS or (link.alive and not hasty):

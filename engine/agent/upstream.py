@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import ssl
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import trio
@@ -114,7 +115,7 @@ class HttpUpstream:
     def begin(self, front: Front, request: Request) -> Back | None:
         if not front.attempt:
             self._metrics.request_started(self.endpoint)
-        front.head = passable(request, http1.end_to_end(request), self._base_path)
+        front.head = (_known_head if request.repeats else _head)(request, self._base_path)
         if self.idle and not front.attempt:
             return self.idle.popitem()[0]
         self._nursery.start_soon(self._connect, front, request, name="upstream connection")
@@ -177,6 +178,14 @@ class HttpUpstream:
             del self.idle[back]
             back.outlet.close()
         self.deadline = self._pulse.now + SWEEP_SECONDS
+
+
+def _head(request: Request, base_path: bytes) -> bytes:
+    """How a request goes on to the service."""
+    return passable(request, http1.end_to_end(request), base_path)
+
+
+_known_head = lru_cache(maxsize=http1.KNOWN_HEADS)(_head)
 
 
 class TcpUpstream:

@@ -40,11 +40,13 @@ log = get_logger("proxy")
 class ClientFront(Front):
     """A client's connection, and what its present request is about."""
 
-    __slots__ = ("connection", "endpoint", "forwarded", "give_up_waiting", "session")
+    __slots__ = ("asked", "connection", "endpoint", "forwarded", "give_up_waiting", "session", "takes_tokens")
 
     def __init__(self, connection: Connection, port: ClientPort) -> None:
         super().__init__(connection, port, port.pulse)
         self.connection = connection
+        self.asked: _Asked | None = None  # by the latest request
+        self.takes_tokens = port.takes_tokens
         self.endpoint = ""
         self.session: Session | None = None
         self.forwarded = [(b"X-Forwarded-Proto", b"https" if port.tls else b"http")]
@@ -62,6 +64,58 @@ class ClientFront(Front):
         if self.give_up_waiting is not None:
             self.give_up_waiting()
         super().lost(error)
+
+
+class _Asked:
+    """What a request's head asks for, and how it goes on: the same for every request with this head and connection."""
+
+    __slots__ = ("credentials", "endpoint", "head", "is_tcp", "own_credentials", "request", "tenants")
+
+    def __init__(self, request: Request, front: ClientFront) -> None:
+        self.request = request
+        self.credentials: list[bytes] = []
+        self.own_credentials: list[bytes] = []
+        self.tenants: list[bytes] = []
+        self.is_tcp = request.method == b"GET" and request.target.startswith(TCP_PATH)
+        named = b""
+        fields: Fields = []
+        forwarded_for: list[bytes] = []
+        for field in http1.end_to_end(request):
+            name = field[0].lower()
+            if name[:2] == b"x-":
+                if name[:7] == b"x-piko-":
+                    if name == b"x-piko-endpoint":
+                        named = field[1]
+                    elif name == b"x-piko-authorization":
+                        self.own_credentials.append(field[1])
+                    elif name == b"x-piko-tenant-id":
+                        self.tenants.append(field[1])
+                    continue
+                if name == b"x-forwarded-for":
+                    forwarded_for.append(field[1])
+                    continue
+                if name in (b"x-forwarded-proto", b"x-forwarded-host"):
+                    continue
+            elif name == b"authorization" and front.takes_tokens:
+                self.credentials.append(field[1])
+                continue
+            fields.append(field)
+        if self.is_tcp:
+            named = unquote_to_bytes(request.target[len(TCP_PATH) :].partition(b"?")[0])
+        endpoint = named or _endpoint_of_host(request.host)
+        self.endpoint = endpoint.decode("utf-8", "replace")
+        if any(self.own_credentials):
+            # The service's own credentials, which were not ours to look at.
+            own = self.own_credentials
+            fields += [(b"Authorization", value) for value in self.credentials if value not in own]
+        forwarded_for.append(front.connection.peer[0].encode())
+        fields.append((b"X-Forwarded-For", b", ".join(forwarded_for)))
+        if request.host:
+            fields.append((b"X-Forwarded-Host", request.host))
+        else:  # HTTP/1.0 can do without; 1.1, in which the request goes on, cannot (RFC 9112, 3.2)
+            fields.append((b"Host", quote(endpoint, safe="").encode()))
+        fields += front.forwarded
+        self.head = passable(request, fields)
 
 
 class ClientPort:
@@ -91,6 +145,7 @@ class ClientPort:
         self.legs = 0  # raw TCP connections being relayed
         self.leaving = False
         self._metrics = metrics
+        self.takes_tokens = verifier is not None
         self._verifier = verifier
         self._access_log = access_log
         self._gone = trio.Event()  # a client has left
@@ -120,65 +175,26 @@ class ClientPort:
         assert isinstance(front, ClientFront)
         if not front.attempt:
             self._metrics.request_started()
-            front.endpoint = ""
             front.session = None
-        named = b""
-        fields: Fields = []
-        forwarded_for: list[bytes] = []
-        credentials: list[bytes] = []
-        own_credentials: list[bytes] = []
-        tenants: list[bytes] = []
-        for field in http1.end_to_end(request):
-            name = field[0].lower()
-            if name[:2] == b"x-":
-                if name[:7] == b"x-piko-":
-                    if name == b"x-piko-endpoint":
-                        named = field[1]
-                    elif name == b"x-piko-authorization":
-                        own_credentials.append(field[1])
-                    elif name == b"x-piko-tenant-id":
-                        tenants.append(field[1])
-                    continue
-                if name == b"x-forwarded-for":
-                    forwarded_for.append(field[1])
-                    continue
-                if name in (b"x-forwarded-proto", b"x-forwarded-host"):
-                    continue
-            elif name == b"authorization" and self._verifier is not None:
-                credentials.append(field[1])
-                continue
-            fields.append(field)
-        if request.method == b"GET" and request.target.startswith(TCP_PATH):
-            named = unquote_to_bytes(request.target[len(TCP_PATH) :].partition(b"?")[0])
-            is_tcp = True
-        else:
-            is_tcp = False
-        endpoint = named or _endpoint_of_host(request.host)
-        if not endpoint:
+        # A client that repeats itself asks for the same; and the parser gives equal heads the same object.
+        asked = front.asked
+        if asked is None or asked.request is not request:
+            asked = _Asked(request, front)
+            front.asked = asked if request.repeats else None
+        front.endpoint = asked.endpoint
+        if not asked.endpoint:
             front.fail(400, "missing endpoint id")
             return None
-        front.endpoint = endpoint.decode("utf-8", "replace")
         if self._verifier is not None:
             try:
-                claims = self._verifier.verify(own_credentials, credentials, tenants)
-                claims.check(front.endpoint)
+                self._verifier.verify(asked.own_credentials, asked.credentials, asked.tenants).check(asked.endpoint)
             except Unauthorized as error:
                 front.fail(401, str(error))
                 return None
-            if any(own_credentials):
-                # The service's own credentials, which were not ours to look at.
-                fields += [(b"Authorization", value) for value in credentials if value not in own_credentials]
-        if is_tcp:
+        if asked.is_tcp:
             self._begin_tcp(front, request)
             return None
-        forwarded_for.append(front.connection.peer[0].encode())
-        fields.append((b"X-Forwarded-For", b", ".join(forwarded_for)))
-        if request.host:
-            fields.append((b"X-Forwarded-Host", request.host))
-        else:  # HTTP/1.0 can do without; 1.1, in which the request goes on, cannot (RFC 9112, 3.2)
-            fields.append((b"Host", quote(endpoint, safe="").encode()))
-        fields += front.forwarded
-        front.head = passable(request, fields)
+        front.head = asked.head
         session = self.registry.pick(front.endpoint, avoid=front.session if front.attempt else None)
         if session is not None:
             front.session = session
@@ -236,7 +252,7 @@ class ClientPort:
             fields.append((HALF_CLOSE, b"1"))
         front.status = 101
         front.answered = True
-        kept = front.take_over()
+        front.take_over()
         connection = front.connection
         connection.put(http1.encode_response(101, b"Switching Protocols", fields))
         leg = Leg(connection, client=False, half_close=half_close)
@@ -251,8 +267,6 @@ class ClientPort:
             self._metrics.tcp_done(front.endpoint, relay.bytes_right, relay.bytes_left)
 
         relay = Relay(leg, stream, done)
-        if kept:
-            leg.received(memoryview(kept))
 
     # -- leaving
 

@@ -254,7 +254,7 @@ class Connection:
                 return
 
     def _read_last_words(self) -> None:
-        """Sending failed, because the other end has reset the connection; it may have said why before (an early answer).
+        """Sending failed: the other end has reset the connection. It may have said why before (an early answer).
 
         An end found here is none: the error it would have come with was taken by the send.
         """

@@ -27,6 +27,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Protocol
 
 from engine.access_log import AccessLog
@@ -40,6 +41,7 @@ from engine.wire.http1 import CHUNKED, UNTIL_CLOSE, ChunkedBody, Fields, Request
 
 RESEND_BYTES: Final = 64 * 1024
 PIPELINE_BYTES: Final = 64 * 1024  # of requests ahead of their turn, kept before reading stops
+UNREAD_BYTES: Final = 256 * 1024  # of answers: who has left more unread gets no further one
 MAX_INTERIM: Final = 64  # 1xx answers to one request
 BODY_BYTES_PER_SECOND: Final = 240  # slower than this is an attack (slow body)
 BODY_GRACE_SECONDS: Final = 30.0  # before that rule holds
@@ -91,6 +93,7 @@ class Front:
         "_left",
         "_moved",
         "_resend",
+        "_unread",
         "_waiting",
         "answered",
         "attempt",
@@ -130,6 +133,7 @@ class Front:
         self.first_byte = 0.0
         self._kept = b""  # received and not understood or not due yet
         self._ended = False  # nothing will come behind `_kept`
+        self._unread = 0  # bytes of answers, when the next request waits for them to be read
         self._left = 0
         self._chunked: ChunkedBody | None = None
         self._resend: list[bytes] | None = None
@@ -155,12 +159,19 @@ class Front:
                 if self.request is None:
                     if self.last:
                         return
+                    if self.inlet.backlog > UNREAD_BYTES:
+                        self._wait_until_read(data)
+                        return
                     end = http1.head_end(data)
                     if end < 0:
                         self._keep_partial_head(data)
                         return
                     request = http1.parse_request(bytes(data[:end]))
                     data = self._begin(request, data[end:])
+                    receiver = self.inlet.receiver
+                    if receiver is not self:  # the role has taken over (or nobody listens any more)
+                        receiver.received(data)
+                        return
                 elif not self.request_done:
                     parts, data = self._body_parts(data)
                     self._pass_on(parts)
@@ -179,6 +190,13 @@ class Front:
             self.deadline = self.pulse.now + self.role.timeouts.head
         self._kept = bytes(data)
 
+    def _wait_until_read(self, data: memoryview) -> None:
+        """An answer is done when it is queued, so who asks and asks, and reads nothing, would fill the memory."""
+        self._kept = bytes(data)
+        self._unread = self.inlet.backlog
+        self.inlet.pause()
+        self.deadline = self.pulse.now + self.role.timeouts.stall
+
     def _begin(self, request: Request, rest: memoryview) -> memoryview:
         """Start an exchange; what of `rest` is not this request's body is returned."""
         self.request = request
@@ -188,6 +206,7 @@ class Front:
         self.status = self.bytes_in = self.bytes_out = 0
         self.first_byte = 0.0
         self._body_since = 0.0
+        self._unread = 0
         self._left = left = request.body
         self.request_done = left == 0
         self._chunked = ChunkedBody() if left == CHUNKED else None
@@ -267,7 +286,10 @@ class Front:
 
     def ended(self) -> None:
         if self.request is None:
-            self._close()
+            if self._unread:
+                self._ended = True
+            else:
+                self._close()
         elif not self.request_done:
             # The request can't become whole any more; what has come of it must not look as if it were.
             self._give_up(400)
@@ -286,6 +308,9 @@ class Front:
     def drained(self) -> None:
         if self.back is not None:
             self.back.outlet.resume()
+        elif self._unread:
+            self._unread = 0
+            self._go_on()
 
     # -- answers
 
@@ -306,18 +331,10 @@ class Front:
         self.first_byte = time.perf_counter()
         self.deadline = self.pulse.now + self.role.timeouts.stall
         self._moved = 0
-        fields = http1.end_to_end(response)
-        if response.body == CHUNKED or response.body == UNTIL_CLOSE:
-            if request.version == 11:
-                fields.append((b"Transfer-Encoding", b"chunked"))
-            else:
-                self.last = True
-        if self.last or not self.request_done or self.role.leaving:
+        ends = response.body < 0 and request.version == 10  # without a length, the end of the connection has to say it
+        if ends or not self.request_done or self.role.leaving:
             self.last = True
-            fields.append((b"Connection", b"close"))
-        elif request.version == 10:
-            fields.append((b"Connection", b"keep-alive"))
-        return http1.encode_response(response.status, response.reason, fields)
+        return (_known_answer_head if response.repeats else _answer_head)(response, request.version, self.last)
 
     def answer_done(self) -> None:
         """The answer has been passed on to its last byte."""
@@ -412,6 +429,10 @@ class Front:
             self._close()
             return
         self.deadline = self.pulse.now + (LEAVING_SECONDS if self.role.leaving else self.role.timeouts.idle)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """With what has been received meanwhile."""
         self.inlet.resume()
         if self._kept:
             kept, self._kept = self._kept, b""
@@ -499,7 +520,14 @@ class Front:
     def expired(self) -> None:
         now = self.pulse.now
         if self.request is None:
-            if self._kept:
+            if self._unread:
+                if self.inlet.backlog < self._unread:
+                    self._unread = self.inlet.backlog
+                    self.deadline = now + self.role.timeouts.stall
+                else:
+                    log.warning("client stopped reading")
+                    self._give_up(self.status)
+            elif self._kept:
                 self.last = True
                 self.request_done = False
                 self.started = time.perf_counter()
@@ -716,6 +744,21 @@ def passable(request: Request, fields: Fields, base_path: bytes = b"") -> bytes:
     if request.upgrade:
         fields += [(b"Connection", b"Upgrade"), (b"Upgrade", request.upgrade)]
     return http1.encode_request(request.method, base_path + request.target, fields)
+
+
+def _answer_head(response: Response, version: int, last: bool) -> bytes:
+    """How an answer goes on to a client of HTTP/1.1 (`version` 11) or 1.0, the last one on its connection or not."""
+    fields = http1.end_to_end(response)
+    if response.body < 0 and version == 11:
+        fields.append((b"Transfer-Encoding", b"chunked"))
+    if last:
+        fields.append((b"Connection", b"close"))
+    elif version == 10:
+        fields.append((b"Connection", b"keep-alive"))
+    return http1.encode_response(response.status, response.reason, fields)
+
+
+_known_answer_head = lru_cache(maxsize=http1.KNOWN_HEADS)(_answer_head)
 
 
 def _first_words(error: RemoteProtocolError) -> str:

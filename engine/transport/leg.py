@@ -19,6 +19,7 @@ from engine.wire import websocket
 from engine.wire.websocket import WebSocket
 
 HALF_CLOSE: Final = b"x-trioduct-half-close"
+MAX_BACKLOG: Final = 1024 * 1024  # more than what is relayed ever leaves queued
 
 
 class Leg:
@@ -90,6 +91,8 @@ class Leg:
                         if self._ended_here:
                             self._say_goodbye(websocket.NORMAL)
                 elif opcode == websocket.PING:
+                    if self._connection.backlog > MAX_BACKLOG:
+                        raise RemoteProtocolError("pings and does not read pongs", status=websocket.POLICY_VIOLATION)
                     self._connection.put(*self._websocket.message([bytes(payload)], websocket.PONG))
                 elif opcode == websocket.CLOSE:
                     self._closed(*websocket.close_reason(payload))

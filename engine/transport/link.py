@@ -239,6 +239,7 @@ class Link:
         agent: bool,
         on_stream: Callable[[Stream], None] | None = None,
         on_away: Callable[[], None] | None = None,
+        ping_seconds: float = PING_SECONDS,
     ) -> None:
         self.connection = connection
         connection.receiver = self
@@ -247,6 +248,12 @@ class Link:
         self.mux: Mux[Stream] = Mux(client=agent, accepts=agent, new_stream=lambda i: Stream(i, self))
         self._on_stream = on_stream
         self._on_away = on_away
+        self._ping_seconds = ping_seconds
+        self._calm: tuple[float, int, int] = (
+            pulse.now,
+            0,
+            0,
+        )  # when the last ping or pong came, bytes_in and _out then
         self._pieces: list[Bytes] = []  # frames of this turn
         self._size = 0
         self._unopened: dict[Stream, None] = {}  # in order of waiting for a place among the pending
@@ -404,7 +411,14 @@ class Link:
             del self._unopened[stream]
             stream.granted()
 
+    @property
+    def silence(self) -> float:
+        """Seconds since the last ping or pong; 0 if anything else has gone either way since then."""
+        since, bytes_in, bytes_out = self._calm
+        return trio.current_time() - since if (bytes_in, bytes_out) == (self.bytes_in, self.bytes_out) else 0.0
+
     def _session_event(self, what: int, value: memoryview | int) -> None:
+        self._calm = (trio.current_time(), self.bytes_in, self.bytes_out)
         if what == mux.PINGED:
             self.send(self.mux.pong(value))  # type: ignore[arg-type]
         elif what == mux.PONGED:
@@ -412,7 +426,7 @@ class Link:
             if sent is not None:
                 took = trio.current_time() - sent
                 self.round_trip = min(took, self.round_trip * 1.25) if self.round_trip else took
-                self.deadline = self._pulse.now + PING_SECONDS
+                self.deadline = self._pulse.now + self._ping_seconds
                 if self._ponged is not None:
                     self._ponged.set()
         elif what == mux.WENT_AWAY:

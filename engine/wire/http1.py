@@ -23,6 +23,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from http import HTTPStatus
 
 from engine.errors import RemoteProtocolError
@@ -54,6 +55,8 @@ UNTIL_CLOSE = -2
 MAX_HEAD = 32 * 1024
 MAX_FIELDS = 100
 MAX_LINE = 8 * 1024
+MAX_KNOWN_HEAD = 1024  # bytes; longer ones are read anew each time
+KNOWN_HEADS = 512
 MAX_LEADING_LINES = 4  # RFC 9112, 2.2: old clients send CRLF behind a body; "at least one" must be tolerated
 MAX_CHUNK_LINE = 4 * 1024
 MAX_EXTENSIONS = 64 * 1024
@@ -131,7 +134,8 @@ class Request:
     goes: absolute-form has overruled the Host field, in `fields` too (RFC 9112, 3.2.2).
 
     `body` is a length or CHUNKED. `upgrade` is the Upgrade field's value if the Connection field nominates
-    it, else b"". `expect_continue` says that the client waits for 100 before it sends the body.
+    it, else b"". `expect_continue` says that the client waits for 100 before it sends the body. `repeats`: equal heads
+    give this very object, so what follows from it may be remembered by it.
     """
 
     __slots__ = (
@@ -142,6 +146,7 @@ class Request:
         "host",
         "keep_alive",
         "method",
+        "repeats",
         "target",
         "upgrade",
         "version",
@@ -169,14 +174,16 @@ class Request:
         self.keep_alive = keep_alive
         self.upgrade = upgrade
         self.expect_continue = expect_continue
+        self.repeats = False
         self._dropped = dropped
 
 
 class Response:
     """A response's head. `body` is a length, CHUNKED or UNTIL_CLOSE, and 0 where the status or the request's
-    method says that there is none; `keep_alive` is False when the end of the connection ends the body."""
+    method says that there is none; `keep_alive` is False when the end of the connection ends the body. `repeats` as in
+    Request."""
 
-    __slots__ = ("_dropped", "body", "fields", "keep_alive", "reason", "status", "upgrade", "version")
+    __slots__ = ("_dropped", "body", "fields", "keep_alive", "reason", "repeats", "status", "upgrade", "version")
 
     def __init__(
         self,
@@ -196,6 +203,7 @@ class Response:
         self.body = body
         self.keep_alive = keep_alive
         self.upgrade = upgrade
+        self.repeats = False
         self._dropped = dropped
 
 
@@ -248,7 +256,13 @@ def _refuse_hopeless(head: bytes) -> None:
 
 def parse_request(head: bytes) -> Request:
     """Read a request's head, as cut by `head_end`. Raises RemoteProtocolError with the status that answers
-    it."""
+    it.
+
+    Equal heads may give the same object: what is returned is not to be changed."""
+    return _parse_known_request(head) if len(head) <= MAX_KNOWN_HEAD else _parse_request(head)
+
+
+def _parse_request(head: bytes) -> Request:
     match = _plain_request(head)
     if match is not None:
         method, target, minor, lines = match.groups()
@@ -290,8 +304,13 @@ def parse_response(head: bytes, method: bytes) -> Response:
     """Read the head of a response to a request with `method`; what its body is follows RFC 9112, 6.3, in its
     order.
 
-    Raises RemoteProtocolError: the status in it is not for the client, who gets 502.
+    Raises RemoteProtocolError: the status in it is not for the client, who gets 502. Equal heads may give the same
+    object, as for requests.
     """
+    return _parse_known_response(head, method) if len(head) <= MAX_KNOWN_HEAD else _parse_response(head, method)
+
+
+def _parse_response(head: bytes, method: bytes) -> Response:
     match = _plain_response(head)
     if match is not None:
         minor, code, reason, lines = match.groups()
@@ -322,6 +341,22 @@ def parse_response(head: bytes, method: bytes) -> Response:
     elif body == UNTIL_CLOSE:
         keep_alive = False
     return Response(version, status, reason or b"", fields, body, keep_alive, upgrade, dropped)
+
+
+# Clients and services say the same things again and again: on a kept-alive connection most heads are equal to the last
+# byte, and looking one up costs a tenth of reading it. What is kept is small and of bounded number.
+@lru_cache(maxsize=KNOWN_HEADS)
+def _parse_known_request(head: bytes) -> Request:
+    request = _parse_request(head)
+    request.repeats = True
+    return request
+
+
+@lru_cache(maxsize=KNOWN_HEADS)
+def _parse_known_response(head: bytes, method: bytes) -> Response:
+    response = _parse_response(head, method)
+    response.repeats = True
+    return response
 
 
 def _decisive_fields(fields: Fields) -> dict[bytes, bytes]:

@@ -18,6 +18,12 @@ from tests.roles import GET, Roles, agent_config, roles, says
 __all__ = ["no_realm", "roles", "squid_basic", "squid_open", "web"]
 
 
+@pytest.fixture(autouse=True)
+def patient_roles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real proxies may take longer than roles alone."""
+    monkeypatch.setattr("tests.roles.HUNG_SECONDS", 50)
+
+
 async def pproxy(programs: Programs, port: int) -> Program:
     return await programs.start(sys.executable, "-m", "pproxy", "-l", f"http://127.0.0.1:{port}", port=port)
 

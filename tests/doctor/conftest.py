@@ -77,6 +77,12 @@ def connect_to(port: int, *proxies: str, scheme: str = "http", **proxy: object) 
     return connect
 
 
+@pytest.fixture(autouse=True)
+def patient_roles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A walk through several real proxies may take longer than roles alone."""
+    monkeypatch.setattr("tests.roles.HUNG_SECONDS", 50)
+
+
 @pytest.fixture
 def examine(monkeypatch: pytest.MonkeyPatch) -> Examine:
     """Runs the doctor with nothing from the environment."""

@@ -96,8 +96,8 @@ async def test_endpoints_do_not_share_agents(roles: Roles) -> None:
     for name in ("one", "two"):
         await roles.agent(node, await roles.service(says(name.encode())), endpoint=name)
     client = await roles.dial(node.proxy)
-    for name in (b"two", b"one", b"two"):
-        assert (await client.ask(GET.replace(b"web", name))).body == name
+    for asked in (b"two", b"one", b"two"):
+        assert (await client.ask(GET.replace(b"web", asked))).body == asked
     assert await endpoints(roles, node) == {"one": 1, "two": 1}
 
 

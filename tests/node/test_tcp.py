@@ -13,6 +13,10 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_st
 from tests.roles import Roles, RunningNode, Talk, echo, settle, tell_head
 
 PATH = "/_piko/v1/tcp/web"
+ASK = (
+    b"GET /_piko/v1/tcp/web HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: c2l4dGVlbiAgbGV0dGVycw==\r\n\r\n"
+)
 
 
 @asynccontextmanager
@@ -45,6 +49,14 @@ async def test_messages_are_bytes_whatever_their_borders(roles: Roles) -> None:
             heard += part
         assert heard == message
         await socket.ping()
+
+
+async def test_what_is_said_right_behind_the_request_is_kept(roles: Roles) -> None:
+    node = await roles.tunnel(echo, protocol="tcp")
+    client = await roles.dial(node.proxy)
+    await client.say(ASK + b"\x82\x85\0\0\0\0hello")  # binary, masked with zeros
+    assert (await client.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    assert await client.exactly(7) == b"\x82\x05hello"
 
 
 async def test_an_endpoint_may_have_a_name_that_has_to_be_escaped(roles: Roles) -> None:
@@ -105,13 +117,27 @@ async def test_text_is_refused_and_the_service_sees_a_reset(roles: Roles) -> Non
     assert ends == [False]
 
 
+async def test_who_pings_and_does_not_read_is_given_up(roles: Roles) -> None:
+    ended = trio.Event()
+
+    async def serve(talk: Talk) -> None:
+        assert not await talk.is_over()
+        ended.set()
+
+    node = await roles.tunnel(serve, protocol="tcp")
+    client = await roles.dial(node.proxy, buffer=4096)
+    await client.say(ASK)
+    ping = b"\x89\xfd" + bytes(4 + 125)  # masked with zeros
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.say, ping * 200_000)
+        await ended.wait()
+        nursery.cancel_scope.cancel()
+
+
 async def test_an_endpoint_that_nobody_serves_is_a_502(roles: Roles) -> None:
     node = await roles.node()
     client = await roles.dial(node.proxy)
-    got = await client.ask(
-        b"GET /_piko/v1/tcp/web HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: c2l4dGVlbiAgbGV0dGVycw==\r\n\r\n"
-    )
+    got = await client.ask(ASK)
     assert (got.status, json.loads(got.body)) == (502, {"error": "no available upstreams"})
 
 
@@ -127,8 +153,9 @@ async def test_an_endpoint_that_nobody_serves_is_a_502(roles: Roles) -> None:
 async def test_only_a_websocket_gets_through(roles: Roles, fields: bytes, status: int) -> None:
     node = await roles.tunnel(echo, protocol="tcp")
     client = await roles.dial(node.proxy)
+    request = b"GET /_piko/v1/tcp/web HTTP/1.1\r\nHost: x\r\n" + fields + b"\r\n"
     for _ in range(2):
-        assert (await client.ask(b"GET " + PATH.encode() + b" HTTP/1.1\r\nHost: x\r\n" + fields + b"\r\n")).status == status
+        assert (await client.ask(request)).status == status
 
 
 async def test_another_method_on_that_path_is_a_request_like_any(roles: Roles) -> None:

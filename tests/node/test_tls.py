@@ -172,13 +172,13 @@ async def test_a_service_is_believed_only_with_a_good_certificate_of_its_own_nam
     theirs.load_verify_locations(pki.ca)
     theirs.verify_mode = ssl.CERT_REQUIRED
     service = await roles.service(tell_head, tls=theirs)
-    ca, own = str(stranger.ca), {"cert": str(pki.cert), "key": str(pki.key)}
+    ca, cert, key = str(stranger.ca), str(pki.cert), str(pki.key)
     client = await roles.dial(node.proxy)
     for name, tls, status in (
-        ("good", ClientTLS(root_cas=ca, server_name="other.test", **own), 200),
-        ("any", ClientTLS(insecure_skip_verify=True, **own), 200),
-        ("name", ClientTLS(root_cas=ca, **own), 502),
-        ("ca", ClientTLS(root_cas=str(pki.ca), server_name="other.test", **own), 502),
+        ("good", ClientTLS(root_cas=ca, server_name="other.test", cert=cert, key=key), 200),
+        ("any", ClientTLS(insecure_skip_verify=True, cert=cert, key=key), 200),
+        ("name", ClientTLS(root_cas=ca, cert=cert, key=key), 502),
+        ("ca", ClientTLS(root_cas=str(pki.ca), server_name="other.test", cert=cert, key=key), 502),
         ("cert", ClientTLS(root_cas=ca, server_name="other.test"), 502),
     ):
         config = agent_config(node.upstream, f"https://127.0.0.1:{service}", endpoint=name)
@@ -201,8 +201,7 @@ async def test_who_speaks_the_wrong_one_is_hung_up_on_or_told(roles: Roles, pki:
             await roles.dial(port, tls=pki.client_context())
 
 
-async def test_a_client_that_hangs_up_without_closing_its_tls_has_not_sent_its_body(
-    roles: Roles, pki: Pki) -> None:
+async def test_a_client_that_hangs_up_without_closing_its_tls_has_not_sent_its_body(roles: Roles, pki: Pki) -> None:
     heard, is_heard = trio.open_memory_channel[bytes](0)
     ends = trio.Event()
 
