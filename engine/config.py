@@ -568,6 +568,12 @@ class ConnectConfig(Section):
             return self.proxy.router("connect.proxy_url", [self.proxy_url])
         return self.proxy.router("connect.proxy.url", self.proxy.url)
 
+    def client_context(self) -> ssl.SSLContext | None:
+        """What TLS to the node needs; None if the URL asks for none, because to read the system's authorities takes
+        as long as all the rest of a start. Raises ConfigError, but not once the configuration is verified.
+        """
+        return self.tls.client_context() if split_url(self.url).scheme in ("https", "wss") else None
+
 
 class HTTPClientConfig(Section):
     title: ClassVar[str] = "Connections to the service"

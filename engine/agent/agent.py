@@ -45,25 +45,26 @@ async def run_agent(
     `alone`: nothing else runs in this Trio run.
     """
     connect = config.connect
-    server = Server(connect.url, connect.tls.client_context(), connect.tls.server_name or None, connect.router())
+    server = Server(connect.url, connect.client_context(), connect.tls.server_name or None, connect.router())
     metrics = AgentMetrics()
     async with open_pulse(alone=alone) as pulse, trio.open_nursery() as nursery:
         if config.server.enabled:
             await _serve_metrics(config, metrics, nursery)
         dials = trio.CapacityLimiter(PARALLEL_DIALS)
+        upstreams = [_upstream(listener, pulse, metrics, nursery) for listener in config.listeners]
         uplinks = [
             Uplink(
                 listener.endpoint_id,
                 server,
                 pulse,
-                _upstream(listener, pulse, metrics, nursery).on_stream,
+                upstream.on_stream,
                 token=lambda: connect.token,
                 tenant=connect.tenant_id,
                 dials=dials,
                 on_connect=partial(metrics.connected, "node"),
                 on_reconnect=metrics.reconnected,
             )
-            for listener in config.listeners
+            for listener, upstream in zip(config.listeners, upstreams, strict=True)
         ]
         metrics.sessions = lambda: [AgentSession(uplink.endpoint, link) for uplink in uplinks for link in uplink.links]
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -71,8 +72,8 @@ async def run_agent(
             await anext(signals)
             log.info("leaving", grace_seconds=config.grace_period)
             await until_signal(partial(_leave, uplinks), config.grace_period, signals)
-        for uplink in uplinks:
-            uplink.close()
+        for end in (*uplinks, *upstreams):
+            end.close()
         nursery.cancel_scope.cancel()
     log.info("agent stopped")
 

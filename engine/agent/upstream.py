@@ -150,6 +150,11 @@ class HttpUpstream:
         back.idle_since = self._pulse.now
         self.idle[back] = None
 
+    def close(self) -> None:
+        """Say goodbye to the service, on the connections that nobody uses."""
+        while self.idle:
+            self.idle.popitem()[0].outlet.close()
+
     def finished(self, front: Front) -> None:
         request = front.request
         self._metrics.request_done(
@@ -196,6 +201,9 @@ class TcpUpstream:
         self._service = service
         self._nursery = nursery
         self._metrics = metrics
+
+    def close(self) -> None:
+        """Nothing is kept here."""
 
     def on_stream(self, stream: Stream) -> None:
         early = _Early()

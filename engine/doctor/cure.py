@@ -8,6 +8,7 @@ and the rest is up to the login.
 from __future__ import annotations
 
 import os
+import secrets
 import shlex
 import ssl
 from dataclasses import replace
@@ -20,6 +21,7 @@ from engine.config import ConnectConfig
 from engine.doctor.node import Stopped, ask_for_upgrade, secure
 from engine.doctor.report import Report, words
 from engine.doctor.way import NOBODY, Target
+from engine.transport.connection import Connection
 from engine.transport.dial import Server
 from proxy_adapters import AuthenticationFailed, ProxyURL, Route, Router, TunnelError, open_tunnel
 
@@ -86,18 +88,21 @@ async def find_cure(
 
 async def _try(connect: ConnectConfig, candidate: Candidate) -> str:
     route, target = candidate.route, candidate.target
-    try:
+
+    async def dial() -> Connection:
         tunnel = await open_tunnel(target.host, target.port, route=route, scheme=target.scheme)
+        connection, _ = await secure(tunnel, candidate.context, connect.tls.server_name or target.host)
+        return connection
+
+    try:
+        upgrade = await ask_for_upgrade(await dial(), dial, Server(target.url), f"doctor-{secrets.token_hex(4)}", [])
     except AuthenticationFailed as error:
         return f"the proxy answers, and wants a login: {error.fact}"
-    server = Server(target.url)
-    connection, _ = await secure(tunnel, candidate.context, connect.tls.server_name or target.host)
-    try:
-        return f"the node answers; an upgrade: {await ask_for_upgrade(connection, server, 'doctor', [])}"
     except Stopped as stopped:
-        if stopped.leg == "upgrade" or stopped.cure:
+        if stopped.leg in ("tls", "upgrade") or stopped.cure:
             raise
         return f"the node answers: {stopped}"  # without a token that is no surprise
+    return f"the node answers; an upgrade: {upgrade}"
 
 
 async def _candidates(

@@ -19,6 +19,7 @@ from engine.doctor.node import Stopped, ask_for_upgrade, credentials, look, regi
 from engine.doctor.report import Report, Verdict
 from engine.doctor.way import Target, Way, described_object
 from engine.errors import ConfigError
+from engine.transport.connection import Connection
 from engine.transport.dial import Server
 from proxy_adapters import Route, Tunnel, TunnelError
 
@@ -105,7 +106,12 @@ class _Examination:
             if (shown := Certificate.read(der)) and shown.inspector:
                 self._report.add_note("inspection", f"likely: {shown.inspector}", place)
         with self._report.step("upgrade", place) as step:
-            step.text = await ask_for_upgrade(connection, server, endpoint, credentials(self._connect))
+
+            async def again() -> Connection:
+                connection, _ = await secure(await self._way.open(route), server.tls, self._name)
+                return connection
+
+            step.text = await ask_for_upgrade(connection, again, server, endpoint, credentials(self._connect))
 
     async def _no_way(self, error: TunnelError) -> Verdict:
         """No tunnel to the node."""

@@ -30,7 +30,7 @@ def _fact(problem: TunnelError | Stopped) -> str:
         return f"TLS ended at a certificate of {shown.subject}, issued by {shown.issuer}, SHA-256 {shown.sha256}."
     return {
         "tls": f"The TCP connection stood, but for TLS: {problem}.",
-        "upgrade": f"The connection stood, but of the WebSocket upgrade: {problem}.",
+        "upgrade": f"The connection stood, but not the WebSocket inside it: {problem}.",
     }.get(problem.leg, f"The connection stood, but {problem}.")
 
 

@@ -2,13 +2,15 @@
 
 Whether an upgrade arrives can be told without registering anything: a handshake for WebSocket version 0 is refused by
 every server, and in other words if it has arrived as an upgrade (RFC 6455, 4.2.2: 426) than if a proxy that looks
-into TLS has made a plain request of it.
+into TLS has made a plain request of it. For a server without words, a second one of a browser's kind does it.
 """
 
 from __future__ import annotations
 
+import re
 import ssl
-from typing import Final, Literal
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal, NamedTuple
 from urllib.parse import quote
 
 import trio
@@ -92,17 +94,45 @@ def credentials(connect: ConnectConfig) -> Fields:
     return fields
 
 
-async def ask_for_upgrade(connection: Connection, server: Server, endpoint: str, fields: Fields) -> str:
-    """Ask for a WebSocket of version 0: what the answer means, in words, if it has arrived. Raises Stopped.
+async def ask_for_upgrade(
+    connection: Connection,
+    again: Callable[[], Awaitable[Connection]],
+    server: Server,
+    endpoint: str,
+    fields: Fields,
+) -> str:
+    """Ask for a WebSocket that no server gives: what the answer means, in words, if an upgrade arrives. Raises Stopped.
 
-    The connection is not usable afterwards, and closed.
+    The connection is closed; `again` opens another one, if one answer is not enough.
     """
+    answer = await _ask(connection, server, endpoint, [(b"Sec-WebSocket-Version", b"0"), *fields])
+    if answer.status == 400 and answer.names_version and not re.search(r"upgrade|version", answer.text):
+        # Go's gorilla, which has the same answer to a wrong version and to no upgrade at all. It looks at the origin
+        # after both, and before it gives a WebSocket.
+        foreign: Fields = [(b"Sec-WebSocket-Version", b"13"), (b"Origin", b"http://doctor.invalid"), *fields]
+        second = await _ask(await again(), server, endpoint, foreign)
+        if second.status in (101, 403):
+            return f"it arrives as one{second.inspected}"
+        if second.status == 400:
+            raise Stopped("upgrade", f"it arrives without its `Upgrade: websocket`{second.inspected}")
+        answer = second
+    return _meaning(answer)
+
+
+class _Answer(NamedTuple):
+    status: int
+    said: str  # for people
+    text: str  # the body, in lower case
+    names_version: bool  # of the WebSocket, which only a WebSocket server does
+    inspected: str  # what only somebody inside TLS can have added
+
+
+async def _ask(connection: Connection, server: Server, endpoint: str, fields: Fields) -> _Answer:
     path = f"{server.path}{REGISTER_PATH}{quote(endpoint, safe='')}"
     asked: Fields = [
         (b"Host", server.authority.encode()),
         (b"Connection", b"Upgrade"),
         (b"Upgrade", b"websocket"),
-        (b"Sec-WebSocket-Version", b"0"),
         (b"Sec-WebSocket-Key", websocket.new_key()),
         (b"User-Agent", b"trioduct"),
         *fields,
@@ -137,27 +167,33 @@ async def ask_for_upgrade(connection: Connection, server: Server, endpoint: str,
         raise Stopped("upgrade", f"no answer to the upgrade within {ANSWER_SECONDS:g} s") from error
     finally:
         connection.abort()
-    return _meaning(response, body)
-
-
-def _meaning(response: http1.Response, body: bytes) -> str:
-    fields = [(name.lower(), value.decode("latin-1")) for name, value in response.fields]
+    text = body[:EXCERPT].decode("utf-8", "replace")
     said = f"{response.status} {response.reason.decode('latin-1')}".rstrip()
-    if text := printable(" ".join(body[:EXCERPT].decode("utf-8", "replace").split()), 300):
-        said += f": {text}"
-    # What only somebody inside TLS can have added.
-    traces = [f"{name.decode()}: {value}" for name, value in fields if name in (b"via", b"x-cache", b"x-squid-error")]
-    inspected = f"; somebody on the way looks into it ({', '.join(traces)})" if traces else ""
-    text = body.decode("utf-8", "replace").lower()
-    if response.status in (101, 426) or "version" in text:
+    excerpt = printable(" ".join(text.split()), 300)
+    found = [(name.lower(), value.decode("latin-1")) for name, value in response.fields]
+    traces = [f"{name.decode()}: {value}" for name, value in found if name in (b"via", b"x-cache", b"x-squid-error")]
+    return _Answer(
+        response.status,
+        f"{said}: {excerpt}" if excerpt else said,
+        text.lower(),
+        any(name == b"sec-websocket-version" for name, _ in found),
+        f"; somebody on the way looks into it ({', '.join(traces)})" if traces else "",
+    )
+
+
+def _meaning(answer: _Answer) -> str:
+    status, said, text, _, inspected = answer
+    if status in (101, 426) or "version" in text:
         return f"it arrives as one{inspected}"
-    if response.status == 400 and "upgrade" in text:
+    if status == 400 and "upgrade" in text:
         raise Stopped("upgrade", f"it arrives without its `Upgrade: websocket`{inspected}; the node: {said}")
-    if response.status == 401:
+    if status == 401:
         raise Stopped("node", f"the node wants a token, or another one: {said}{inspected}")
-    if response.status == 404 or "missing endpoint" in text or "no available upstreams" in text:
+    if "missing endpoint" in text or "no available upstreams" in text:
+        raise Stopped("node", f"that is a node's proxy port, for clients; an agent needs its upstream port: {said}")
+    if status == 404:
         raise Stopped("node", f"that is no upstream port of a node (8001, if nobody changed it): {said}{inspected}")
-    raise Stopped("upgrade" if traces else "node", f"it was answered by {said}{inspected}")
+    raise Stopped("upgrade" if inspected else "node", f"it was answered by {said}{inspected}")
 
 
 async def register(

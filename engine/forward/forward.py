@@ -58,7 +58,7 @@ async def run_forward(
         fields.append((b"Authorization", b"Bearer " + connect.token.encode()))
     if connect.tenant_id:
         fields.append((b"x-piko-tenant-id", connect.tenant_id.encode()))
-    server = Server(connect.url, connect.tls.client_context(), connect.tls.server_name or None, connect.router())
+    server = Server(connect.url, connect.client_context(), connect.tls.server_name or None, connect.router())
     with ExitStack() as stack:
         sockets = [[stack.enter_context(sock) for sock in open_listeners(port.bind_addr)] for port in config.ports]
         ways = [_Way(port.endpoint_id, server, fields, connect.timeout) for port in config.ports]

@@ -188,7 +188,9 @@ class Connection:
             if self._alive and self._error is not None and not self._ended:
                 self._read_last_words()
         finally:
-            if self._alive:
+            if self._alive and self._closing:
+                self._close_socket()
+            elif self._alive:
                 self._lose(self._error or ConnectionAbortedError("stopped"))
         if self._crash is not None:
             raise self._crash

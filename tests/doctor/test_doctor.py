@@ -22,7 +22,7 @@ from engine.doctor.report import Machine, Terminal
 from engine.errors import ConfigError
 from tests.conftest import Pki
 from tests.doctor.conftest import Examine, connect_to
-from tests.programs import Programs, free_port, get
+from tests.programs import PIKO, Node, Programs, free_port, get, needs_piko
 from tests.proxy_adapters.beds.conftest import PASSWORD, USER, Squid
 from tests.roles import Roles, RunningNode, Talk, server_config
 
@@ -250,6 +250,22 @@ async def test_an_upgrade_that_is_stripped_inside_tls_is_told(roles: Roles, pki:
     assert "http_upgrade_request_protocols" in done.verdict.letter
 
 
+@needs_piko
+async def test_a_go_node_is_understood_although_it_has_no_words(
+    programs: Programs, roles: Roles, pki: Pki, examine: Examine
+) -> None:
+    node = Node(programs, command=PIKO)
+    await node.start()
+    assert (await examine(connect_to(node.upstream))).verdict.outcome == "works"
+    assert (await examine(connect_to(node.upstream), "shop")).verdict.outcome == "works"
+    assert (await examine(connect_to(node.proxy))).verdict.outcome == "refused"
+    connect = connect_to(await roles.service(partial(inspect, node.upstream), tls=pki.server_context()), scheme="https")
+    connect.tls.root_cas = str(pki.ca)
+    stripped = await examine(connect)
+    assert stripped.verdict.outcome == "blocked"
+    assert "arrives without its `Upgrade: websocket`" in stripped.verdict.text
+
+
 async def test_squid_that_inspects_is_named_and_then_what_it_does_to_an_upgrade(
     squid_inspecting: Squid, inspector: trustme.CA, roles: Roles, pki: Pki, examine: Examine, tmp_path: Path
 ) -> None:
@@ -289,7 +305,7 @@ async def test_the_proxy_port_of_a_node_is_told_from_its_upstream_port(roles: Ro
     node = await roles.node()
     done = await examine(connect_to(node.proxy))
     assert done.verdict.outcome == "refused"
-    assert "no upstream port of a node" in done.verdict.text
+    assert "that is a node's proxy port, for clients" in done.verdict.text
 
 
 # Another setting --------------------------------------------------------------------------------------------

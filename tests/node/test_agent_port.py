@@ -118,12 +118,13 @@ async def test_a_stream_is_opened_for_a_request_and_used_again_for_the_next(role
 async def test_requests_at_the_same_time_have_streams_of_their_own(roles: Roles) -> None:
     node = await roles.node()
     peer = await register(roles, node)
-    clients = [await ask(roles, node) for _ in range(3)]
-    for stream in (2, 4, 6):
-        await request_of(peer, stream)
+    clients = [await roles.dial(node.proxy) for _ in range(3)]
+    for number, client in enumerate(clients):
+        await client.say(b"GET /%d HTTP/1.1\r\nHost: web.test\r\n\r\n" % number)
+    asked = {stream: (await request_of(peer, stream)).split()[1] for stream in (2, 4, 6)}
     for stream in (6, 2, 4):
-        await peer.say(DATA, ACK, stream, answer(b"%d" % stream))
-    assert [(await client.answer()).body for client in clients] == [b"2", b"4", b"6"]
+        await peer.say(DATA, ACK, stream, answer(asked[stream]))
+    assert [(await client.answer()).body for client in clients] == [b"/0", b"/1", b"/2"]
 
 
 async def test_an_agent_that_went_away_gets_nothing_new_and_may_finish(roles: Roles) -> None:

@@ -148,7 +148,7 @@ async def test_what_was_switched_is_on_no_clock_of_http(roles: Roles, mock_clock
             await talk.say(await talk.exactly(5))
 
     client = await switched(roles, serve)
-    for _ in range(100):
+    for _ in range(40):
         mock_clock.jump(9.0)  # less than a session waits for a pong
         await settle()
     await client.say(b"hello")
