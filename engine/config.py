@@ -18,6 +18,7 @@ is never part of it.
 from __future__ import annotations
 
 import math
+import os
 import re
 import secrets
 import string
@@ -561,6 +562,17 @@ class ConnectConfig(Section):
             if beside := next((name for name in ("url", "pac") if getattr(self.proxy, name)), ""):
                 value = _mask_userinfo(self.proxy_url)
                 raise Defect("proxy_url", value, f"stands beside proxy.{beside}; expected one of the two")
+        elif not self.proxy.url and not self.proxy.pac:
+            self._check_environment()
+
+    def _check_environment(self) -> None:
+        from proxy_adapters.route import environment_route
+
+        node = split_url(self.url)
+        try:
+            environment_route(node.host, node.port, scheme=node.scheme, environ=os.environ)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
 
     def router(self) -> Router:
         """What chooses the way out to the node. Raises ConfigError, but not once the configuration is verified."""

@@ -1024,6 +1024,17 @@ async def test_the_environment_decides_where_nothing_is_configured(
     assert [str(route) for route in await ways(url=["http://a:1"])] == ["http://a:1"]
 
 
+def test_a_proxy_of_the_environment_that_is_none_is_found_before_anything_starts(
+    no_proxies: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://alice:5ecret@proxy")
+    with pytest.raises(ConfigError, match=r"^environment variable https_proxy: name the port of the proxy") as raised:
+        ConnectConfig(url="https://node").verify()
+    assert "5ecret" not in str(raised.value)
+    ConnectConfig(url="http://node").verify()  # which is not asked about
+    ConnectConfig(url="https://node", proxy_url="direct").verify()
+
+
 async def test_exceptions_are_reached_directly() -> None:
     assert [str(route) for route in await ways(url=["http://a:1"], no_proxy=["10.0.0.0/8", ".test"])] == ["direct"]
     assert [str(route) for route in await ways(url=["http://a:1"], no_proxy=["other"])] == ["http://a:1"]

@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from engine.config import ConnectConfig
-from engine.doctor.node import Stopped, ask_for_upgrade, secure
+from engine.doctor.node import Stopped, ask_for_upgrade, look, secure
 from engine.doctor.report import Report, words
 from engine.doctor.way import NOBODY, Target
 from engine.transport.connection import Connection
@@ -108,11 +108,12 @@ async def _try(connect: ConnectConfig, candidate: Candidate) -> str:
 async def _candidates(
     connect: ConnectConfig, target: Target, route: Route | None, problem: TunnelError | Stopped
 ) -> list[Candidate]:
-    found = []
+    found: list[Candidate] = []
     context = connect.tls.client_context() if target.secure else None
     others: list[tuple[Route, str]] = []
     if isinstance(problem, TunnelError):
         others += _other_kinds(route, problem) if route else []
+        found += await _other_authorities(connect, target, route, problem, context) if route else []
     elif route is not None:
         same = _bare(route)
         if problem.cure:
@@ -131,6 +132,31 @@ async def _candidates(
     for way, what in others:
         if str(way) != str(route):
             found.append(Candidate(_changes(connect, way), what, _bare(way), target, context))
+    return found
+
+
+async def _other_authorities(
+    connect: ConnectConfig, target: Target, route: Route, error: TunnelError, context: ssl.SSLContext | None
+) -> list[Candidate]:
+    """The same proxies, the one whose certificate is not believed with authorities of this machine."""
+    index = error.position - 1
+    if not (0 <= index < len(route.hops) and isinstance(error.__cause__, ssl.SSLCertVerificationError)):
+        return []
+    url = route.hops[index].url
+    try:
+        tunnel = await open_tunnel(url.host, url.port, route=replace(route, hops=route.hops[:index]))
+    except TunnelError:
+        return []
+    shown = await look(tunnel, url.host)
+    key, files = "connect.proxy.tls.root_cas", [""] if connect.proxy.tls.root_cas else []
+    files += [str(path)] if shown is not None and (path := shown.added) else []
+    found = []
+    for file in files:
+        tls = msgspec.structs.replace(connect.proxy.tls, root_cas=file).client_context()
+        hops = list(_bare(route).hops)
+        hops[index] = replace(hops[index], tls=tls)
+        what = "an authority of this machine, for the proxy" if file else "the system's authorities, for the proxy"
+        found.append(Candidate({key: file}, what, Route(tuple(hops)), target, context))
     return found
 
 
@@ -173,8 +199,11 @@ async def _other_sources(connect: ConnectConfig, target: Target) -> list[tuple[R
         routers.insert(0, (msgspec.structs.replace(connect, proxy=unlimited).router(), "the proxy, without no_proxy"))
     found = []
     for router, what in routers:
-        for route in await router.routes_to(target.host, target.port, scheme=target.scheme):
-            found.append((route, what if route.hops else "straight"))
+        try:
+            routes = await router.routes_to(target.host, target.port, scheme=target.scheme)
+        except (TunnelError, ValueError):  # nobody has asked for this source, so its own defects are beside the point
+            continue
+        found += [(route, what if route.hops else "straight") for route in routes]
     return [*found, (Route(()), "straight")] if all(route.hops for route, _ in found) else found
 
 

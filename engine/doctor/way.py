@@ -17,7 +17,7 @@ import trio
 
 from engine.doctor.certificate import Certificate
 from engine.doctor.report import Report
-from proxy_adapters import AuthenticationFailed, Hop, Login, Route, Router, Tunnel, TunnelError, open_tunnel
+from proxy_adapters import AuthenticationFailed, Hop, Login, ProxyURL, Route, Router, Tunnel, TunnelError, open_tunnel
 from proxy_adapters.tls import TLSLayer, default_proxy_context
 
 NOBODY: Final = Login(schemes=())
@@ -84,7 +84,7 @@ class Way:
             before = replace(route, hops=hops[:index])
             await self._reach(before, hop, index + 1)
             following = hops[index + 1].url if index + 1 < len(hops) else self.target
-            tunnel = await self._pass(before, hop, following.host, following.port)
+            tunnel = await self._pass(before, hop, following)
             if index + 1 == len(hops):
                 return tunnel
             await tunnel.aclose()
@@ -117,14 +117,14 @@ class Way:
                 step.text = described(tunnel.tls_layers[-1])
             await trio.aclose_forcefully(tunnel)
 
-    async def _pass(self, before: Route, hop: Hop, host: str, port: int) -> Tunnel:
+    async def _pass(self, before: Route, hop: Hop, following: ProxyURL | Target) -> Tunnel:
         """A tunnel through one proxy to what comes next."""
         name = "CONNECT" if hop.url.scheme in ("http", "https") else hop.url.scheme.upper()
-        following = f"{host}:{port}"
+        host, port = following.host, following.port
         if name != "CONNECT":
             with self._report.step(name, str(hop.url)) as step:
                 tunnel = await self._open(_through(before, hop), host, port)
-                step.text = f"a tunnel to {following}"
+                step.text = f"a tunnel to {following.place}"
                 return tunnel
         login = hop.login or Login.of(hop.url)
         with self._report.step(name, str(hop.url)) as step:
@@ -134,7 +134,7 @@ class Way:
                 step.text = f"it wants to know who we are: {error.fact}"
                 asked = error
             else:
-                step.text = f"a tunnel to {following}, without a login"
+                step.text = f"a tunnel to {following.place}, without a login"
                 return tunnel
         attempts: list[str] = []
         for scheme in login.schemes:
@@ -149,7 +149,7 @@ class Way:
                     step.state = "note" if error.attempts else "passed over"  # which is: not on offer
                 else:
                     who = f" as {login.user}" if login.user else ""
-                    step.text = f"{scheme}: accepted{who}; a tunnel to {following}"
+                    step.text = f"{scheme}: accepted{who}; a tunnel to {following.place}"
                     return tunnel
         raise _nobody(asked, login, attempts)
 

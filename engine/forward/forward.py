@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from engine.transport.relay import Relay
 from engine.wire.http1 import Fields
 
 TCP_PATH = "/_piko/v1/tcp/"
+GRACE_SECONDS = 60.0  # for open connections to end, once told to stop; Piko has no option for it
 
 log = get_logger("forwarder")
 
@@ -47,8 +47,8 @@ async def run_forward(
     """Forward every configured port until SIGTERM or SIGINT, or until cancelled.
 
     Started with the addresses that are listened on, in the order of `config.ports`. Raises OSError for a port in
-    use. A forward that is told to stop lets nobody in any more and ends with its last connection; a second signal
-    ends it at once.
+    use. A forward that is told to stop lets nobody in any more and ends with its last connection, or after
+    `GRACE_SECONDS`; a second signal ends it at once.
 
     `alone`: nothing else runs in this Trio run.
     """
@@ -80,7 +80,7 @@ async def run_forward(
                 await anext(signals)
                 log.info("leaving")
                 accepting.cancel()
-                await until_signal(over.wait, math.inf, signals)
+                await until_signal(over.wait, GRACE_SECONDS, signals)
                 nursery.cancel_scope.cancel()
 
 

@@ -40,7 +40,7 @@ from engine.transport.leaving import until_signal
 from engine.transport.listen import open_listeners, serve
 from engine.transport.pulse import Pulse, open_pulse
 
-PATIENCE_SECONDS = 5.0  # see ClientPort
+PATIENCE_SECONDS = 2.0  # see ClientPort
 MOVE_SECONDS = 3.0  # for agents to arrive elsewhere, before clients are sent there
 
 log = get_logger("server")

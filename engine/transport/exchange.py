@@ -89,6 +89,7 @@ class Front:
         "_body_since",
         "_chunked",
         "_ended",
+        "_expecting",
         "_kept",
         "_left",
         "_moved",
@@ -133,6 +134,7 @@ class Front:
         self.first_byte = 0.0
         self._kept = b""  # received and not understood or not due yet
         self._ended = False  # nothing will come behind `_kept`
+        self._expecting = False  # the client holds its body back until it hears 100 Continue
         self._unread = 0  # bytes of answers, when the next request waits for them to be read
         self._left = 0
         self._chunked: ChunkedBody | None = None
@@ -216,14 +218,19 @@ class Front:
         if left and rest:
             parts, rest = self._body_parts(rest)
         self._resend = [bytes(part) for part in parts] if self.bytes_in <= RESEND_BYTES else None
-        if not self.request_done:
-            self._body_since = self.pulse.now
-            self._body_checked = self.bytes_in
-            self.deadline = self.pulse.now + self.role.timeouts.pause
-        else:
+        self._expecting = request.expect_continue and not self.bytes_in
+        if self.request_done or self._expecting:
             self.deadline = self.pulse.now + self.role.timeouts.answer
+        else:
+            self._await_body()
         self._dispatch(parts)
         return rest
+
+    def _await_body(self) -> None:
+        self._expecting = False
+        self._body_since = self.pulse.now
+        self._body_checked = self.bytes_in
+        self.deadline = self.pulse.now + self.role.timeouts.pause
 
     def _dispatch(self, parts: list[Bytes]) -> None:
         request = self.request
@@ -320,6 +327,8 @@ class Front:
         if self.request.version == 11:
             fields = http1.end_to_end(response)
             self.inlet.put(http1.encode_response(response.status, response.reason, fields))
+        if response.status == 100 and self._expecting:
+            self._await_body()
 
     def answer_head(self, response: Response) -> bytes:
         """The final answer's head, as it goes to the client."""
@@ -535,7 +544,9 @@ class Front:
                 self.fail(408, "request head took too long")
             else:
                 self._close()
-        elif not self.request_done:
+        elif self._expecting and self.bytes_in:
+            self._await_body()  # it has not waited
+        elif not self.request_done and not self._expecting:
             seconds = now - self._body_since
             trickles = seconds >= BODY_GRACE_SECONDS and self.bytes_in < BODY_BYTES_PER_SECOND * seconds
             if self._held_back() or (self.bytes_in > self._body_checked and not trickles):

@@ -57,7 +57,12 @@ class Leg:
             if self._ended_there:
                 self._say_goodbye(websocket.NORMAL)
         else:
+            # A close frame is the end of both directions, and we are the one who has to tell ours.
+            receiver, self.receiver = self.receiver, NOBODY
             self._say_goodbye(websocket.NORMAL)
+            if not self._ended_there:
+                self._ended_there = True
+                receiver.ended()
 
     def close(self) -> None:
         self.receiver = NOBODY

@@ -16,7 +16,7 @@ from engine.transport.backoff import LONGEST_SECONDS
 from engine.transport.link import PING_SECONDS, PONG_SECONDS
 from tests.agent.upstream_port import Port, start
 from tests.peers import ACK, DATA, FIN, GO_AWAY, SYN, WINDOW, Peer, accept
-from tests.roles import GET, Roles, agent_config, answer, settle, tell_head, values_of
+from tests.roles import GET, Roles, agent_config, answer, server_config, settle, tell_head, values_of
 
 # -- Registering
 
@@ -116,6 +116,22 @@ async def test_after_every_kind_of_loss_the_agent_comes_back_and_serves(
         peer = await port.next()
     await settle()
     assert port.arrivals.statistics().current_buffer_used == 0
+
+
+async def test_a_node_that_died_and_came_back_is_found_and_served(roles: Roles, mock_clock: MockClock) -> None:
+    config = server_config()
+    node = await roles.node(config)
+    await roles.agent(node, await roles.service(tell_head))
+    config.upstream.bind_addr = f"127.0.0.1:{node.upstream}"
+    for _ in range(3):
+        await node.kill()
+        await settle()
+        mock_clock.jump(LONGEST_SECONDS)  # in vain: nobody listens
+        await settle()
+        node = await roles.node(config)
+        mock_clock.jump(LONGEST_SECONDS)
+        await settle()
+        assert (await (await roles.dial(node.proxy)).ask()).status == 200
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])

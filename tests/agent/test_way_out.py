@@ -1,4 +1,4 @@
-"""An agent's way out, as it is configured: what it does when a proxy dies, when a password changes, when it is refused."""
+"""An agent's way out: what it does when a proxy dies, when a password changes, and when it is refused."""
 
 from __future__ import annotations
 

@@ -141,7 +141,13 @@ async def test_a_forbidden_scheme_is_not_tried_and_named(
 
 
 async def test_a_proxy_behind_tls_says_who_it_is_and_wants_a_login(
-    squid_tls: Squid, roles: Roles, examine: Examine, pki: Pki, no_realm: None
+    squid_tls: Squid,
+    roles: Roles,
+    examine: Examine,
+    pki: Pki,
+    no_realm: None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     node = await roles.node()
     proxy = f"https://localhost:{squid_tls.port}"
@@ -155,6 +161,10 @@ async def test_a_proxy_behind_tls_says_who_it_is_and_wants_a_login(
     unknown = await examine(connect)
     assert unknown.of("tls")[0][0] == "failed"
     assert "not issued by anyone we trust" in unknown.text
+
+    monkeypatch.setattr("engine.doctor.certificate.ADDED", (str(pki.ca.parent),))
+    found = await examine(connect)
+    assert pasted(found.verdict.settings, tmp_path).connect.proxy.tls.root_cas == str(pki.ca)
 
 
 # Blocked ----------------------------------------------------------------------------------------------------
@@ -372,6 +382,15 @@ async def test_a_node_without_tls_is_recognised_and_one_with_it(roles: Roles, pk
     connect.tls.root_cas = str(pki.ca)
     done = await examine(connect)
     assert done.verdict.settings[0] == f"--connect.url https://127.0.0.1:{secure.upstream}"
+
+
+async def test_a_defect_of_the_environment_does_not_matter_where_it_is_not_asked(
+    examine: Examine, dead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy-without-port")
+    done = await examine(connect_to(dead, f"http://127.0.0.1:{dead}"))
+    assert done.verdict.outcome == "blocked"
+    assert [step.place for step in done.steps if step.name == "another setting"] == ["straight"]
 
 
 async def test_no_other_setting_is_tried_with_a_secret(roles: Roles, examine: Examine) -> None:

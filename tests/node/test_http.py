@@ -19,7 +19,9 @@ PASSED_TRAILED = b"5\r\nhello\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n"
 # -- Requests and answers
 
 
-@pytest.mark.parametrize("method", "GET POST PUT PATCH DELETE OPTIONS TRACE PROPFIND M-SEARCH".split())
+@pytest.mark.parametrize(
+    "method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "M-SEARCH"]
+)
 async def test_every_method_arrives_with_its_target_and_body(roles: Roles, method: str) -> None:
     async def tell(talk: Talk) -> None:
         await talk.say(answer(await talk.until(b"world")))

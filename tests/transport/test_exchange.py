@@ -503,6 +503,37 @@ async def test_a_body_that_pauses_is_a_408(bench: Bench) -> None:
     assert bench.service().aborted
 
 
+EXPECTING = b"POST / HTTP/1.1\r\nHost: x.test\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n"
+
+
+async def test_a_client_that_may_not_send_its_body_yet_is_not_hurried(bench: Bench) -> None:
+    bench.client.hear(EXPECTING)
+    bench.wait(bench.role.timeouts.pause * 2)
+    bench.service().hear(b"HTTP/1.1 100 Continue\r\n\r\n")
+    bench.client.take_said()
+    bench.wait(bench.role.timeouts.pause * 0.9)
+    bench.client.hear(b"hello")
+    bench.wait(bench.role.timeouts.pause * 0.9)
+    assert bench.client.said == b""
+    bench.wait(bench.role.timeouts.pause)
+    assert bench.client.said.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_service_that_does_not_say_whether_it_wants_a_body_is_a_504(bench: Bench) -> None:
+    bench.client.hear(EXPECTING)
+    bench.wait(bench.role.timeouts.answer)
+    assert bench.client.said.startswith(b"HTTP/1.1 504 ")
+    assert b"Connection: close" in bench.client.said
+
+
+async def test_a_client_that_sends_its_body_unbidden_is_on_its_own_clock(bench: Bench) -> None:
+    bench.client.hear(EXPECTING)
+    bench.client.hear(b"hello")
+    bench.wait(bench.role.timeouts.answer)
+    bench.wait(bench.role.timeouts.pause)
+    assert bench.client.said.startswith(b"HTTP/1.1 408 ")
+
+
 async def test_a_body_that_the_service_does_not_take_may_pause(bench: Bench) -> None:
     bench.client.hear(b"POST / HTTP/1.1\r\nHost: x.test\r\nContent-Length: 10\r\n\r\nabc")
     bench.service().full = True
