@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     import yaml
 
     from proxy_adapters import Login, Router
-    from proxy_adapters import Route as ProxyRoute
     from proxy_adapters import Secret as ProxySecret
 
 field = msgspec.field
@@ -434,7 +433,7 @@ class OutConfig(Section):
         except ValueError as error:
             raise Defect("pac", _mask_userinfo(self.pac), f"{error}; expected a URL or a file") from None
         return Router(
-            [_with_login(ProxyRoute.parse(text, source=key), login) for text in routes],
+            [ProxyRoute.parse(text, source=key) for text in routes],
             no_proxy=",".join(self.no_proxy),
             pac=pac,
             default=anybody,
@@ -463,25 +462,6 @@ class OutConfig(Section):
             socks_gssapi=auth.socks_gssapi,
         )
         return None if login == Login() else login
-
-
-def _with_login(route: ProxyRoute, login: Login | None) -> ProxyRoute:
-    """A route whose userinfo is a login like any other: which schemes are allowed holds for it as well."""
-    from dataclasses import replace
-
-    from proxy_adapters import Login
-
-    if login is None:
-        return route
-    hops = []
-    for hop in route.hops:
-        own, theirs = Login.of(hop.url), login
-        if own.password is not None:
-            theirs = replace(login, user=own.user, password=own.password, nt_hash=None)
-        elif own.user is not None:
-            theirs = replace(login, user=own.user)
-        hops.append(replace(hop, login=theirs))
-    return replace(route, hops=tuple(hops))
 
 
 def _secret(section: Section, name: str, prefix: str = "", *, user: str = "") -> ProxySecret | None:

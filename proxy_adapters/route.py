@@ -54,10 +54,13 @@ class Hop:
         )
 
     def _login_of(self, default: Hop) -> Login | None:
-        """Who is named in the URL stays who we are; the password may come from elsewhere."""
+        """Who is named in the URL stays who we are; a password, and what is allowed, may come from elsewhere."""
         if self.url.user is None or default.login is None:
             return default.login
-        return replace(default.login, user=self.url.user) if self.url.password is None else None
+        own = Login.of(self.url)
+        if own.password is None:
+            return replace(default.login, user=own.user)
+        return replace(default.login, user=own.user, password=own.password, nt_hash=None)
 
 
 @dataclass(frozen=True, slots=True)

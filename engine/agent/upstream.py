@@ -157,6 +157,8 @@ class HttpUpstream:
 
     def finished(self, front: Front) -> None:
         request = front.request
+        if front.attempt < 0:
+            self._metrics.request_started(self.endpoint)
         self._metrics.request_done(
             request.method if request is not None else b"",
             front.status,

@@ -54,16 +54,9 @@ class ClientFront(Front):
 
     def expired(self) -> None:
         if self.give_up_waiting is not None:
-            self.give_up_waiting()
-            self.give_up_waiting = None
             self.fail(502, "no available upstreams")
         else:
             super().expired()
-
-    def lost(self, error: Exception) -> None:
-        if self.give_up_waiting is not None:
-            self.give_up_waiting()
-        super().lost(error)
 
 
 class _Asked:
@@ -219,6 +212,12 @@ class ClientPort:
     def finished(self, front: Front) -> None:
         assert isinstance(front, ClientFront)
         request = front.request
+        if front.give_up_waiting is not None:
+            front.give_up_waiting()
+            front.give_up_waiting = None
+        if front.attempt < 0:
+            self._metrics.request_started()
+            front.endpoint, front.session = "", None
         self._metrics.request_done(
             request.method if request is not None else b"",
             front.status,

@@ -78,7 +78,10 @@ class Role(Protocol):
         """
 
     def finished(self, front: Front) -> None:
-        """An exchange is over: `front.status`, `.bytes_in`, `.bytes_out`, `.started` tell how it went."""
+        """An exchange is over: `front.status`, `.bytes_in`, `.bytes_out`, `.started` tell how it went.
+
+        One that was refused before `begin` has `front.attempt` -1, and no request if not even its head was understood.
+        """
 
 
 class Front:
@@ -123,7 +126,7 @@ class Front:
         self.response: Response | None = None  # the final one, once its head has come
         self.back: Back | None = None
         self.head = b""  # of the request, as it goes on
-        self.attempt = 0
+        self.attempt = -1  # before the role was asked for a back
         self.answered = False  # the first byte of a final answer has been sent
         self.request_done = True  # its body has come whole
         self.last = False  # no request after this one
@@ -203,10 +206,6 @@ class Front:
         """Start an exchange; what of `rest` is not this request's body is returned."""
         self.request = request
         self.started = time.perf_counter()
-        self.attempt = 0
-        self.answered = False
-        self.status = self.bytes_in = self.bytes_out = 0
-        self.first_byte = 0.0
         self._body_since = 0.0
         self._unread = 0
         self._left = left = request.body
@@ -235,6 +234,7 @@ class Front:
     def _dispatch(self, parts: list[Bytes]) -> None:
         request = self.request
         assert request is not None
+        self.attempt += 1
         back = self.role.begin(self, request)
         if back is not None:
             self.back = back
@@ -368,7 +368,6 @@ class Front:
             and request.method in _REPEATABLE
             and not self.last_chance_gone()
         ):
-            self.attempt = 1
             parts: list[Bytes] = list(self._resend)
             self._dispatch(parts)
         else:
@@ -432,6 +431,10 @@ class Front:
         """After an answer: the next request, or the end."""
         self.request = None
         self.response = None
+        self.attempt = -1
+        self.answered = False
+        self.status = self.bytes_in = self.bytes_out = 0
+        self.first_byte = 0.0
         self._resend = None
         self._body_since = 0.0
         if self.last:
@@ -537,11 +540,7 @@ class Front:
                     log.warning("client stopped reading")
                     self._give_up(self.status)
             elif self._kept:
-                self.last = True
-                self.request_done = False
-                self.started = time.perf_counter()
-                log.info("request refused", error="its head took too long", status=408)
-                self.fail(408, "request head took too long")
+                self._refuse(RemoteProtocolError("the head took too long", status=408))
             else:
                 self._close()
         elif self._expecting and self.bytes_in:

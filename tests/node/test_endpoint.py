@@ -201,12 +201,16 @@ async def test_a_node_that_has_just_started_waits_for_agents_that_are_on_their_w
     monkeypatch.setattr("engine.node.node.PATIENCE_SECONDS", PATIENCE_SECONDS)
     node = await roles.node()
     service = await roles.service(tell_head)
-    early, hopeless, gone = [await roles.dial(node.proxy) for _ in range(3)]
+    early, hopeless, gone, half, bad = [await roles.dial(node.proxy) for _ in range(5)]
     await early.say(b"PUT / HTTP/1.1\r\nHost: web.test\r\nContent-Length: 5\r\n\r\nhello")
     await hopeless.say(GET.replace(b"web", b"other"))
     await gone.say(GET)
+    await half.say(b"PUT / HTTP/1.1\r\nHost: web.test\r\nContent-Length: 5\r\n\r\nhell")
+    await bad.say(b"PUT / HTTP/1.1\r\nHost: web.test\r\nTransfer-Encoding: chunked\r\n\r\n")
     await settle()
+    await bad.say(b"0x5\r\n")
     await gone.reset()
+    await half.finish()
     await settle()
     await roles.agent(node, service)
     assert (await early.answer()).status == 200

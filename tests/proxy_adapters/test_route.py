@@ -87,11 +87,16 @@ async def test_explicit_comes_before_the_environment_and_nothing_means_straight(
 
 
 async def test_defaults_fill_what_a_hop_leaves_open_but_do_not_replace_its_own_user() -> None:
-    login = Login(user="default")
+    login = Login(user="default", schemes=("negotiate", "basic"))
     default = Hop(ProxyURL.parse("http://ignored:1"), login=login, headers=(("X-Team", "a"),))
     router = Router(["http://mine:1 -> http://bob:pw@b:2"], default=default, environ=None)
     (route,) = await router.routes_to("h", 1)
-    assert [hop.login for hop in route.hops] == [login, None]
+    assert route.hops[0].login == login
+    own = route.hops[1].login
+    assert own is not None
+    assert own.password is not None
+    assert (own.user, own.password.read()) == ("bob", "pw")
+    assert own.schemes == login.schemes, "what is allowed holds for it as well"
     assert [hop.headers for hop in route.hops] == [(("X-Team", "a"),)] * 2
 
 

@@ -265,6 +265,18 @@ async def test_nothing_behind_an_error_is_read_as_a_request(bench: Bench) -> Non
     assert bench.client.closed
 
 
+async def test_a_bad_request_behind_good_ones_is_answered_as_well(bench: Bench) -> None:
+    bench.client.hear(GET + POST)
+    bench.service().hear(OK)
+    bench.service().hear(OK)
+    bench.client.take_said()
+    bench.client.hear(b"GET / HTTP/1.1\r\nbad header\r\n\r\n")
+    assert bench.client.said.startswith(b"HTTP/1.1 400 ")
+    assert bench.client.closed
+    assert bench.role.statuses == [200, 200, 400]
+    assert (bench.front.attempt, bench.front.bytes_in) == (-1, 0)
+
+
 async def test_a_chunk_that_breaks_the_grammar_aborts_the_request(bench: Bench) -> None:
     bench.client.hear(b"PUT / HTTP/1.1\r\nHost: x.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
     bench.client.hear(b"0x5\r\n")
