@@ -208,7 +208,9 @@ class Connection:
         """Tell the poller what we wait for now."""
         if self._over is None or not self._alive:
             return
-        events = (0 if self._paused or self._ended else READABLE) | (WRITABLE if self._queue else 0)
+        # Behind the other end's FIN nothing is left to read, but it may still break the connection.
+        way_in = 0 if self._paused else BROKEN if self._ended else READABLE
+        events = way_in | (WRITABLE if self._queue else 0)
         if events != self._watched:
             self._watched = events
             self._poller.watch(self._sock, self._ready, events)

@@ -122,23 +122,26 @@ async def test_a_reset_by_the_client_is_one_for_the_service(roles: Roles) -> Non
 
 
 async def test_a_reset_behind_an_end_is_still_one(roles: Roles) -> None:
-    ends = []
+    has_ended, is_reset = trio.Event(), trio.Event()
+    said = []
 
     async def serve(talk: Talk) -> None:
         await talk.rest()
-        try:
-            while True:
-                await talk.say(NOISE[:65536])
-        except trio.BrokenResourceError:
-            ends.append("broken")
+        has_ended.set()
+        await is_reset.wait()
+        said.append("tried")
+        await talk.say(b"hello")
+        said.append("sent")
 
     port = await forwarded(roles, serve)
     client = await roles.dial(port)
     await client.finish()
-    await client.exactly(65536)
+    await has_ended.wait()
     await client.reset()
     await settle()
-    assert ends == ["broken"]
+    is_reset.set()
+    await settle()
+    assert said == ["tried"]
 
 
 async def test_ten_megabytes_pass_both_ways_at_once(roles: Roles) -> None:

@@ -151,6 +151,24 @@ async def test_a_client_that_ends_behind_its_request_is_answered(roles: Roles) -
     assert await client.is_over()
 
 
+async def test_a_client_that_ends_behind_its_request_and_then_goes_away_takes_it_back(roles: Roles) -> None:
+    asked, ends = trio.Event(), []
+
+    async def serve(talk: Talk) -> None:
+        await talk.until(b"\r\n\r\n")
+        asked.set()
+        ends.append(await talk.is_over())
+
+    node = await roles.tunnel(serve)
+    client = await roles.dial(node.proxy)
+    await client.say(GET)
+    await client.finish()
+    await asked.wait()
+    await client.reset()
+    await settle()
+    assert ends == [False]
+
+
 async def test_a_client_that_ends_inside_its_body_has_not_asked(roles: Roles) -> None:
     ends = []
 
