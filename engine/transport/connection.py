@@ -523,4 +523,8 @@ def _name_of(sock: socket.socket) -> Address:
         name = sock.getpeername()
     except OSError:
         return ("", 0)
-    return (name[0], name[1]) if isinstance(name, tuple) else ("unix", 0)
+    if not isinstance(name, tuple):
+        return ("unix", 0)
+    host, port = name[:2]
+    # A socket that listens on all addresses, of both versions, calls IPv4's by names that nobody else uses.
+    return (host.removeprefix("::ffff:") if "." in host else host, port)

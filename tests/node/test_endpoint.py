@@ -251,6 +251,15 @@ async def test_who_asked_is_appended_and_how_it_was_asked_is_replaced(roles: Rol
     assert told.values(b"x-forwarded-host") == [b"web.test:80"]
 
 
+async def test_who_asked_is_told_by_the_usual_name_where_a_port_listens_on_all_addresses(roles: Roles) -> None:
+    config = server_config()
+    config.proxy.bind_addr = ":0"
+    node = await roles.node(config)
+    await roles.agent(node, await roles.service(tell_head))
+    seen = await ask(roles, node)
+    assert b"\r\nX-Forwarded-For: 127.0.0.1\r\n" in seen.body
+
+
 async def test_without_tokens_of_our_own_the_clients_credentials_are_the_services(roles: Roles) -> None:
     node = await roles.tunnel(tell_head)
     seen = await ask(roles, node, b"GET / HTTP/1.1\r\nHost: web.test\r\nAuthorization: Basic abc\r\n\r\n")
