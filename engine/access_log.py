@@ -24,6 +24,7 @@ SECRET_FIELDS = frozenset(("Authorization", "Proxy-Authorization", "Cookie", "Se
 
 # Most lines are shorter than this and ASCII; only in others every value is looked at, and cut.
 SHORT_LINE_BYTES = 2048
+KNOWN_HEADERS = 512  # remembered as they are to be written; requests and answers repeat themselves
 
 
 class AccessLog:
@@ -59,6 +60,8 @@ class AccessLog:
         status: int,
         request_headers: Fields | None,
         response_headers: Fields | None,
+        request_known: object = None,
+        response_known: object = None,
         client: str,
         endpoint: str,
         bytes_in: int,
@@ -69,7 +72,8 @@ class AccessLog:
         """Write one finished request.
 
         `bytes_in` came from the client and `bytes_out` went to it; the whole took `seconds`, of which
-        `first_byte_seconds` passed before the answer began (None: there was no answer).
+        `first_byte_seconds` passed before the answer began (None: there was no answer). `request_known` and
+        `response_known`: objects that stand for these very headers whenever they come again, if there are such.
         """
         level = self._level if status < 500 else self._level_5xx
         logger = self._logger
@@ -97,8 +101,8 @@ class AccessLog:
                 method.decode("ascii", "backslashreplace"),
                 host.decode("ascii", "backslashreplace"),
                 target.partition(b"?")[0].decode("ascii", "backslashreplace"),
-                self._request_headers.shown(request_headers) if request_headers else {},
-                self._response_headers.shown(response_headers) if response_headers else {},
+                self._request_headers.shown(request_headers, request_known) if request_headers else {},
+                self._response_headers.shown(response_headers, response_known) if response_headers else {},
                 status,
                 f"{seconds * 1000:.3f}ms",
             ),
@@ -125,9 +129,20 @@ class HeaderFilter:
         self._block = frozenset(map(_canonical, block))
         self._all = not self._allow and not self._block
         self._names = _CanonicalNames()
+        self._known: dict[object, Shown] = {}
 
-    def shown(self, fields: Fields) -> Shown:
-        """The fields as they are to be written: canonical name -> values."""
+    def shown(self, fields: Fields, known: object = None) -> Shown:
+        """The fields as they are to be written: canonical name -> values. Remembered by `known`, if it is given."""
+        if known is None:
+            return self._shown(fields)
+        shown = self._known.get(known)
+        if shown is None:
+            if len(self._known) >= KNOWN_HEADERS:
+                self._known.clear()
+            shown = self._known[known] = self._shown(fields)
+        return shown
+
+    def _shown(self, fields: Fields) -> Shown:
         names = self._names
         try:
             shown: Shown = {names[name]: (value.decode(),) for name, value in fields}

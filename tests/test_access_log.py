@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import log
-from engine.access_log import AccessLog, Fields, HeaderFilter
+from engine.access_log import KNOWN_HEADERS, AccessLog, Fields, HeaderFilter
 
 
 @pytest.fixture(autouse=True)
@@ -191,3 +191,15 @@ def test_on_a_terminal_a_request_is_a_readable_line() -> None:
     assert "GET 200" in text
     assert "/a/b" in text
     assert "token" not in text
+
+
+def test_headers_that_come_again_are_written_the_same_and_remembered_in_bounds() -> None:
+    headers = HeaderFilter(block=["x-quiet"])
+    fields = [(b"authorization", b"Bearer x"), (b"x-quiet", b"1"), (b"accept", b"*/*")]
+    known = object()
+    first = headers.shown(fields, known)
+    assert headers.shown(fields, known) is first
+    assert first == headers.shown(fields) == {"Authorization": (log.MASK,), "Accept": ("*/*",)}
+    for _ in range(3 * KNOWN_HEADERS):
+        headers.shown(fields, object())
+    assert len(headers._known) <= KNOWN_HEADERS

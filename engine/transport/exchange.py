@@ -483,6 +483,8 @@ class Front:
                 status=self.status,
                 request_headers=request.fields,
                 response_headers=response.fields if response is not None else None,
+                request_known=request if request.repeats else None,
+                response_known=response if response is not None and response.repeats else None,
                 client=client,
                 endpoint=endpoint,
                 bytes_in=self.bytes_in,
