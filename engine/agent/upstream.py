@@ -156,18 +156,9 @@ class HttpUpstream:
             self.idle.popitem()[0].outlet.close()
 
     def finished(self, front: Front) -> None:
-        request = front.request
         if front.attempt < 0:
             self._metrics.request_started(self.endpoint)
-        self._metrics.request_done(
-            request.method if request is not None else b"",
-            front.status,
-            front.seconds,
-            front.bytes_in,
-            front.bytes_out,
-            self.endpoint,
-            front.first_byte_seconds,
-        )
+        self._metrics.request_done(*front.figures(), self.endpoint, front.first_byte_seconds)
         if self._access_log is not None:
             front.write(self._access_log, client="", endpoint=self.endpoint)
 

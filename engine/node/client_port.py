@@ -211,22 +211,14 @@ class ClientPort:
 
     def finished(self, front: Front) -> None:
         assert isinstance(front, ClientFront)
-        request = front.request
         if front.give_up_waiting is not None:
             front.give_up_waiting()
             front.give_up_waiting = None
         if front.attempt < 0:
             self._metrics.request_started()
             front.endpoint, front.session = "", None
-        self._metrics.request_done(
-            request.method if request is not None else b"",
-            front.status,
-            front.seconds,
-            front.bytes_in,
-            front.bytes_out,
-            front.endpoint if front.session is not None else "",
-            front.first_byte_seconds,
-        )
+        served = front.endpoint if front.session is not None else ""
+        self._metrics.request_done(*front.figures(), served, front.first_byte_seconds)
         if self._access_log is not None:
             front.write(self._access_log, client=front.connection.peer[0], endpoint=front.endpoint)
 

@@ -471,6 +471,11 @@ class Front:
         """From the request to the first byte of its answer."""
         return self.first_byte - self.started if self.first_byte else None
 
+    def figures(self) -> tuple[bytes, int, float, int, int]:
+        """Of the exchange that is just over: method (b"" if there was none), status, seconds, bytes in and out."""
+        method = self.request.method if self.request is not None else b""
+        return method, self.status, self.seconds, self.bytes_in, self.bytes_out
+
     def write(self, access_log: AccessLog, *, client: str, endpoint: str) -> None:
         """A line in the access log for the exchange that is just over."""
         request, response = self.request, self.response
