@@ -366,17 +366,13 @@ class Front:
             and self.request_done
             and self._resend is not None
             and request.method in _REPEATABLE
-            and not self.last_chance_gone()
+            and self.inlet.receiver is self  # else nobody is left to answer to
         ):
             parts: list[Bytes] = list(self._resend)
             self._dispatch(parts)
         else:
             log.warning("upstream unreachable", error=str(error), path=request.target)
             self.fail(502, "upstream unreachable")
-
-    def last_chance_gone(self) -> bool:
-        """Nobody is left to answer to."""
-        return self.inlet.receiver is not self
 
     def fail(self, status: int, message: str) -> None:
         """Answer with an error of our own, in Piko's JSON."""

@@ -1,4 +1,4 @@
-"""What the whole process does once per turn of the event loop, and a few times a second.
+"""What a role does once per turn of the event loop, and a few times a second.
 
 *Once per turn*: links flush. In one turn Trio runs every task that became ready, so thirty clients that sent a
 request at once are served in one turn, and what they put on a link leaves as one WebSocket message in one system
