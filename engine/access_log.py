@@ -1,7 +1,8 @@
 """The access log: one JSON line per request, cheap enough to be left on.
 
 A request costs the engine some 50 us, and a log line rendered field by field 15 us more; so this one is a
-struct encoded by msgspec, and `log.Writer` collects the lines of some milliseconds into one system call.
+struct encoded by msgspec, what repeats with equal heads is encoded once, and `log.Writer` renders and writes the
+lines of some milliseconds together.
 Piko's keys come first (`level`, `ts`, `subsystem`, `msg`, `request{…}`), ours behind them: who asked, for
 which endpoint, the bytes each way, and when the first of them came back.
 
@@ -22,9 +23,33 @@ Shown = dict[str, tuple[str, ...]]
 
 SECRET_FIELDS = frozenset(("Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "X-Piko-Authorization"))
 
-# Most lines are shorter than this and ASCII; only in others every value is looked at, and cut.
-SHORT_LINE_BYTES = 2048
-KNOWN_HEADERS = 512  # remembered as they are to be written; requests and answers repeat themselves
+# Most heads are shorter than this and ASCII; only in others every value is looked at, and cut.
+SHORT_BYTES = 1800
+KNOWN_HEADS = 512  # remembered as they are to be written; requests and answers repeat themselves
+
+
+class Finished(msgspec.Struct, gc=False):
+    """A request that is over.
+
+    `bytes_in` came from the client and `bytes_out` went to it; the whole took `seconds`, of which
+    `first_byte_seconds` passed before the answer began (None: there was no answer). `known` stands for these very two
+    heads whenever they come again, if there is such an object; it is held for a while.
+    """
+
+    proto: bytes
+    method: bytes
+    host: bytes
+    target: bytes
+    status: int
+    request_headers: Fields | None
+    response_headers: Fields | None
+    known: object
+    client: str
+    endpoint: str
+    bytes_in: int
+    bytes_out: int
+    first_byte_seconds: float | None
+    seconds: float
 
 
 class AccessLog:
@@ -49,74 +74,69 @@ class AccessLog:
         self._level_5xx = "error" if level == "error" else "warn"
         self._request_headers = request_headers or HeaderFilter()
         self._response_headers = response_headers or HeaderFilter()
+        self._known: dict[object, bytes] = {}
 
-    def record(
-        self,
-        *,
-        proto: bytes,
-        method: bytes,
-        host: bytes,
-        target: bytes,
-        status: int,
-        request_headers: Fields | None,
-        response_headers: Fields | None,
-        request_known: object = None,
-        response_known: object = None,
-        client: str,
-        endpoint: str,
-        bytes_in: int,
-        bytes_out: int,
-        first_byte_seconds: float | None,
-        seconds: float,
-    ) -> None:
-        """Write one finished request.
-
-        `bytes_in` came from the client and `bytes_out` went to it; the whole took `seconds`, of which
-        `first_byte_seconds` passed before the answer began (None: there was no answer). `request_known` and
-        `response_known`: objects that stand for these very headers whenever they come again, if there are such.
-        """
-        level = self._level if status < 500 else self._level_5xx
-        logger = self._logger
-        if logger.threshold > log.LEVELS[level]:
+    def record(self, request: Finished) -> None:
+        """Write one finished request."""
+        level = self._level if request.status < 500 else self._level_5xx
+        if self._logger.threshold > log.LEVELS[level]:
             return
         if log.is_readable():
-            logger.log(
+            self._logger.log(
                 level,
-                f"{method.decode('ascii', 'backslashreplace')} {status}",
-                path=target.partition(b"?")[0],
-                endpoint=endpoint,
-                client=client,
-                took=f"{seconds * 1000:.1f}ms",
-                bytes_in=bytes_in,
-                bytes_out=bytes_out,
+                f"{request.method.decode('ascii', 'backslashreplace')} {request.status}",
+                path=request.target.partition(b"?")[0],
+                endpoint=request.endpoint,
+                client=request.client,
+                took=f"{request.seconds * 1000:.1f}ms",
+                bytes_in=request.bytes_in,
+                bytes_out=request.bytes_out,
             )
             return
-        line = _Line(
+        line = _Line(self, request, level, log.timestamp())
+        log.writer().put(line if request.known is not None else line.render())
+
+    def rendered(self, request: Finished, level: str, timestamp: str) -> bytes:
+        """The line; for known heads called by the writer's thread."""
+        known = request.known
+        heads = self._known.get(known) if known is not None else None
+        if heads is None:
+            heads = self._heads(request)
+            if known is not None:
+                if len(self._known) >= KNOWN_HEADS:
+                    self._known.clear()
+                self._known[known] = heads
+        outcome = _encode(_Outcome(request.status, f"{request.seconds * 1000:.3f}ms"))
+        endpoint, first = request.endpoint, request.first_byte_seconds
+        object_ = _Object(
             level,
-            log.timestamp(),
-            logger.subsystem,
+            timestamp,
+            self._logger.subsystem,
             "request",
-            _Request(
-                proto.decode("ascii", "backslashreplace"),
-                method.decode("ascii", "backslashreplace"),
-                host.decode("ascii", "backslashreplace"),
-                target.partition(b"?")[0].decode("ascii", "backslashreplace"),
-                self._request_headers.shown(request_headers, request_known) if request_headers else {},
-                self._response_headers.shown(response_headers, response_known) if response_headers else {},
-                status,
-                f"{seconds * 1000:.3f}ms",
-            ),
-            client,
-            endpoint,
-            bytes_in,
-            bytes_out,
-            None if first_byte_seconds is None else int(first_byte_seconds * 1e6),
+            # One JSON object made of two: the first has no brace behind, the second is to have none before.
+            msgspec.Raw(heads + outcome[1:]),
+            request.client,
+            endpoint if endpoint.isascii() and len(endpoint) <= log.VALUE_BYTES else _cut(endpoint),
+            request.bytes_in,
+            request.bytes_out,
+            None if first is None else int(first * 1e6),
         )
-        data = _encode(line)  # escapes control characters
-        if len(data) > SHORT_LINE_BYTES or not data.isascii():
-            _cut_and_escape(line)
-            data = _encode(line)
-        log.writer().put(data + b"\n")
+        return _encode(object_) + b"\n"
+
+    def _heads(self, request: Finished) -> bytes:
+        """What of the line is known from the two heads alone, as a JSON object without its last brace."""
+        heads = _Heads(
+            request.proto.decode("ascii", "backslashreplace"),
+            request.method.decode("ascii", "backslashreplace"),
+            request.host.decode("ascii", "backslashreplace"),
+            request.target.partition(b"?")[0].decode("ascii", "backslashreplace"),
+            self._request_headers.shown(request.request_headers) if request.request_headers else {},
+            self._response_headers.shown(request.response_headers) if request.response_headers else {},
+        )
+        data = _encode(heads)  # escapes control characters
+        if len(data) > SHORT_BYTES or not data.isascii():
+            data = _encode(_cut_and_escaped(heads))
+        return data[:-1] + b","
 
 
 class HeaderFilter:
@@ -129,20 +149,9 @@ class HeaderFilter:
         self._block = frozenset(map(_canonical, block))
         self._all = not self._allow and not self._block
         self._names = _CanonicalNames()
-        self._known: dict[object, Shown] = {}
 
-    def shown(self, fields: Fields, known: object = None) -> Shown:
-        """The fields as they are to be written: canonical name -> values. Remembered by `known`, if it is given."""
-        if known is None:
-            return self._shown(fields)
-        shown = self._known.get(known)
-        if shown is None:
-            if len(self._known) >= KNOWN_HEADERS:
-                self._known.clear()
-            shown = self._known[known] = self._shown(fields)
-        return shown
-
-    def _shown(self, fields: Fields) -> Shown:
+    def shown(self, fields: Fields) -> Shown:
+        """The fields as they are to be written: canonical name -> values."""
         names = self._names
         try:
             shown: Shown = {names[name]: (value.decode(),) for name, value in fields}
@@ -163,23 +172,27 @@ class HeaderFilter:
         return name in self._allow if self._allow else name not in self._block
 
 
-class _Request(msgspec.Struct):
-    proto: str
-    method: str
-    host: str
-    path: str
-    request_headers: Shown
-    response_headers: Shown
-    status: int
-    duration: str
+# What is in a line --------------------------------------------------------------------------------------------
 
 
-class _Line(msgspec.Struct):
+class _Line(msgspec.Struct, gc=False):
+    """A line that is not rendered yet (see `log.Later`)."""
+
+    access_log: AccessLog
+    request: Finished
+    level: str
+    timestamp: str
+
+    def render(self) -> bytes:
+        return self.access_log.rendered(self.request, self.level, self.timestamp)
+
+
+class _Object(msgspec.Struct):
     level: str
     ts: str
     subsystem: str
     msg: str
-    request: _Request
+    request: msgspec.Raw
     client: str
     endpoint: str
     bytes_in: int
@@ -187,15 +200,39 @@ class _Line(msgspec.Struct):
     first_byte_us: int | None
 
 
+class _Heads(msgspec.Struct):
+    """The first part of `request`."""
+
+    proto: str
+    method: str
+    host: str
+    path: str
+    request_headers: Shown
+    response_headers: Shown
+
+
+class _Outcome(msgspec.Struct):
+    """The second part of `request`."""
+
+    status: int
+    duration: str
+
+
 _encode = msgspec.json.Encoder().encode
 
 
-def _cut_and_escape(line: _Line) -> None:
-    request = line.request
-    line.endpoint = _cut(line.endpoint)
-    request.method, request.host, request.path = _cut(request.method), _cut(request.host), _cut(request.path)
-    for shown in (request.request_headers, request.response_headers):
-        shown.update((name, tuple(map(_cut, values))) for name, values in shown.items())
+def _cut_and_escaped(heads: _Heads) -> _Heads:
+    def all_cut(shown: Shown) -> Shown:
+        return {name: tuple(map(_cut, values)) for name, values in shown.items()}
+
+    return _Heads(
+        heads.proto,
+        _cut(heads.method),
+        _cut(heads.host),
+        _cut(heads.path),
+        all_cut(heads.request_headers),
+        all_cut(heads.response_headers),
+    )
 
 
 def _cut(value: str) -> str:

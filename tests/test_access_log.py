@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import log
-from engine.access_log import KNOWN_HEADERS, AccessLog, Fields, HeaderFilter
+from engine.access_log import KNOWN_HEADS, AccessLog, Fields, Finished, HeaderFilter
 
 
 @pytest.fixture(autouse=True)
@@ -31,21 +31,25 @@ def record(
     request: Fields | None = None,
     response: Fields | None = None,
     endpoint: str = "svc",
+    known: object = None,
 ) -> None:
     access.record(
-        proto=b"HTTP/1.1",
-        method=b"GET",
-        host=b"svc.example.com",
-        target=target,
-        status=status,
-        request_headers=request,
-        response_headers=response,
-        client="192.0.2.1:5000",
-        endpoint=endpoint,
-        bytes_in=3,
-        bytes_out=128,
-        first_byte_seconds=0.001,
-        seconds=0.0015,
+        Finished(
+            proto=b"HTTP/1.1",
+            method=b"GET",
+            host=b"svc.example.com",
+            target=target,
+            status=status,
+            request_headers=request,
+            response_headers=response,
+            known=known,
+            client="192.0.2.1:5000",
+            endpoint=endpoint,
+            bytes_in=3,
+            bytes_out=128,
+            first_byte_seconds=0.001,
+            seconds=0.0015,
+        )
     )
 
 
@@ -193,13 +197,16 @@ def test_on_a_terminal_a_request_is_a_readable_line() -> None:
     assert "token" not in text
 
 
-def test_headers_that_come_again_are_written_the_same_and_remembered_in_bounds() -> None:
-    headers = HeaderFilter(block=["x-quiet"])
-    fields = [(b"authorization", b"Bearer x"), (b"x-quiet", b"1"), (b"accept", b"*/*")]
+def test_heads_that_come_again_are_written_the_same_and_remembered_in_bounds() -> None:
+    access = AccessLog("a", request_headers=HeaderFilter(block=["x-quiet"]))
+    fields: Fields = [(b"authorization", b"Bearer x"), (b"x-quiet", b"1"), (b"accept", b"*/*")]
     known = object()
-    first = headers.shown(fields, known)
-    assert headers.shown(fields, known) is first
-    assert first == headers.shown(fields) == {"Authorization": (log.MASK,), "Accept": ("*/*",)}
-    for _ in range(3 * KNOWN_HEADERS):
-        headers.shown(fields, object())
-    assert len(headers._known) <= KNOWN_HEADERS
+    (first,) = written(access, request=fields, known=known)
+    (again,) = written(access, request=fields, known=known)
+    (alone,) = written(access, request=fields)
+    assert first["request"] == again["request"] == alone["request"]
+    assert first["request"]["request_headers"] == {"Authorization": [log.MASK], "Accept": ["*/*"]}
+    for _ in range(3 * KNOWN_HEADS):
+        record(access, request=fields, known=object())
+    assert log.flush()
+    assert 0 < len(access._known) <= KNOWN_HEADS

@@ -206,6 +206,21 @@ def _read_to_end(descriptor: int, into: list[bytes]) -> None:
     os.close(descriptor)
 
 
+def test_a_line_that_cannot_be_rendered_is_counted_and_the_next_ones_are_written() -> None:
+    class Broken:
+        def render(self) -> bytes:
+            raise ValueError("a defect")
+
+    stream = io.StringIO()
+    configure("info", (), stream)
+    before = log.dropped()
+    log.writer().put(Broken())
+    log.writer().put(b"whole\n")
+    assert log.flush()
+    assert stream.getvalue() == "whole\n"
+    assert log.dropped() - before == 1
+
+
 def test_a_full_disk_costs_lines_and_nothing_else() -> None:
     with open("/dev/full", "w") as stream:
         configure("info", (), stream)

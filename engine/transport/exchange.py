@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Protocol
 
-from engine.access_log import AccessLog
+from engine.access_log import AccessLog, Finished
 from engine.errors import RemoteProtocolError
 from engine.log import get_logger
 from engine.transport.duplex import NOBODY, Bytes, Duplex
@@ -475,24 +475,27 @@ class Front:
     def write(self, access_log: AccessLog, *, client: str, endpoint: str) -> None:
         """A line in the access log for the exchange that is just over."""
         request, response = self.request, self.response
-        if request is not None:
-            access_log.record(
-                proto=b"HTTP/1.1" if request.version == 11 else b"HTTP/1.0",
-                method=request.method,
-                host=request.host,
-                target=request.target,
-                status=self.status,
-                request_headers=request.fields,
-                response_headers=response.fields if response is not None else None,
-                request_known=request if request.repeats else None,
-                response_known=response if response is not None and response.repeats else None,
-                client=client,
-                endpoint=endpoint,
-                bytes_in=self.bytes_in,
-                bytes_out=self.bytes_out,
-                first_byte_seconds=self.first_byte_seconds,
-                seconds=self.seconds,
+        if request is None:
+            return
+        repeats = request.repeats and response is not None and response.repeats
+        access_log.record(
+            Finished(
+                b"HTTP/1.1" if request.version == 11 else b"HTTP/1.0",
+                request.method,
+                request.host,
+                request.target,
+                self.status,
+                request.fields,
+                response.fields if response is not None else None,
+                (request, response) if repeats else None,
+                client,
+                endpoint,
+                self.bytes_in,
+                self.bytes_out,
+                self.first_byte_seconds,
+                self.seconds,
             )
+        )
 
     # -- protocols that are not HTTP any more
 
