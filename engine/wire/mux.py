@@ -159,6 +159,13 @@ class Mux(Generic[S]):
                 if position < size:
                     self._header = bytes(data[position:])
                 return events
+            if not flags and kind == DATA and not version:
+                # What most frames are: more of what is under way.
+                stream = self.streams.get(stream_id)
+                if stream is not None and length <= stream.receive_window and not stream.ended_there:
+                    stream.receive_window -= length
+                    self._left, self._left_stream, self._left_fin = length, stream, False
+                    continue
             if version:
                 raise RemoteProtocolError(f"yamux version {version}, expected 0", status=yamux.PROTOCOL_ERROR)
             if kind <= WINDOW_UPDATE:

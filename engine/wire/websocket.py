@@ -43,6 +43,7 @@ POLICY_VIOLATION: Final = 1008
 TOO_BIG: Final = 1009
 INTERNAL_ERROR: Final = 1011
 
+_WHOLE_BINARY: Final = 0x80 | BINARY  # FIN and opcode
 MAX_CONTROL: Final = 125
 JOIN_BYTES: Final = 128 * 1024  # a message below this is many small parts, one above is a large one and its header
 UNLIMITED: Final = 2**63 - 1
@@ -105,15 +106,25 @@ class WebSocket:
         Any split of the input gives the same messages. Raises RemoteProtocolError with the close code as its
         `status`; the connection has then to be failed (7.1.7).
         """
+        size = len(data)
+        if size > 7 and data[0] == _WHOLE_BINARY and not (self._left or self._header or self._message or self.closed):
+            # One whole message and nothing else is what mostly comes; no state is touched by it.
+            length, start = data[1] & 0x7F, 2
+            if length == 126:
+                length, start = data[2] << 8 | data[3], 4
+            minimal = (length < 126) == (start == 2)  # neither is 127, which announces 64 bits
+            if not self.client:
+                start += 4
+            if minimal and start + length == size and (data[1] < 0x80) == self.client and length <= self.max_frame:
+                payload: memoryview | bytes = data[start:]
+                key = b"" if self.client else bytes(data[start - 4 : start])
+                return [Event(BINARY, apply_mask(payload, key) if key else payload, True)]
         events: list[Event] = []
         position = 0
-        size = len(data)
-        while not self.closed:
+        while position < size and not self.closed:
             if self._left:
-                if position == size:
-                    break
                 take = min(self._left, size - position)
-                payload: memoryview | bytes = data[position : position + take]
+                payload = data[position : position + take]
                 position += take
                 self._left -= take
                 if self._key:
