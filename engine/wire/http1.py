@@ -104,6 +104,7 @@ _HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-connection te transfer-encoding upgrade http2-settings"
     b" proxy-authenticate proxy-authorization proxy-authentication-info".split()
 )
+_NOTHING: frozenset[bytes] = frozenset()
 _DECISIVE = _HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 
 # What `Connection: x` cannot remove: routing, framing, credentials, and whatever the RFC defines for
@@ -285,8 +286,10 @@ def _parse_request(head: bytes) -> Request:
     if target[0] != 0x2F or method == b"CONNECT":  # the other forms than "/…"
         target, host, fields = _other_target(method, target, host, fields)
 
-    body, keep_alive, upgrade, expect_continue, dropped = 0, version == 11, b"", False, _HOP_BY_HOP
+    body, keep_alive, upgrade, expect_continue, dropped = 0, version == 11, b"", False, _NOTHING
     if len(found) > 1 or host is None:  # more than Host
+        if not _HOP_BY_HOP.isdisjoint(found):
+            dropped = _HOP_BY_HOP
         coding, length = found.get(b"transfer-encoding"), found.get(b"content-length")
         if coding is not None or length is not None:
             body = _framed(version, coding, length)
@@ -331,7 +334,8 @@ def _parse_response(head: bytes, method: bytes) -> Response:
     # message.
     coding, length = found.get(b"transfer-encoding"), found.get(b"content-length")
     body = UNTIL_CLOSE if coding is None and length is None else _framed(version, coding, length)
-    keep_alive, upgrade, dropped = version == 11, b"", _HOP_BY_HOP
+    keep_alive, upgrade = version == 11, b""
+    dropped = _NOTHING if _HOP_BY_HOP.isdisjoint(found) else _HOP_BY_HOP
     if b"connection" in found:
         keep_alive, upgrade, dropped = _connection(version, found)
     if status < 200 or status == 204 or status == 304 or method == b"HEAD":
@@ -675,6 +679,8 @@ def end_to_end(message: Request | Response) -> Fields:
     Content-Length passes, Transfer-Encoding does not.
     """
     dropped = message._dropped
+    if not dropped:  # as in most: there was nothing of this hop
+        return message.fields.copy()
     return [field for field in message.fields if field[0].lower() not in dropped]
 
 
