@@ -180,7 +180,7 @@ class HttpUpstream:
 
 def _head(request: Request, base_path: bytes) -> bytes:
     """How a request goes on to the service."""
-    return passable(request, http1.end_to_end(request), base_path)
+    return (not base_path and request.whole) or passable(request, http1.end_to_end(request), base_path)
 
 
 _known_head = lru_cache(maxsize=http1.KNOWN_HEADS)(_head)

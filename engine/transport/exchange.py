@@ -764,6 +764,8 @@ def passable(request: Request, fields: Fields, base_path: bytes = b"") -> bytes:
 
 def _answer_head(response: Response, version: int, last: bool) -> bytes:
     """How an answer goes on to a client of HTTP/1.1 (`version` 11) or 1.0, the last one on its connection or not."""
+    if response.whole and version == 11 and not last:
+        return response.whole
     fields = http1.end_to_end(response)
     if response.body < 0 and version == 11:
         fields.append((b"Transfer-Encoding", b"chunked"))

@@ -806,3 +806,64 @@ def test_a_long_head_of_repeated_near_misses_is_refused_in_linear_time() -> None
     for data in head(near + b": b"), head(b"A: " + b" " * 30_000 + b"\x00"), head(b"A:" + b" \t" * 15_000):
         with pytest.raises(RemoteProtocolError):
             http1.parse_request(data + b"\x00")
+
+
+# What is kept -----------------------------------------------------------------------------------------------
+
+
+def test_a_head_that_comes_again_is_kept_from_then_on() -> None:
+    head = b"GET /kept HTTP/1.1\r\nHost: kept.test\r\n\r\n"
+    first, second, third = (http1.parse_request(head) for _ in range(3))
+    assert not first.repeats
+    assert second.repeats
+    assert third is second
+
+
+def test_heads_that_all_differ_are_not_kept() -> None:
+    http1._known_responses.clear()
+    for number in range(2000):
+        http1.parse_response(b"HTTP/1.1 200 OK\r\nETag: %d\r\nContent-Length: 0\r\n\r\n" % number, b"GET")
+    assert not http1._known_responses
+
+
+def test_of_many_heads_that_repeat_only_so_many_are_kept() -> None:
+    for number in range(2 * http1.KNOWN_HEADS):
+        head = b"GET /%d HTTP/1.1\r\nHost: many.test\r\n\r\n" % number
+        http1.parse_request(head)
+        http1.parse_request(head)
+    assert len(http1._known_requests) == http1.KNOWN_HEADS
+
+
+def test_what_an_answer_to_head_means_is_not_taken_from_one_to_get() -> None:
+    head = b"HTTP/1.1 200 OK\r\nX-Kept: head\r\nContent-Length: 7\r\n\r\n"
+    assert [http1.parse_response(head, b"GET").body for _ in range(3)] == [7, 7, 7]
+    assert http1.parse_response(head, b"HEAD").body == 0
+
+
+@pytest.mark.parametrize(
+    ("head", "goes_on"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: a.test\r\nAccept: */*\r\n\r\n", True),
+        (b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\n", True),
+        (b"POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n", False),
+        (b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: keep-alive\r\n\r\n", False),
+        (b"GET / HTTP/1.1\r\nHost: a.test\r\nProxy-Authorization: Basic eDp5\r\n\r\n", False),
+        (b"GET / HTTP/1.1\r\nHost: a.test\r\nAccept: */* \r\n\r\n", False),
+        (b"\r\nGET / HTTP/1.1\r\nHost: a.test\r\n\r\n", False),
+        (b"GET http://b.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n", False),
+        (b"OPTIONS * HTTP/1.1\r\nHost: a.test\r\n\r\n", False),
+        (b"GET / HTTP/1.0\r\nHost: a.test\r\n\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", True),
+        (b"HTTP/1.1 304 Not Modified\r\nETag: x\r\n\r\n", True),
+        (b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nETag: x\r\n\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nKeep-Alive: 5\r\nContent-Length: 5\r\n\r\n", False),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n", False),
+        (b"HTTP/1.1 200\r\nContent-Length: 5\r\n\r\n", False),
+    ],
+)
+def test_only_a_head_in_which_nothing_ends_here_goes_on_as_it_came(head: bytes, goes_on: bool) -> None:
+    message: http1.Request | http1.Response
+    message = http1.parse_response(head, b"GET") if head.startswith(b"HTTP/") else http1.parse_request(head)
+    assert message.whole == (head if goes_on else b"")
