@@ -355,6 +355,9 @@ class ProxyAuth(Section):
 
     schemes: Annotated[Schemes, "The only schemes to use, the one to try first in front."] = []
     forbidden: Annotated[Schemes, "Schemes never to use."] = []
+    # Empty: all, but what a PAC file names that came over plain http is not shown a password or token itself.
+    login_hosts: Annotated[HostNames, "The only proxies to log in to, by their names."] = []
+    mutual: Annotated[Switch, "Have the proxy prove itself as well: Kerberos and Digest can."] = False
     nt_hash_file: Annotated[FileName, "File with the NT hash of the password, for NTLM in its place."] = ""
     token: Annotated[Token, "Token for Bearer; see also password."] = ""
     token_file: Annotated[FileName, "File with the token."] = ""
@@ -371,11 +374,13 @@ class ProxyAuth(Section):
 
     def allowed(self) -> tuple[str, ...]:
         """The schemes that may be used, in the order in which to try them. Raises Defect if none is left."""
-        from proxy_adapters.auth.login import ORDER
+        from proxy_adapters.auth.login import MUTUAL, ORDER
 
         left = tuple(name for name in self.schemes or ORDER if name not in self.forbidden)
         if not left:
             raise Defect("forbidden", ",".join(self.forbidden), "leaves no scheme; expected one to remain")
+        if self.mutual and not self.socks_gssapi and not set(left) & set(MUTUAL):
+            raise Defect("mutual", "true", f"none of the schemes can do it; expected one of {', '.join(MUTUAL)}")
         return left
 
 
@@ -437,6 +442,7 @@ class OutConfig(Section):
             no_proxy=",".join(self.no_proxy),
             pac=pac,
             default=anybody,
+            login_hosts=self.auth.login_hosts,
             on_refusal=self.on_refusal,
         )
 
@@ -460,6 +466,7 @@ class OutConfig(Section):
             client_keytab=auth.client_keytab or None,
             kerberos_password=auth.kerberos_password,
             socks_gssapi=auth.socks_gssapi,
+            mutual=auth.mutual,
         )
         return None if login == Login() else login
 
@@ -820,6 +827,12 @@ def split_header(line: str) -> tuple[str, str]:
     return name, value.strip()
 
 
+def _host(name: str) -> str:
+    from proxy_adapters.url import normal_host
+
+    return normal_host(name)
+
+
 def _scheme_names() -> tuple[str, ...]:
     from proxy_adapters.auth.login import ORDER
 
@@ -962,6 +975,7 @@ Routes = Annotated[
 Exceptions = Annotated[
     list[str], Kind("LIST", "a list of hosts, domains and networks", _only(str, str.isprintable), many=True, alone=True)
 ]
+HostNames = Annotated[list[str], Kind("LIST", "a list of host names", _only(str, lambda name: _host(name)), many=True)]
 Location = Annotated[str, _url("a URL or the name of a file")]
 OnRefusal = Annotated[Literal["stop", "next"], _one_of("stop", "next")]
 ProxyProtocol = Annotated[Literal["off", "1", "2"], _one_of("off", "1", "2")]

@@ -32,4 +32,11 @@ class Refused(Exception):
 
 
 class Unreachable(Exception):
-    """Nobody answered, or the answer invites another try. The text names the hop and what it said."""
+    """Nobody answered, or the answer invites another try. The text names the hop and what it said.
+
+    `retry_after_seconds` is how long it asks to be left alone, if it does (RFC 9110, 10.2.3).
+    """
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds

@@ -6,6 +6,7 @@
 say which hop failed, in what words, and who can do something about it.
 """
 
+from proxy_adapters.attempt import Deadlines
 from proxy_adapters.auth.login import Login, Memory
 from proxy_adapters.errors import (
     AuthenticationFailed,
@@ -16,7 +17,7 @@ from proxy_adapters.errors import (
     TunnelError,
     TunnelRefused,
 )
-from proxy_adapters.open import Deadlines, open_tunnel
+from proxy_adapters.open import open_tunnel
 from proxy_adapters.pac import PAC
 from proxy_adapters.route import Hop, Route
 from proxy_adapters.router import Router
@@ -24,11 +25,13 @@ from proxy_adapters.secret import Secret
 from proxy_adapters.tls import TLSLayer
 from proxy_adapters.tunnel import Tunnel
 from proxy_adapters.url import ProxyURL
+from proxy_adapters.watch import Seen
 
 __all__ = [
     "open_tunnel",
     "Tunnel",
     "TLSLayer",
+    "Seen",
     "ProxyURL",
     "Hop",
     "Route",

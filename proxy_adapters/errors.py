@@ -13,6 +13,8 @@ YOU = "you"
 PROXY_ADMIN = "the administrator of the proxy"
 TARGET_ADMIN = "the administrator of the destination"
 NOBODY = "nobody: try again later"
+YOU_OR_PROXY_ADMIN = f"{YOU}, or {PROXY_ADMIN}"
+YOU_OR_TARGET_ADMIN = f"{YOU}, or {TARGET_ADMIN}"
 
 
 class TunnelError(Exception):
@@ -72,6 +74,7 @@ class TunnelError(Exception):
 class HopUnreachable(TunnelError):
     """A hop could not be resolved or connected to, stayed silent past its deadline, or hung up on us."""
 
+    who = PROXY_ADMIN
     tries_next = True
 
 
@@ -110,9 +113,15 @@ class AuthenticationFailed(TunnelRefused):
     retryable = False
 
     def __init__(
-        self, fact: str, *, attempts: tuple[str, ...] = (), advice: str = "", status: int | None = None
+        self,
+        fact: str,
+        *,
+        attempts: tuple[str, ...] = (),
+        advice: str = "",
+        who: str | None = None,
+        status: int | None = None,
     ) -> None:
-        super().__init__(fact, advice=advice, status=status)
+        super().__init__(fact, advice=advice, who=who, status=status)
         self.attempts = attempts
 
 
@@ -131,5 +140,8 @@ class NoRoute(TunnelError):
         retryable: bool = True,
         who: str | None = None,
     ) -> None:
-        super().__init__(fact, advice=advice, retryable=retryable, who=who)
+        # Who asked for a pause gets it, whatever the others died of.
+        pauses = [error.retry_after_seconds for error in errors if error.retry_after_seconds is not None]
+        pause = max(pauses, default=None)
+        super().__init__(fact, advice=advice, retryable=retryable, who=who, retry_after_seconds=pause)
         self.errors = errors

@@ -123,6 +123,7 @@ class Initiator:
         self._context, self._name, self._credential = c_void_p(), c_void_p(), c_void_p()
         self._mechanism, self._flags = mechanism, flags
         self.complete = False
+        self.mutual = False  # whether the other side has proved itself, too
         self._library = _library()
         self._name = self._import(service, _PRINCIPAL if "/" in service else _HOST_BASED)
         if password is not None and user is not None:
@@ -170,7 +171,9 @@ class Initiator:
 
     def step(self, token: bytes) -> bytes:
         """The next token to send (b"": none), given the other side's last one (b"" to begin)."""
-        minor, out = c_uint32(), _Buffer()
+        if self._context and not token:
+            raise GSSError("the other side's token is empty")  # which MIT's SPNEGO does not survive
+        minor, out, granted = c_uint32(), _Buffer(), c_uint32()
         heard = _buffer(token)
         major = self._library.gss_init_sec_context(
             byref(minor),
@@ -184,13 +187,14 @@ class Initiator:
             byref(heard) if token else None,
             None,
             byref(out),
-            None,
+            byref(granted),
             None,
         )
         said = _take(out)
         if major & _ERROR_MASK and not token and not self._credential:
             self._check_default_credential()  # SPNEGO only says that no mechanism is left, this says why
         self.complete = _check(major, minor, KERBEROS) != _CONTINUE_NEEDED
+        self.mutual = self.complete and bool(granted.value & MUTUAL)
         return said
 
     def _check_default_credential(self) -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from proxy_adapters.errors import HopUnreachable, TunnelError
@@ -34,12 +34,15 @@ EVIDENCE_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """Send `data` in one piece: microsocks drops a greeting that arrives split. `shown` stands in for it in
-    errors when it holds a secret.
+    """Send `data` in one piece: microsocks drops a greeting that arrives split.
+
+    `shown` stands in for it in errors when it holds a secret; `scheme` is the one of authentication that it is a
+    part of.
     """
 
-    data: bytes
+    data: bytes = field(repr=False)
     shown: str = ""
+    scheme: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +71,14 @@ class Redial:
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """What follows is another leg, with a name for errors and a deadline of its own."""
+    """What follows is another leg, with a name for errors and a deadline of its own.
+
+    `scheme` of authentication that it tries; `before` how the leg before it ended, if not well.
+    """
 
     name: str
+    scheme: str = ""
+    before: str = ""
 
 
 Step = Say | Hear | Work | Redial | Leg

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from proxy_adapters.auth.challenge import parse_challenges
+from proxy_adapters.auth.challenge import Challenge, parse_challenges
 from proxy_adapters.auth.login import Login, Memory
 from proxy_adapters.auth.negotiation import Negotiation
 from proxy_adapters.errors import (
@@ -24,7 +24,7 @@ from proxy_adapters.errors import (
     NotAProxy,
     TunnelRefused,
 )
-from proxy_adapters.handshake import EVIDENCE_BYTES, Hear, Leg, Redial, Say, Script, exactly, printable
+from proxy_adapters.handshake import EVIDENCE_BYTES, Hear, Redial, Say, Script, exactly, printable
 from proxy_adapters.url import ProxyURL, authority
 
 MAXIMUM_HEAD_BYTES = 65536
@@ -50,12 +50,12 @@ def http_connect(
     Raises ValueError for headers that could end a line, TunnelRefused, AuthenticationFailed, NotAProxy,
     HopUnreachable.
     """
-    yield Leg("proxy-request")
     target = authority(host, port)
     negotiation = Negotiation(proxy, login or Login.of(proxy), memory or Memory(), target, binding=binding())
     value = yield from negotiation.first()
+    asked_before = False  # on this connection
     while True:
-        yield _request(target, value, headers, user_agent)
+        yield _request(target, value, negotiation.scheme, headers, user_agent)
         try:
             answer = yield from _hear_answer()
         except HopUnreachable as error:
@@ -71,33 +71,41 @@ def http_connect(
         if 200 <= answer.status < 300:
             # Framing fields of a 2xx mean nothing (RFC 9110, 9.3.6), nor does the "Connection: close" of
             # pproxy.
-            negotiation.accepted()
+            yield from negotiation.accepted(_proofs(answer))
             return
         body, lives = yield from _hear_body(answer)
+        if answer.status == 400 and asked_before and negotiation.may_repeat:
+            # Some promise to keep the connection after a 407, and then do not like a second request on it.
+            yield Redial()
+            asked_before = False
+            continue
         # tinyproxy answers 401 to a wrong password.
         if answer.status != 407 and not (answer.status == 401 and value is not None):
             raise _refusal(answer, body, target)
-        yield Leg("proxy-auth")
         offers = parse_challenges(answer.all("proxy-authenticate"))
         value, fresh = yield from negotiation.next(offers, connection_lives=lives, status=answer.status)
+        asked_before = not fresh
         if fresh:
             yield Redial()
 
 
-def _request(target: str, value: str | None, headers: Sequence[tuple[str, str]], user_agent: str) -> Say:
+def _request(target: str, value: str | None, scheme: str, headers: Sequence[tuple[str, str]], user_agent: str) -> Say:
     lines = [
         ("Host", target),
         ("User-Agent", user_agent),
         # No standard, but HTTP/1.0-minded proxies keep the connection for NTLM only if they see it.
         ("Proxy-Connection", "Keep-Alive"),
-        *headers,
     ]
-    for name, text in headers:
-        check_field(name, text)
     head = f"CONNECT {target} HTTP/1.1\r\n" + "".join(f"{name}: {text}\r\n" for name, text in lines)
-    secret = f"Proxy-Authorization: {value}\r\n" if value is not None else ""
-    shown = f" and Proxy-Authorization by {value.split(' ', 1)[0]}, {len(value)} characters" if value else ""
-    return Say(f"{head}{secret}\r\n".encode("latin-1"), shown=head + shown)
+    shown = head
+    for name, text in headers:  # which may be keys
+        check_field(name, text)
+        head += f"{name}: {text}\r\n"
+        shown += f"{name}: ({len(text)} characters)\r\n"
+    if value is not None:
+        head += f"Proxy-Authorization: {value}\r\n"
+        shown += f"Proxy-Authorization by {scheme}, {len(value)} characters"
+    return Say(f"{head}\r\n".encode("latin-1"), shown=shown, scheme=scheme)
 
 
 def check_field(name: str, text: str) -> None:
@@ -205,6 +213,13 @@ def parse_answer(head: bytes) -> Answer:
     return Answer((int(match[1]), int(match[2] or 0)), int(match[3]), match[4] or "", fields)
 
 
+def _proofs(answer: Answer) -> list[Challenge]:
+    """What a proxy says of itself with its yes (RFC 7615, 4; RFC 4559, 5): Digest's has no name in front."""
+    infos = answer.all("proxy-authentication-info")
+    named = [info if info.lower().startswith("negotiate") else f"Digest {info}" for info in infos]
+    return parse_challenges([*answer.all("proxy-authenticate"), *named])
+
+
 # -- The body of a refusal --------------------------------
 
 
@@ -266,7 +281,9 @@ def _refusal(answer: Answer, body: bytes, target: str) -> Exception:
         if value := answer.get(name):
             said += f"; {name}: {printable(value.encode('latin-1'))[:120]}"
     status = answer.status
-    if status in (404, 405, 501) or status == 401:
+    # Web servers answer 400 to a CONNECT as well, and these are never forward proxies.
+    web = re.match(r"nginx|openresty|lighttpd|caddy|cloudflare|microsoft-iis", answer.get("server").lower())
+    if status in (401, 404, 405, 501) or (status == 400 and web):
         return NotAProxy(
             f"it answered {said}",
             advice="this seems to be a web server or reverse proxy, not a forward proxy",

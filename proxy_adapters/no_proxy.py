@@ -71,5 +71,14 @@ def _mapped(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress
 
 
 def _glob(pattern: str, name: str) -> bool:
-    """Only `*` is special: fnmatch would make sets of brackets, which IPv6 has."""
-    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name) is not None
+    """Only `*` is special: fnmatch would make sets of brackets, which IPv6 has, and a regex may take for ever."""
+    first, *middle, last = pattern.split("*")
+    position, end = len(first), len(name) - len(last)
+    if position > end or not name.startswith(first) or not name.endswith(last):
+        return False
+    for part in middle:
+        position = name.find(part, position, end)
+        if position < 0:
+            return False
+        position += len(part)
+    return True

@@ -19,28 +19,32 @@ import re
 import socket
 import time
 from base64 import b64decode
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes, urljoin, urlsplit
 
 import trio
 
+from proxy_adapters.attempt import Deadlines
 from proxy_adapters.errors import PROXY_ADMIN, YOU, NoRoute, TunnelError
 from proxy_adapters.handshake import printable
 from proxy_adapters.http_connect import Answer, ChunksEnd, HeadEnd, parse_answer
 from proxy_adapters.network import my_addresses
-from proxy_adapters.open import Deadlines, open_tunnel
+from proxy_adapters.open import open_tunnel
 from proxy_adapters.route import Route
 from proxy_adapters.url import authority, normal_host
 
 MAXIMUM_SCRIPT_BYTES = 1 << 20
 MAXIMUM_REDIRECTS = 3
 MAXIMUM_NAMES = 20
+MAXIMUM_ANSWERS = 1000
+MAXIMUM_LIST_CHARACTERS = 16384
 MEMORY_BYTES = 64 << 20
 STACK_BYTES = 512 << 10
 FETCH_SECONDS = 5.0
 RUN_SECONDS = 1.0
 DNS_SECONDS = 5.0
+EVALUATION_SECONDS = 15.0  # with all runs and names
 REFRESH_SECONDS = 12 * 3600.0
 ANSWER_SECONDS = 60.0
 
@@ -56,17 +60,17 @@ _KINDS = {  # word: scheme, the port if none is given
 
 def parse_answer_list(text: str, *, source: str) -> list[Route]:
     """The routes of `PROXY a:1; SOCKS5 b:2; DIRECT`. Words that nobody knows are passed over; nothing means
-    straight.
+    straight, and nobody reads on for ever.
     """
     routes = []
-    words = re.split(r"[;\s]+", text.strip())
-    while words:
-        word = words.pop(0).upper()
+    text = text[:MAXIMUM_LIST_CHARACTERS]
+    words = iter(re.split(r"[;\s]+", text.strip()))
+    for word in map(str.upper, words):
         if word == "DIRECT":
             routes.append(Route((), source))
-        elif word in _KINDS and words:
+        elif word in _KINDS:
             scheme, port = _KINDS[word]
-            place = words.pop(0)
+            place = next(words, "")
             if not re.search(r":\d+$", place) or place.endswith("]"):
                 place = f"{place}:{port}"
             try:
@@ -132,14 +136,24 @@ class PAC:
             key, now = (name, port, scheme), trio.current_time()
             if key in self._answers and self._answers[key][0] > now:
                 return self._answers[key][1]
-            answer = await self._ask(name, port, scheme)
-            words = printable(answer.strip().encode("utf-8", "replace"))
+            try:
+                with trio.fail_after(EVALUATION_SECONDS):
+                    answer = await self._ask(name, port, scheme)
+            except trio.TooSlowError:
+                words = f"no answer of the script within {EVALUATION_SECONDS:g} s"
+                raise _failed(
+                    "pac-eval", f"{words}; it may ask for names that this machine's DNS does not answer"
+                ) from None
+            words = printable(answer[:MAXIMUM_LIST_CHARACTERS].strip().encode("utf-8", "replace"))
             source = f"PAC {self._shown}: {words or 'nothing, which means direct'}"
-            routes = parse_answer_list(answer, source=source)
+            hearsay = self._scheme == "http"  # anybody on the way may have written it
+            routes = [replace(route, hearsay=hearsay) for route in parse_answer_list(answer, source=source)]
             if not routes:
                 raise _failed(
                     "pac-eval", f"its answer {answer[:200]!r} has no route that is known here", who=PROXY_ADMIN
                 )
+            if len(self._answers) >= MAXIMUM_ANSWERS:
+                self._answers.clear()
             self._answers[key] = (now + ANSWER_SECONDS, routes)
             return routes
 
@@ -221,6 +235,8 @@ class PAC:
                 return _Script(self._script.text, _fresh_until(answer), self._script.validator)
             if 300 <= answer.status < 400 and answer.get("location"):
                 location = urljoin(location, answer.get("location"))
+                if self._scheme == "https" and not location.lower().startswith("https:"):
+                    raise ValueError("it redirects from https to where anybody may change it")
                 continue
             if answer.status != 200:
                 raise ValueError(f"it answered {answer.status} {printable(answer.reason.encode('latin-1'))}")

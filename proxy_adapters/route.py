@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from proxy_adapters.auth.login import Login
 from proxy_adapters.http_connect import check_field
 from proxy_adapters.no_proxy import match_no_proxy
+from proxy_adapters.secret import Hidden
 from proxy_adapters.url import ProxyURL
 
 
@@ -37,6 +38,8 @@ class Hop:
     def __post_init__(self) -> None:
         for name, value in self.headers:
             check_field(name, value)
+        # Their values may be keys.
+        object.__setattr__(self, "headers", tuple((name, Hidden(value)) for name, value in self.headers))
         if self.proxy_protocol not in (None, 1, 2):
             raise ValueError(f"PROXY protocol version {self.proxy_protocol}: it must be 1 or 2")
 
@@ -65,10 +68,14 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One way: the hops to pass, and the source that chose it (in words, for people)."""
+    """One way: the hops to pass, and the source that chose it (in words, for people).
+
+    `hearsay`: anybody on the way may have written that source, for instance a PAC file that came over plain http.
+    """
 
     hops: tuple[Hop, ...] = ()
     source: str = "direct"
+    hearsay: bool = False
 
     @classmethod
     def parse(cls, text: str, *, source: str = "explicit") -> Route:

@@ -23,6 +23,11 @@ from proxy_adapters.url import normal_host
 
 BAD_SECONDS = 300
 
+#: So long the route that carried a tunnel is the first choice for its destination; then the list's order is tried.
+STICKY_SECONDS = 600
+
+MAXIMUM_DESTINATIONS = 1000
+
 
 class RouteSource(Protocol):
     """What a PAC file is to a router (`pac.PAC`)."""
@@ -38,8 +43,9 @@ class Router:
     `routes` what was configured explicitly, best first (a Route, or text for `Route.parse`) · `pac` who is
     asked if there are none · `no_proxy` what goes straight nevertheless · `environ` None: do not look at the
     environment · `default` what hops of any source get where they say nothing themselves (login, TLS,
-    headers) · `login_hosts` if given, the only proxies that get the default's login: a PAC file that came
-    over plain http may name anybody's · `on_refusal` "next": move on to the next route also when a proxy
+    headers) · `login_hosts` if given, the only proxies that get the default's login. Without it a proxy that is
+    only hearsay (named by a PAC file over plain http, which may name anybody's) gets it, too, but by schemes that
+    do not show the secret itself · `on_refusal` "next": move on to the next route also when a proxy
     refuses or wants another login. Raises ValueError for routes that cannot be read.
     """
 
@@ -64,6 +70,7 @@ class Router:
         self._login_hosts = {normal_host(name) for name in login_hosts}
         self._on_refusal = on_refusal
         self._bad_until: dict[str, float] = {}
+        self._carried: dict[tuple[str, int], tuple[str, float]] = {}  # destination: route, until when it stays first
         self._network = my_addresses()
 
     async def routes_to(self, host: str, port: int, *, scheme: str = "https") -> list[Route]:
@@ -72,19 +79,34 @@ class Router:
         """
         routes = await self._choose(host, port, scheme)
         routes = [
-            replace(route, hops=tuple(hop.or_else(self._default_for(hop)) for hop in route.hops)) for route in routes
+            replace(route, hops=tuple(hop.or_else(self._default_for(hop, route)) for hop in route.hops))
+            for route in routes
         ]
         network = my_addresses()
         if network != self._network:  # the laptop has moved: what was bad there may be good here
             self._bad_until.clear()
+            self._carried.clear()
             self._network = network
         now = trio.current_time()
-        return sorted(routes, key=lambda route: self._bad_until.get(str(route), 0) > now)  # stable: bad ones last
+        carried, until = self._carried.get((host, port), ("", 0.0))
 
-    def _default_for(self, hop: Hop) -> Hop | None:
-        if self._default is None or not self._login_hosts or normal_host(hop.url.host) in self._login_hosts:
-            return self._default
-        return replace(self._default, login=None)
+        def rank(route: Route) -> int:
+            if self._bad_until.get(str(route), 0) > now:
+                return 2
+            return 0 if str(route) == carried and until > now else 1
+
+        return sorted(routes, key=rank)  # stable
+
+    def _default_for(self, hop: Hop, route: Route) -> Hop | None:
+        default, host = self._default, normal_host(hop.url.host)
+        if default is None or default.login is None or host in self._login_hosts:
+            return default
+        if self._login_hosts:
+            return replace(default, login=None)
+        if route.hearsay:
+            why = f"only a PAC file that came over plain http names it: get that by https, or add {host} to login_hosts"
+            return replace(default, login=replace(default.login, withheld=why))
+        return default
 
     async def _choose(self, host: str, port: int, scheme: str) -> list[Route]:
         if self._no_proxy and (entry := match_no_proxy(host, port, self._no_proxy)):
@@ -101,13 +123,20 @@ class Router:
                 return [found]
         return [Route()]
 
-    def went(self, route: Route, error: TunnelError | None) -> bool:
-        """Learn how a route went; True if the next one should be tried."""
+    def went(self, route: Route, error: TunnelError | None, *, to: tuple[str, int] | None = None) -> bool:
+        """Learn how a route went (`to` a destination); True if the next one should be tried."""
+        name, now = str(route), trio.current_time()
         if error is None:
-            self._bad_until.pop(str(route), None)
+            self._bad_until.pop(name, None)
+            if to is not None:
+                carried, until = self._carried.get(to, ("", 0.0))
+                if carried != name or until <= now:
+                    if len(self._carried) >= MAXIMUM_DESTINATIONS:
+                        self._carried.clear()
+                    self._carried[to] = name, now + STICKY_SECONDS
             return False
         if error.tries_next and error.position <= len(route.hops):
-            self._bad_until[str(route)] = trio.current_time() + BAD_SECONDS
+            self._bad_until[name] = now + BAD_SECONDS
             return True
         return self._on_refusal == "next"
 

@@ -14,6 +14,15 @@ from pathlib import Path
 COMMAND_SECONDS = 10
 
 
+class Hidden(str):
+    """Text that does not show itself where the variables of a traceback are shown."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} characters>"
+
+
 class Secret:
     """A secret that `read()` fetches; `origin` says from where, for errors. Raises ValueError or OSError."""
 
@@ -24,8 +33,8 @@ class Secret:
         self.origin = origin
         self.blocking = blocking
 
-    def read(self) -> str:
-        return self._read()
+    def read(self) -> Hidden:
+        return Hidden(self._read())
 
     def __repr__(self) -> str:
         return f"<Secret from {self.origin}>"

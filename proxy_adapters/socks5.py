@@ -12,7 +12,7 @@ import ipaddress
 from collections.abc import Callable
 from functools import partial
 
-from proxy_adapters.auth.login import Asked, CannotStart, Login, Memory
+from proxy_adapters.auth.login import USER_AND_PASSWORD, Asked, CannotStart, Login, Memory
 from proxy_adapters.errors import (
     NOBODY,
     PROXY_ADMIN,
@@ -60,39 +60,45 @@ def socks5(
     `gssapi` makes the script of method 1 (`socks5_gssapi`); `anonymous` False forbids method 0.
     """
     yield Leg("proxy-request")
-    login = None if user is None else (user.encode("utf-8"), password.encode("utf-8"))
-    if login and not (1 <= len(login[0]) <= 255 and len(login[1]) <= 255):
+    if user is not None and not (1 <= len(user.encode()) <= 255 and len(password.encode()) <= 255):
         raise TunnelRefused("SOCKS5 carries a user of 1 to 255 bytes and a password of at most 255", who=YOU)
     # The strongest first: the server takes the first of its own liking, but some simply take our first.
     offered = (
-        ([GSSAPI] if gssapi else []) + ([USER_PASSWORD] if login else []) + ([NO_AUTHENTICATION] if anonymous else [])
+        ([GSSAPI] if gssapi else [])
+        + ([USER_PASSWORD] if user is not None else [])
+        + ([NO_AUTHENTICATION] if anonymous else [])
     )
     yield Say(bytes([5, len(offered), *offered]))
     _, method = yield Hear(_version_first)
     if method == NOTHING_ACCEPTABLE:
         raise AuthenticationFailed(
             "it accepts none of the methods we offer " + repr([_METHODS[code] for code in offered]),
-            advice="give a user and a password" if login is None else "ask which SOCKS5 methods it takes",
+            advice="give a user and a password" if user is None else "ask which SOCKS5 methods it takes",
             status=method,
         )
     if method not in offered:
         # pproxy takes method 0 even where only GSSAPI was offered: going on would be a silent downgrade.
         raise NotAProxy(f"it chose the method {method:#04x}, which we did not offer")
     if method == GSSAPI and gssapi:
-        yield Leg("proxy-auth")
+        yield Leg("proxy-auth", "gssapi")
         yield from gssapi()
-    elif method == USER_PASSWORD and login:
-        yield Leg("proxy-auth")
-        yield from _user_password(*login)
-    yield Leg("proxy-request")
+    elif method == USER_PASSWORD and user is not None:
+        yield Leg("proxy-auth", USER_AND_PASSWORD)
+        yield from _user_password(user, password)
+    if method != NO_AUTHENTICATION:
+        yield Leg("proxy-request")
     yield from _request(host, port)
 
 
 def socks5_with(login: Login, proxy: ProxyURL, memory: Memory, host: str, port: int) -> Script[None]:
     """`socks5` with a login whose secrets are read now, and where a refused password is not sent again."""
+    if login.mutual and not login.socks_gssapi:
+        raise AuthenticationFailed("SOCKS5 can only by GSSAPI prove who it is, which is demanded (mutual)")
     asked = Asked(login, proxy, "", memory, "socks5")
-    password = ""
-    if login.user is not None and login.password is not None:
+    # A password shows itself to whoever asks, and is no proof of who that is.
+    withheld = login.mutual or (login.withheld and login.password is not None)
+    user, password = None if withheld else login.user, ""
+    if user is not None and login.password is not None:
         try:
             password = yield from asked.password()
         except CannotStart as error:
@@ -102,11 +108,14 @@ def socks5_with(login: Login, proxy: ProxyURL, memory: Memory, host: str, port: 
         yield from socks5(
             host,
             port,
-            user=login.user,
+            user=user,
             password=password,
             gssapi=partial(socks5_gssapi, service) if login.socks_gssapi else None,
+            anonymous=not login.mutual,
         )
     except AuthenticationFailed as error:
+        if withheld and error.status == NOTHING_ACCEPTABLE and login.withheld:
+            error.advice = f"a user and password would show it the secret itself, and {login.withheld}"
         # 0xff means that the password was not even asked for.
         if asked.fingerprint and error.status != NOTHING_ACCEPTABLE:
             memory.refuse(proxy, "socks5", asked.fingerprint)
@@ -162,16 +171,21 @@ def _version_first(heard: bytearray) -> int:
     return 2 if len(heard) >= 2 else 0
 
 
-def _user_password(user: bytes, password: bytes) -> Script[None]:
+def _user_password(user: str, password: str) -> Script[None]:
     """RFC 1929. A refusal closes the connection, so there is no second try on it."""
+
+    def counted(text: str) -> bytes:
+        return bytes([len(text.encode())]) + text.encode()
+
     yield Say(
-        b"\x01" + bytes([len(user)]) + user + bytes([len(password)]) + password,
-        shown=f"user {user.decode()!r} with a password",
+        b"\x01" + counted(user) + counted(password),
+        shown=f"user {user!r} with a password",
+        scheme=USER_AND_PASSWORD,
     )
     _, status = yield Hear(exactly(2))
     if status != 0:
         raise AuthenticationFailed(
-            f"user {user.decode()!r} or the password was refused (status {status})",
+            f"user {user!r} or the password was refused (status {status})",
             attempts=("SOCKS5 user/password: refused",),
             status=status,
         )

@@ -803,6 +803,11 @@ WRONG_WAYS_OUT = [
         "proxy.auth.schemes: 'kerberos': expected a list of command",
     ),
     ("proxy: {auth: {schemes: [basic], forbidden: [basic]}}", "proxy.auth.forbidden: 'basic': leaves no scheme"),
+    ("proxy: {auth: {login_hosts: ['a b']}}", "proxy.auth.login_hosts: 'a b': expected a list of host names"),
+    (
+        "proxy: {auth: {mutual: true, schemes: [basic, ntlm]}}",
+        "proxy.auth.mutual: 'true': none of the schemes can do it; expected one of negotiate",
+    ),
     ("proxy: {auth: {token: a, token_env: B}}", "proxy.auth.token_env: 'B': stands beside auth.token; expected one of"),
     ("proxy: {auth: {nt_hash_file: a}}", "proxy.auth.nt_hash_file: 'a': has no user; expected user as well"),
     ("proxy: {tls: {pin: 12}}", "proxy.tls.pin: '12': expected a SHA-256 in hexadecimal"),

@@ -15,7 +15,7 @@ import trio
 
 from engine.access_log import AccessLog, HeaderFilter
 from engine.admin.metrics import AgentMetrics
-from engine.agent.uplink import Uplink
+from engine.agent.uplink import HINT, Uplink
 from engine.agent.upstream import HttpUpstream, Service, TcpUpstream
 from engine.config import AgentConfig, ListenerConfig
 from engine.errors import Unreachable
@@ -95,7 +95,8 @@ async def _connect_all(
                 starting.start_soon(nursery.start, uplink.run, name=f"first registration {uplink.endpoint}")
     if first_time.cancelled_caught:
         errors = [uplink.error for uplink in uplinks if uplink.error is not None]
-        raise Unreachable(f"not connected within {within_seconds:g} s: {errors[0] if errors else 'no answer'}")
+        why = errors[0] if errors else "no answer"
+        raise Unreachable(f"not connected within {within_seconds:g} s: {why}; {HINT}")
     task_status.started()
 
 

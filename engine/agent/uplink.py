@@ -22,6 +22,8 @@ from engine.transport.pulse import Pulse
 from engine.wire.http1 import Fields
 
 REGISTER_PATH = "/piko/v1/upstream/"
+REPEAT_SECONDS = 60.0  # between lines that say the same
+HINT = "`trioduct doctor`, with the same configuration, walks the way and says who can change it"
 HASTY_SECONDS = 1.0  # who sends us away sooner may do so for ever
 
 log = get_logger("client")
@@ -62,6 +64,7 @@ class Uplink:
         self._on_reconnect = on_reconnect
         self._leaving = False
         self._rhythm = Rhythm()
+        self._complained = ("", 0.0)  # of what, and when
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve for ever; started once the first registration stands.
@@ -78,17 +81,13 @@ class Uplink:
                         connection = await self._register()
                 except Unreachable as error:
                     self.error = error
-                    delay = self._backoff.next()
-                    log.warning(
-                        "cannot connect",
-                        endpoint=self.endpoint,
-                        error=str(error),
-                        retry_seconds=round(delay, 2),
-                    )
+                    delay = self._backoff.next(error.retry_after_seconds)
+                    self._complain(str(error), delay)
                     await trio.sleep(delay)
                     continue
                 if self._on_connect is not None:
                     self._on_connect(trio.current_time() - since)
+                self._complained = ("", 0.0)
                 log.info("connected", endpoint=self.endpoint, url=self._server.url)
                 over = trio.Event()
                 link = Link(
@@ -124,11 +123,22 @@ class Uplink:
                     endpoint=self.endpoint,
                     reason=reason,
                     error=str(link.error or ""),
+                    **({"hint": f"{HINT}: give it the endpoint as well"} if hasty and not link.alive else {}),
                 )
                 if self._on_reconnect is not None:
                     self._on_reconnect(reason)
                 if hasty or not link.alive:
                     await trio.sleep(self._backoff.next())
+
+    def _complain(self, error: str, delay: float) -> None:
+        """Log why there is no session: at once if that is news, else now and then."""
+        before, since = self._complained
+        now = trio.current_time()
+        if error == before and now - since < REPEAT_SECONDS:
+            log.debug("cannot connect", endpoint=self.endpoint, error=error, retry_seconds=round(delay, 2))
+            return
+        self._complained = error, now
+        log.warning("cannot connect", endpoint=self.endpoint, error=error, retry_seconds=round(delay, 2), hint=HINT)
 
     async def _register(self) -> Connection:
         fields: Fields = []

@@ -7,20 +7,23 @@ driven like any other; TLS to a proxy stays underneath as one more layer of it.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import trio
 
 from engine.errors import ConfigError, Refused, RemoteProtocolError, Unreachable
+from engine.log import get_logger
+from engine.transport.backoff import Pause
 from engine.transport.connection import Connection
 from engine.wire import http1, websocket
 from engine.wire.http1 import Fields, Response
 from engine.wire.tls import TLS
-from proxy_adapters import Router, Tunnel, TunnelError, open_tunnel
+from proxy_adapters import Router, Seen, Tunnel, TunnelError, open_tunnel
 
 # An answer that invites another try (Piko's list); every other one but 101 is final.
 RETRYABLE: Final = frozenset((408, 429, 500, 502, 503, 504))
@@ -28,17 +31,20 @@ DIAL_SECONDS: Final = 90.0  # a proxy may need a minute to give up on a target (
 UPGRADE_SECONDS: Final = 15.0
 ANSWER_EXCERPT: Final = 300
 
+log = get_logger("dial")
+
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where a node is, and how to get there. `tls` is used for https and wss URLs."""
+    """Where a node is, and how to get there. `tls` is for https and wss URLs; `pause` is what a proxy asked for."""
 
     url: str
     tls: ssl.SSLContext | None = None
     server_name: str | None = None
     router: Router | None = None  # the way out; None: what the environment says
+    pause: Pause = field(default_factory=Pause, compare=False, repr=False)
 
     @property
     def secure(self) -> bool:
@@ -115,8 +121,12 @@ async def _connect_again(host: str, port: int) -> socket.socket | None:
 async def dial_server(server: Server) -> Connection:
     """A connection to a node, TLS included. Raises Unreachable in words that say which hop said what, and
     ConfigError for a name or a proxy's URL (in the environment, for instance) that is none.
+
+    While a proxy's pause lasts, nothing is dialled.
     """
-    host, port = server.host, server.port
+    host, port, pause = server.host, server.port, server.pause
+    if left := pause.left_seconds():
+        raise Unreachable(f"{pause.reason} (it asked for a pause, {left:.0f} s of it left)", retry_after_seconds=left)
     try:
         with trio.fail_after(DIAL_SECONDS):
             tunnel = await _open_tunnel(server)
@@ -124,7 +134,10 @@ async def dial_server(server: Server) -> Connection:
             if server.secure:
                 await _secure(connection, server.tls or ssl.create_default_context(), server.server_name or host)
     except TunnelError as error:
-        raise Unreachable(_way_words(error)) from error
+        words, seconds = _way_words(error), error.retry_after_seconds
+        if seconds:
+            pause.ask(seconds, words)
+        raise Unreachable(words, retry_after_seconds=seconds) from error
     except trio.TooSlowError:
         raise Unreachable(f"{host}:{port} did not answer within {DIAL_SECONDS:g} s") from None
     except ssl.SSLError as error:
@@ -137,9 +150,18 @@ async def dial_server(server: Server) -> Connection:
 async def _open_tunnel(server: Server) -> Tunnel:
     try:
         scheme = urlsplit(server.url).scheme  # wss has variables of its own
-        return await open_tunnel(server.host, server.port, route=server.router, scheme=scheme)
+        return await open_tunnel(server.host, server.port, route=server.router, scheme=scheme, watch=_log)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def _log(seen: Seen) -> None:
+    """What happened on the way out: which route was chosen and why, each hop, each attempt to log in."""
+    if seen.outcome == "warning":
+        log.warning(seen.text, hop=seen.hop)
+    elif seen.outcome != "begun":
+        milliseconds = round(seen.seconds * 1000)
+        log.debug(f"{seen.leg} {seen.outcome}", hop=seen.hop, text=seen.text, milliseconds=milliseconds)
 
 
 def connection_over(tunnel: Tunnel) -> Connection:
@@ -238,7 +260,14 @@ async def _no_websocket(connection: Connection, server: Server, response: Respon
     said = body[:ANSWER_EXCERPT].decode("utf-8", "replace").strip()
     text = f"{server.url} answered {status} {response.reason.decode('latin-1')}: {said}".rstrip(": ")
     if status in RETRYABLE:
-        return Unreachable(text)
-    if status == 400 and any(name.lower() == b"via" for name, _ in response.fields):
-        text += " (a proxy on the way removed the WebSocket upgrade; ask its administrator to let it pass)"
+        return Unreachable(text, retry_after_seconds=_retry_after(response.fields))
+    if any(name.lower() == b"via" for name, _ in response.fields):
+        what = "removed the WebSocket upgrade" if status == 400 else "answers in the node's place"
+        text += f" (a proxy on the way {what}; ask its administrator to let it pass, `trioduct doctor` says how)"
     return Refused(text)
+
+
+def _retry_after(fields: Fields) -> float | None:
+    """In seconds; a date, which hardly anybody sends, is not looked at."""
+    found = [value for name, value in fields if name.lower() == b"retry-after"]
+    return float(found[0]) if len(found) == 1 and re.fullmatch(rb"[0-9]{1,6}", found[0]) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 
 from proxy_adapters.auth.login import Asked, CannotStart, Conversation
+from proxy_adapters.secret import Hidden
 
 
 def basic(asked: Asked) -> Conversation:
@@ -12,5 +13,5 @@ def basic(asked: Asked) -> Conversation:
     if ":" in asked.account:
         raise CannotStart("Basic cannot carry a user name with a ':'")
     asked.spent = True
-    yield "Basic " + b64encode(f"{asked.account}:{password}".encode()).decode("ascii")
+    yield Hidden("Basic " + b64encode(f"{asked.account}:{password}".encode()).decode("ascii"))
     return None

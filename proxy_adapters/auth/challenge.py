@@ -19,12 +19,13 @@ _SCHEME = re.compile(rf"[\s,]*({_TOKEN})(?=\s|,|$)")
 @dataclass(frozen=True, slots=True)
 class Challenge:
     """One scheme on offer, its name in lower case: with a token68 (Negotiate, NTLM), parameters, or
-    nothing.
+    nothing. `final`: it came with a yes, and has what the proxy says to prove itself.
     """
 
     scheme: str
     token: str = ""
     parameters: dict[str, str] = field(default_factory=dict)
+    final: bool = False
 
 
 def parse_challenges(values: Iterable[str]) -> list[Challenge]:

@@ -8,10 +8,11 @@ therefore the first answer to a kept nonce proves nothing about the password.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy_adapters.auth.challenge import Challenge
 from proxy_adapters.auth.login import Asked, CannotStart, Conversation
@@ -39,10 +40,14 @@ def is_weak(challenge: Challenge) -> bool:
 
 @dataclass(slots=True)
 class Nonce:
-    """A challenge and how often it was answered; two answers never have the same count."""
+    """A challenge and how often it was answered; two answers never have the same count.
+
+    Our own nonce stays the same as long as the proxy's: `-sess` makes its key of the first ones (RFC 7616, 3.4.2).
+    """
 
     challenge: Challenge
     count: int = 0
+    client: str = field(default_factory=lambda: secrets.token_hex(16))
 
 
 def digest(asked: Asked) -> Conversation:
@@ -54,68 +59,82 @@ def digest(asked: Asked) -> Conversation:
     while True:
         nonce.count += 1
         asked.state, asked.spent = nonce, True
-        value = answer(
-            nonce.challenge,
-            user=asked.account,
-            password=password,
-            uri=asked.uri,
-            count=nonce.count,
-            client_nonce=secrets.token_hex(16),
-        )
-        again: Challenge = yield value
+        proof = Proof(nonce.challenge, asked.account, password, nonce.count, nonce.client)
+        again: Challenge = yield proof.header("CONNECT", asked.uri)
+        if again.final:
+            return proof.doubt(again, asked.uri)
         stale = kept or again.parameters.get("stale", "").lower() == "true"
         if not stale or again.parameters.get("nonce") in (None, nonce.challenge.parameters["nonce"]):
             return None
         nonce, kept = Nonce(again), False
 
 
-def answer(
-    challenge: Challenge, *, user: str, password: str, uri: str, count: int, client_nonce: str, method: str = "CONNECT"
-) -> str:
-    """The value of Proxy-Authorization (RFC 7616, 3.4). Raises CannotStart for what we cannot do."""
-    given = challenge.parameters
-    name = given.get("algorithm", "MD5")
-    if not algorithm_of(challenge):
-        raise CannotStart(f"unknown Digest algorithm {name!r}")
-    if "nonce" not in given:
-        raise CannotStart("the challenge has no nonce")
-    realm, nonce = given.get("realm", ""), given["nonce"]
-    offered = [word.strip().lower() for word in given.get("qop", "").split(",") if word.strip()]
-    qop = "auth" if "auth" in offered else "auth-int" if "auth-int" in offered else ""
-    if offered and not qop:
-        raise CannotStart(f"unknown Digest qop {given['qop']!r}")
-    encoding = "utf-8" if given.get("charset", "").lower() == "utf-8" or not _latin1(user, password) else "latin-1"
+class Proof:
+    """That we know the password, made for one challenge (RFC 7616, 3.4). Raises CannotStart for what we cannot do."""
 
-    def h(*parts: str) -> str:
-        return _HASHES[algorithm_of(challenge)](":".join(parts).encode(encoding))
+    def __init__(self, challenge: Challenge, user: str, password: str, count: int, client_nonce: str) -> None:
+        given = self._given = challenge.parameters
+        self._name = given.get("algorithm", "MD5")
+        if not algorithm_of(challenge):
+            raise CannotStart(f"unknown Digest algorithm {self._name!r}")
+        if "nonce" not in given:
+            raise CannotStart("the challenge has no nonce")
+        offered = [word.strip().lower() for word in given.get("qop", "").split(",") if word.strip()]
+        self._qop = "auth" if "auth" in offered else "auth-int" if "auth-int" in offered else ""
+        if offered and not self._qop:
+            raise CannotStart(f"unknown Digest qop {given['qop']!r}")
+        self._hash = _HASHES[algorithm_of(challenge)]
+        unicode = given.get("charset", "").lower() == "utf-8" or not _latin1(user, password)
+        self._encoding = "utf-8" if unicode else "latin-1"
+        self._session = self._name.upper().endswith("-SESS")
+        self._user, self._realm, self._nonce = user, given.get("realm", ""), given["nonce"]
+        self._count, self._client_nonce = f"{count:08x}", client_nonce
+        self._a1 = self._h(user, self._realm, password)
+        if self._session:
+            self._a1 = self._h(self._a1, self._nonce, client_nonce)
 
-    a1 = h(user, realm, password)
-    if name.upper().endswith("-SESS"):
-        a1 = h(a1, nonce, client_nonce)
-    a2 = h(method, uri, h("")) if qop == "auth-int" else h(method, uri)
-    nc = f"{count:08x}"
-    response = h(a1, nonce, nc, client_nonce, qop, a2) if qop else h(a1, nonce, a2)
-    hashed = given.get("userhash", "").lower() == "true"
-    fields = {
-        "username": _quoted(h(user, realm) if hashed else user),
-        "realm": _quoted(realm),
-        "nonce": _quoted(nonce),
-        "uri": _quoted(uri),
-        "response": _quoted(response),
-    }
-    if "algorithm" in given:
-        fields["algorithm"] = name
-    if "opaque" in given:
-        fields["opaque"] = _quoted(given["opaque"])
-    if qop:
-        fields |= {"qop": qop, "nc": nc, "cnonce": _quoted(client_nonce)}
-    elif name.upper().endswith("-SESS"):
-        fields["cnonce"] = _quoted(client_nonce)
-    if hashed:
-        fields["userhash"] = "true"
-    # The head is sent as latin-1: what is not in it travels as the bytes of its UTF-8.
-    text = "Digest " + ", ".join(f"{key}={value}" for key, value in fields.items())
-    return text.encode(encoding).decode("latin-1")
+    def header(self, method: str, uri: str) -> str:
+        """The value of Proxy-Authorization."""
+        hashed = self._given.get("userhash", "").lower() == "true"
+        fields = {
+            "username": _quoted(self._h(self._user, self._realm) if hashed else self._user),
+            "realm": _quoted(self._realm),
+            "nonce": _quoted(self._nonce),
+            "uri": _quoted(uri),
+            "response": _quoted(self._response(method, uri)),
+        }
+        if "algorithm" in self._given:
+            fields["algorithm"] = self._name
+        if "opaque" in self._given:
+            fields["opaque"] = _quoted(self._given["opaque"])
+        if self._qop:
+            fields |= {"qop": self._qop, "nc": self._count, "cnonce": _quoted(self._client_nonce)}
+        elif self._session:
+            fields["cnonce"] = _quoted(self._client_nonce)
+        if hashed:
+            fields["userhash"] = "true"
+        # The head is sent as latin-1: what is not in it travels as the bytes of its UTF-8.
+        text = "Digest " + ", ".join(f"{key}={value}" for key, value in fields.items())
+        return text.encode(self._encoding).decode("latin-1")
+
+    def doubt(self, info: Challenge, uri: str) -> str | None:
+        """Why Proxy-Authentication-Info (3.5) does not show that the proxy knows the password too; None if it does."""
+        said = info.parameters
+        if "rspauth" not in said:
+            return "there is no rspauth in its Proxy-Authentication-Info"
+        if (said.get("cnonce", self._client_nonce), said.get("nc", self._count)) != (self._client_nonce, self._count):
+            return "its rspauth belongs to another request"
+        right = hmac.compare_digest(said["rspauth"].lower().encode(), self._response("", uri).encode())
+        return None if right else "its rspauth is wrong"
+
+    def _response(self, method: str, uri: str) -> str:
+        a2 = self._h(method, uri, self._h("")) if self._qop == "auth-int" else self._h(method, uri)
+        if not self._qop:
+            return self._h(self._a1, self._nonce, a2)
+        return self._h(self._a1, self._nonce, self._count, self._client_nonce, self._qop, a2)
+
+    def _h(self, *parts: str) -> str:
+        return self._hash(":".join(parts).encode(self._encoding))
 
 
 def _latin1(*texts: str) -> bool:

@@ -26,6 +26,14 @@ ORDER = (
 )
 
 
+#: These show the secret itself, to the proxy and, where nothing is encrypted, to everybody on the way.
+USER_AND_PASSWORD = "user/password"  # the way of SOCKS5, not one of the schemes of HTTP
+REVEALING = ("command", "bearer", "basic", USER_AND_PASSWORD)
+
+#: In these the proxy can prove in turn that it knows the secret, or has the key of its service.
+MUTUAL = ("negotiate", "digest-sha-256", "digest-md5")
+
+
 @dataclass(frozen=True, slots=True)
 class Login:
     """What may be used to authenticate to a proxy, each part optional.
@@ -34,9 +42,10 @@ class Login:
     `token` is for Bearer · `command` prints a whole Proxy-Authorization value · `service_principal` is
     `HTTP/host` or `HTTP/host@REALM` when the proxy's own name is not what Kerberos knows it by ·
     `client_keytab` a file with our keys · `kerberos_password` lets Negotiate ask the KDC with user and
-    password when there is no ticket. `socks_gssapi` offers
-    Kerberos to SOCKS5 proxies (service `rcmd`). NTLM's workstation name is NETBIOS_COMPUTER_NAME of the
-    environment.
+    password when there is no ticket · `socks_gssapi` offers Kerberos to SOCKS5 proxies (service `rcmd`) ·
+    `mutual`: the proxy has to prove itself too, or there is no tunnel · `withheld` says why this proxy does not
+    get what shows the secret itself (Basic, Bearer, a command's output, a SOCKS password); empty: it may.
+    NTLM's workstation name is NETBIOS_COMPUTER_NAME of the environment.
     """
 
     user: str | None = None
@@ -49,10 +58,21 @@ class Login:
     client_keytab: str | None = None
     kerberos_password: bool = True
     socks_gssapi: bool = False
+    mutual: bool = False
+    withheld: str = ""
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.schemes if name not in ORDER]:
             raise ValueError(f"unknown authentication scheme {unknown[0]!r}: one of {', '.join(ORDER)}")
+
+    @property
+    def usable(self) -> tuple[str, ...]:
+        """The schemes that may be used with this proxy, strongest first."""
+        return tuple(
+            name
+            for name in self.schemes
+            if not (self.withheld and name in REVEALING) and (name in MUTUAL or not self.mutual)
+        )
 
     @property
     def has_secrets(self) -> bool:
@@ -116,7 +136,8 @@ class Asked:
 
 
 #: A scheme: yields header values (str) and blocking work, is sent the proxy's next challenge of its own; its
-#: return means "refused", with a reason where there is a better one than "refused".
+#: return means "refused", with a reason where there is a better one than "refused". A `final` challenge is what
+#: came with the proxy's yes, and is sent only if it has to prove itself: then to return nothing means "proved".
 Conversation = Generator[Work | str, Any, str | None]
 
 
@@ -130,6 +151,7 @@ class Memory:
     _key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     _refused: set[tuple[str, str, bytes]] = field(default_factory=set, repr=False)
     _worked: dict[str, tuple[str, Any]] = field(default_factory=dict)
+    _warned: set[tuple[str, str]] = field(default_factory=set, repr=False)
     #: Whoever plays the scripts keeps here what makes the first contact with a proxy single.
     gates: dict[tuple[str, str, int], Any] = field(default_factory=dict, repr=False)
 
@@ -148,6 +170,12 @@ class Memory:
 
     def what_worked(self, proxy: ProxyURL, account: str) -> tuple[str, Any] | None:
         return self._worked.get(f"{proxy.place}\0{account}")
+
+    def warn_once(self, proxy: ProxyURL, about: str) -> bool:
+        """Whether nobody was warned yet of this about this proxy."""
+        known = (proxy.place, about) in self._warned
+        self._warned.add((proxy.place, about))
+        return not known
 
     def forget(self, proxy: ProxyURL, account: str) -> None:
         self._worked.pop(f"{proxy.place}\0{account}", None)

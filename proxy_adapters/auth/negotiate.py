@@ -26,12 +26,15 @@ def negotiate(asked: Asked) -> Conversation:
     while token:
         asked.spent = True
         heard: Challenge = yield f"Negotiate {b64encode(token).decode('ascii')}"
-        if not heard.token:
+        if heard.token:
+            try:
+                token = yield from _work(partial(context.step, b64decode(heard.token, validate=True)))
+            except (GSSError, binascii.Error) as error:
+                return f"the proxy's token makes no sense: {error}"
+        elif not heard.final:
             return "the ticket was refused: another service name is wanted, or the proxy means NTLM"
-        try:
-            token = yield from _work(partial(context.step, b64decode(heard.token, validate=True)))
-        except (GSSError, binascii.Error) as error:
-            return f"the proxy's token makes no sense: {error}"
+        if heard.final:
+            return None if context.mutual else "there is no token in its answer that would do it"
     return None
 
 

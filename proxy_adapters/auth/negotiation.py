@@ -14,18 +14,18 @@ end of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from proxy_adapters.auth.basic import basic
 from proxy_adapters.auth.challenge import Challenge
 from proxy_adapters.auth.digest import digest, is_strong, is_weak
-from proxy_adapters.auth.login import Asked, CannotStart, Conversation, Login, Memory
+from proxy_adapters.auth.login import REVEALING, Asked, CannotStart, Conversation, Login, Memory
 from proxy_adapters.auth.negotiate import negotiate
 from proxy_adapters.auth.ntlm import negotiate_ntlm, ntlm
 from proxy_adapters.auth.token import bearer, command
-from proxy_adapters.errors import AuthenticationFailed
-from proxy_adapters.handshake import Script, Work
+from proxy_adapters.errors import PROXY_ADMIN, AuthenticationFailed
+from proxy_adapters.handshake import Leg, Script, Work
 from proxy_adapters.url import ProxyURL
 
 #: No scheme needs more; a proxy that keeps asking is broken or hostile (curl once looped for ever over NTLM).
@@ -58,8 +58,9 @@ SCHEMES: dict[str, Scheme] = {
 
 
 class Negotiation:
-    """`first()` before the first request, `next(…)` at each refusal for want of authentication,
-    `accepted()`.
+    """`first()` before the first request, `next(…)` at each refusal for want of authentication, `accepted(…)`.
+
+    `scheme` is the one under way, "" if none. Each scheme that is tried is a leg of its own.
     """
 
     def __init__(
@@ -69,7 +70,8 @@ class Negotiation:
         self._offers: list[Challenge] = []
         self._tried: set[str] = set()
         self._attempts: list[str] = []
-        self._name = ""
+        self.scheme = ""
+        self._before = ""  # how the leg before ended, for whoever looks on
         self._asked: Asked | None = None
         self._conversation: Conversation | None = None
         self._legs = 0
@@ -77,18 +79,51 @@ class Negotiation:
     def first(self) -> Script[str | None]:
         """The value to send unasked: with what worked last time, else none."""
         worked = self._memory.what_worked(self._proxy, self._login.user or "")
-        if worked is None or worked[0] not in self._login.schemes:
-            return None
-        return (yield from self._start(worked[0], None, worked[1]))
+        if worked is not None and worked[0] in self._login.usable:
+            value = yield from self._start(worked[0], None, worked[1], leg="proxy-request")
+            if value is not None:
+                return value
+        yield Leg("proxy-request", before=self._before)
+        return None
 
-    def accepted(self) -> None:
-        """The proxy let us through; "" stands for the scheme of a proxy that asked for none."""
+    @property
+    def may_repeat(self) -> bool:
+        """Whether the last value may be said once more, on a fresh connection."""
+        return self._legs <= 1 or not SCHEMES[self.scheme].bound
+
+    def accepted(self, proofs: Sequence[Challenge]) -> Script[None]:
+        """The proxy let us through; "" stands for the scheme of a proxy that asked for none.
+
+        `proofs` is what it says of itself. Raises AuthenticationFailed if that is demanded and does not convince.
+        """
+        if self._login.mutual and (why := (yield from self._doubt(proofs))):
+            raise AuthenticationFailed(
+                f"it let us in, but did not prove who it is: {why}",
+                attempts=(f"{self.scheme or 'no login'}: {why}",),
+                advice="ask who answers there; or do without the proof (mutual)",
+                who=PROXY_ADMIN,
+            )
         state = self._asked.state if self._asked is not None else None
-        self._memory.worked(self._proxy, self._login.user or "", self._name, state)
+        self._memory.worked(self._proxy, self._login.user or "", self.scheme, state)
+
+    def _doubt(self, proofs: Sequence[Challenge]) -> Script[str]:
+        """Why the proxy's proof does not convince, "" if it does."""
+        if self._conversation is None:
+            return "it did not even ask who we are"
+        word = self.scheme.partition("-")[0]
+        proof = next((proof for proof in proofs if proof.scheme == word), Challenge(word))
+        try:
+            yield from self._tell(replace(proof, final=True))
+        except CannotStart as error:
+            return str(error)
+        except _Ended as end:
+            return end.why
+        return "it wants to go on with it"
 
     def next(self, offers: Sequence[Challenge], *, connection_lives: bool, status: int) -> Script[tuple[str, bool]]:
         """What to answer, and whether only a fresh connection will do. Raises AuthenticationFailed."""
-        scheme = SCHEMES.get(self._name)
+        scheme = SCHEMES.get(self.scheme)
+        self._before = f"{status}, offers {_words(offers)}"
         if self._conversation is not None and scheme is not None and self._asked is not None:
             mine = next((offer for offer in offers if scheme.answers(offer)), Challenge(""))
             value = None
@@ -104,16 +139,20 @@ class Negotiation:
         # squid answers a failed Digest with a Digest challenge only; what was offered before still holds.
         words = {offer.scheme for offer in offers}
         self._offers = [*offers, *(offer for offer in self._offers if offer.scheme not in words)]
-        for name in self._login.schemes:
+        for name in self._login.usable:
             if name in self._tried or (name == "command" and self._login.command is None):
                 continue
             offer = next((offer for offer in self._offers if SCHEMES[name].answers(offer)), None)
             if offer is not None and (value := (yield from self._start(name, offer))) is not None:
                 return value, not connection_lives
+        yield Leg("proxy-auth", before=self._before)
         raise self._failure(self._offers, status)
 
-    def _start(self, name: str, offer: Challenge | None, state: object = None) -> Script[str | None]:
-        self._name, self._legs = name, 0
+    def _start(
+        self, name: str, offer: Challenge | None, state: object = None, *, leg: str = "proxy-auth"
+    ) -> Script[str | None]:
+        yield Leg(leg, name, before=self._before)
+        self.scheme, self._legs = name, 0
         self._asked = Asked(
             self._login, self._proxy, self._uri, self._memory, name, challenge=offer, binding=self._binding, state=state
         )
@@ -122,8 +161,22 @@ class Negotiation:
 
     def _resume(self, answer: Challenge | None) -> Script[str | None]:
         """Let the conversation go on to its next value; None when it has ended, which is noted."""
-        assert self._conversation is not None
         assert self._asked is not None
+        try:
+            value = yield from self._tell(answer)
+        except CannotStart as error:
+            self._give_up(str(error))
+            return None
+        except _Ended as end:
+            account = f" for {self._asked.account}" if self._asked.account else ""
+            self._give_up(end.why or f"refused{account}")
+            return None
+        self._legs += 1
+        return value
+
+    def _tell(self, answer: Challenge | None) -> Script[str]:
+        """What the scheme says to that. Raises CannotStart, and _Ended when it has no more to say."""
+        assert self._conversation is not None
         try:
             step = self._conversation.send(answer)
             while isinstance(step, Work):
@@ -133,35 +186,31 @@ class Negotiation:
                     step = self._conversation.throw(error)
                 else:
                     step = self._conversation.send(result)
-        except CannotStart as error:
-            self._give_up(str(error))
-            return None
         except StopIteration as end:
-            account = f" for {self._asked.account}" if self._asked.account else ""
-            self._give_up(str(end.value or f"refused{account}"))
-            return None
-        self._legs += 1
+            raise _Ended(end.value or "") from None
         return step
 
     def _give_up(self, why: str) -> None:
         assert self._asked is not None
         if self._asked.spent and self._asked.fingerprint:
-            self._memory.refuse(self._proxy, self._name, self._asked.fingerprint)
+            self._memory.refuse(self._proxy, self.scheme, self._asked.fingerprint)
         if self._asked.challenge is None:
             self._memory.forget(self._proxy, self._login.user or "")
         if self._asked.spent or self._asked.challenge is not None:
-            self._tried.add(self._name)
-            self._attempts.append(f"{self._name}: {why}")
-        self._conversation, self._asked, self._name = None, None, ""
+            self._tried.add(self.scheme)
+            self._attempts.append(f"{self.scheme}: {why}")
+        self._before = f"{self.scheme}: {why}"
+        self._conversation, self._asked, self.scheme = None, None, ""
 
     def _failure(self, offers: Sequence[Challenge], status: int) -> AuthenticationFailed:
-        offered = ", ".join(dict.fromkeys(offer.scheme for offer in offers)) or "nothing"
-        forbidden = [
-            name
-            for name, scheme in SCHEMES.items()
-            if name not in self._login.schemes and name != "command" and any(map(scheme.answers, offers))
-        ]
-        if not offers:
+        login = self._login
+        mine = [name for name in SCHEMES if name != "command" or login.command is not None]
+        offered = [name for name in mine if any(map(SCHEMES[name].answers, offers))]
+        forbidden = [name for name in offered if name not in login.schemes]
+        withheld = [name for name in offered if name in login.schemes and name in REVEALING] if login.withheld else []
+        if withheld:
+            advice = f"{', '.join(withheld)} would show it the secret itself, and {login.withheld}"
+        elif not offers:
             advice = "it names no scheme, so nothing may be sent"
             if self._attempts:
                 advice = "check user and password; the same ones are not sent again"
@@ -169,12 +218,25 @@ class Negotiation:
             advice = "check user, password or ticket; what was refused is not sent again until it changes"
         elif forbidden:
             advice = f"allow one of: {', '.join(forbidden)}"
+        elif offered and login.mutual:
+            advice = "in none of these it could prove who it is, which is demanded (mutual)"
         else:
             advice = "none of these schemes is known here"
         tried = "; ".join(self._attempts)
         return AuthenticationFailed(
-            f"{status}, offers {offered}" + (f"; {tried}" if tried else ""),
+            f"{status}, offers {_words(offers)}" + (f"; {tried}" if tried else ""),
             attempts=tuple(self._attempts),
             advice=advice,
             status=status,
         )
+
+
+class _Ended(Exception):
+    """A conversation is over; `why` is empty where there is no more to say than that it was refused."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+
+def _words(offers: Sequence[Challenge]) -> str:
+    return ", ".join(dict.fromkeys(offer.scheme for offer in offers)) or "nothing"

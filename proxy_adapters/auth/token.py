@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 
 from proxy_adapters.auth.login import Asked, CannotStart, Conversation
+from proxy_adapters.secret import Hidden
 
 
 def bearer(asked: Asked) -> Conversation:
     if asked.login.token is None:
         raise CannotStart("no token given")
-    token = (yield from asked.secret(asked.login.token)).strip()
+    token = Hidden((yield from asked.secret(asked.login.token)).strip())
     if not re.fullmatch(r"[\x21-\x7e]+", token):
         raise CannotStart("the token has blanks or control characters")
     asked.spent = True
-    yield f"Bearer {token}"
+    yield Hidden(f"Bearer {token}")
     return "the token was refused"
 
 

@@ -9,10 +9,14 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from engine.config import AgentConfig
+from engine.config import AgentConfig, ConnectConfig, ListenerConfig
 from engine.errors import Unreachable
+from engine.transport.backoff import LONGEST_SECONDS
+from engine.transport.dial import Server, dial_server
 from tests.agent.proxies import Proxy
+from tests.agent.upstream_port import Port
 from tests.conftest import Pki
+from tests.proxy_adapters.test_dial import Names
 from tests.roles import GET, Roles, RunningNode, Talk, agent_config, answer, server_config, settle, tell_head, values_of
 
 BODY = bytes(range(256)) * 6_000
@@ -191,3 +195,74 @@ async def test_a_proxy_that_cuts_a_tunnel_costs_a_reconnect(roles: Roles, pki: P
     with trio.fail_after(5):
         while len(proxy.asked) < 2 or (await (await roles.dial(node.proxy)).ask(GET)).status != 200:
             await settle()
+
+
+@pytest.mark.parametrize("status", [b"429 Too Many Requests", b"503 Service Unavailable"])
+async def test_a_proxy_that_asks_for_a_pause_gets_it_from_every_endpoint(
+    roles: Roles, mock_clock: MockClock, status: bytes
+) -> None:
+    asked = 0
+
+    async def busy(talk: Talk) -> None:
+        nonlocal asked
+        await talk.until(b"\r\n\r\n")
+        asked += 1
+        await talk.say(b"HTTP/1.1 %b\r\nRetry-After: 120\r\nContent-Length: 0\r\n\r\n" % status)
+
+    config = agent_config(9, 1, endpoint="one")
+    config.listeners.append(ListenerConfig(endpoint_id="two", addr="127.0.0.1:1"))
+    config.connect.proxy_url = f"http://127.0.0.1:{await roles.service(busy)}"
+    config.connect.timeout = 1000
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(roles.agent_with, config)
+        await settle()
+        first = asked
+        for _ in range(11):
+            mock_clock.jump(10)
+            await settle()
+        assert asked == first <= len(config.listeners)
+        mock_clock.jump(10 + LONGEST_SECONDS)
+        await settle()
+        assert asked > first
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_node_that_asks_for_a_pause_gets_it(roles: Roles, port: Port, mock_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(roles.agent_with, agent_config(port.number, 1))
+        talk, _ = await port.arrivals.receive()
+        await talk.say(b"HTTP/1.1 503 Later\r\nRetry-After: 20\r\nContent-Length: 0\r\n\r\n")
+        await settle()
+        mock_clock.jump(19)
+        await settle()
+        assert port.arrivals.statistics().current_buffer_used == 0
+        mock_clock.jump(2)
+        await port.next()
+
+
+@pytest.mark.parametrize("login_hosts", [[], ["127.0.0.1"]], ids=["anybody's", "ours"])
+async def test_a_password_is_shown_to_a_proxy_of_a_pac_file_over_plain_http_only_if_it_is_known_as_ours(
+    roles: Roles, login_hosts: list[str]
+) -> None:
+    proxy = Proxy(LOGIN)
+    at_proxy = await roles.service(proxy.http)
+    script = b"function FindProxyForURL() { return 'PROXY 127.0.0.1:%d'; }" % at_proxy
+
+    async def pac(talk: Talk) -> None:
+        await talk.until(b"\r\n\r\n")
+        await talk.say(answer(script))
+
+    node = await roles.node()
+    connect = ConnectConfig(url=f"http://node.test:{node.upstream}")
+    connect.proxy.pac = f"http://127.0.0.1:{await roles.service(pac)}/"
+    connect.proxy.user, _, connect.proxy.password = LOGIN.partition(":")
+    connect.proxy.auth.login_hosts = login_hosts
+    trio.socket.set_custom_hostname_resolver(Names({"node.test": ["127.0.0.1"]}))
+    if login_hosts:
+        (await dial_server(Server(connect.url, router=connect.router()))).abort()
+    else:
+        with pytest.raises(
+            Unreachable, match=r"basic would show it the secret itself.* add 127\.0\.0\.1 to login_hosts"
+        ):
+            await dial_server(Server(connect.url, router=connect.router()))
+    assert proxy.asked == [f"node.test:{node.upstream}"] * len(login_hosts)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from io import StringIO
 
 import pytest
 import trio
 from trio.testing import MockClock
 from wsproto.events import CloseConnection, TextMessage
 
-from engine.agent.uplink import HASTY_SECONDS
+from engine import log
+from engine.agent.uplink import HASTY_SECONDS, REPEAT_SECONDS
 from engine.config import ListenerConfig
 from engine.errors import Refused, Unreachable
 from engine.transport.backoff import LONGEST_SECONDS
 from engine.transport.link import PING_SECONDS, PONG_SECONDS
 from tests.agent.upstream_port import Port, start
 from tests.peers import ACK, DATA, FIN, GO_AWAY, SYN, WINDOW, Peer, accept
+from tests.programs import free_port
 from tests.roles import GET, Roles, agent_config, answer, server_config, settle, tell_head, values_of
 
 # -- Registering
@@ -289,3 +292,21 @@ async def test_an_agent_that_finds_nowhere_else_serves_where_it_is(
         await settle()
         mock_clock.jump(2)
         await settle()
+
+
+async def test_what_fails_alike_again_and_again_is_logged_once_a_minute(roles: Roles, mock_clock: MockClock) -> None:
+    config = agent_config(free_port(), 1)
+    config.connect.timeout = 1000.0
+    stream = StringIO()
+    log.configure("info", (), stream)
+    try:
+        roles.nursery.start_soon(roles.agent_with, config)
+        for passed in range(0, 90, 2):
+            await settle()
+            log.flush()
+            assert passed > REPEAT_SECONDS - 4 or stream.getvalue().count("cannot connect") == 1
+            mock_clock.jump(2)
+        assert stream.getvalue().count("cannot connect") == 2
+    finally:
+        log.configure("warn")
+    assert "`trioduct doctor`" in stream.getvalue()

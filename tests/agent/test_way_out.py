@@ -12,10 +12,11 @@ from engine.config import ConnectConfig
 from engine.errors import ConfigError, Unreachable
 from engine.transport.dial import Server, dial_server
 from tests.programs import Program, Programs, free_port
-from tests.proxy_adapters.beds.conftest import PASSWORD, Squid, no_realm, squid_basic, squid_open, web
+from tests.proxy_adapters.beds.conftest import dead, lab, no_realm, secure_web, squid_basic, squid_open, web
+from tests.proxy_adapters.beds.proxies import PASSWORD, Squid
 from tests.roles import GET, Roles, agent_config, roles, says
 
-__all__ = ["no_realm", "roles", "squid_basic", "squid_open", "web"]
+__all__ = ["dead", "lab", "no_realm", "roles", "secure_web", "squid_basic", "squid_open", "web"]
 
 
 @pytest.fixture(autouse=True)

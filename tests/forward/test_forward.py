@@ -334,3 +334,23 @@ async def test_a_port_in_use_is_an_error_and_no_other_port_stays_open(roles: Rol
         config.ports[1].addr = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(OSError, match="in use"):
             await roles.forward_with(config)
+
+
+async def test_while_a_proxy_wants_a_pause_clients_are_let_go_at_once(roles: Roles, mock_clock: MockClock) -> None:
+    asked = 0
+
+    async def busy(talk: Talk) -> None:
+        nonlocal asked
+        await talk.until(b"\r\n\r\n")
+        asked += 1
+        await talk.say(b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 120\r\nContent-Length: 0\r\n\r\n")
+
+    config = forward_config(9, "web")
+    config.connect.proxy_url = f"http://127.0.0.1:{await roles.service(busy)}"
+    (port,) = (await roles.forward_with(config)).ports
+    for minute in range(3):
+        for _ in range(3):
+            with pytest.raises(trio.BrokenResourceError):
+                await (await roles.dial(port[1])).rest()
+        assert asked == 1 + minute // 2
+        mock_clock.jump(60)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy_adapters.auth.challenge import Challenge, parse_challenges
-from proxy_adapters.auth.digest import answer
+from proxy_adapters.auth.digest import Proof
 from proxy_adapters.auth.login import CannotStart, Login, Memory
 from proxy_adapters.errors import AuthenticationFailed
 from proxy_adapters.handshake import printable
@@ -105,15 +105,9 @@ RFC_7616 = {  # 3.9.1, with its method and URI
     ],
 )
 def test_the_example_of_the_rfc(algorithm: str, response: str) -> None:
-    value = answer(
-        Challenge("digest", "", RFC_7616 | {"algorithm": algorithm}),
-        user="Mufasa",
-        password="Circle of Life",
-        uri="/dir/index.html",
-        method="GET",
-        count=1,
-        client_nonce="f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ",
-    )
+    challenge = Challenge("digest", "", RFC_7616 | {"algorithm": algorithm})
+    client_nonce = "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ"
+    value = Proof(challenge, "Mufasa", "Circle of Life", 1, client_nonce).header("GET", "/dir/index.html")
     assert f'response="{response}"' in value
     assert f'opaque="{RFC_7616["opaque"]}"' in value
     assert "nc=00000001" in value
@@ -121,7 +115,7 @@ def test_the_example_of_the_rfc(algorithm: str, response: str) -> None:
 
 def test_the_example_with_a_hashed_user_in_unicode() -> None:
     # RFC 7616, 3.9.2, as erratum 4897 corrects the hash of the name: SHA-512/256 of FIPS 180-4.
-    value = answer(
+    value = Proof(
         Challenge(
             "digest",
             "",
@@ -135,13 +129,11 @@ def test_the_example_with_a_hashed_user_in_unicode() -> None:
                 "userhash": "true",
             },
         ),
-        user="Jäsøn Doe",
-        password="Secret, or not?",
-        uri="/doe.json",
-        method="GET",
-        count=1,
-        client_nonce="NTg6RKcb9boFIAS3KrFK9BGeh+niz/sm",
-    )
+        "Jäsøn Doe",
+        "Secret, or not?",
+        1,
+        "NTg6RKcb9boFIAS3KrFK9BGeh+niz/sm",
+    ).header("GET", "/doe.json")
     assert 'username="793263caabb707a56211940d90411ea4a575adeccb7e360aeb624ed06ece9b0b"' in value
     assert "userhash=true" in value
 
@@ -156,7 +148,7 @@ def test_the_example_with_a_hashed_user_in_unicode() -> None:
     ],
 )
 def test_the_variants(parameters: dict[str, str], has: str, has_not: str) -> None:
-    value = answer(Challenge("digest", "", parameters), user="u", password="p", uri="t:1", count=1, client_nonce="c")
+    value = Proof(Challenge("digest", "", parameters), "u", "p", 1, "c").header("CONNECT", "t:1")
     assert has in value
     assert has_not not in value
 
@@ -166,7 +158,7 @@ def test_the_variants(parameters: dict[str, str], has: str, has_not: str) -> Non
 )
 def test_what_cannot_be_answered_is_not_begun(parameters: dict[str, str]) -> None:
     with pytest.raises(CannotStart):
-        answer(Challenge("digest", "", parameters), user="u", password="p", uri="t:1", count=1, client_nonce="c")
+        Proof(Challenge("digest", "", parameters), "u", "p", 1, "c").header("CONNECT", "t:1")
 
 
 ALICE = Login(user="alice", password=Secret.literal("s3cret"))

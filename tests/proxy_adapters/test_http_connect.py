@@ -220,6 +220,14 @@ def test_a_closed_connection_is_dialled_again(wanted: bytes) -> None:
     assert play(connect(ALICE), [wanted, b"", OK] if b"page" in wanted else [wanted, OK]).redials == [1]
 
 
+def test_a_second_request_that_is_not_liked_on_a_connection_is_sent_on_a_fresh_one() -> None:
+    not_twice = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    played = play(connect(ALICE), [WANTED, not_twice, OK])
+    assert played.redials == [2]
+    assert played.said[1] == played.said[2]
+    assert failure([WANTED, not_twice, not_twice], ALICE).status == 400
+
+
 def test_http_1_0_with_keep_alive_keeps_its_connection() -> None:
     for name in (b"Connection", b"Proxy-Connection"):
         wanted = WANTED.replace(b"HTTP/1.1", b"HTTP/1.0").replace(
@@ -270,7 +278,7 @@ def test_no_error_shows_the_password_or_what_carries_it() -> None:
     shown = f"{error} {error!r} {error.report()} {error.said} {error.heard}"
     assert "s3cret" not in shown
     assert "YWxpY2U6czNjcmV0" not in shown
-    assert error.said.endswith("and Proxy-Authorization by Basic, 22 characters")
+    assert error.said.endswith("Proxy-Authorization by basic, 22 characters")
 
 
 @given(st.binary(max_size=300))

@@ -463,6 +463,15 @@ async def test_when_all_fail_each_says_of_what() -> None:
         assert caught.value.retryable
 
 
+async def test_the_longest_pause_that_any_of_them_asks_for_is_told() -> None:
+    busy = [http_proxy(b"HTTP/1.1 429 No\r\nRetry-After: %d\r\nContent-Length: 0\r\n\r\n" % n) for n in (30, 90)]
+    router = Router(["http://a:1", "http://b:1", "http://c:1"], environ=None, on_refusal="next")
+    async with world(*busy) as (dial, _):
+        with pytest.raises(NoRoute) as caught:
+            await open_tunnel("t", 1, route=router, dial=dial)
+    assert caught.value.retry_after_seconds == 90
+
+
 async def test_a_name_that_is_none_is_a_value_error_before_anything_is_dialled() -> None:
     async with world() as (dial, dialled):
         with pytest.raises(ValueError, match="no host name"):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from proxy_adapters import NoRoute, Router, open_tunnel, pac
 from proxy_adapters.pac import PAC, parse_answer_list, run_script
+from tests.conftest import Pki
 
 OK = b"HTTP/1.1 200 OK\r\n\r\n"
 
@@ -139,9 +140,19 @@ def test_the_list_of_answers(answer: str, routes: list[str]) -> None:
     assert [str(route) for route in parse_answer_list(answer, source="a test")] == routes
 
 
-@given(st.text(max_size=100))
+_PLACES = st.one_of(st.sampled_from(["a:1", "[::1]:3128", "[::1]", "b", ":0", "u:p@c:1", "x:99999"]), st.text())
+_ANSWERS = st.lists(
+    st.tuples(st.sampled_from(["PROXY", "SOCKS5", "direct", "HTTPS", ";", "QUIC"]), st.sampled_from(" ;\t"), _PLACES)
+).map(lambda parts: "; ".join("".join(part) for part in parts))
+
+
+@given(st.one_of(st.text(max_size=100), _ANSWERS))
 def test_any_answer_is_a_list(answer: str) -> None:
     parse_answer_list(answer, source="a test")
+
+
+def test_an_answer_without_end_is_not_read_to_its_end() -> None:
+    assert len(parse_answer_list("PROXY a:1; " * 3_000_000, source="a test")) < 2000
 
 
 # -- The engine ---------------------------------------------------------------------
@@ -325,6 +336,36 @@ async def test_over_http_it_is_fetched_once_then_conditionally_and_the_last_good
     assert [str(route) for route in await other.routes("h.test", 443, "https")] == ["http://one:1"]
     with pytest.raises(NoRoute, match="pac-fetch: it answered 500 Oops"):
         await PAC(location).routes("h.test", 443, "https")
+
+
+async def test_only_what_came_over_plain_http_is_hearsay(
+    nursery: trio.Nursery, tmp_path: Path, pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(pki.ca))
+    file, text = tmp_path / "proxy.pac", pac_answer("return 'PROXY p:1'")
+    file.write_bytes(text.partition(b"\r\n\r\n")[2])
+    plain, secure = Server(text), Server(text, b"HTTP/1.1 302 Found\r\nLocation: http://wpad/\r\n\r\n")
+    kept = tmp_path / "kept.pac"
+    at_plain = await plain.start(nursery)
+    listeners = await trio.open_ssl_over_tcp_listeners(0, pki.server_context(), host="127.0.0.1", https_compatible=True)
+    nursery.start_soon(trio.serve_listeners, secure.serve, listeners)
+    below = listeners[0].transport_listener
+    assert isinstance(below, trio.SocketListener)
+    at_secure = f"https://127.0.0.1:{below.socket.getsockname()[1]}/"
+    for location, hearsay in (
+        (script("return 'PROXY p:1'"), False),
+        (str(file), False),
+        (at_plain, True),
+        (at_plain, True),  # the copy
+        (at_secure, False),
+    ):
+        if not plain.answers:
+            plain.answers = [b"HTTP/1.1 500 Oops\r\n\r\n"]
+        source = PAC(location, keep=kept if location == at_plain else None)
+        (route,) = await source.routes("h.test", 443, "https")
+        assert (str(route), route.hearsay) == ("http://p:1", hearsay), location
+    with pytest.raises(NoRoute, match="redirects from https to where anybody may change it"):
+        await PAC(at_secure).routes("h.test", 443, "https")
 
 
 async def test_a_server_that_makes_no_sense_is_named(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:

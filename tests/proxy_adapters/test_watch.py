@@ -1,0 +1,256 @@
+"""What whoever looks on is told: each leg as it begins and ends, and once per proxy what a person should know."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from proxy_adapters import (
+    AuthenticationFailed,
+    Hop,
+    Login,
+    Memory,
+    NoRoute,
+    ProxyURL,
+    Route,
+    Router,
+    Secret,
+    Seen,
+    open_tunnel,
+)
+from tests.conftest import Pki
+from tests.proxy_adapters.test_open import OK, Serve, behind_tls, echo, hang_up, hear, http_proxy, route, world
+
+ALICE = Login(user="alice", password=Secret.literal("s3cret"))
+
+
+def told(seen: list[Seen]) -> list[tuple[str, str, str]]:
+    return [(one.leg, one.outcome, one.text) for one in seen if one.outcome != "begun"]
+
+
+def wanted(*challenges: str, close: bool = False) -> bytes:
+    lines = "".join(f"Proxy-Authenticate: {challenge}\r\n" for challenge in challenges)
+    return f"HTTP/1.1 407 No\r\n{lines}{'Connection: close' if close else 'A: b'}\r\nContent-Length: 0\r\n\r\n".encode()
+
+
+def answering(*answers: bytes, then: Serve = echo) -> Serve:
+    async def serve(stream: trio.abc.Stream) -> None:
+        for answer in answers:
+            await hear(stream, b"\r\n\r\n")
+            await stream.send_all(answer)
+        await then(stream)
+
+    return serve
+
+
+async def test_each_leg_is_told_with_its_place_and_its_end(pki: Pki) -> None:
+    seen: list[Seen] = []
+    proxy = behind_tls(pki, http_proxy(OK, behind_tls(pki, echo)))
+    async with world(proxy) as (dial, _):
+        way = route("https://localhost:1", tls=pki.client_context())
+        await open_tunnel("127.0.0.1", 2, route=way, tls=pki.client_context(), dial=dial, watch=seen.append)
+    assert [(one.position, one.hop, one.leg, one.outcome) for one in seen] == [
+        (position, hop, leg, outcome)
+        for position, hop, leg in (
+            (1, "https://localhost:1", "proxy-tcp"),
+            (1, "https://localhost:1", "proxy-tls"),
+            (1, "https://localhost:1", "proxy-request"),
+            (2, "127.0.0.1:2", "target-tls"),
+        )
+        for outcome in ("begun", "ok")
+    ]
+    assert {one.route for one in seen} == {way}
+    layer = seen[3].tls
+    assert layer is not None
+    assert layer.object.getpeercert(binary_form=True)
+    assert seen[3].text == "TLSv1.3"
+    assert seen[5].text == "a tunnel to 127.0.0.1:2"
+
+
+async def test_addresses_are_those_of_a_connection_ours_last() -> None:
+    seen: list[Seen] = []
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, echo, listeners)
+        port = listeners[0].socket.getsockname()[1]
+        async with await open_tunnel("127.0.0.1", port, route="direct", watch=seen.append) as tunnel:
+            assert tunnel.route == Route((), "explicit")
+        nursery.cancel_scope.cancel()
+    assert [one.leg for one in seen] == ["target-tcp"] * 2, "an address needs no DNS"
+    assert seen[1].addresses == ("127.0.0.1", "127.0.0.1")
+
+
+async def test_each_scheme_is_a_leg_of_its_own() -> None:
+    digest, basic = 'Digest realm="r", nonce="n"', 'Basic realm="r"'
+    first = answering(wanted(digest, basic), wanted(digest, basic, close=True), then=hang_up)
+    memory, seen = Memory(), list[Seen]()
+    hop = Hop(ProxyURL.parse("http://p:1"), login=ALICE)
+    async with world(first, answering(OK), answering(OK)) as (dial, _):
+        await open_tunnel("t", 2, route=Route((hop,)), dial=dial, memory=memory, watch=seen.append)
+        assert told(seen) == [
+            ("proxy-tcp", "ok", ""),
+            ("proxy-request", "next", "407, offers digest, basic"),
+            ("proxy-auth", "next", "digest-md5: refused for alice"),
+            ("proxy-tcp", "ok", ""),
+            ("proxy-auth", "warning", seen[-2].text),
+            ("proxy-auth", "ok", "basic: accepted; a tunnel to t:2"),
+        ]
+        seen.clear()
+        await open_tunnel("t", 2, route=Route((hop,)), dial=dial, memory=memory, watch=seen.append)
+        assert told(seen) == [("proxy-tcp", "ok", ""), ("proxy-request", "ok", "basic: accepted; a tunnel to t:2")]
+
+
+async def test_what_ends_it_is_told_with_its_error() -> None:
+    seen: list[Seen] = []
+    async with world(answering(wanted("NTLM"))) as (dial, _):
+        with pytest.raises(AuthenticationFailed) as caught:
+            await open_tunnel("t", 2, route="http://p:1", dial=dial, watch=seen.append)
+    assert told(seen)[1:] == [
+        ("proxy-request", "next", "407, offers ntlm"),
+        ("proxy-auth", "next", "ntlm: no user and password given"),
+        ("proxy-auth", "failed", caught.value.fact),
+    ]
+    assert seen[-1].error is caught.value
+
+
+async def test_a_source_that_fails_is_told_as_well() -> None:
+    class Nowhere:
+        async def routes(self, host: str, port: int, scheme: str) -> list[Route]:
+            error = NoRoute("the script failed")
+            error.leg = "pac-eval"
+            raise error
+
+        def distrust(self) -> None:
+            pass
+
+    seen: list[Seen] = []
+    with pytest.raises(NoRoute):
+        await open_tunnel("t", 2, route=Router(pac=Nowhere(), environ=None), watch=seen.append)
+    assert told(seen) == [("pac-eval", "failed", "the script failed")]
+
+
+async def test_a_socks_password_is_a_leg_too_and_shows_itself() -> None:
+    async def serve(stream: trio.abc.Stream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"\x05\x02")
+        await stream.receive_some()
+        await stream.send_all(b"\x01\x00")
+        await stream.receive_some()
+        await stream.send_all(b"\x05\x00\x00\x01" + bytes(6))
+
+    seen: list[Seen] = []
+    async with world(serve) as (dial, _):
+        await open_tunnel("t", 2, route="socks5h://a:b@p:1", dial=dial, watch=seen.append, memory=Memory())
+    assert [(leg, outcome) for leg, outcome, _ in told(seen)] == [
+        ("proxy-tcp", "ok"),
+        ("proxy-request", "ok"),
+        ("proxy-auth", "warning"),
+        ("proxy-auth", "ok"),
+        ("proxy-request", "ok"),
+    ]
+
+
+# -- Warnings
+
+
+async def test_a_secret_in_clear_text_is_warned_about_once_per_proxy_as_soon_as_somebody_looks_on() -> None:
+    memory, seen = Memory(), list[Seen]()
+    first, again = answering(wanted("Basic"), OK), answering(OK)
+    async with world(first, again, first, again, again) as (dial, _):
+        await open_tunnel("t", 2, route="http://a:b@p:1", dial=dial, memory=memory)
+        for place in ("p:1", "q:1", "p:1", "q:1"):
+            await open_tunnel("t", 2, route=f"http://a:b@{place}", dial=dial, memory=memory, watch=seen.append)
+    warnings = [one for one in seen if one.outcome == "warning"]
+    assert [one.hop for one in warnings] == ["http://p:1", "http://q:1"]
+    assert "a password or token (basic) in clear text" in warnings[0].text
+
+
+@pytest.mark.parametrize("challenge", ['Digest realm="r", nonce="n"', "Basic"])
+async def test_what_is_not_in_clear_text_is_not_warned_about(pki: Pki, challenge: str) -> None:
+    tls = challenge == "Basic"
+    serve = answering(wanted(challenge), OK)
+    seen: list[Seen] = []
+    async with world(behind_tls(pki, serve) if tls else serve) as (dial, _):
+        way = route("https://a:b@localhost:1" if tls else "http://a:b@localhost:1", tls=pki.client_context())
+        await open_tunnel("t", 2, route=way, dial=dial, memory=Memory(), watch=seen.append)
+    assert "warning" not in [one.outcome for one in seen]
+
+
+# -- Proxies that are only hearsay
+
+
+class Hearsay:
+    """A PAC file that came over plain http."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    async def routes(self, host: str, port: int, scheme: str) -> list[Route]:
+        way = Route.parse(self._text)
+        return [Route(way.hops, "a PAC file", hearsay=True)]
+
+    def distrust(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("login", "offers"),
+    [
+        (ALICE, ["Basic"]),
+        (Login(token=Secret.literal("s3cret")), ["Bearer"]),
+        (Login(command=Secret.literal("s3cret")), ["Custom"]),
+    ],
+)
+async def test_what_is_only_hearsay_is_not_shown_the_secret_itself(login: Login, offers: list[str]) -> None:
+    router = Router(pac=Hearsay("http://p.test:1"), environ=None, default=Hop(ProxyURL.parse("http://any:1"), login))
+    async with world(answering(wanted(*offers))) as (dial, dialled):
+        with pytest.raises(AuthenticationFailed) as caught:
+            await open_tunnel("t", 2, route=router, dial=dial, memory=Memory())
+        assert len(dialled) == 1
+    assert caught.value.attempts == ()
+    assert "add p.test to login_hosts" in caught.value.advice
+
+
+async def test_it_is_shown_a_proof_with_one_warning() -> None:
+    seen: list[Seen] = []
+    memory = Memory()
+    default = Hop(ProxyURL.parse("http://any:1"), ALICE)
+    router = Router(pac=Hearsay("http://p.test:1"), environ=None, default=default)
+    offers = wanted("Basic", 'Digest realm="r", nonce="n", qop="auth"')
+    async with world(answering(offers, OK), answering(OK)) as (dial, _):
+        for _ in range(2):
+            await open_tunnel("t", 2, route=router, dial=dial, memory=memory, watch=seen.append)
+    (warning,) = [one.text for one in seen if one.outcome == "warning"]
+    assert "(digest-md5), and nothing that shows more" in warning
+    assert "add p.test to login_hosts" in warning
+
+
+async def test_login_hosts_lift_it() -> None:
+    default = Hop(ProxyURL.parse("http://any:1"), ALICE)
+    router = Router(pac=Hearsay("http://p.test:1"), environ=None, default=default, login_hosts=["P.test"])
+    async with world(answering(wanted("Basic"), OK)) as (dial, _):
+        await open_tunnel("t", 2, route=router, dial=dial, memory=Memory())
+
+
+async def test_a_scheme_that_worked_there_before_is_not_shown_to_hearsay_either() -> None:
+    memory, default = Memory(), Hop(ProxyURL.parse("http://any:1"), ALICE)
+    known = Router(["http://p.test:1"], environ=None, default=default)
+    hearsay = Router(pac=Hearsay("http://p.test:1"), environ=None, default=default)
+    async with world(answering(wanted("Basic"), OK), answering(wanted("Basic"))) as (dial, _):
+        await open_tunnel("t", 2, route=known, dial=dial, memory=memory)
+        with pytest.raises(AuthenticationFailed):
+            await open_tunnel("t", 2, route=hearsay, dial=dial, memory=memory)
+
+
+async def test_a_socks_password_is_not_shown_to_hearsay() -> None:
+    heard: list[bytes] = []
+
+    async def serve(stream: trio.abc.Stream) -> None:
+        heard.append(bytes(await stream.receive_some()))
+        await stream.send_all(b"\x05\xff")
+
+    router = Router(pac=Hearsay("socks5h://p.test:1"), environ=None, default=Hop(ProxyURL.parse("http://any:1"), ALICE))
+    async with world(serve) as (dial, _):
+        with pytest.raises(AuthenticationFailed, match=r"add p\.test to login_hosts"):
+            await open_tunnel("t", 2, route=router, dial=dial, memory=Memory())
+    assert heard == [b"\x05\x01\x00"]
