@@ -322,7 +322,7 @@ def test_doctor_ends_with_the_code_of_its_verdict_and_speaks_json(capsys: Captur
         assert main(["doctor", "--connect.url", url, "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
     assert (told["outcome"], told["exit_code"]) == ("blocked", 1)
-    assert told["steps"][-2]["text"] == "Connection refused"
+    assert told["steps"][-1]["text"] == "Connection refused"
 
 
 def test_doctor_takes_the_file_of_an_agent_and_shows_what_it_would_use(capsys: Captured) -> None:

@@ -14,6 +14,8 @@ from typing import Final, NamedTuple
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from engine.log import printable
+
 _PRODUCTS: Final = re.compile(
     r"zscaler|netskope|palo ?alto|forti(?:gate|net|proxy)|blue ?coat|symantec web|cisco umbrella|opendns|check ?point"
     r"|forcepoint|websense|sophos|watchguard|barracuda|skyhigh|mcafee web|iboss|menlo|cato networks|kaspersky|eset ssl"
@@ -33,9 +35,10 @@ class Certificate(NamedTuple):
     """The leaf that the other end showed."""
 
     issuer: str
-    subject: str
+    subject: str  # what it is for: its names, or what else it says of itself
     sha256: str
     issuer_name: bytes  # its DER, to be compared
+    valid: str  # from when until when
 
     @property
     def inspector(self) -> str:
@@ -54,12 +57,13 @@ class Certificate(NamedTuple):
         """None for what cannot be read: it is looked at before anybody has verified it."""
         try:
             leaf = x509.load_der_x509_certificate(der or b"")
-            issuer, subject = _called(leaf.issuer), _called(leaf.subject)
+            issuer, subject = _called(leaf.issuer), _names(leaf) or _called(leaf.subject)
         except ValueError:
             return None
         from hashlib import sha256
 
-        return cls(issuer, subject, sha256(der or b"").hexdigest(), leaf.issuer.public_bytes())
+        valid = f"{leaf.not_valid_before_utc:%Y-%m-%d} to {leaf.not_valid_after_utc:%Y-%m-%d}"
+        return cls(issuer, subject, sha256(der or b"").hexdigest(), leaf.issuer.public_bytes(), valid)
 
 
 def added_authorities(folders: Sequence[str] = ()) -> Iterator[tuple[Path, bytes]]:
@@ -73,10 +77,20 @@ def added_authorities(folders: Sequence[str] = ()) -> Iterator[tuple[Path, bytes
                 continue
 
 
+def _names(leaf: x509.Certificate) -> str:
+    """The first few of the names that it is for (RFC 9525 looks at no others)."""
+    try:
+        found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ""
+    names = [*found.get_values_for_type(x509.DNSName), *map(str, found.get_values_for_type(x509.IPAddress))]
+    return printable(", ".join([*names[:3], *(["…"] if len(names) > 3 else [])]))
+
+
 def _called(name: x509.Name) -> str:
     found = [
         str(part.value)
         for oid in (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME)
         for part in name.get_attributes_for_oid(oid)
     ]
-    return ", ".join(found) or name.rfc4514_string()
+    return printable(", ".join(found) or name.rfc4514_string())

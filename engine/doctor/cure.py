@@ -1,17 +1,22 @@
 """Other settings, tried when those of the agent lead nowhere: which of them would?
 
-Nothing that could be a secret is shown to anybody here: proxies are asked without a login and without configured
-fields, and the node without its token. So a proxy that wants a login counts as found: it speaks what the setting says,
-and the rest is up to the login.
+They are tried at once, for most of what leads nowhere is silent, and the first of their order that leads there is it.
+
+No secret is shown to anybody who would not be shown it by the agent: the node is asked without its token, and only the
+proxies that have led to the node, or refused to, get the login that they got from the agent. Others are asked without
+one, and without configured fields; one that wants a login, or whose certificate is not believed, counts as found: it
+speaks what the setting says, and the rest is said beside it.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shlex
 import ssl
 from dataclasses import replace
+from itertools import count, takewhile
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,23 +24,40 @@ import trio
 
 from engine.config import ConnectConfig
 from engine.doctor.node import Stopped, ask_for_upgrade, look, secure
-from engine.doctor.report import Report, words
-from engine.doctor.way import NOBODY, Target
+from engine.doctor.report import Report, Step, words
+from engine.doctor.way import Target
 from engine.transport.connection import Connection
 from engine.transport.dial import Server
-from proxy_adapters import AuthenticationFailed, ProxyURL, Route, Router, TunnelError, open_tunnel
+from proxy_adapters import (
+    AuthenticationFailed,
+    Deadlines,
+    HopTLSError,
+    Login,
+    ProxyURL,
+    Route,
+    Router,
+    TunnelError,
+    open_tunnel,
+)
 
 # Who listens on a proxy's port may speak any of these; the second says whether TLS comes first.
 KINDS = (("http", False), ("https", True), ("socks5h", False))
 
+# Where proxies listen, and what they speak there, if nobody has changed it.
+USUAL_PORTS = ((3128, "http"), (8080, "http"), (8888, "http"), (80, "http"), (443, "https"), (1080, "socks5h"))
+
+NOBODY = Login(schemes=())
+
 TRY_SECONDS = 10.0  # the first bytes tell what somebody speaks; a port that is silent is not worth more
+TCP_SECONDS = 4.0  # SYN goes out at 0, 1 and 3 s
 
 
 class Cure(NamedTuple):
-    """A setting by which the node is reached: what to change, by key, and what then came of it."""
+    """A setting by which the node is reached, or at least more of the way: what to change, by key, and the outcome."""
 
     changes: dict[str, str]
     effect: str
+    reached: bool
 
     @property
     def flags(self) -> str:
@@ -68,71 +90,114 @@ class Candidate(NamedTuple):
     route: Route
     target: Target
     context: ssl.SSLContext | None
+    partial: bool = True  # whether a proxy that wants something more counts as found
 
 
 async def find_cure(
     connect: ConnectConfig, target: Target, route: Route | None, problem: TunnelError | Stopped, report: Report
 ) -> Cure | None:
-    """The first setting by which the node is reached; None if there is none. `route` is the one that failed."""
-    for candidate in await _candidates(connect, target, route, problem):
-        with report.step("another setting", candidate.words) as step:
-            try:
-                with trio.fail_after(TRY_SECONDS):
-                    step.text = await _try(connect, candidate)
-            except (TunnelError, Stopped, trio.TooSlowError) as error:
-                step.state, step.text = "failed", words(error)
-                continue
-            return Cure(candidate.changes, step.text)
-    return None
+    """The first setting by which the node is reached, or one that gets further; None if there is none.
+
+    `route` is the one that failed.
+    """
+    with report.waiting("other settings"):
+        candidates = await _candidates(connect, target, route, problem, report)
+        outcomes: dict[int, Cure | None] = {}
+        async with trio.open_nursery() as nursery:
+
+            async def attempt(index: int) -> None:
+                outcomes[index] = await _attempt(connect, candidates[index], report)
+                if any(outcomes[known] for known in takewhile(outcomes.__contains__, count())):
+                    nursery.cancel_scope.cancel()  # for all that come before it in their order are known
+
+            for index in range(len(candidates)):
+                nursery.start_soon(attempt, index)
+    return next((cure for _, cure in sorted(outcomes.items()) if cure is not None), None)
 
 
-async def _try(connect: ConnectConfig, candidate: Candidate) -> str:
-    route, target = candidate.route, candidate.target
+async def _attempt(connect: ConnectConfig, candidate: Candidate, report: Report) -> Cure | None:
+    step = Step("another setting", candidate.words)
+    since = trio.current_time()
+    cure = None
+    try:
+        with trio.fail_after(TRY_SECONDS):
+            cure = await _try(connect, candidate)
+    except (TunnelError, Stopped, trio.TooSlowError) as error:
+        step.state, step.text = "failed", words(error)
+    else:
+        step.text = cure.effect
+    step.seconds = trio.current_time() - since
+    report.add(step)
+    return cure
+
+
+async def _try(connect: ConnectConfig, candidate: Candidate) -> Cure:
+    changes, _, route, target, context, partial = candidate
 
     async def dial() -> Connection:
-        tunnel = await open_tunnel(target.host, target.port, route=route, scheme=target.scheme)
-        connection, _ = await secure(tunnel, candidate.context, connect.tls.server_name or target.host)
+        deadlines = Deadlines(tcp=TCP_SECONDS)
+        tunnel = await open_tunnel(target.host, target.port, route=route, scheme=target.scheme, deadlines=deadlines)
+        connection, _ = await secure(tunnel, context, connect.tls.server_name or target.host)
         return connection
 
     try:
         upgrade = await ask_for_upgrade(await dial(), dial, Server(target.url), f"doctor-{secrets.token_hex(4)}", [])
     except AuthenticationFailed as error:
-        return f"the proxy answers, and wants a login: {error.fact}"
+        if not partial:
+            raise
+        return Cure(changes, f"the proxy answers, and wants a login: {error.fact}", False)
+    except HopTLSError as error:
+        if not partial or not isinstance(error.__cause__, ssl.SSLCertVerificationError):
+            raise
+        more = "give the authority by connect.proxy.tls.root_cas, if it is to be believed"
+        return Cure(changes, f"the proxy speaks TLS, but {error.fact}: {more}", False)
     except Stopped as stopped:
         if stopped.leg in ("tls", "upgrade") or stopped.cure:
             raise
-        return f"the node answers: {stopped}"  # without a token that is no surprise
-    return f"the node answers; an upgrade: {upgrade}"
+        return Cure(changes, f"the node answers: {stopped}", True)  # without a token that is no surprise
+    return Cure(changes, f"the node answers; an upgrade: {upgrade}", True)
 
 
 async def _candidates(
-    connect: ConnectConfig, target: Target, route: Route | None, problem: TunnelError | Stopped
+    connect: ConnectConfig, target: Target, route: Route | None, problem: TunnelError | Stopped, report: Report
 ) -> list[Candidate]:
     found: list[Candidate] = []
     context = connect.tls.client_context() if target.secure else None
     others: list[tuple[Route, str]] = []
     if isinstance(problem, TunnelError):
-        others += _other_kinds(route, problem) if route else []
-        found += await _other_authorities(connect, target, route, problem, context) if route else []
+        if route is not None:
+            others += _other_kinds(route, problem) + await _other_ports(route, problem, report)
+            found += await _other_authorities(connect, target, route, problem, context)
+        if route is not None and problem.status == 403 and target.port != 443:
+            other = target._replace(port=443)
+            found.append(Candidate({"connect.url": other.url}, "port 443 of the node", route, other, context, False))
     elif route is not None:
-        same = _bare(route)
         if problem.cure:
             other = target._replace(scheme=problem.cure)
             other_context = connect.tls.client_context() if other.secure else None
             what = f"{problem.cure} in place of {target.scheme}"
-            found.append(Candidate({"connect.url": other.url}, what, same, other, other_context))
-        if problem.certificate is not None and connect.tls.root_cas:
-            system, what = _with_authorities(connect, ""), "the system's authorities"
-            found.append(Candidate({"connect.tls.root_cas": ""}, what, same, target, system))
+            found.append(Candidate({"connect.url": other.url}, what, route, other, other_context, False))
+        untrusted = (
+            isinstance(error := problem.__cause__, ssl.SSLCertVerificationError) and error.verify_code in ISSUERS
+        )
+        files = [("", "the system's authorities")] if connect.tls.root_cas else []
         if problem.certificate is not None and (path := problem.certificate.added):
-            added, what = _with_authorities(connect, str(path)), "an authority of this machine"
-            found.append(Candidate({"connect.tls.root_cas": str(path)}, what, same, target, added))
+            files.append((str(path), "an authority of this machine"))
+        for file, what in files if untrusted else ():
+            key, other_context = "connect.tls.root_cas", _with_authorities(connect, file)
+            found.append(Candidate({key: file}, what, route, target, other_context, False))
     if isinstance(problem, TunnelError) or (problem.leg in ("tls", "upgrade") and route and route.hops):
         others += await _other_sources(connect, target)
+    tried = {str(route)}
     for way, what in others:
-        if str(way) != str(route):
+        if str(way) not in tried:
+            tried.add(str(way))
             found.append(Candidate(_changes(connect, way), what, _bare(way), target, context))
     return found
+
+
+# X509_V_ERR_…: somebody above the certificate is missing, or is not believed
+ISSUERS = (2, 18, 19, 20, 21)
 
 
 async def _other_authorities(
@@ -178,8 +243,8 @@ def _other_kinds(route: Route, error: TunnelError) -> list[tuple[Route, str]]:
     index = error.position - 1
     if not 0 <= index < len(route.hops) or error.status is not None or error.leg.endswith(("dns", "tcp")):
         return []
-    if isinstance(error.__cause__, ssl.SSLCertVerificationError):
-        return []  # it speaks TLS
+    if isinstance(error, AuthenticationFailed) or (isinstance(error, HopTLSError) and not _spoke_plain(error)):
+        return []  # it speaks what the URL says
     hop = route.hops[index]
     others = []
     for scheme, tls in KINDS:
@@ -187,6 +252,43 @@ def _other_kinds(route: Route, error: TunnelError) -> list[tuple[Route, str]]:
             changed = replace(hop, url=replace(hop.url, scheme=scheme, tls=tls))
             hops = (*route.hops[:index], changed, *route.hops[index + 1 :])
             others.append((Route(hops), f"{scheme} in place of {str(hop.url).partition(':')[0]}"))
+    return others
+
+
+def _spoke_plain(error: TunnelError) -> bool:
+    reason = getattr(error.__cause__, "reason", None) or ""
+    return reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL")
+
+
+async def _other_ports(route: Route, error: TunnelError, report: Report) -> list[tuple[Route, str]]:
+    """The same proxy where proxies usually listen, if its port has refused us and others there do not."""
+    if error.leg != "proxy-tcp" or error.position != 1 or os.strerror(errno.ECONNREFUSED) not in error.fact:
+        return []
+    hop = route.hops[0]
+    open_ports: set[int] = set()
+
+    async def probe(port: int) -> None:
+        with trio.move_on_after(TCP_SECONDS):
+            try:
+                stream = await trio.open_tcp_stream(hop.url.host, port)
+            except OSError:
+                return
+            open_ports.add(port)
+            await trio.aclose_forcefully(stream)
+
+    async with trio.open_nursery() as nursery:
+        for port, _ in USUAL_PORTS:
+            if port != hop.url.port:
+                nursery.start_soon(probe, port)
+    listed = ", ".join(str(port) for port, _ in USUAL_PORTS if port in open_ports)
+    everywhere = ", ".join(str(port) for port, _ in USUAL_PORTS if port != hop.url.port)
+    told = f"refused; but somebody listens at {listed}" if listed else f"refused, and so are {everywhere}"
+    report.add_note("other ports", told, hop.url.host)
+    others = []
+    for port, scheme in USUAL_PORTS:
+        if port in open_ports:
+            url = replace(hop.url, port=port, scheme=scheme, tls=scheme == "https")
+            others.append((Route((replace(hop, url=url), *route.hops[1:])), f"port {port} of the proxy, as {scheme}"))
     return others
 
 

@@ -7,21 +7,25 @@ where, and what their machine answered.
 
 from __future__ import annotations
 
+import re
 import secrets
-import ssl
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Final
 
 from engine.config import ConnectConfig, split_url
+from engine.doctor.advice import next_step
 from engine.doctor.certificate import Certificate
 from engine.doctor.cure import Cure, find_cure
+from engine.doctor.curl import curl_command
 from engine.doctor.letter import letter
-from engine.doctor.node import Stopped, ask_for_upgrade, credentials, look, register, secure
+from engine.doctor.node import NETWORK, NODE, Stopped, ask_for_upgrade, credentials, explain, register, secure
 from engine.doctor.report import Report, Verdict
-from engine.doctor.way import Target, Way, described_object
+from engine.doctor.way import Target, Way, described
 from engine.errors import ConfigError
 from engine.transport.connection import Connection
 from engine.transport.dial import Server
-from proxy_adapters import Route, Tunnel, TunnelError
+from proxy_adapters import NoRoute, Route, Tunnel, TunnelError
 
 SILENT_SECONDS: Final = 90.0  # longer than most proxies' shortest timers; both ends ping every 20 s
 ECHO_SECONDS: Final = 3.0
@@ -58,6 +62,7 @@ class _Examination:
         self._way = Way(target, report)
         self._router = connect.router()
         self._name = connect.tls.server_name or target.host
+        self._pac = re.sub("//[^/]*@", "//", connect.proxy.pac)  # without userinfo
 
     async def run(self, endpoint: str, *, silent_seconds: float, echo_seconds: float) -> Verdict:
         target, report = self._target, self._report
@@ -83,11 +88,11 @@ class _Examination:
             return await self._no_way(error)
         except Stopped as stopped:
             return await self._no_node(stopped)
-        more = "" if endpoint else " (an ENDPOINT as argument tries a registration as well)"
-        return Verdict("works", f"It works: an agent reaches {target.place} by this way: {route}{more}.")
+        more = "" if endpoint else " Nothing was registered: an ENDPOINT as argument tries that, and a session."
+        return Verdict("works", f"It works: an agent reaches {target.place} by this way: {route}.{more}")
 
     async def _at_node(self, route: Route, tunnel: Tunnel, server: Server, endpoint: str) -> None:
-        place = self._target.place
+        place, shown = self._target.place, None
         if server.tls is None:
             connection, _ = await secure(tunnel, None, self._name)
         else:
@@ -95,14 +100,12 @@ class _Examination:
                 try:
                     connection, layer = await secure(tunnel, server.tls, self._name)
                 except Stopped as stopped:
-                    if isinstance(stopped.__cause__, ssl.SSLCertVerificationError):
-                        stopped.certificate = await look(await self._way.open(route), self._name)
-                        if shown := stopped.certificate:
-                            step.text = f"{stopped}; it is {shown.subject}'s, issued by {shown.issuer}"
+                    with suppress(TunnelError):
+                        await explain(stopped, lambda: self._way.open(route), self._target.host, self._name)
                     raise
                 assert layer is not None
                 der = layer.object.getpeercert(binary_form=True)
-                step.text = described_object(layer.object.version(), der)
+                step.text = described(layer.object.version(), der)
             if (shown := Certificate.read(der)) and shown.inspector:
                 self._report.add_note("inspection", f"likely: {shown.inspector}", place)
         with self._report.step("upgrade", place) as step:
@@ -111,37 +114,61 @@ class _Examination:
                 connection, _ = await secure(await self._way.open(route), server.tls, self._name)
                 return connection
 
-            step.text = await ask_for_upgrade(connection, again, server, endpoint, credentials(self._connect))
+            try:
+                step.text = await ask_for_upgrade(connection, again, server, endpoint, credentials(self._connect))
+            except Stopped as stopped:
+                if stopped.who == NODE and shown and shown.inspector:  # it is not the node that has answered
+                    stopped.leg, stopped.who = "upgrade", NETWORK
+                raise
 
     async def _no_way(self, error: TunnelError) -> Verdict:
         """No tunnel to the node."""
-        advice = f" - {error.advice}" if error.advice else ""
-        self._report.add_note("who can act", f"{error.who}{advice}", error.hop)
-        if cure := await find_cure(self._connect, self._target, self._way.route, error, self._report):
-            return _cured(cure, error.fact)
-        return self._blocked(
-            error, f"{error.hop or 'the way out'}{f' ({error.leg})' if error.leg else ''}", error.advice
+        when = datetime.now(UTC)
+        last = error.errors[-1] if isinstance(error, NoRoute) and error.errors else error
+        if cure := await find_cure(self._connect, self._target, self._way.route, last, self._report):
+            return _cured(cure, error)
+        place = error.hop or (self._pac if error.leg.startswith("pac") else "the way out")
+        leg = f" ({error.leg})" if error.leg else ""
+        return Verdict(
+            "blocked",
+            f"Blocked by {place}{leg}: {error.fact}",
+            place,
+            error.leg,
+            error.status,
+            *next_step(error),
+            letter=letter(error, self._target, self._way.route, self._pac, self._way.local, when),
+            curl=curl_command(self._connect, self._target, self._way.route),
         )
 
     async def _no_node(self, stopped: Stopped) -> Verdict:
         """The tunnel stands, and what is in it does not get through, or the node does not want it."""
+        place = self._target.place
         if cure := await find_cure(self._connect, self._target, self._way.route, stopped, self._report):
-            return _cured(cure, str(stopped))
+            return _cured(cure, stopped)
         if stopped.leg == "node":
-            return Verdict("refused", f"The way is open as far as {self._target.place}, but {stopped}")
+            text = f"The way is open as far as {place}, but {stopped}"
+            return Verdict("refused", text, place, stopped.leg, None, *next_step(stopped))
         blocker = {
-            "tls": f"TLS with {self._target.place}",
+            "tls": f"TLS with {place}",
             "upgrade": "what handles HTTP on the way",
-        }.get(stopped.leg, "what ends connections that are silent or long")
-        advice = "give the authority that issued it by connect.tls.root_cas, if it is to be believed"
-        return self._blocked(stopped, blocker, advice if stopped.certificate else "")
+        }.get(stopped.leg, "what handles sessions on the way")
+        return Verdict(
+            "blocked",
+            f"Blocked by {blocker}: {stopped}",
+            place,
+            stopped.leg,
+            None,
+            *next_step(stopped),
+            letter=letter(stopped, self._target, self._way.route, "", self._way.local, stopped.when),
+            curl=curl_command(self._connect, self._target, self._way.route),
+        )
 
-    def _blocked(self, problem: TunnelError | Stopped, blocker: str, advice: str) -> Verdict:
-        fact = problem.fact if isinstance(problem, TunnelError) else str(problem)
-        text = f"Blocked by {blocker}: {fact}{f' - {advice}' if advice else ''}"
-        return Verdict("blocked", text, [], letter(problem, self._target, self._way.route, self._way.local))
 
-
-def _cured(cure: Cure, problem: str) -> Verdict:
-    text = f"Not as it is configured ({problem}), but with this setting, by flags or in the file ({cure.effect}):"
-    return Verdict("setting", text, [cure.flags, cure.yaml])
+def _cured(cure: Cure, problem: TunnelError | Stopped) -> Verdict:
+    if cure.reached:
+        text = f"Not as it is configured ({problem.fact}), but with this setting, by flags or in the file"
+    else:
+        text = f"Not as it is configured ({problem.fact}). It gets further with this setting, by flags or in the file"
+    settings = [cure.flags, cure.yaml]
+    who, advice = next_step(problem)
+    return Verdict("setting", f"{text} ({cure.effect}):", who=who if advice else "", advice=advice, settings=settings)

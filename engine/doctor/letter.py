@@ -3,52 +3,60 @@
 from __future__ import annotations
 
 import socket
-from datetime import UTC, datetime
+from datetime import datetime
 
 from engine.doctor.node import Stopped
 from engine.doctor.way import Target
-from proxy_adapters import AuthenticationFailed, HopTLSError, HopUnreachable, NotAProxy, Route, TunnelError
+from proxy_adapters import AuthenticationFailed, HopTLSError, HopUnreachable, NoRoute, NotAProxy, Route, TunnelError
+from proxy_adapters.network import my_addresses
 
 
-def letter(problem: TunnelError | Stopped, target: Target, route: Route | None, local: str) -> str:
+def letter(
+    problem: TunnelError | Stopped, target: Target, route: Route | None, pac: str, local: str, when: datetime
+) -> str:
     """When, from where, to where, by which way, what was answered (its own ids are in there), and the request."""
-    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    local = local or next(iter(my_addresses()), "")
     here = f"{socket.gethostname()}{f' ({local})' if local else ''}"
     by = "without a proxy" if route is None or not route.hops else f"through {route}"
+    if isinstance(problem, TunnelError) and problem.leg.startswith("pac"):
+        by = f"by the PAC file {pac}"
     kind = "TLS, and inside it HTTP/1.1" if target.secure else "HTTP/1.1"
     return (
-        f"At {now}, {here} asked for a connection to {target.host}, TCP port {target.port}, {by}. "
-        f"{_fact(problem)} {_request(problem, target)} What we need is outbound only: {kind} with a WebSocket upgrade, "
-        "one connection per service, which stays open."
+        f"At {when:%Y-%m-%d %H:%M:%S UTC}, {here} asked for a connection to {target.host}, TCP port {target.port}, "
+        f"{by}. {_fact(problem)} {_request(problem, target, route)} What we need is outbound only: {kind} with a "
+        "WebSocket upgrade, one connection per service, which stays open."
     )
 
 
 def _fact(problem: TunnelError | Stopped) -> str:
     if isinstance(problem, TunnelError):
-        return f"{problem.hop or 'The way out'}, {problem.leg or 'at once'}: {problem.fact}."
-    if shown := problem.certificate:
-        return f"TLS ended at a certificate of {shown.subject}, issued by {shown.issuer}, SHA-256 {shown.sha256}."
-    return {
-        "tls": f"The TCP connection stood, but for TLS: {problem}.",
-        "upgrade": f"The connection stood, but not the WebSocket inside it: {problem}.",
-    }.get(problem.leg, f"The connection stood, but {problem}.")
+        where = ", ".join(filter(None, (problem.hop, problem.leg)))
+        return f"{where or 'All ways'}: {problem.fact}."
+    shown = f" The certificate's SHA-256 is {problem.certificate.sha256}." if problem.certificate else ""
+    begun = {
+        "tls": "The TCP connection stood, but for TLS",
+        "upgrade": "The connection stood, but not the WebSocket inside it",
+    }.get(problem.leg, "The connection stood, but")
+    return f"{begun}: {problem}.{shown}"
 
 
-def _request(problem: TunnelError | Stopped, target: Target) -> str:
+def _request(problem: TunnelError | Stopped, target: Target, route: Route | None) -> str:
     place = target.place
     if isinstance(problem, Stopped):
-        if problem.leg == "upgrade":
-            return (
-                f"Please let WebSocket upgrades to {target.host} pass (squid: `http_upgrade_request_protocols "
-                "websocket allow all`), or exempt it from TLS inspection."
-            )
-        if problem.leg == "tls":
-            return f"Please exempt {target.host} from TLS inspection, or give us the certificate of who inspects."
-        return f"Please let connections to {place} last; a ping goes each way every 20 s."
+        return problem.request or (
+            f"Please let WebSocket upgrades to {target.host} pass (squid: `http_upgrade_request_protocols "
+            "websocket allow all`), or exempt it from TLS inspection."
+            if problem.leg == "upgrade"
+            else f"Please let connections to {place} last; a ping goes each way every 20 s."
+        )
+    if isinstance(problem, NoRoute) and problem.errors:
+        problem = problem.errors[-1]
+    if route and 0 < problem.position < len(route.hops):
+        place = route.hops[problem.position].url.place  # what this proxy was to lead to
+    if problem.leg.startswith("pac"):
+        return "Which proxy, or which PAC file, is right for it?"
     if isinstance(problem, AuthenticationFailed):
         return f"Which of these ways to log in, and which account, may an unattended service use towards {place}?"
-    if problem.status in (500, 502, 503, 504):
-        return f"Can the proxy resolve and reach {place}?"
     if isinstance(problem, NotAProxy):
         return "Which host, port and protocol does the proxy have?"
     if isinstance(problem, HopTLSError):
@@ -56,7 +64,14 @@ def _request(problem: TunnelError | Stopped, target: Target) -> str:
     if isinstance(problem, HopUnreachable):
         if problem.leg.startswith("target"):
             return f"Please allow TCP to {place}, or tell us which proxy to use."
-        return "Is the proxy up, and may this host reach it?"
-    if problem.leg.startswith("pac"):
-        return "Which proxy, or which PAC file, is right for it?"
-    return f"Please allow a tunnel (CONNECT) to {place} from this host."
+        if problem.leg.endswith("dns"):
+            return "Which name, or address, and which port does the proxy have?"
+        return "Is the proxy up, on this host and port, and may this machine reach it?"
+    match problem.status:
+        case 500 | 502 | 503 | 504:
+            return f"Can the proxy resolve and reach {place}?"
+        case 408 | 429:
+            return f"How many connections, and how often, may this machine ask for towards {place}?"
+        case int(status) if 300 <= status < 400:
+            return "How does a machine without a browser get past this page?"
+    return f"Please allow a tunnel to {place} from this machine."

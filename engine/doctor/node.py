@@ -3,6 +3,9 @@
 Whether an upgrade arrives can be told without registering anything: a handshake for WebSocket version 0 is refused by
 every server, and in other words if it has arrived as an upgrade (RFC 6455, 4.2.2: 426) than if a proxy that looks
 into TLS has made a plain request of it. For a server without words, a second one of a browser's kind does it.
+
+Where something fails whose cause is a guess, the guess is tested by one more connection: what comes if we say nothing,
+TLS without the node's name in it, a request without an upgrade.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple
 from urllib.parse import quote
 
@@ -18,7 +23,7 @@ import trio
 from engine.config import ConnectConfig
 from engine.doctor.certificate import Certificate
 from engine.doctor.report import Report, words
-from engine.doctor.session import Session, median
+from engine.doctor.session import Cut, Session, median
 from engine.errors import Refused, RemoteProtocolError, Unreachable
 from engine.log import printable
 from engine.transport.connection import Connection
@@ -26,26 +31,47 @@ from engine.transport.dial import Server, connection_over, open_websocket
 from engine.wire import http1, websocket
 from engine.wire.http1 import Fields
 from engine.wire.tls import TLS
-from proxy_adapters import Tunnel
+from proxy_adapters import Tunnel, TunnelError
+from proxy_adapters.http_connect import page_words
 
 REGISTER_PATH: Final = "/piko/v1/upstream/"
 TLS_SECONDS: Final = 15.0
 ANSWER_SECONDS: Final = 15.0
 REST_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 5.0  # for TLS that comes about, or not
+FIRST_WORDS_SECONDS: Final = 1.0  # for a server that speaks before it is spoken to
 ROUND_TRIPS: Final = 5
 EXCERPT: Final = 2000
+
+NETWORK: Final = "whoever runs the network"
+NODE: Final = "whoever runs the node"
+YOU: Final = "you"
 
 Leg = Literal["tls", "upgrade", "node", "session"]
 
 
 class Stopped(Exception):
-    """It went no further than this leg; the text says why. `certificate` is what was shown to us, if anything."""
+    """It went no further than this leg; the text says why, `who` can act by the `advice`.
 
-    def __init__(self, leg: Leg, fact: str, *, certificate: Certificate | None = None, cure: str = "") -> None:
+    `certificate` is what was shown to us, if anything; `cure`, "http" or "https", is what its port seems to speak;
+    `request` is what to ask of those who run the network.
+    """
+
+    def __init__(
+        self, leg: Leg, fact: str, *, who: str = NETWORK, advice: str = "", request: str = "", cure: str = ""
+    ) -> None:
         super().__init__(fact)
         self.leg = leg
-        self.certificate = certificate
-        self.cure = cure  # "http" or "https": what its port seems to speak
+        self.fact = fact
+        self.who = who
+        self.advice = advice
+        self.request = request
+        self.cure = cure
+        self.when = datetime.now(UTC)
+        self.certificate: Certificate | None = None
+
+    def __str__(self) -> str:
+        return self.fact
 
 
 async def secure(tunnel: Tunnel, context: ssl.SSLContext | None, name: str) -> tuple[Connection, TLS | None]:
@@ -60,22 +86,85 @@ async def secure(tunnel: Tunnel, context: ssl.SSLContext | None, name: str) -> t
         connection.abort()
         if isinstance(error, ssl.SSLError):
             plain = "WRONG_VERSION_NUMBER" in str(error) or "HTTP_REQUEST" in str(error)
-            fact = "no TLS is spoken there" if plain else words(error)
+            fact = "no TLS is spoken there" if plain else words(error).rstrip(".")
             raise Stopped("tls", fact, cure="http" if plain else "") from error
-        if isinstance(error, OSError | trio.TooSlowError):
-            raise Stopped("tls", f"it hung up during TLS: {words(error)}") from error
+        if isinstance(error, OSError):
+            raise Stopped("tls", f"the connection was closed when TLS began ({words(error)})") from error
+        if isinstance(error, trio.TooSlowError):
+            raise Stopped("tls", f"no answer to the beginning of TLS within {TLS_SECONDS:g} s") from error
         raise
     return connection, layer
 
 
-async def look(tunnel: Tunnel, name: str) -> Certificate | None:
-    """The certificate that the other end shows, believed or not. Nothing is said to it."""
+async def explain(stopped: Stopped, open_again: Callable[[], Awaitable[Tunnel]], host: str, name: str) -> None:
+    """Find out more of why TLS with the node, `name` in its certificate, failed. Raises TunnelError."""
+    error = stopped.__cause__
+    if isinstance(error, ssl.SSLCertVerificationError):
+        stopped.certificate = await look(await open_again(), name)
+        _explain_certificate(stopped, error.verify_code, host, name)
+    elif stopped.cure:
+        if said := await overhear(await open_again()):
+            stopped.fact, stopped.cure, stopped.who = f"in place of TLS came this: {said}", "", YOU
+            stopped.advice = "if it is a page to log in or to agree to something, do so with a browser on this machine"
+            stopped.request = f"How does a machine without a browser get past this page, on its way to {host}?"
+    else:
+        stopped.request = f"Please let TLS to {host} pass."
+        stopped.advice = "a filter on the way, or a proxy that says success before it has connected: is the node up?"
+        if shown := await look(await open_again(), None):
+            stopped.fact += f"; without the node's name in it TLS comes about, with {shown.subject}"
+            stopped.advice = f"something on the way cuts TLS by the name {name}"
+            stopped.request += " It is cut by the name in it (SNI), for without that TLS comes about."
+
+
+_DATES: Final = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+_NAMES: Final = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+
+
+def _explain_certificate(stopped: Stopped, verify_code: int, host: str, name: str) -> None:
+    shown = stopped.certificate
+    whose = f"{shown.subject}, issued by {shown.issuer}" if shown else "nobody that could be read"
+    if shown and verify_code in _DATES:
+        stopped.fact = f"its certificate, of {whose}, is valid from {shown.valid}, and here it is {_today()}"
+        stopped.who, stopped.advice = NODE, "renew it; or the clock of this machine is wrong"
+        stopped.request = f"If that is not the certificate of {host} itself, please exempt it from TLS inspection."
+    elif shown and verify_code in _NAMES:
+        stopped.fact = f"its certificate is of {whose}, and not of {name}"
+        stopped.who = YOU
+        stopped.advice = "is connect.url right? If that name is the node's, give it as connect.tls.server_name"
+        stopped.request = f"If that is not the certificate of {host} itself, please exempt it from TLS inspection."
+    else:
+        stopped.fact = f"its certificate, of {whose}, is not believed ({stopped.fact})"
+        stopped.advice = "give the authority that issued it by connect.tls.root_cas, if it is to be believed"
+        stopped.request = f"Please exempt {host} from TLS inspection, or give us the certificate of who inspects."
+
+
+def _today() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d")
+
+
+async def overhear(tunnel: Tunnel) -> str:
+    """What the other end says before it is spoken to, in a few words."""
+    connection = connection_over(tunnel)
+    heard = b""
+    try:
+        with trio.move_on_after(FIRST_WORDS_SECONDS):
+            while len(heard) < EXCERPT and (more := await connection.receive()):
+                heard += more
+    except OSError:
+        pass
+    finally:
+        connection.abort()
+    return page_words(heard)
+
+
+async def look(tunnel: Tunnel, name: str | None) -> Certificate | None:
+    """The certificate that the other end shows, believed or not. `name` None: without a name in the handshake."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     connection = connection_over(tunnel)
     try:
-        with trio.fail_after(TLS_SECONDS):
+        with trio.fail_after(LOOK_SECONDS):
             layer = await connection.start_tls(context, server_hostname=name)
     except (OSError, ssl.SSLError, trio.TooSlowError):
         return None
@@ -105,7 +194,14 @@ async def ask_for_upgrade(
 
     The connection is closed; `again` opens another one, if one answer is not enough.
     """
-    answer = await _ask(connection, server, endpoint, [(b"Sec-WebSocket-Version", b"0"), *fields])
+    try:
+        answer = await _ask(connection, server, endpoint, [(b"Sec-WebSocket-Version", b"0"), *fields])
+    except Stopped as stopped:
+        if stopped.leg == "upgrade" and not stopped.cure:
+            with suppress(Stopped, TunnelError):
+                plain = await _ask(await again(), server, endpoint, fields, upgrade=False)
+                stopped.fact += f"; a request without an upgrade is answered ({plain.said}){plain.inspected}"
+        raise
     if answer.status == 400 and answer.names_version and not re.search(r"upgrade|version", answer.text):
         # Go's gorilla, which has the same answer to a wrong version and to no upgrade at all. It looks at the origin
         # after both, and before it gives a WebSocket.
@@ -119,6 +215,11 @@ async def ask_for_upgrade(
     return _meaning(answer)
 
 
+# What only somebody between us and a node adds, and what he is found by in his logs.
+TRACES: Final = ("via", "x-cache", "x-squid-error", "proxy-status", "x-bluecoat-via", "x-zscaler-transaction-id")
+IDS: Final = ("x-request-id", "x-correlation-id", "cf-ray", "server")
+
+
 class _Answer(NamedTuple):
     status: int
     said: str  # for people
@@ -127,16 +228,17 @@ class _Answer(NamedTuple):
     inspected: str  # what only somebody inside TLS can have added
 
 
-async def _ask(connection: Connection, server: Server, endpoint: str, fields: Fields) -> _Answer:
+async def _ask(
+    connection: Connection, server: Server, endpoint: str, fields: Fields, *, upgrade: bool = True
+) -> _Answer:
     path = f"{server.path}{REGISTER_PATH}{quote(endpoint, safe='')}"
-    asked: Fields = [
-        (b"Host", server.authority.encode()),
-        (b"Connection", b"Upgrade"),
-        (b"Upgrade", b"websocket"),
-        (b"Sec-WebSocket-Key", websocket.new_key()),
-        (b"User-Agent", b"trioduct"),
-        *fields,
-    ]
+    asked: Fields = [(b"Host", server.authority.encode()), (b"User-Agent", b"trioduct"), *fields]
+    if upgrade:
+        asked += [
+            (b"Connection", b"Upgrade"),
+            (b"Upgrade", b"websocket"),
+            (b"Sec-WebSocket-Key", websocket.new_key()),
+        ]
     connection.put(http1.encode_request(b"GET", path.encode(), asked))
     data = b""
     try:
@@ -157,7 +259,7 @@ async def _ask(connection: Connection, server: Server, endpoint: str, fields: Fi
     except RemoteProtocolError as error:
         if data[:1] in (b"\x15", b"\x16"):
             raise Stopped("node", "it speaks TLS there", cure="https") from error
-        raise Stopped("upgrade", f"no HTTP came back: {error}") from error
+        raise Stopped("upgrade", f"no HTTP came back: {page_words(data) or error}") from error
     except (OSError, ssl.SSLError) as error:
         silent = not data and not server.secure  # many say nothing to those who do not begin with TLS
         raise Stopped(
@@ -169,15 +271,18 @@ async def _ask(connection: Connection, server: Server, endpoint: str, fields: Fi
         connection.abort()
     text = body[:EXCERPT].decode("utf-8", "replace")
     said = f"{response.status} {response.reason.decode('latin-1')}".rstrip()
-    excerpt = printable(" ".join(text.split()), 300)
-    found = [(name.lower(), value.decode("latin-1")) for name, value in response.fields]
-    traces = [f"{name.decode()}: {value}" for name, value in found if name in (b"via", b"x-cache", b"x-squid-error")]
+    excerpt = page_words(body)
+    found = [
+        (name.decode("latin-1").lower(), printable(value.decode("latin-1"), 120)) for name, value in response.fields
+    ]
+    traces = [f"{name}: {value}" for name, value in found if name in TRACES or name in IDS]
+    between = any(name in TRACES for name, _ in found)
     return _Answer(
         response.status,
         f"{said}: {excerpt}" if excerpt else said,
         text.lower(),
-        any(name == b"sec-websocket-version" for name, _ in found),
-        f"; somebody on the way looks into it ({', '.join(traces)})" if traces else "",
+        any(name == "sec-websocket-version" for name, _ in found),
+        f"; somebody on the way looks into it ({', '.join(traces)})" if between else "",
     )
 
 
@@ -188,12 +293,16 @@ def _meaning(answer: _Answer) -> str:
     if status == 400 and "upgrade" in text:
         raise Stopped("upgrade", f"it arrives without its `Upgrade: websocket`{inspected}; the node: {said}")
     if status == 401:
-        raise Stopped("node", f"the node wants a token, or another one: {said}{inspected}")
+        fact, advice = f"the node wants a token, or another one: {said}{inspected}", "give connect.token"
+        raise Stopped("node", fact, who=YOU, advice=advice)
+    port = "an agent needs its upstream port (8001, if nobody changed it)"
     if "missing endpoint" in text or "no available upstreams" in text:
-        raise Stopped("node", f"that is a node's proxy port, for clients; an agent needs its upstream port: {said}")
-    if status == 404:
-        raise Stopped("node", f"that is no upstream port of a node (8001, if nobody changed it): {said}{inspected}")
-    raise Stopped("upgrade" if inspected else "node", f"it was answered by {said}{inspected}")
+        raise Stopped("node", f"that is a node's proxy port, for clients: {said}", who=YOU, advice=port)
+    if status == 404 and not inspected:
+        raise Stopped("node", f"that is no upstream port of a node: {said}", who=YOU, advice=port)
+    if inspected:
+        raise Stopped("upgrade", f"it was answered by {said}{inspected}")
+    raise Stopped("node", f"it was answered by {said}", who=NODE)
 
 
 async def register(
@@ -205,30 +314,52 @@ async def register(
         try:
             connection, _ = await open_websocket(server, path, credentials(connect))
         except (Refused, Unreachable) as error:
-            raise Stopped("node", str(error)) from error
+            raise Stopped("node", str(error), who=NODE) from error
         step.text = "registered"
     session = Session(connection)
     try:
         with report.step("round trip") as step:
             with trio.fail_after(ANSWER_SECONDS):
-                trips = [await session.round_trip() for _ in range(ROUND_TRIPS)]
+                try:
+                    trips = [await session.round_trip()]
+                except (OSError, RemoteProtocolError, ssl.SSLError) as error:
+                    raise _cut_at_once(error, server.host) from error
+                trips += [await session.round_trip() for _ in range(ROUND_TRIPS - 1)]
             step.text = f"{median(trips) * 1000:.1f} ms, the median of {ROUND_TRIPS} pings"
             step.seconds = None
         if echo_seconds:
             with report.step("throughput") as step:
                 with trio.fail_after(echo_seconds + ANSWER_SECONDS):
                     speed = await session.echo(echo_seconds)
-                step.text = f"at least {speed / 1e6:.1f} MB/s each way at the same time, in echoes of 125 bytes"
+                step.text = (
+                    f"at least {speed / 1e6:.1f} MB/s each way at the same time. That is a lower bound: echoes of 125"
+                    " bytes cost both ends more than the way, so a slow way is found, not how fast a fast one is"
+                )
         if silent_seconds:
             with report.step("silence") as step:
                 longest = await session.be_silent(silent_seconds)
-                step.text = f"held for {silent_seconds:g} s; the longest silence in it was {longest:.1f} s"
+                step.text = (
+                    f"held for {silent_seconds:g} s. The longest silence in it was {longest:.1f} s, so no timer on the"
+                    " way is shorter; a longer one does no harm, for each end pings every 20 s"
+                )
+    except Cut as cut:
+        raise Stopped(
+            "session",
+            f"the session was cut after {cut.silence:.1f} s of silence: {cut}",
+            advice="an agent that is cut like this twice pings sooner by itself; better is a longer timer on the way",
+            request=f"Something ends connections to {server.host} that are silent for {cut.silence:.0f} s. Please raise"
+            " that timer above 30 s for them; a ping goes each way every 20 s.",
+        ) from cut
     except (OSError, RemoteProtocolError, trio.TooSlowError, ssl.SSLError) as error:
-        if isinstance(error, ConnectionResetError) and len(error.args) > 1:
-            raise Stopped(
-                "session", f"the session was cut after {error.args[1]:.1f} s of silence: {error.args[0]}"
-            ) from error
         raise Stopped("session", f"the session did not last: {words(error)}") from error
     finally:
         with trio.CancelScope(shield=True):
             await session.leave()
+
+
+def _cut_at_once(error: BaseException, host: str) -> Stopped:
+    return Stopped(
+        "session",
+        f"the WebSocket was opened, and cut at its first frame ({words(error)})",
+        request=f"WebSocket upgrades to {host} are let pass, but not what follows them. Please let their frames pass.",
+    )

@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,6 +19,7 @@ from engine.log import printable
 from proxy_adapters import AuthenticationFailed, TunnelError
 
 TEXT_BYTES: Final = 2000
+LETTER_COLUMNS: Final = 79  # where nobody says how wide it is
 
 State = Literal["ok", "note", "failed", "passed over"]
 Outcome = Literal["works", "setting", "blocked", "refused"]
@@ -36,16 +38,33 @@ class Step(msgspec.Struct):
 
 
 class Verdict(msgspec.Struct):
-    """How it ends. `settings` are flags that help, ready to paste; `letter` is for whoever can open the way."""
+    """How it ends.
+
+    `place`, `leg` and `status` say where it is blocked, and what number it answered with, if any; `who` can act, by
+    the `advice`. `settings` is one setting that helps, ready to paste, as flags and for the file; `letter` is for
+    whoever can open the way, and `curl` the same errand for curl.
+    """
 
     outcome: Outcome
     text: str
+    place: str = ""
+    leg: str = ""
+    status: int | None = None
+    who: str = ""
+    advice: str = ""
     settings: list[str] = []
     letter: str = ""
+    curl: str = ""
 
     @property
     def exit_code(self) -> int:
         return EXIT_CODES[self.outcome]
+
+    @property
+    def next_step(self) -> str:
+        """Who can do what, in one line; empty if nobody has to."""
+        title = "Who can act otherwise" if self.settings else "Who can act"
+        return f"{title}: {self.who}{f' - {self.advice}' if self.advice else ''}" if self.who else ""
 
 
 class Report:
@@ -61,7 +80,7 @@ class Report:
         step = Step(name, place)
         since = time.perf_counter()
         try:
-            with self.waiting(step):
+            with self.waiting(f"{name} {place}"):
                 yield step
         except BaseException as error:
             step.state = "failed"
@@ -80,8 +99,8 @@ class Report:
     def add_note(self, name: str, text: str, place: str = "") -> None:
         self.add(Step(name, place, "note", text))
 
-    def waiting(self, step: Step) -> AbstractContextManager[object]:
-        """What is shown while a step is under way."""
+    def waiting(self, what: str) -> AbstractContextManager[object]:
+        """What is shown while something is under way."""
         return nullcontext()
 
     def show(self, step: Step) -> None:
@@ -92,9 +111,14 @@ class Report:
         """Tell the verdict, which is the end of it."""
         self._say(f"\n{verdict.text}")
         if verdict.settings:
-            self._say("\n" + "\n".join(f"  {line}" for line in verdict.settings))
+            self._say("\n" + "\n".join(f"  {line}" for line in verdict.settings) + "\n")
+        if verdict.next_step:
+            self._say(verdict.next_step)
         if verdict.letter:
-            self._say(f"\nFor those who can change it:\n\n{verdict.letter}")
+            lines = textwrap.wrap(verdict.letter, LETTER_COLUMNS, break_long_words=False, break_on_hyphens=False)
+            self._say("\nFor those who can change it:\n\n" + "\n".join(lines))
+        if verdict.curl:
+            self._say(f"\nTo compare: {verdict.curl}")
 
     def _say(self, text: str) -> None:
         print(text, file=self._out, flush=True)
@@ -107,33 +131,56 @@ class Terminal(Report):
 
     def __init__(self, out: TextIO | None = None) -> None:
         from rich.console import Console
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         super().__init__(out)
         self._console = Console(file=self._out, highlight=False)
+        columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+        self._progress = Progress(*columns, console=self._console, transient=True)
 
-    def waiting(self, step: Step) -> AbstractContextManager[object]:
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
         from rich.markup import escape
 
-        return self._console.status(escape(f"{step.name} {step.place}"))
+        task = self._progress.add_task(escape(what), total=None)
+        self._progress.start()
+        try:
+            yield
+        finally:
+            self._progress.remove_task(task)
+            if not self._progress.tasks:
+                self._progress.stop()
 
     def show(self, step: Step) -> None:
         from rich.markup import escape  # what a proxy says may look like markup
+        from rich.table import Table
 
         took = "" if step.seconds is None else f" [dim]{step.seconds * 1000:.0f} ms[/]"
         place = f"[bold]{escape(step.place)}[/] " if step.place else ""
-        self._console.print(f"{self.MARKS[step.state]} {step.name:16} {place}{escape(step.text)}{took}")
+        line = Table.grid(padding=(0, 1))
+        line.add_column()
+        line.add_column(width=15)
+        line.add_column(overflow="fold")  # a long text goes on below itself
+        line.add_row(self.MARKS[step.state], step.name, f"{place}{escape(step.text)}{took}")
+        self._console.print(line)
 
     def conclude(self, verdict: Verdict) -> None:
         from rich.markup import escape
         from rich.padding import Padding
-        from rich.panel import Panel
 
         colour = {"works": "green", "setting": "yellow"}.get(verdict.outcome, "red")
         self._console.print(f"\n[bold {colour}]{escape(verdict.text)}[/]")
-        for line in verdict.settings:
-            self._console.print(Padding(escape(line), (0, 2)), soft_wrap=True)
-        if verdict.letter:
-            self._console.print(Panel(escape(verdict.letter), title="For those who can change it"))
+        if verdict.settings:
+            self._console.print()
+            for line in verdict.settings:
+                self._console.print(Padding(escape(line), (0, 2)), soft_wrap=True)
+            self._console.print()
+        if verdict.next_step:
+            self._console.print(escape(verdict.next_step))
+        if verdict.letter:  # without a frame, for it is to be copied
+            self._console.print(f"\n[bold]For those who can change it:[/]\n\n{escape(verdict.letter)}")
+        if verdict.curl:
+            self._console.print(f"\n[bold]To compare:[/] {escape(verdict.curl)}", soft_wrap=True)
 
 
 class Machine(Report):
@@ -151,6 +198,8 @@ def words(error: BaseException) -> str:
     """What an exception says to a person."""
     if isinstance(error, trio.Cancelled | trio.TooSlowError):
         return "no answer in time"
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(dict.fromkeys(map(words, error.exceptions)))
     if isinstance(error, AuthenticationFailed):
         return "; ".join(error.attempts) or error.fact
     if isinstance(error, TunnelError):

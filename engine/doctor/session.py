@@ -11,14 +11,25 @@ from typing import Final
 
 import trio
 
+from engine.doctor.report import words
 from engine.transport.connection import Connection
 from engine.wire import mux, websocket
 from engine.wire.mux import Mux, StreamState
 from engine.wire.websocket import WebSocket
 
 MAX_FRAME: Final = 1024 * 1024
-ECHOES: Final = 512  # under way at once: 64 KiB each way
+FEW_ECHOES: Final = 512  # under way at first: 64 KiB each way
+MANY_ECHOES: Final = 16384  # under way at most: 2 MiB
+TURN_SECONDS: Final = 0.25  # as many are enough as take so long to come back, on a way of any length
 FAREWELL_SECONDS: Final = 1.0
+
+
+class Cut(Exception):
+    """The session was ended by somebody else, after so many seconds of silence both ways."""
+
+    def __init__(self, reason: str, silence: float) -> None:
+        super().__init__(reason)
+        self.silence = silence
 
 
 class Session:
@@ -43,8 +54,8 @@ class Session:
         return trio.current_time() - since
 
     async def be_silent(self, seconds: float) -> float:
-        """Say nothing but what the node asks for. Returns the longest silence, both ways, that did no harm; what ends
-        the session is raised, with the silence before it as its second argument.
+        """Say nothing but what the node asks for. Returns the longest silence, both ways, that did no harm. Raises Cut
+        for what ends the session.
         """
         longest, last = 0.0, trio.current_time()
         with trio.move_on_after(seconds):
@@ -52,7 +63,7 @@ class Session:
                 try:
                     await self._receive()
                 except OSError as error:
-                    raise ConnectionResetError(str(error) or "reset", trio.current_time() - last) from error
+                    raise Cut(words(error), trio.current_time() - last) from error
                 longest, last = max(longest, trio.current_time() - last), trio.current_time()
         return max(longest, trio.current_time() - last)
 
@@ -60,10 +71,15 @@ class Session:
         """Bytes per second that went each way, as pings of the WebSocket and their echoes."""
         payload = bytes(websocket.MAX_CONTROL)
         since, echoed_before, sent = trio.current_time(), self._echoed, 0
-        until = since + seconds
-        while trio.current_time() < until:
-            room = ECHOES - (sent - (self._echoed - echoed_before))
-            if room >= ECHOES // 2:
+        limit, turned, turned_at = FEW_ECHOES, 0, since
+        while (now := trio.current_time()) < since + seconds:
+            echoed = self._echoed - echoed_before
+            if echoed - turned >= limit:  # all that were under way have come back
+                if now - turned_at < TURN_SECONDS:
+                    limit = min(2 * limit, MANY_ECHOES)
+                turned, turned_at = echoed, now
+            room = limit - (sent - echoed)
+            if room >= limit // 2:
                 pings = [b"".join(self._websocket.message([payload], websocket.PING)) for _ in range(room)]
                 self._connection.put(b"".join(pings))
                 sent += room

@@ -1,26 +1,13 @@
-"""The way as far as the node's port: which route and why, then hop by hop, each with what it answers.
-
-An agent opens a tunnel in one go and tries one authentication scheme after the other inside it. Here each of that is
-asked for on its own, by the same code, so that it can be told how it went: first without any login (what does the
-proxy want?), then scheme by scheme in the agent's own order, each on a connection of its own as there. No secret
-goes where an agent would not send it: a scheme that is not on offer is not tried, and what was refused is kept in
-the same memory, so that it is not sent again.
-"""
+"""The way as far as the node's port: one attempt, exactly an agent's, told leg by leg while it is made."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from dataclasses import replace
-from typing import Final, NamedTuple
-
-import trio
+from contextlib import ExitStack
+from typing import NamedTuple
 
 from engine.doctor.certificate import Certificate
-from engine.doctor.report import Report
-from proxy_adapters import AuthenticationFailed, Hop, Login, ProxyURL, Route, Router, Tunnel, TunnelError, open_tunnel
-from proxy_adapters.tls import TLSLayer, default_proxy_context
-
-NOBODY: Final = Login(schemes=())
+from engine.doctor.report import Report, State, Step
+from proxy_adapters import Route, Router, Seen, Tunnel, open_tunnel
 
 
 class Target(NamedTuple):
@@ -45,155 +32,126 @@ class Target(NamedTuple):
 
 
 class Way:
-    """Walks routes to one node's port. `route` is the one gone last, if one was chosen; `local` our address on it."""
+    """Goes to one node's port. `route` is the one gone last, if one was chosen; `local` our address on it."""
 
     def __init__(self, target: Target, report: Report) -> None:
         self.target = target
         self.local = ""
         self.route: Route | None = None
         self._report = report
-        self._dialled: set[tuple[str, int]] = set()
+        self._under_way: dict[tuple[str, int, str], tuple[Seen, ExitStack]] = {}
+        self._logins: set[tuple[str, int]] = set()  # route, position: where a login was asked for
+        self._told: set[tuple[str, str, str]] = set()
+        self._failed = ""  # what the route before died of, until the next one is begun
 
     async def walk(self, router: Router) -> tuple[Route, Tunnel]:
-        """A tunnel to the node by the first route that leads there. Raises TunnelError; the last one's."""
+        """A tunnel to the node, as an agent opens one. Raises TunnelError."""
         target = self.target
-        with self._report.step("route", target.place) as step:
-            routes = await router.routes_to(target.host, target.port, scheme=target.scheme)
-            others = "".join(f", else {route}" for route in routes[1:])
-            why = "no proxy is configured" if routes[0].source == "direct" else routes[0].source
-            step.text = f"{routes[0]}{others} ({why})"
-        for index, route in enumerate(routes):
-            self.route = route
-            try:
-                tunnel = await self.walk_route(route)
-            except TunnelError as error:
-                if not router.went(route, error) or index == len(routes) - 1:
-                    raise
-                self._report.add_note("route", f"{error.fact}; so the next one: {routes[index + 1]}")
-            else:
-                router.went(route, None)
-                return route, tunnel
-        raise AssertionError("there is always a route")
-
-    async def walk_route(self, route: Route) -> Tunnel:
-        """A tunnel to the node by this route, each hop examined on its own. Raises TunnelError."""
-        hops = route.hops
-        if not hops:
-            return await self.open(route)
-        for index, hop in enumerate(hops):
-            before = replace(route, hops=hops[:index])
-            await self._reach(before, hop, index + 1)
-            following = hops[index + 1].url if index + 1 < len(hops) else self.target
-            tunnel = await self._pass(before, hop, following)
-            if index + 1 == len(hops):
-                return tunnel
-            await tunnel.aclose()
-        raise AssertionError("a route without hops was handled above")
+        try:
+            tunnel = await open_tunnel(target.host, target.port, route=router, scheme=target.scheme, watch=self._see)
+        finally:
+            for _, waiting in self._under_way.values():
+                waiting.close()
+        assert self.route is not None
+        return self.route, tunnel
 
     async def open(self, route: Route) -> Tunnel:
-        """A tunnel to the node, as an agent opens one. Raises TunnelError."""
-        return await self._open(route, self.target.host, self.target.port)
+        """Another tunnel to the node by this route. Raises TunnelError."""
+        return await open_tunnel(self.target.host, self.target.port, route=route)
 
-    async def _reach(self, before: Route, hop: Hop, position: int) -> None:
-        """TCP, and TLS if it wants that, with one proxy."""
-        if (position > 1 and not hop.url.tls) or hop.proxy_protocol:
+    def _see(self, seen: Seen) -> None:
+        """What `open_tunnel` tells."""
+        key = str(seen.route), seen.position, seen.leg
+        if seen.outcome == "begun":
+            self._begin(key, seen)
             return
-        context = (hop.tls or default_proxy_context()) if hop.url.tls else False
-        with self._report.step("tls", str(hop.url)) if hop.url.tls else nullcontext() as step:
-            try:
-                tunnel = await open_tunnel(
-                    hop.url.host,
-                    hop.url.port,
-                    route=before,
-                    tls=context,
-                    server_hostname=hop.url.host,
-                    dial=self._dial,
-                )
-            except TunnelError as error:
-                if error.position == position:  # there it was a destination, here it is a proxy
-                    error.hop, error.leg = str(hop.url), error.leg.replace("target", "proxy")
-                raise
-            if step is not None:
-                step.text = described(tunnel.tls_layers[-1])
-            await trio.aclose_forcefully(tunnel)
+        if seen.outcome == "warning":
+            self._report.add_note("warning", seen.text, seen.hop)
+            return
+        begun, waiting = self._under_way.pop(key, (seen, ExitStack()))
+        waiting.close()
+        self.route = seen.route or self.route
+        if seen.outcome == "failed":
+            self._failed = seen.text
+        step = self._step(seen, begun)
+        step.seconds = seen.seconds
+        if (step.name, step.place, step.text) not in self._told:  # some proxies make us connect once more for a login
+            self._report.add(step)
+        self._told.add((step.name, step.place, step.text))
 
-    async def _pass(self, before: Route, hop: Hop, following: ProxyURL | Target) -> Tunnel:
-        """A tunnel through one proxy to what comes next."""
-        name = "CONNECT" if hop.url.scheme in ("http", "https") else hop.url.scheme.upper()
-        host, port = following.host, following.port
-        if name != "CONNECT":
-            with self._report.step(name, str(hop.url)) as step:
-                tunnel = await self._open(_through(before, hop), host, port)
-                step.text = f"a tunnel to {following.place}"
-                return tunnel
-        login = hop.login or Login.of(hop.url)
-        with self._report.step(name, str(hop.url)) as step:
-            try:
-                tunnel = await self._open(_through(before, replace(hop, login=NOBODY)), host, port)
-            except AuthenticationFailed as error:
-                step.text = f"it wants to know who we are: {error.fact}"
-                asked = error
-            else:
-                step.text = f"a tunnel to {following.place}, without a login"
-                return tunnel
-        attempts: list[str] = []
-        for scheme in login.schemes:
-            with self._report.step("authentication", str(hop.url)) as step:
-                try:
-                    tunnel = await self._open(
-                        _through(before, replace(hop, login=replace(login, schemes=(scheme,)))), host, port
-                    )
-                except AuthenticationFailed as error:
-                    attempts += error.attempts
-                    step.text = "; ".join(error.attempts)
-                    step.state = "note" if error.attempts else "passed over"  # which is: not on offer
-                else:
-                    who = f" as {login.user}" if login.user else ""
-                    step.text = f"{scheme}: accepted{who}; a tunnel to {following.place}"
-                    return tunnel
-        raise _nobody(asked, login, attempts)
+    def _begin(self, key: tuple[str, int, str], seen: Seen) -> None:
+        if self._failed and seen.route != self.route:
+            self._report.add_note("route", f"{self._failed}; so the next one: {seen.route}")
+            self._failed = ""
+        waiting = ExitStack()
+        waiting.enter_context(self._report.waiting(f"{_name(seen)} {seen.hop} {seen.text}".rstrip()))
+        self._under_way[key] = seen, waiting
 
-    async def _open(self, route: Route, host: str, port: int) -> Tunnel:
-        return await open_tunnel(host, port, route=route, dial=self._dial)
-
-    async def _dial(self, host: str, port: int) -> trio.SocketStream:
-        """What open_tunnel dials with; the first time it is told how name and connection went."""
-        if (host, port) in self._dialled:
-            return await trio.open_tcp_stream(host, port)
-        self._dialled.add((host, port))
-        with self._report.step("dns", host) as step:
-            found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
-            addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
-            step.text = ", ".join(addresses)
-            step.state = "passed over" if addresses == [host] else "ok"
-        with self._report.step("tcp", f"{host}:{port}") as step:
-            stream = await trio.open_tcp_stream(host, port)
-            self.local = str(stream.socket.getsockname()[0])
-            step.text = f"connected to {stream.socket.getpeername()[0]} from {self.local}"
-        return stream
+    def _step(self, seen: Seen, begun: Seen) -> Step:
+        step = Step(_name(seen), seen.hop, _STATES[seen.outcome], seen.text)
+        asked = str(seen.route), seen.position
+        match seen.leg.rpartition("-")[2]:
+            case "route":
+                step.place = self.target.place
+                step.text = seen.text.replace("chosen by direct", "no proxy is configured").replace("chosen by ", "")
+            case "fetch" | "eval":
+                step.place = self.target.place
+            case "dns" if seen.outcome == "ok":
+                step.place = _host(seen)
+                step.text = ", ".join(seen.addresses)
+                if not seen.addresses or seen.addresses == (step.place,):
+                    step.state = "passed over"
+            case "tcp" if seen.outcome == "ok":
+                there, self.local = seen.addresses
+                step.text = f"connected to {there} from {self.local}"
+            case "tls" if seen.tls is not None:
+                step.text = described(seen.tls.object.version(), seen.tls.object.getpeercert(binary_form=True))
+            case "request" if seen.outcome == "next":
+                self._logins.add(asked)
+                step.state, step.text = "ok", f"it wants to know who we are: {seen.text}"
+            case "request" if seen.outcome == "ok":
+                step.state = "ok" if seen.text else "passed over"
+                step.text += "" if asked in self._logins or step.name != "CONNECT" else ", without a login"
+            case "auth":
+                user = _user(seen)
+                step.text = step.text.replace("accepted", f"accepted as {user}", 1) if user else step.text
+                if seen.outcome == "ok" and not step.text:
+                    step.text = f"{begun.text}: accepted{f' as {user}' if user else ''}"
+                if seen.outcome == "failed" and asked in self._logins and not begun.text:
+                    step.state = "passed over"  # each attempt was told
+                self._logins.add(asked)
+        if seen.outcome == "next" and seen.leg != "proxy-request" and seen.text == "given up":
+            step.state = "passed over"
+        return step
 
 
-def _through(before: Route, hop: Hop) -> Route:
-    return replace(before, hops=(*before.hops, hop))
+_STATES: dict[str, State] = {"ok": "ok", "next": "note", "failed": "failed"}
 
 
-def described(layer: TLSLayer) -> str:
+def _name(seen: Seen) -> str:
+    kind = seen.leg.rpartition("-")[2]
+    if kind == "request" and seen.route is not None:
+        scheme = seen.route.hops[seen.position - 1].url.scheme
+        return "CONNECT" if scheme in ("http", "https") else scheme.upper()
+    return {"auth": "authentication", "fetch": "route", "eval": "route"}.get(kind, kind)
+
+
+def _host(seen: Seen) -> str:
+    """Whose name was resolved."""
+    if seen.route is None or seen.leg.startswith("target"):
+        return seen.hop.rpartition(":")[0].strip("[]")
+    return seen.route.hops[seen.position - 1].url.host
+
+
+def _user(seen: Seen) -> str:
+    if seen.route is None:
+        return ""
+    hop = seen.route.hops[seen.position - 1]
+    return (hop.login.user if hop.login else hop.url.user) or ""
+
+
+def described(version: str | None, der: bytes | None) -> str:
     """What TLS with somebody came to."""
-    return described_object(layer.object.version(), layer.object.getpeercert(binary_form=True))
-
-
-def described_object(version: str | None, der: bytes | None) -> str:
     certificate = Certificate.read(der)
     who = f", certificate of {certificate.subject} by {certificate.issuer}" if certificate else ""
     return f"{version}{who}"
-
-
-def _nobody(asked: AuthenticationFailed, login: Login, attempts: list[str]) -> AuthenticationFailed:
-    """What an agent would say after all of it."""
-    fact = "; ".join([asked.fact, *attempts])
-    advice = asked.advice  # which says what would have to be allowed
-    if attempts:
-        advice = "check user, password or ticket; what was refused is not sent again until it changes"
-    error = AuthenticationFailed(fact, attempts=tuple(attempts), advice=advice, status=asked.status)
-    error.hop, error.position, error.leg, error.heard = asked.hop, asked.position, "proxy-auth", asked.heard
-    return error

@@ -13,28 +13,33 @@ from engine.doctor.doctor import run_doctor
 from engine.doctor.report import Report, Verdict
 from tests.proxy_adapters.beds.conftest import (
     dead,
+    inspector,
+    lab,
     member,
     no_realm,
     realm,
+    secure_web,
     squid_all_four,
     squid_basic,
     squid_digest,
+    squid_inspecting,
     squid_kerberos,
     squid_ntlm,
     squid_open,
     squid_tls,
     web,
 )
-from tests.proxy_adapters.beds.test_squid_openssl import inspector, squid_inspecting, unpacked
 from tests.roles import roles
 
 __all__ = [
     "dead",
     "inspector",
+    "lab",
     "member",
     "no_realm",
     "realm",
     "roles",
+    "secure_web",
     "squid_all_four",
     "squid_basic",
     "squid_digest",
@@ -43,7 +48,6 @@ __all__ = [
     "squid_ntlm",
     "squid_open",
     "squid_tls",
-    "unpacked",
     "web",
 ]
 

@@ -6,6 +6,7 @@ import base64
 import json
 import shlex
 import ssl
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -15,16 +16,16 @@ import pytest
 import trio
 import trustme
 
-from engine.config import AgentConfig, Draft
+from engine.config import AgentConfig, ConnectConfig, Draft
 from engine.doctor.certificate import Certificate, added_authorities
 from engine.doctor.doctor import run_doctor
 from engine.doctor.report import Machine, Terminal
 from engine.errors import ConfigError
-from tests.conftest import Pki
+from tests.conftest import Pki, Web
 from tests.doctor.conftest import Examine, connect_to
 from tests.programs import PIKO, Node, Programs, free_port, get, needs_piko
-from tests.proxy_adapters.beds.conftest import PASSWORD, USER, Squid
-from tests.roles import Roles, RunningNode, Talk, server_config
+from tests.proxy_adapters.beds.proxies import PASSWORD, USER, Squid
+from tests.roles import Roles, RunningNode, Service, Talk, answer, join, server_config
 
 HMAC_KEY = "a secret of at least thirty-two bytes"
 
@@ -167,6 +168,22 @@ async def test_a_proxy_behind_tls_says_who_it_is_and_wants_a_login(
     assert pasted(found.verdict.settings, tmp_path).connect.proxy.tls.root_cas == str(pki.ca)
 
 
+async def test_the_walk_is_one_attempt_as_an_agent_makes_it(
+    squid_all_four: Squid, roles: Roles, examine: Examine, no_realm: None
+) -> None:
+    connections = 0
+
+    async def count(near: Talk) -> None:
+        nonlocal connections
+        connections += 1
+        await join(near, await roles.dial(squid_all_four.port))
+
+    node, counted = await roles.node(), await roles.service(count)
+    done = await examine(connect_to(node.upstream, f"http://localhost:{counted}", user=USER, password=PASSWORD))
+    assert done.verdict.outcome == "works"
+    assert connections == 1  # where NTLM goes on after the 407
+
+
 # Blocked ----------------------------------------------------------------------------------------------------
 
 
@@ -192,11 +209,18 @@ async def test_who_forbids_it_is_told_with_the_ids_of_their_own_page(
         "403 Forbidden",
         "ERR_ACCESS_DENIED",
         "UTC",
-        "Please allow a tunnel (CONNECT) to 127.0.0.1:9",
+        "Please allow a tunnel to 127.0.0.1:9",
     ):
         assert words in letter
-    ((_, who),) = done.of("who can act")
-    assert who.startswith("the administrator of the proxy - ask for this host and port to be allowed")
+    assert done.verdict.next_step.startswith(
+        "Who can act: the administrator of the proxy - ask for this host and port to be allowed"
+    )
+
+
+async def test_a_web_server_in_a_proxys_place_is_named(nginx: Web, examine: Examine, no_straight_way: None) -> None:
+    done = await examine(connect_to(9, f"http://127.0.0.1:{nginx.port}"))
+    assert done.verdict.next_step.endswith("this seems to be a web server or reverse proxy, not a forward proxy")
+    assert "Which host, port and protocol does the proxy have?" in done.verdict.letter
 
 
 async def test_a_dead_port_asks_for_the_firewall(dead: int, examine: Examine) -> None:
@@ -294,6 +318,135 @@ async def test_squid_that_inspects_is_named_and_then_what_it_does_to_an_upgrade(
     assert "via: " in stripped.text
 
 
+# Middleboxes, each with one defect ----------------------------------------------------------------------------
+
+
+async def inspected(roles: Roles, pki: Pki, serve: Service) -> ConnectConfig:
+    """The way to somebody in the middle of TLS."""
+    connect = connect_to(await roles.service(serve, tls=pki.server_context()), scheme="https")
+    connect.tls.root_cas = str(pki.ca)
+    return connect
+
+
+@pytest.mark.parametrize("status", [b"403 Forbidden", b"200 OK"])
+async def test_a_page_in_place_of_a_websocket_is_told_by_its_title_and_its_ids(
+    status: bytes, roles: Roles, pki: Pki, examine: Examine
+) -> None:
+    async def forbid(talk: Talk) -> None:
+        await talk.until(b"\r\n\r\n")
+        fields = b"Via: 1.1 gateway-7.corp\r\nX-Request-Id: 77aa\r\n"
+        await talk.say(answer(b"<html><title>No tunnels</title><p>at all</html>", status=status, fields=fields))
+
+    done = await examine(await inspected(roles, pki, forbid))
+    assert (done.verdict.outcome, done.verdict.leg) == ("blocked", "upgrade")
+    assert f"{status.decode()}: No tunnels;" in done.verdict.text
+    for words in ("via: 1.1 gateway-7.corp", "x-request-id: 77aa", "Please let WebSocket upgrades to 127.0.0.1 pass"):
+        assert words in done.verdict.letter
+
+
+async def test_a_reset_at_the_upgrade_is_shown_to_be_about_the_upgrade(
+    roles: Roles, pki: Pki, examine: Examine
+) -> None:
+    async def reset(talk: Talk) -> None:
+        if b"upgrade:" in (await talk.until(b"\r\n\r\n")).lower():
+            await talk.reset()
+        else:
+            await talk.say(answer(b"hello"))
+
+    done = await examine(await inspected(roles, pki, reset))
+    assert (done.verdict.outcome, done.verdict.leg) == ("blocked", "upgrade")
+    assert "a request without an upgrade is answered (200 OK: hello)" in done.verdict.text
+
+
+async def test_a_websocket_that_dies_of_its_first_frame_is_told(roles: Roles, examine: Examine) -> None:
+    node = await roles.node()
+
+    async def pass_heads_only(near: Talk) -> None:
+        far = await roles.dial(node.upstream)
+        await far.say(await near.until(b"\r\n\r\n"))
+        head = await far.until(b"\r\n\r\n")
+        await near.say(head)
+        if b" 101 " in head:
+            await near.hear()
+            await near.reset()
+        else:
+            await near.say(await far.hear())
+
+    done = await examine(connect_to(await roles.service(pass_heads_only)), "shop")
+    assert (done.verdict.outcome, done.verdict.leg) == ("blocked", "session")
+    assert "the WebSocket was opened, and cut at its first frame" in done.verdict.text
+    assert "Please let their frames pass" in done.verdict.letter
+
+
+async def test_a_session_that_is_cut_while_it_is_silent_is_told_with_the_seconds(
+    roles: Roles, examine: Examine
+) -> None:
+    node = await roles.node()
+
+    async def cut_when_silent(near: Talk) -> None:
+        far = await roles.dial(node.upstream)
+        with trio.move_on_after(0.5):
+            await join(near, far)
+        await near.reset()
+
+    done = await examine(connect_to(await roles.service(cut_when_silent)), "shop", patient=True, silent_seconds=20.0)
+    assert done.verdict.leg == "session"
+    assert "the session was cut after 0." in done.verdict.text
+    assert "Please raise that timer" in done.verdict.letter
+
+
+async def test_a_page_behind_the_yes_of_a_proxy_is_a_portal(roles: Roles, examine: Examine) -> None:
+    async def welcome(talk: Talk) -> None:
+        await talk.until(b"\r\n\r\n")
+        await talk.say(answer(b"<html><title>Welcome to our guest network</title></html>"))
+
+    done = await examine(connect_to(1, f"http://127.0.0.1:{await roles.service(welcome)}", scheme="https"))
+    assert (done.verdict.outcome, done.verdict.leg) == ("blocked", "tls")
+    assert "in place of TLS came this: Welcome to our guest network" in done.verdict.text
+    assert "How does a machine without a browser get past this page" in done.verdict.letter
+
+
+async def test_a_filter_that_goes_by_the_name_in_tls_is_found_out(roles: Roles, pki: Pki, examine: Examine) -> None:
+    node = await tls_node(roles, pki)
+
+    async def filter_names(near: Talk) -> None:
+        await near.until(b"\r\n\r\n")
+        await near.say(b"HTTP/1.1 200 OK\r\n\r\n")
+        hello = await near.hear()
+        if b"localhost" in hello:
+            await near.reset()
+            return
+        far = await roles.dial(node.upstream)
+        await far.say(hello)
+        await join(near, far)
+
+    connect = connect_to(1, f"http://127.0.0.1:{await roles.service(filter_names)}")
+    connect.url = f"https://localhost:{node.upstream}"
+    assert "without the node's name in it TLS comes about" in (await examine(connect)).text
+
+
+async def test_certificates_of_another_name_and_of_another_time_are_told_apart(
+    roles: Roles, pki: Pki, examine: Examine, tmp_path: Path
+) -> None:
+    async def node_with(certificate: trustme.LeafCert) -> ConnectConfig:
+        config = server_config()
+        config.upstream.tls.cert, config.upstream.tls.key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+        (tmp_path / "cert.pem").write_bytes(b"".join(part.bytes() for part in certificate.cert_chain_pems))
+        certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+        connect = connect_to((await roles.node(config)).upstream, scheme="https")
+        connect.tls.root_cas = str(pki.ca)
+        return connect
+
+    done = await examine(await node_with(pki.authority.issue_cert("other.example.org")))
+    assert "its certificate is of other.example.org" in done.verdict.text
+    assert "connect.tls.server_name" in done.verdict.next_step
+    day = datetime(2020, 1, 1, tzinfo=UTC)
+    old = pki.authority.issue_cert("127.0.0.1", not_before=day, not_after=day + timedelta(days=30))
+    done = await examine(await node_with(old))
+    assert "is valid from 2020-01-01 to 2020-01-31, and here it is 2" in done.verdict.text
+    assert done.verdict.who == "whoever runs the node"
+
+
 # The node says no -------------------------------------------------------------------------------------------
 
 
@@ -342,6 +495,36 @@ async def test_a_proxy_of_another_kind_is_recognised(
     assert (done.verdict.outcome, done.verdict.exit_code) == ("setting", 3)
     assert done.verdict.settings[0] == f"--connect.proxy.url http://127.0.0.1:{proxy}"
     assert pasted(done.verdict.settings, tmp_path).connect.proxy.url == [f"http://127.0.0.1:{proxy}"]
+
+
+async def test_a_proxy_that_listens_elsewhere_is_found(
+    roles: Roles, programs: Programs, examine: Examine, dead: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    node, proxy = await roles.node(), await pproxy(programs, "http")
+    monkeypatch.setattr("engine.doctor.cure.USUAL_PORTS", ((proxy, "http"),))
+    done = await examine(connect_to(node.upstream, f"http://127.0.0.1:{dead}"))
+    assert done.of("other ports") == [("note", f"refused; but somebody listens at {proxy}")]
+    assert pasted(done.verdict.settings, tmp_path).connect.proxy.url == [f"http://127.0.0.1:{proxy}"]
+
+
+async def test_a_proxy_that_speaks_tls_with_an_unknown_authority_is_half_a_cure(
+    squid_tls: Squid, roles: Roles, examine: Examine
+) -> None:
+    node = await roles.node()
+    done = await examine(connect_to(node.upstream, f"http://localhost:{squid_tls.port}"))
+    assert done.verdict.settings[0] == f"--connect.proxy.url https://localhost:{squid_tls.port}"
+    assert "It gets further with this setting" in done.verdict.text
+    assert "connect.proxy.tls.root_cas" in done.verdict.text
+
+
+async def test_a_login_that_was_accepted_is_shown_again_with_another_url_of_the_node(
+    squid_basic: Squid, roles: Roles, examine: Examine
+) -> None:
+    node = await roles.node()
+    proxy = f"http://127.0.0.1:{squid_basic.port}"
+    done = await examine(connect_to(node.upstream, proxy, scheme="https", user=USER, password=PASSWORD))
+    assert done.verdict.settings[0] == f"--connect.url http://127.0.0.1:{node.upstream}"
+    assert "the node answers" in done.verdict.text
 
 
 async def test_an_exception_that_should_be_none_is_recognised(
@@ -423,6 +606,35 @@ async def test_a_program_is_told_by_one_object(roles: Roles, examine: Examine) -
     told = json.loads(out.getvalue())
     assert (told["outcome"], told["exit_code"]) == ("works", 0)
     assert [step["name"] for step in told["steps"]] == ["route", "tcp", "upgrade"]
+
+
+async def test_a_program_is_told_all_that_a_person_is(
+    squid_open: Squid, examine: Examine, no_straight_way: None
+) -> None:
+    out = StringIO()
+    proxy = f"http://127.0.0.1:{squid_open.port}"
+    await run_doctor(connect_to(9, proxy), "", Machine(out))
+    told = json.loads(out.getvalue())
+    assert (told["outcome"], told["exit_code"], told["status"]) == ("blocked", 1, 403)
+    assert (told["place"], told["leg"], told["who"]) == (proxy, "proxy-request", "the administrator of the proxy")
+    assert told["letter"].startswith("At 2")
+    assert {"name", "place", "state", "text", "seconds"} == set(told["steps"][0])
+
+
+async def test_curl_hears_the_same_from_the_same_proxy(
+    squid_open: Squid, squid_basic: Squid, programs: Programs, examine: Examine, no_straight_way: None
+) -> None:
+    proxy = f"http://127.0.0.1:{squid_open.port}"
+    done = await examine(connect_to(9, proxy, scheme="https"))
+    curl = await programs.start(*shlex.split(done.verdict.curl))
+    assert await curl.wait_end() == 56  # no tunnel
+    assert "403 Forbidden" in curl.text
+    assert "ERR_ACCESS_DENIED" in curl.text
+
+    done = await examine(connect_to(9, f"http://127.0.0.1:{squid_basic.port}", user=USER, password="wr0ng"))
+    assert f"--proxy-user {USER} " in done.verdict.curl
+    assert "wr0ng" not in done.verdict.curl
+    assert (await examine(connect_to(9, f"{proxy} -> {proxy}"))).verdict.curl == ""
 
 
 async def test_a_terminal_is_told_and_reads_no_markup_in_what_others_say(

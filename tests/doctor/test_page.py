@@ -1,4 +1,4 @@
-"""docs/proxies.md: each of its recipes leads through a proxy of its kind, by the doctor's own verdict."""
+"""docs/proxies.md and the README: each recipe leads through a proxy of its kind, by the doctor's own verdict."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ import yaml
 
 from tests.conftest import Pki
 from tests.programs import TRIODUCT, Programs, free_port
-from tests.proxy_adapters.beds.conftest import PASSWORD, USER, Kerberos, Squid
-from tests.roles import Roles, server_config
+from tests.proxy_adapters.beds.proxies import PASSWORD, USER, Kerberos, Squid
+from tests.roles import Roles, says, server_config
 
-PAGE = (Path(__file__).parents[2] / "docs/proxies.md").read_text()
+PROJECT = Path(__file__).parents[2]
+PAGE = (PROJECT / "docs/proxies.md").read_text()
+README = (PROJECT / "README.md").read_text().partition("### Behind a forward proxy\n")[2].partition("\n### ")[0]
 
 
 def recipes(heading: str) -> list[str]:
@@ -25,6 +27,15 @@ def recipes(heading: str) -> list[str]:
     found = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
     assert found, heading
     return found
+
+
+def short_recipe(word: str) -> str:
+    """The recipe of the README whose first line has that word; five of them, in six lines each at the most."""
+    found = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert len(found) == 5
+    assert max(recipe.count("\n") for recipe in found) <= 6
+    (recipe,) = [recipe for recipe in found if word in recipe.partition("\n")[0]]
+    return f"{recipe}  url: https://tunnel.example.com:8001\n"
 
 
 class Kitchen:
@@ -148,6 +159,13 @@ async def test_a_token(kitchen: Kitchen, programs: Programs) -> None:
     assert (await kitchen.cook(recipe, {PROXY: await pproxy(programs, "http")}))["outcome"] == "works"
 
 
+async def test_the_page_names_all_that_a_program_is_told(kitchen: Kitchen, programs: Programs) -> None:
+    (recipe,) = recipes("A token, or a program that knows")
+    told = await kitchen.cook(recipe, {PROXY: await pproxy(programs, "http")})
+    table = PAGE.partition("### For a program")[2].partition("\n## ")[0]
+    assert set(told) == set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE))))
+
+
 async def test_the_doctors_own_lines_are_lines_that_it_takes(programs: Programs, tmp_path: Path) -> None:
     (tmp_path / "agent.yaml").write_text("connect: {url: 'http://127.0.0.1:1'}\n")
     lines = re.findall(r"^trioduct (doctor [^#\n]*)", PAGE, re.MULTILINE)
@@ -156,3 +174,70 @@ async def test_the_doctors_own_lines_are_lines_that_it_takes(programs: Programs,
         words = line.replace("agent.yaml", str(tmp_path / "agent.yaml")).split()
         shown = await programs.start(TRIODUCT, *words, "--config.check")
         assert await shown.wait_end() == 0, shown.text
+
+
+# The README's, shorter ------------------------------------------------------------------------------------------
+
+SHORT_PROXY = "proxy.example.com:3128"
+
+
+async def test_ntlm_in_five_lines(kitchen: Kitchen, squid_ntlm: Squid, squid_all_four: Squid, no_realm: None) -> None:
+    for squid in (squid_ntlm, squid_all_four):
+        told = await kitchen.cook(short_recipe("NTLM"), {SHORT_PROXY: squid.port})
+        assert told["outcome"] == "works", told
+        assert "ntlm: accepted as CORP" in json.dumps(told)
+
+
+async def test_kerberos_with_a_keytab(kitchen: Kitchen, squid_kerberos: Squid, member: Kerberos) -> None:
+    recipe = short_recipe("Kerberos").replace("/etc/trioduct/alice.keytab", str(member.client_keytab))
+    told = await kitchen.cook(recipe, {SHORT_PROXY: squid_kerberos.port}, member.env)
+    assert told["outcome"] == "works", told
+    assert "negotiate: accepted" in json.dumps(told)
+
+
+async def test_a_pac_file_by_its_url(kitchen: Kitchen, squid_open: Squid, roles: Roles, tmp_path: Path) -> None:
+    script = f'function FindProxyForURL(url, host) {{ return "PROXY localhost:{squid_open.port}" }}'
+    wpad = await roles.service(says(script.encode()))
+    recipe = short_recipe("PAC").replace("wpad.example.com", f"localhost:{wpad}")
+    told = await kitchen.cook(recipe, {}, host="target.test")
+    assert told["outcome"] == "works", told
+    assert f"http://localhost:{squid_open.port}" in str(told["text"])
+    assert (tmp_path / "proxy.pac").read_text() == script
+
+
+async def test_a_chain_in_four_lines(kitchen: Kitchen, programs: Programs) -> None:
+    places = {"jump.example.com:1080": await pproxy(programs, "socks5"), SHORT_PROXY: await pproxy(programs, "http")}
+    told = await kitchen.cook(short_recipe("chain"), places)
+    assert told["outcome"] == "works", told
+
+
+async def test_a_proxy_that_inspects(
+    kitchen: Kitchen, squid_inspecting: Squid, inspector: trustme.CA, tmp_path: Path
+) -> None:
+    told = await kitchen.cook(short_recipe("inspects"), {SHORT_PROXY: squid_inspecting.port})
+    assert "is not believed" in str(told["text"])
+    inspector.cert_pem.write_to_path(tmp_path / "corp-ca.pem")
+    told = await kitchen.cook(short_recipe("inspects"), {SHORT_PROXY: squid_inspecting.port})
+    assert told["leg"] == "upgrade", told  # TLS is believed
+
+
+async def test_the_flags_and_variables_of_the_readme_and_the_example(
+    kitchen: Kitchen, programs: Programs, tmp_path: Path
+) -> None:
+    proxy = await pproxy(programs, "http")
+    config = (PROJECT / "examples/agent-behind-proxy.yaml").read_text()
+    config = config.partition("listeners:")[0].replace("${TRIODUCT_TOKEN:}", "''")
+    places = {"proxy-a.example.com:3128": free_port(), "proxy-b.example.com:3128": proxy}
+    config = config.replace("[.corp.example.com, 10.0.0.0/8]", "[10.0.0.0/8]")
+    told = await kitchen.cook(config, places, {"TRIODUCT_PROXY_PASSWORD": PASSWORD})
+    assert told["outcome"] == "works", told
+
+    by_flag, by_variable = [line for line in README.splitlines() if "trioduct agent http" in line]
+    assert "--connect.proxy-url http://user:password@proxy.example.com:3128" in by_flag
+    assert by_variable.startswith("HTTPS_PROXY=socks5://proxy.example.com:1080 ")
+    socks = await pproxy(programs, "socks5")
+    told = await kitchen.cook(
+        "connect: {url: 'https://tunnel.example.com:8001'}\n", {}, {"HTTPS_PROXY": f"socks5://localhost:{socks}"}
+    )
+    assert told["outcome"] == "works", told
+    assert f"socks5://localhost:{socks}" in str(told["text"])
