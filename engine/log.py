@@ -11,8 +11,8 @@ thread and nothing else: the queue fills up, further lines are dropped, and the 
 again says how many there were.
 
 Values come from anywhere, strangers included. So: control characters are escaped (a CR LF would forge a line,
-an ESC would reach the reader's terminal), text is cut at 200 bytes, and what is a secret by the name of its
-field or by its form (`Bearer …`, `user:password@` in a URL) is masked.
+an ESC would reach the reader's terminal), text is cut at 200 bytes (an error's at 1000), and what is a secret by
+the name of its field or by its form (`Bearer …`, `user:password@` in a URL) is masked.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ LEVELS = {"debug": DEBUG, "info": INFO, "warn": WARNING, "error": ERROR}
 _NAMES = {number: name for name, number in LEVELS.items()}
 
 VALUE_BYTES = 200
+ERROR_BYTES = 1000  # a way out through several proxies has more to tell, and ends with what to do about it
 MASK = "***"
 
 
@@ -202,7 +203,7 @@ def harmless(key: str, value: object) -> object:
         return [harmless(key, item) for item in value]
     if isinstance(value, bytes | bytearray | memoryview):
         return printable(bytes(value[:VALUE_BYTES]).decode("ascii", "backslashreplace"))
-    return printable(str(value))
+    return printable(str(value), ERROR_BYTES if key == "error" else VALUE_BYTES)
 
 
 def printable(text: str, limit: int = VALUE_BYTES) -> str:

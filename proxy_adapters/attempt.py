@@ -53,7 +53,8 @@ PARALLEL_HANDSHAKES = 16
 class Deadlines:
     """Seconds that each leg may take.
 
-    `dns` leaves time for a second name server when the first is dead. `proxy_request` and `proxy_auth` are long
+    `dns` leaves time for a second name server when the first is dead. `greeting` is for what a SOCKS5 proxy answers
+    by itself. `proxy_request` and `proxy_auth` are long
     because squid itself waits 60 s for a destination before it says so; they count from our last word. `work` is
     for what blocks outside the connection (Kerberos libraries, commands that print a password); when it is over,
     the next scheme is tried. `evidence` is how long a refusal's page is waited for.
@@ -62,6 +63,7 @@ class Deadlines:
     dns: float = 10.0
     tcp: float = 15.0
     proxy_tls: float = 10.0
+    greeting: float = 10.0
     proxy_request: float = 65.0
     proxy_auth: float = 65.0
     target_tls: float = 15.0
@@ -253,15 +255,19 @@ class Attempt:
         leg: OpenLeg | None = None
         try:
             player = Player(self._script(hop, host, port, lambda: _certificate(tunnel) if hop.url.tls else None))
-            seconds = 0.0
+            seconds, greeting = 0.0, False
             with trio.CancelScope() as scope:
                 while (step := player.step) is not None:
                     match step:
                         case Leg():
-                            if leg is not None:
-                                leg.came_to_nothing(step.before) if step.before else leg.went_well()
-                            leg = self._trail.begin(step.name, position, name, step.scheme)
+                            if leg is None or leg.name != step.name or step.before:
+                                if leg is not None:
+                                    leg.came_to_nothing(step.before) if step.before else leg.went_well()
+                                leg = self._trail.begin(step.name, position, name, step.scheme)
                             seconds = float(getattr(self._deadlines, step.name.replace("-", "_")))
+                            greeting = step.greeting
+                            if greeting:
+                                seconds = min(seconds, self._deadlines.greeting)
                             scope.deadline = trio.current_time() + seconds
                             player.advance()
                         case Redial():
@@ -280,7 +286,8 @@ class Attempt:
                         case Work():
                             await self._work(player, step)
             if scope.cancelled_caught:
-                raise HopUnreachable(f"no answer within {seconds:g} s")
+                advice = "is it a SOCKS5 proxy? one would have answered: try http:// in its URL" if greeting else ""
+                raise HopUnreachable(f"no answer within {seconds:g} s", advice=advice)
         except BaseException as error:
             await trio.aclose_forcefully(tunnel)
             leg = leg or self._trail.begin("proxy-request", position, name)

@@ -73,12 +73,14 @@ class Redial:
 class Leg:
     """What follows is another leg, with a name for errors and a deadline of its own.
 
-    `scheme` of authentication that it tries; `before` how the leg before it ended, if not well.
+    `scheme` of authentication that it tries; `before` how the leg before it ended, if not well; `greeting`: the answer
+    is due at once, because a proxy needs nobody else for it.
     """
 
     name: str
     scheme: str = ""
     before: str = ""
+    greeting: bool = False
 
 
 Step = Say | Hear | Work | Redial | Leg

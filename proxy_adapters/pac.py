@@ -246,7 +246,10 @@ class PAC:
             elif modified := answer.get("last-modified"):
                 found = ("If-Modified-Since", modified)
             charset = re.search(r'charset="?([A-Za-z0-9_.:-]+)', answer.get("content-type"))
-            return _Script(_text(body, charset[1] if charset else ""), _fresh_until(answer), found)
+            text = _text(body, charset[1] if charset else "")
+            if re.match(r"\s*<(!doctype|html|head|body|\?xml)", text, re.IGNORECASE):
+                raise ValueError("a web page came in place of the script: is this network's login page in the way?")
+            return _Script(text, _fresh_until(answer), found)
         raise ValueError(f"more than {MAXIMUM_REDIRECTS} redirects")
 
 

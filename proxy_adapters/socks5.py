@@ -59,7 +59,7 @@ def socks5(
 
     `gssapi` makes the script of method 1 (`socks5_gssapi`); `anonymous` False forbids method 0.
     """
-    yield Leg("proxy-request")
+    yield Leg("proxy-request", greeting=True)
     if user is not None and not (1 <= len(user.encode()) <= 255 and len(password.encode()) <= 255):
         raise TunnelRefused("SOCKS5 carries a user of 1 to 255 bytes and a password of at most 255", who=YOU)
     # The strongest first: the server takes the first of its own liking, but some simply take our first.
@@ -85,8 +85,7 @@ def socks5(
     elif method == USER_PASSWORD and user is not None:
         yield Leg("proxy-auth", USER_AND_PASSWORD)
         yield from _user_password(user, password)
-    if method != NO_AUTHENTICATION:
-        yield Leg("proxy-request")
+    yield Leg("proxy-request")
     yield from _request(host, port)
 
 

@@ -101,9 +101,10 @@ def test_what_a_stranger_sends_cannot_forge_a_line_or_reach_the_terminal(value: 
     assert line["value"] == written
 
 
-def test_a_long_value_is_cut_at_200_bytes() -> None:
-    (line,) = lines_of(lambda: get_logger("x").info("got", ascii="a" * 5000, wide="漢" * 5000))
+def test_a_long_value_is_cut_at_200_bytes_and_an_error_at_1000() -> None:
+    (line,) = lines_of(lambda: get_logger("x").info("got", ascii="a" * 5000, wide="漢" * 5000, error="e" * 5000))
     assert line["ascii"] == "a" * 200 + "…"
+    assert line["error"] == "e" * 1000 + "…"
     assert len(str(line["wide"]).encode()) < 200 + len("…".encode()) + 1
 
 

@@ -63,8 +63,11 @@ def digest(asked: Asked) -> Conversation:
         again: Challenge = yield proof.header("CONNECT", asked.uri)
         if again.final:
             return proof.doubt(again, asked.uri)
-        stale = kept or again.parameters.get("stale", "").lower() == "true"
-        if not stale or again.parameters.get("nonce") in (None, nonce.challenge.parameters["nonce"]):
+        # Two of these say that the nonce was refused and not the password. (A squid that is restarted within a second
+        # calls the nonce stale that it has just made, for it makes them of the time.)
+        stale = again.parameters.get("stale", "").lower() == "true"
+        other = again.parameters.get("nonce") not in (None, nonce.challenge.parameters["nonce"])
+        if kept + stale + other < 2:
             return None
         nonce, kept = Nonce(again), False
 

@@ -306,7 +306,7 @@ async def test_every_connection_that_failed_is_closed() -> None:
     [
         ("http://p:1", stall, "hop 1, http://p:1, proxy-request: no answer within 65 s"),
         ("https://p:1", stall, "hop 1, https://p:1, proxy-tls: no TLS handshake within 10 s"),
-        ("socks5h://p:1", stall, "hop 1, socks5h://p:1, proxy-request: no answer within 65 s"),
+        ("socks5h://p:1", stall, "hop 1, socks5h://p:1, proxy-request: no answer within 10 s - is it a SOCKS5 proxy?"),
         ("http://a:1 -> http://p:1", http_proxy(OK, stall), "hop 2, http://p:1, proxy-request: no answer"),
     ],
 )

@@ -368,6 +368,19 @@ async def test_only_what_came_over_plain_http_is_hearsay(
         await PAC(at_secure).routes("h.test", 443, "https")
 
 
+async def test_where_a_login_page_stands_in_the_way_the_last_good_copy_serves_and_stays(
+    nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    page = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<!DOCTYPE html><title>Hotel</title>"
+    server = Server(pac_answer("return 'PROXY one:1'"), page, page)
+    location, kept = await server.start(nursery), tmp_path / "kept.pac"
+    for _ in range(2):
+        (route,) = await PAC(location, keep=kept).routes("h.test", 443, "https")
+        assert str(route) == "http://one:1"
+    with pytest.raises(NoRoute, match="a web page came in place of the script"):
+        await PAC(location).routes("h.test", 443, "https")
+
+
 async def test_a_server_that_makes_no_sense_is_named(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pac, "MAXIMUM_SCRIPT_BYTES", 1000)
     server = Server(
