@@ -134,6 +134,8 @@ class Player(Generic[T]):
             self.give_up_listening()
         else:
             error = HopUnreachable("it closed the connection without a complete answer")
+            if self._said is not None and self._said.scheme:
+                error.advice = "that may be how it refuses a login: are user and password right?"
             error.heard = printable(bytes(self._evidence))
             self.fail(error)
 

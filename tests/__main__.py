@@ -45,6 +45,8 @@ PROGRAMS = {
 }
 # Debian's squid-openssl conflicts with squid, so it is unpacked beside it.
 SQUID_OPENSSL = PROJECT / ".venv/share/squid-openssl"
+# It insists on versions of what tests use as well, so it has an environment of its own.
+MITMPROXY = PROJECT / ".venv/share/mitmproxy"
 
 
 def missing_packages() -> list[str]:
@@ -83,6 +85,11 @@ def unpack_squid_openssl() -> None:
         run_quietly("dpkg-deb", "-x", str(package), str(SQUID_OPENSSL))
 
 
+def install_mitmproxy() -> None:
+    run_quietly(sys.executable, "-m", "venv", str(MITMPROXY))
+    run_quietly(str(MITMPROXY / "bin/pip"), "install", "--quiet", "mitmproxy>=11.0.2")  # the last one for Python 3.11
+
+
 def run_quietly(*command: str, cwd: str | None = None) -> None:
     """Run a command that says much, and show what it said only when it fails, which ends this program."""
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
@@ -103,10 +110,11 @@ def main(arguments: list[str]) -> int:
     if not VENV_PYTHON.with_name("pip").exists():
         subprocess.run([sys.executable, "-m", "venv", ".venv"], check=True)
     if may_install and not SQUID_OPENSSL.exists():
-        print("unpacking into .venv: squid-openssl", flush=True)
+        print("unpacking into .venv/share: squid-openssl", flush=True)
         unpack_squid_openssl()
-    if SQUID_OPENSSL.exists():
-        os.environ.setdefault("SQUID_OPENSSL", str(SQUID_OPENSSL))
+    if not (MITMPROXY / "bin/mitmdump").exists():
+        print("installing into .venv/share: mitmproxy", flush=True)
+        install_mitmproxy()
     print("installing into .venv: trioduct[test]", flush=True)
     subprocess.run([VENV_PYTHON, "-m", "pip", "install", "--quiet", "--editable", ".[test]"], check=True)
     return subprocess.run([VENV_PYTHON, "-m", "pytest", *arguments]).returncode

@@ -75,7 +75,7 @@ async def open_origin() -> AsyncIterator[int]:
     """Serves while the block runs; gives the port."""
     app = Starlette(
         routes=[
-            Route("/mirror", mirror, methods=["POST", "PUT"]),
+            Route("/mirror", mirror, methods=["GET", "POST", "PUT"]),
             Route("/fields", fields),
             Route("/events", events),
             Route("/event", event, methods=["POST"]),

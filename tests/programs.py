@@ -96,9 +96,10 @@ class Program:
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.partition(f"{field}:")[2].split()[0])
 
-    async def wait_line(self, pattern: str) -> re.Match[str]:
-        """The first line, past or future, that has the pattern. Deadlines are the caller's."""
-        seen = 0
+    async def wait_line(self, pattern: str, *, seen: int = 0) -> re.Match[str]:
+        """The first line, past or future, that has the pattern (not one of the first `seen`). Deadlines are the
+        caller's.
+        """
         while True:
             for line in self.lines[seen:]:
                 if match := re.search(pattern, line):
@@ -234,9 +235,12 @@ async def accepts(port: int) -> bool:
 
 @dataclass
 class Node:
-    """A node, ours or a foreign one. Its ports are known before it starts, and it can come back on them."""
+    """A node, ours or a foreign one. Its ports are known before it starts, and it can come back on them.
 
-    programs: Programs
+    Without `programs` somebody else starts it, by its `words`.
+    """
+
+    programs: Programs | None = None
     command: str = TRIODUCT
     options: tuple[str, ...] = ()
     proxy: int = field(default_factory=free_port)
@@ -244,7 +248,12 @@ class Node:
     admin: int = field(default_factory=free_port)
 
     async def start(self) -> Program:
-        return await self.programs.start(
+        assert self.programs is not None
+        return await self.programs.start(*self.words(), port=self.admin)
+
+    def words(self) -> list[str]:
+        """The command that starts it."""
+        return [
             self.command,
             "server",
             f"--proxy.bind-addr=127.0.0.1:{self.proxy}",
@@ -252,8 +261,7 @@ class Node:
             f"--admin.bind-addr=127.0.0.1:{self.admin}",
             *self.foreign_options(),
             *self.options,
-            port=self.admin,
-        )
+        ]
 
     def foreign_options(self) -> list[str]:
         # A Go Piko always gossips; ours says that it does not.
@@ -263,6 +271,7 @@ class Node:
         self, endpoint: str, service: int, *options: str, kind: str = "http", command: str = TRIODUCT
     ) -> Program:
         """An agent that offers the service's port here as `endpoint`; see `wait_registered`."""
+        assert self.programs is not None
         url = f"--connect.url=http://127.0.0.1:{self.upstream}"
         return await self.programs.start(command, "agent", kind, endpoint, str(service), url, *options)
 

@@ -185,6 +185,9 @@ def test_a_nonce_that_a_restarted_proxy_does_not_know_says_nothing_about_the_pas
     attempt(ALICE, wanted('Digest realm="r", nonce="n1", qop="auth"'), OK, memory=memory)
     restarted = wanted('Digest realm="r", nonce="n2", qop="auth"')
     assert 'nonce="n2"' in shown(attempt(ALICE, restarted, OK, memory=memory).said[1])
+    # One that makes nonces of the time may make the same one again, and call it stale.
+    same = wanted('Digest realm="r", nonce="n2", qop="auth", stale=true')
+    assert "nc=00000001" in shown(attempt(ALICE, same, OK, memory=memory).said[1])
     with pytest.raises(AuthenticationFailed, match="refused for alice"):
         attempt(ALICE, *[wanted(f'Digest realm="r", nonce="n{n}", qop="auth"') for n in (3, 4)], memory=memory)
 

@@ -139,3 +139,12 @@ def test_an_end_in_place_of_the_answer_is_a_refusal_as_ssh_says_it() -> None:
 def test_any_bytes_are_an_answer_or_a_tunnel_error(script: Callable[[], Script[None]], data: list[bytes]) -> None:
     with contextlib.suppress(TunnelError, AssertionError):
         play(script(), data)
+
+
+def test_who_hangs_up_on_a_password_may_mean_the_password() -> None:
+    with pytest.raises(HopUnreachable, match="are user and password right") as caught:
+        play(socks5("t", 1, user="alice", password="wrong"), [b"\x05\x02"])
+    assert caught.value.retryable  # or it has crashed just then
+    with pytest.raises(HopUnreachable) as silent:
+        play(socks5("t", 1, user="alice", password="wrong"), [])
+    assert not silent.value.advice

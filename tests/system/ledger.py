@@ -46,7 +46,8 @@ class Ledger:
         """Ask one request after another, with up to `largest` bytes each way, until `load` ends."""
         head = {"x-piko-endpoint": endpoint}
         base = f"http://127.0.0.1:{port}"
-        async with httpx.AsyncClient(base_url=base, headers=head, timeout=None) as client:
+        # Nothing here is TLS; to read all that may be believed of it takes as long as a hundred requests.
+        async with httpx.AsyncClient(base_url=base, headers=head, timeout=None, verify=False) as client:
             while not self._closing:
                 name = f"{port}-{next(self._ids)}"
                 body = random.randbytes(random.randint(0, largest))
@@ -62,6 +63,7 @@ class Ledger:
                     continue
                 if answer.status_code >= 500:
                     self.enter(f"{name}: {answer.status_code} {answer.text}")
+                    await trio.sleep(0.01)
                     continue
                 assert answer.status_code == 200, answer.text
                 assert answer.headers["x-request-id"] == name

@@ -9,12 +9,14 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -24,17 +26,26 @@ START_SECONDS = 20
 def program(name: str) -> str:
     """Its path. Where it is missing, the test is skipped, but fails on CI: there it has to be installed."""
     found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/lib/squid")
-    if found is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{name} is not installed")
-        pytest.skip(f"{name} is not installed")
-    return found
+    return found or is_missing(f"{name} is not installed")
 
 
-def free_port() -> int:
+def unpacked(name: str) -> Path:
+    """The folder of a program that is no Debian package, or one that conflicts with another: `python3 -m tests`
+    puts it into the virtual environment.
+    """
+    folder = Path(sys.prefix) / "share" / name
+    return folder if folder.exists() else is_missing(f"{folder} is not there")
+
+
+def is_missing(what: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+def accepts(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Bed:
@@ -83,12 +94,11 @@ class Bed:
             )
         self._started.append(process)
         give_up = time.monotonic() + START_SECONDS
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                return process
+        while not accepts(port):
             assert process.poll() is None, f"{argv[0]} ended: {output.read_text(errors='replace')}"
             assert time.monotonic() < give_up, f"{argv[0]} does not listen: {output.read_text(errors='replace')}"
             time.sleep(0.02)
+        return process
 
     def stop(self, process: subprocess.Popen[bytes]) -> None:
         """The whole group at once: squid would take seconds for a graceful end, and its helpers outlive

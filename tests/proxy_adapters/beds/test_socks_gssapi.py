@@ -9,7 +9,7 @@ import trio
 
 from proxy_adapters import AuthenticationFailed, Hop, Login, ProxyURL, Route, open_tunnel
 from tests.proxy_adapters.beds.acceptor import socks5_gssapi_server
-from tests.proxy_adapters.beds.conftest import Kerberos
+from tests.proxy_adapters.beds.proxies import Kerberos
 
 
 async def serve(nursery: trio.Nursery, level: bytes = b"\0") -> Route:
