@@ -38,7 +38,8 @@ LINGER_SECONDS = 2.0  # for the other end's FIN, after ours
 STALL_SECONDS = 30.0  # for the other end to take anything of what is queued
 
 _buffer = memoryview(bytearray(READ_BYTES))
-_plain_buffer = memoryview(bytearray(READ_BYTES))
+# One for each layer of TLS, outermost first: what is a layer's plaintext is the ciphertext of the next.
+_plain_buffers: list[memoryview] = []
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 Address = tuple[str, int]
@@ -131,8 +132,8 @@ class Connection:
         finally:
             await self._wait_sent()
         self._tls.append(layer)
-        early = bytearray()
-        self._read_layer(layer, b"", early.extend)  # what came in one segment with the handshake's last message
+        early = bytearray()  # what came in one segment with the handshake's last message
+        self._read_layer(len(self._tls) - 1, b"", early.extend)
         self._leftover = bytes(early)
         return layer
 
@@ -303,28 +304,23 @@ class Connection:
 
     def _decrypt(self, data: Bytes, sink: Callable[[memoryview], None]) -> None:
         """Pass `data` up through the layers of TLS; `sink` gets the plaintext, view by view."""
-        if len(self._tls) == 2:
-            # TLS in TLS: the inner ciphertext has to be out of the way before the buffer is used again
-            outer = self._tls[0]
-            inner = bytearray()
-            while True:
-                filled = outer.receive(data, _plain_buffer)
-                inner += _plain_buffer[:filled]
-                if filled < READ_BYTES:
-                    break
-                data = b""
-            self._flush_tls(outer)
-            if outer.ended and not inner:
-                raise ssl.SSLError("the proxy ended its TLS")
-            data = bytes(inner)
-        self._read_layer(self._tls[-1], data, sink)
+        self._read_layer(0, data, sink)
 
-    def _read_layer(self, layer: TLS, data: Bytes, sink: Callable[[memoryview], None]) -> None:
+    def _read_layer(self, depth: int, data: Bytes, sink: Callable[[memoryview], None]) -> None:
+        if depth == len(_plain_buffers):
+            _plain_buffers.append(memoryview(bytearray(READ_BYTES)))
+        layer, buffer = self._tls[depth], _plain_buffers[depth]
+        innermost = depth + 1 == len(self._tls)
         while self._alive:
-            filled = layer.receive(data, _plain_buffer)
+            filled = layer.receive(data, buffer)
             self._flush_tls(layer)
-            if filled:
-                sink(_plain_buffer[:filled])
+            if innermost:
+                if filled:
+                    sink(buffer[:filled])
+            elif filled:
+                self._read_layer(depth + 1, buffer[:filled], sink)
+            elif layer.ended and not self._tls[-1].ended:
+                raise ssl.SSLError("the proxy ended its TLS")
             if filled < READ_BYTES:
                 return
             data = b""

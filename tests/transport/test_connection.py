@@ -224,7 +224,7 @@ async def tls_pair(pki: Pki, layers: int) -> tuple[Connection, Connection]:
     return near, far
 
 
-@pytest.mark.parametrize("layers", [1, 2], ids=["TLS", "TLS in TLS"])
+@pytest.mark.parametrize("layers", [1, 2, 3], ids=["TLS", "TLS in TLS", "TLS through two TLS proxies"])
 async def test_tls_carries_everything_both_ways_and_its_ends(
     pulse: None, nursery: trio.Nursery, pki: Pki, layers: int
 ) -> None:
