@@ -20,9 +20,8 @@ from perf.loads.open import Arrivals, Open
 from perf.loads.raw import PingPong, RawDownload, RawUpload
 from perf.loads.target import Target
 from perf.loads.websocket import Echo
-from perf.loads.wrk import Wrk
-from perf.record import Better, Figure
-from perf.rows import LoadRow, Measurable, MixRow, RampRow
+from perf.record import BY_US, BY_WRK, Better, Figure
+from perf.rows import LoadRow, Measurable, MixRow, RampRow, WitnessRow
 from perf.topologies.proxies import parse_proxy
 from perf.topologies.shape import Route, Service, Shape
 from perf.topologies.tunnels import tunnel_named
@@ -33,7 +32,6 @@ RATE = Figure("requests/s")
 DOWN, UP = Figure("MB/s down"), Figure("MB/s up")
 P50, P99, P999 = (Figure(f"{name} ms", Better.LOWER) for name in ("p50", "p99", "p99.9"))
 PER_MILLION = Figure("CPU s/million", Better.LOWER)
-LEGS = tuple(Figure(f"{leg} ms", Better.LOWER) for leg in ("tcp", "proxy", "tls", "first byte", "body"))
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -62,7 +60,7 @@ def load_row(name: str, options: Options, *, path: str = "/bulk") -> Measurable:
     own, raw = Shape(service=Service.OWN), Shape(service=Service.RAW)
     match name:
         case "fresh":
-            return _row(name, "a new connection, leg by leg", web, Fresh(), P50, *LEGS)
+            return _row(name, "a new connection, leg by leg", web, Fresh(), P50, P99)
         case "open":
             load = Open(
                 rate=options.rate,
@@ -87,8 +85,11 @@ def load_row(name: str, options: Options, *, path: str = "/bulk") -> Measurable:
             closed = Closed(connections=connections, body_bytes=options.body_bytes, processes=processes)
             return _row(name, f"closed loop, {connections} connections", web, closed, RATE, P50, P99, PER_MILLION)
         case "wrk":
-            title = f"closed loop by wrk, {connections} connections"
-            return _row(name, title, web, Wrk(connections=connections, threads=processes), RATE, P50, P99)
+            title = f"closed loop by wrk, {connections} connections, and by us in turns"
+            figures = Figure(BY_WRK), Figure(BY_US), P50, P99
+            return WitnessRow(
+                name=name, title=title, shape=web, connections=connections, processes=processes, figures=figures
+            )
         case "churn":
             title = f"a new connection per request, {connections} at a time"
             return _row(name, title, web, Churn(connections=connections, processes=processes), RATE, P50, P99)

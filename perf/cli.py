@@ -1,37 +1,44 @@
 """`trioduct-perf`: arguments in, tables and a result folder out. Nothing is measured here."""
 
+import contextlib
 import datetime
 import ipaddress
+import re
 import shlex
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
+import msgspec
 import trio
 from rich.console import Console
 
 from perf.bench import LOADS, Options, contender_named, contenders_at, load_row, mix_row
 from perf.contender import Contender
-from perf.errors import LabError
-from perf.goals import promised_rows
+from perf.errors import LabError, MissingProgram
+from perf.goals import peer_rows, promised_rows
 from perf.loads.open import Arrivals
+from perf.probes.calls import strace
 from perf.probes.flames import Flames, watched
 from perf.probes.machine import facts
 from perf.record import Plan, Record, Subject, against_first, load_record, side_by_side
+from perf.reports.markdown import markdown_table, write_into
 from perf.reports.page import write_page
-from perf.reports.table import comparison_table, cpu_table, hottest_table, topologies_table
+from perf.reports.table import comparison_table, cost_words, hottest_table, path_tables, topologies_table
 from perf.reports.words import number
 from perf.rounds import measure_rows
-from perf.rows import Measurable
-from perf.topologies.tunnels import tunnel_named
+from perf.rows import Measurable, Standing, reached
+from perf.topologies.tunnels import PEERS, tunnel_named
 from perf.topologies.tunnels.commit import last_release
+from perf.wayout.rows import wayout_rows, wayout_sides
 
 # Into a pipe or a file a table keeps its full width.
 OUT = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 ERR = Console(stderr=True, highlight=False)
 INTERRUPTED = 130
+LOGIN = re.compile(r"://[^/@\s]*@")  # in a URL: a result folder is shown to others
 
 
 def main() -> None:
@@ -108,7 +115,7 @@ def _plan_options(rounds: int, seconds: float, warmup: float) -> Callable[[Calla
 )
 @click.option("--mix", type=click.Path(path_type=Path), help="A YAML file with loads that run at the same time.")
 @click.option("--proxy", default="pproxy", show_default=True, help="What proxy means: squid, pproxy:socks5, …")
-@click.option("--program", default="trioduct", show_default=True, help="trioduct, piko, git:REVISION or a path.")
+@click.option("--program", default="trioduct", show_default=True, help="trioduct, piko, frp, …, git:REVISION or path.")
 @click.option("--rate", type=click.FloatRange(1, 1e6), default=1000, show_default=True, help="Of the open loop, 1/s.")
 @click.option("--arrivals", type=click.Choice(["constant", "poisson"]), default="constant", show_default=True)
 @click.option("--connections", type=click.IntRange(1, 10_000), default=32, show_default=True)
@@ -119,9 +126,10 @@ def _plan_options(rounds: int, seconds: float, warmup: float) -> Callable[[Calla
     "--bound-ms", type=click.FloatRange(0.1), default=20.0, show_default=True, help="What p99 may be on the ramp."
 )
 @click.option("--slow", metavar="5ms@1%", help="Make our service answer this share of requests so late.")
-@click.option("--stall", metavar="500ms", help="Make our service stand still once for so long.")
+@click.option("--stall", metavar="500ms", help="Make our service stand still once per load, for so long.")
 @click.option("--target", metavar="URL", help="Measure this instead of topologies of our own.")
 @click.option("--via", multiple=True, metavar="PROXY", help="Forward proxy on the way to --target; repeat for a chain.")
+@click.option("--strace", "count_calls", is_flag=True, help="Count system calls, in one more round per load.")
 @click.option("--yes", is_flag=True, help="Do not ask before a --target beyond this machine is put under load.")
 @_plan_options(2, 0.8, 0.2)
 def run(
@@ -141,6 +149,7 @@ def run(
     stall: str | None,
     target: str | None,
     via: tuple[str, ...],
+    count_calls: bool,
     yes: bool,
     rounds: int,
     seconds: float,
@@ -156,6 +165,8 @@ def run(
     trioduct-perf run -t tunnel,tunnel+wss,tunnel+squid+microsocks -l closed,up
     trioduct-perf run --target http://127.0.0.1:8080/ --via http://127.0.0.1:3128 -l open,closed
     """
+    if count_calls:
+        strace()  # its absence is better known before the measuring than after
     planted = [*(("--slow", slow) if slow else ()), *(("--stall", stall) if stall else ())]
     options = Options(rate, connections, arrivals, body_bytes, message_bytes, processes, bool(planted), bound_ms)
     if target is not None:
@@ -169,11 +180,15 @@ def run(
     rows: list[Measurable] = [mix_row(mix)] if mix else []
     if mix is None:
         rows = [load_row(name.strip(), options, path="" if target else "/bulk") for name in loads.split(",")]
-    record = _new_record(contenders, Plan(2, 1.0, 0.3) if quick else Plan(rounds, seconds, warmup))
-    _measure(record, rows, contenders, output)
+    plan = Plan(2, 1.0, 0.3) if quick else Plan(rounds, seconds, warmup)
+    record = _new_record(contenders, msgspec.structs.replace(plan, strace=count_calls))
+    _measure(record, rows, contenders, output, standing=True)
     OUT.print(topologies_table(record))
-    OUT.print(cpu_table(record))
-    return 0 if record.complete else INTERRUPTED
+    OUT.print(path_tables(record))
+    OUT.print(cost_words(record))
+    if not record.complete:
+        return INTERRUPTED
+    return 1 if any(side.failure for row in record.rows for side in row.sides) else 0
 
 
 @command.command()
@@ -197,10 +212,10 @@ def compare(
 ) -> int:
     """Measure the promised figures of A and B, interleaved round by round; or compare two result folders.
 
-    A and B are trioduct, piko (found on PATH or by the variables TRIODUCT and PIKO), git:REVISION (installed into
-    an environment of its own) or the path of a program with their command line. Without B, A is measured alone;
-    without both, it is trioduct against piko. Folders of results, also of `micro`, are read instead; they were
-    measured at different times, which widens the intervals.
+    A and B are trioduct, piko (found on PATH or by the variables TRIODUCT and PIKO), another of the programs of
+    `peers`, git:REVISION (installed into an environment of its own) or the path of a program with Piko's command line.
+    Without B, A is measured alone; without both, it is trioduct against piko. Folders of results, also of `micro`, are
+    read instead; they were measured at different times, which widens the intervals.
 
     \b
     trioduct-perf compare --only keepalive-32,bulk-down --rounds 3
@@ -209,11 +224,9 @@ def compare(
     """
     rows = promised_rows()
     if list_rows:
-        for offered in rows:
-            OUT.print(f"{offered.name:15} {offered.title}: {', '.join(figure.name for figure in offered.figures)}")
-        return 0
+        return _list(rows)
     if len(subjects) > 2:
-        raise click.UsageError(f"A and B, got {len(subjects)} names")
+        raise click.UsageError(f"A and B, got {len(subjects)} names: `peers` takes more")
     if len(subjects) == 2 and all(Path(name).is_dir() for name in subjects):
         record = side_by_side(*(load_record(Path(name)) for name in subjects))
         OUT.print(comparison_table(record))
@@ -226,8 +239,78 @@ def compare(
     record = _new_record(contenders, Plan(2, 1.0, 0.3) if quick else Plan(rounds, seconds, warmup))
     _measure(record, chosen, contenders, output)
     OUT.print(comparison_table(record))
-    OUT.print(cpu_table(record))
+    OUT.print(path_tables(record))
     return _judge(record, fail_if_slower) if record.complete else INTERRUPTED
+
+
+@command.command()
+@click.argument("programs", nargs=-1, metavar="[PROGRAM]…")
+@click.option("--only", "only", metavar="ROW,…", help="Only these rows (see --list), or any of `compare`.")
+@click.option("--list", "list_rows", is_flag=True, help="List the rows.")
+@_plan_options(4, 1.0, 0.5)
+def peers(
+    programs: tuple[str, ...],
+    only: str | None,
+    list_rows: bool,
+    rounds: int,
+    seconds: float,
+    warmup: float,
+    quick: bool,
+    output: Path | None,
+) -> int:
+    """Measure several tunnels, interleaved round by round, each against the first.
+
+    Programs are those of `compare`. Without any, it is all of trioduct, piko, frp (routed by name), frp:tcp (a port
+    for each service), chisel, rathole and haproxy (two hops, no tunnel) that are on PATH or named by TRIODUCT, PIKO,
+    FRPS and FRPC, CHISEL, RATHOLE, HAPROXY.
+
+    \b
+    trioduct-perf peers --output perf-results/peers
+    trioduct-perf peers trioduct frp rathole --only keepalive-32,bulk-down
+    trioduct-perf table perf-results/peers --into docs/peers.md
+    """
+    rows = peer_rows()
+    if list_rows:
+        return _list(rows)
+    if only is not None:
+        offered = {row.name: row for row in (*promised_rows(against_piko=False), *rows)}
+        rows = _selected(list(offered.values()), only)
+    contenders = [Contender.of_program(tunnel_named(name)) for name in programs] or list(_installed_peers())
+    record = _new_record(contenders, Plan(2, 1.0, 0.3) if quick else Plan(rounds, seconds, warmup))
+    _measure(record, rows, contenders, output)
+    OUT.print(comparison_table(record))
+    OUT.print(path_tables(record))
+    return 0 if record.complete else INTERRUPTED
+
+
+@command.command()
+@click.option("--only", metavar="ROW,…", help="Only rows that start so: handshake, handshake-ntlm, squid, tls, …")
+@click.option("--list", "list_rows", is_flag=True, help="List the rows and their figures.")
+@_plan_options(5, 1.0, 0.3)
+def wayout(
+    only: str | None, list_rows: bool, rounds: int, seconds: float, warmup: float, quick: bool, output: Path | None
+) -> int:
+    """Measure the way out through proxies against curl's: handshakes, bytes through squid, TLS in TLS.
+
+    A handshake is measured for each scheme, with a proxy that is not known yet (`first`) and with one that is
+    (`again`); bytes through one squid; and what is left of the bytes per second of the client's processor time when
+    TLS with the service goes through TLS with the proxy.
+
+    \b
+    trioduct-perf wayout --only handshake --rounds 7
+    trioduct-perf wayout --only squid,tls --seconds 2
+    trioduct-perf plot perf-results/…                  # bars: microseconds by scheme
+    """
+    chosen = wayout_rows(only)
+    if list_rows:
+        return _list(chosen)
+    contenders = wayout_sides()
+    record = _new_record(contenders, Plan(2, 0.3, 0.2) if quick else Plan(rounds, seconds, warmup))
+    _measure(record, chosen, contenders, output, standing=True)
+    OUT.print(comparison_table(record))
+    if not record.complete:
+        return INTERRUPTED
+    return 1 if any(side.failure for row in record.rows for side in row.sides) else 0
 
 
 @command.command()
@@ -248,6 +331,8 @@ def micro(only: str | None, rounds: int, seconds: float, output: Path | None) ->
     benchmarks = [benchmark for benchmark in all_benchmarks() if benchmark.name.startswith(starts)]
     if not benchmarks:
         raise LabError(f"no benchmark starts with {only}")
+    if output:
+        _made(output)
     record = Record([Subject("this")], Plan(rounds, seconds, 0.0), facts(), shlex.join(sys.argv))
     measure_benchmarks(record, benchmarks)
     OUT.print(comparison_table(record))
@@ -271,6 +356,28 @@ def plot(folders: tuple[Path, ...]) -> int:
     if len(folders) == 2:
         record = side_by_side(record, load_record(folders[1]))
     OUT.print(str(write_page(record, folders[0])), soft_wrap=True)
+    return 0
+
+
+@command.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--into", type=click.Path(path_type=Path), metavar="PAGE", help="Put it into this page.")
+def table(folder: Path, into: Path | None) -> int:
+    """Write a result folder as a table in Markdown; or put it into a page, with its figures and pictures beside it.
+
+    The page says where by `<!-- begin FIGURES -->` and `<!-- end FIGURES -->`, a folder beside it, and shows the
+    pictures it wants by their links.
+
+    \b
+    trioduct-perf table perf-results/2026-06-01-120000
+    trioduct-perf table perf-results/peers --into docs/peers.md
+    """
+    record = load_record(folder)
+    if into is None:
+        sys.stdout.write(markdown_table(record))
+        return 0
+    for written in write_into(into, record):
+        OUT.print(str(written), soft_wrap=True)
     return 0
 
 
@@ -324,7 +431,7 @@ def gate(
 @click.option("-t", "--topology", default="tunnel", show_default=True, metavar="NAME", help="As in `run`.")
 @click.option("-l", "--load", "load_name", default="closed", show_default=True, metavar="NAME", help=", ".join(LOADS))
 @click.option("--proxy", default="pproxy", show_default=True, help="What proxy means: squid, pproxy:socks5, …")
-@click.option("--program", default="trioduct", show_default=True, help="trioduct, piko, git:REVISION or a path.")
+@click.option("--program", default="trioduct", show_default=True, help="trioduct, piko, frp, …, git:REVISION or path.")
 @click.option("--connections", type=click.IntRange(1, 10_000), default=32, show_default=True)
 @click.option("--seconds", type=click.FloatRange(0.5, 600), default=5.0, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), help="Folder. [default: perf-results/DATE]")
@@ -338,12 +445,14 @@ def profile(
     """
     contender = contender_named(topology, proxy=proxy, program=program)
     row = load_row(load_name, Options(connections=connections))
-    folder = output or _dated_folder()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _made(output or _dated_folder())
     flames: dict[str, Flames] = {}
 
     async def work() -> None:
-        async with row.opened(contender, Plan(1, seconds, 0.5)) as opened, watched(opened.pids(), folder) as found:
+        async with (
+            row.opened(contender, Plan(1, seconds, 0.5), reached) as opened,
+            watched(opened.pids(), folder) as found,
+        ):
             sample = await opened.measure(lambda _: None)
             flames.update(found)
         for figure in row.figures:
@@ -376,6 +485,24 @@ def _selected(rows: Sequence[Measurable], only: str | None) -> list[Measurable]:
     return [by_name[name] for name in names]
 
 
+def _list(rows: Sequence[Measurable]) -> int:
+    for row in rows:
+        OUT.print(f"{row.name:20} {row.title}: {', '.join(figure.name for figure in row.figures)}")
+    return 0
+
+
+def _installed_peers() -> Iterator[Contender]:
+    """Every program that there is; what is missing is said and left out."""
+    for name in PEERS:
+        contender = Contender.of_program(tunnel_named(name))
+        try:
+            contender.version()
+        except MissingProgram as error:
+            ERR.print(f"without {name}: {error}", style="yellow", markup=False, soft_wrap=True)
+        else:
+            yield contender
+
+
 def _ask_before_load_abroad(contenders: list[Contender], yes: bool) -> None:
     """A load is only ever aimed at another machine by somebody who said so."""
     for contender in contenders:
@@ -391,17 +518,31 @@ def _ask_before_load_abroad(contenders: list[Contender], yes: bool) -> None:
 
 def _new_record(contenders: list[Contender], plan: Plan) -> Record:
     subjects = [Subject(contender.name, contender.version()) for contender in contenders]
-    return Record(subjects, plan, facts(), shlex.join(sys.argv))
+    return Record(subjects, plan, facts(), LOGIN.sub(r"://***@", shlex.join(sys.argv)))
 
 
-def _measure(record: Record, rows: Sequence[Measurable], contenders: list[Contender], output: Path | None) -> None:
-    """Measure into the record and save it, also what there is of it after Ctrl-C."""
-    folder = output or _dated_folder()
+def _measure(
+    record: Record,
+    rows: Sequence[Measurable],
+    contenders: list[Contender],
+    output: Path | None,
+    *,
+    standing: bool = False,
+) -> None:
+    """Measure into the record and save it, also what there is of it after Ctrl-C.
+
+    `standing` keeps topologies from row to row, which is quicker; without, no row sees what another has left.
+    """
+    folder = _made(output or _dated_folder())
 
     async def measure() -> None:
         with ERR.status("") as status:
             tell = status.update if ERR.is_terminal else _print_round
-            await measure_rows(record, rows, contenders, tell=tell)
+            if not standing:
+                await measure_rows(record, rows, contenders, tell=tell)
+                return
+            async with Standing() as topologies:
+                await measure_rows(record, rows, contenders, tell=tell, reach=topologies.reach)
 
     try:
         _run(measure)
@@ -410,9 +551,23 @@ def _measure(record: Record, rows: Sequence[Measurable], contenders: list[Conten
         if any(side.samples for side in sides):
             record.save(folder)
             ERR.print(f"every round and histogram: {folder}")
+        else:
+            with contextlib.suppress(OSError):  # what holds something is not ours
+                folder.rmdir()
+                if not output:
+                    folder.parent.rmdir()
     if not any(side.samples for side in sides):
-        failures = dict.fromkeys(side.failure for side in sides if side.failure)
-        raise LabError("\n".join(failures) or "nothing was measured")
+        reasons = dict.fromkeys(side.failure or side.unsupported for side in sides)
+        raise LabError("\n".join(filter(None, reasons)) or "nothing was measured")
+
+
+def _made(folder: Path) -> Path:
+    """A folder for results, made before there is something to lose. Raises LabError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LabError(f"no results can be written to {folder}: {error.strerror}") from error
+    return folder
 
 
 def _dated_folder() -> Path:
@@ -421,7 +576,7 @@ def _dated_folder() -> Path:
 
 def _print_round(doing: str) -> None:
     """Where no line can change, a line per round is enough."""
-    if doing.count(":") == 1:
+    if doing.count(": ") == 1:
         ERR.print(doing)
 
 

@@ -4,7 +4,7 @@ Both sides of a measurement use it: the generators (thousands of small answers p
 of our own behind the tunnel. What they spend is missing on a small machine for the thing being measured, so
 they spend little: one task waits on one epoll for everybody and calls a plain function per ready socket,
 instead of one Trio task per socket. Measured, 32 connections and 128-byte answers from nginx: Trio tasks that neither
-parse nor count take 12.5 µs of CPU per request, a crowd with parsing and counting 9.5 µs, which is 50-80 k requests/s
+parse nor count take 12.5 µs of CPU per request, a crowd with parsing and counting 8 µs, which is 60-120 k requests/s
 from one process.
 
 While sockets are busy the crowd itself sleeps in epoll, but never longer than `PATIENCE_SECONDS`: then it

@@ -9,5 +9,9 @@ class MissingProgram(LabError):
     """A program that a topology or a load needs is not installed; the sentence says how to name or get it."""
 
 
+class Unsupported(LabError):
+    """A program cannot have this shape by its nature: a blank in the table, not a failure."""
+
+
 class LoadFailed(LabError):
     """A load could not be applied at all: nobody answered, or its generator died."""

@@ -1,7 +1,10 @@
 """The table Trioduct has promised to fill: each row with the ratio to Piko, or the bound, that it is to
 reach.
 
-`trioduct-perf compare` measures these rows. 128-byte answers from nginx; access logs off; metrics on.
+`trioduct-perf compare` measures these rows, and `trioduct-perf peers` those that every tunnel can have. 128-byte
+answers from nginx; access logs off; metrics on. `keepalive-32-varied` stands beside `keepalive-32` because wrk's
+requests, and nginx's answers to them, are all equal to the last byte, which is kind to whoever remembers them, as
+Trioduct does.
 """
 
 import shutil
@@ -31,6 +34,12 @@ OWN_WSS = Shape(service=Service.OWN, secure=True)
 FAR = Shape(service=Service.WEB, round_trip_seconds=FAR_SECONDS)
 
 
+PEER_ROWS = (
+    *("keepalive-32", "keepalive-32-varied", "keepalive-256", "keepalive-1", "open-1000", "churn", "echo"),
+    *("bulk-down", "bulk-up", "bulk-down-wss", "bulk-up-wss", "tcp-down", "tcp-up", "tcp-ping-pong"),
+)
+
+
 def at_least(name: str, bound: float | None = None, *, absolute: bool = False) -> Figure:
     return Figure(name, Better.HIGHER, None if bound is None else Goal(bound, absolute))
 
@@ -39,9 +48,11 @@ def at_most(name: str, bound: float | None = None, *, absolute: bool = False) ->
     return Figure(name, Better.LOWER, None if bound is None else Goal(bound, absolute))
 
 
-def keep_alive(connections: int) -> Load:
+def keep_alive(connections: int, *, varied: bool = False) -> Load:
     """wrk where it is installed, because it takes the least from the cores it shares with the tunnel."""
-    return Wrk(connections=connections) if shutil.which("wrk") else Closed(connections=connections)
+    if shutil.which("wrk"):
+        return Wrk(connections=connections, varied=varied)
+    return Closed(connections=connections, varied=varied)
 
 
 def promised_rows(*, against_piko: bool = True) -> list[Measurable]:
@@ -50,6 +61,20 @@ def promised_rows(*, against_piko: bool = True) -> list[Measurable]:
     if against_piko:
         return [*rows]
     return [msgspec.structs.replace(row, figures=tuple(without_goals(row.figures))) for row in rows]
+
+
+def peer_rows() -> list[Measurable]:
+    """What every tunnel can do, and no goal: some of them have promised nothing to anybody."""
+    promised = {row.name: row for row in _rows()}
+    rows: list[Measurable] = [
+        msgspec.structs.replace(
+            promised[name],
+            title=promised[name].title.replace(" through forward", ""),  # each in its own way
+            figures=tuple(without_goals(promised[name].figures, absolute_too=True)),
+        )
+        for name in PEER_ROWS
+    ]
+    return [*rows, PEER_MEMORY]
 
 
 def _rows() -> list[LoadRow | AccessLogRow | IdleRow | MemoryRow]:
@@ -65,6 +90,13 @@ def _rows() -> list[LoadRow | AccessLogRow | IdleRow | MemoryRow]:
                 at_most("p99 ms"),
                 at_most("CPU s/million", 0.2),
             ),
+        ),
+        LoadRow(
+            name="keepalive-32-varied",
+            title="keep-alive, 32 connections, no two heads alike",
+            shape=WEB,
+            load=keep_alive(32, varied=True),
+            figures=(at_least("requests/s", 6), at_most("p99 ms"), at_most("CPU s/million")),
         ),
         LoadRow(
             name="keepalive-256",
@@ -194,3 +226,15 @@ def _rows() -> list[LoadRow | AccessLogRow | IdleRow | MemoryRow]:
             ),
         ),
     ]
+
+
+PEER_MEMORY = MemoryRow(
+    name="memory",
+    title="memory at rest, and after 256 connections and a download",
+    shape=WEB,
+    loads=(Closed(connections=256), Download(path="/bulk")),
+    figures=(
+        *(at_most("node MiB at rest"), at_most("agent MiB at rest")),
+        *(at_most("node MiB"), at_most("agent MiB")),
+    ),
+)

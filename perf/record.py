@@ -2,6 +2,7 @@
 histogram.
 """
 
+import shlex
 import statistics
 from collections.abc import Iterable
 from enum import StrEnum
@@ -11,12 +12,15 @@ import msgspec
 
 from perf.errors import LabError
 from perf.loads.outcome import Outcome
+from perf.probes.calls import Calls
 from perf.probes.legs import Usage
 from perf.probes.machine import Facts
 from perf.statistics.ratio import Ratio, paired_ratio, unpaired_ratio
 
 FORMAT = 1
 FILE = "record.json"
+BY_WRK, BY_US = "requests/s", "requests/s, ours"  # where the two take turns
+PERCENTILES = frozenset(("p50 ms", "p90 ms", "p99 ms", "p99.9 ms"))
 
 
 class Better(StrEnum):
@@ -49,13 +53,27 @@ class Sample(msgspec.Struct):
     def doubts(self) -> list[str]:
         return [doubt for outcome in self.outcomes for doubt in outcome.doubts()]
 
+    @property
+    def invalid(self) -> bool:
+        """Whether a generator was too late for the latencies to be the target's."""
+        return any(outcome.late for outcome in self.outcomes)
+
+    @property
+    def latency(self) -> str:
+        """The histogram that the percentiles among the figures were read off, or ""."""
+        return self.outcomes[-1].latency if self.outcomes and not PERCENTILES.isdisjoint(self.figures) else ""
+
 
 class Side(msgspec.Struct):
-    """One of the things compared: its samples in a row, the commands of its processes, or why it has none."""
+    """One of the things compared: its samples in a row, the commands of its processes, or why it has none: it
+    failed, or is nothing that could do this.
+    """
 
     samples: list[Sample] = []
     commands: dict[str, str] = {}
     failure: str = ""
+    unsupported: str = ""
+    calls: Calls | None = None  # of a round more, under strace
 
     def values(self, figure: str) -> list[float]:
         return [sample.figures[figure] for sample in self.samples if figure in sample.figures]
@@ -71,8 +89,10 @@ class Row(msgspec.Struct):
     interleaved: bool = True  # round i of each side was measured at the same time
 
     def ratio(self, figure: str, a_index: int = 0, b_index: int = 1) -> Ratio | None:
-        """One side against another, from the rounds that both finished; None if there are none."""
-        if max(a_index, b_index) >= len(self.sides):
+        """One side against another, from the rounds that both finished; None if there are none, and for shares, which
+        may be nothing or less.
+        """
+        if max(a_index, b_index) >= len(self.sides) or figure.endswith("%"):
             return None
         a, b = (self.sides[index].values(figure) for index in (a_index, b_index))
         if not self.interleaved:
@@ -101,6 +121,7 @@ class Plan(msgspec.Struct, frozen=True):
     rounds: int = 5
     seconds: float = 4.0
     warmup_seconds: float = 1.0
+    strace: bool = False  # one round more per row and side, under strace
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -176,6 +197,34 @@ def against_first(record: Record) -> Record:
         rows.append(Row(row.name, row.title, row.figures, [Side(samples)]))
     name = f"{record.subjects[1].name} / {record.subjects[0].name}"
     return Record([Subject(name)], record.plan, record.facts, record.command, rows, record.complete)
+
+
+def figures_only(record: Record) -> Record:
+    """What a table needs of a record, small enough to be kept beside a page, and nothing that names a path of the
+    machine: no histograms of latency, legs or commands.
+    """
+    words = shlex.split(record.command)[1:]
+    if "--output" in words:
+        at = words.index("--output")
+        del words[at : at + 2]
+    command = shlex.join(["trioduct-perf", *words])
+    rows = [
+        msgspec.structs.replace(
+            row,
+            sides=[
+                msgspec.structs.replace(side, samples=[_small(s) for s in side.samples], commands={})
+                for side in row.sides
+            ],
+        )
+        for row in record.rows
+    ]
+    return msgspec.structs.replace(record, command=command, rows=rows)
+
+
+def _small(sample: Sample) -> Sample:
+    doubtful = [outcome for outcome in sample.outcomes if outcome.doubts()]
+    outcomes = [msgspec.structs.replace(one, latency="", legs={}, timeline=[]) for one in doubtful]
+    return Sample({name: float(f"{value:.6g}") for name, value in sample.figures.items()}, outcomes)
 
 
 def side_by_side(a: Record, b: Record) -> Record:

@@ -5,30 +5,33 @@ while the other side has its turn (`perf.rounds`).
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Protocol
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Protocol, Self
 
 import msgspec
 import trio
 
 from perf.contender import Contender
-from perf.errors import LabError
+from perf.errors import LabError, LoadFailed
+from perf.loads.closed import Closed
 from perf.loads.drive import drive
 from perf.loads.load import Load
 from perf.loads.open import Open
 from perf.loads.outcome import Outcome, Progress
+from perf.loads.wrk import Wrk
 from perf.probes.legs import Usage, read_legs, used_between
-from perf.record import Figure, Plan, Sample
-from perf.statistics.histogram import decoded, percentiles
+from perf.probes.machine import busy_seconds
+from perf.record import BY_US, Figure, Plan, Sample
 from perf.topologies.build import Topology, topology
 from perf.topologies.shape import Shape
 
 KNEE = "knee, requests/s"
 RAMP_STEPS, RAMP_FACTOR = 24, 1.4  # 24 steps lead from 500 to 1.1 million requests per second
-TUNNEL_LEGS = ("node", "agent", "forward")
+OUTSIDE = ("service", "delay")  # legs that are not what is measured
 
 Heard = Callable[[Progress], None]
 Round = Callable[[Heard], Awaitable[Sample]]
+Reach = Callable[[Shape, Contender], AbstractAsyncContextManager[Topology]]
 
 
 class Opened(msgspec.Struct):
@@ -51,7 +54,7 @@ class Measurable(Protocol):
     @property
     def most_rounds(self) -> int | None: ...
 
-    def opened(self, contender: Contender, plan: Plan) -> AbstractAsyncContextManager[Opened]: ...
+    def opened(self, contender: Contender, plan: Plan, reach: Reach) -> AbstractAsyncContextManager[Opened]: ...
 
 
 class LoadRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,13 +69,45 @@ class LoadRow(msgspec.Struct, frozen=True, kw_only=True):
     timed: bool = True  # the plan's seconds apply; else the load's own
 
     @asynccontextmanager
-    async def opened(self, contender: Contender, plan: Plan) -> AsyncIterator[Opened]:
-        async with reached(self.shape, contender) as running:
+    async def opened(self, contender: Contender, plan: Plan, reach: Reach) -> AsyncIterator[Opened]:
+        async with reach(self.shape, contender) as running:
             load = planned(self.load, plan) if self.timed else self.load
 
             async def measure(heard: Heard) -> Sample:
                 outcome, legs = await apply(load, running, heard)
+                if not outcome.finished:
+                    raise LoadFailed("; ".join(outcome.doubts()))
                 return Sample(figures_of(outcome, legs, self.figures), [outcome], legs)
+
+            yield Opened(measure, running.commands(), lambda: running.pids)
+
+
+class WitnessRow(msgspec.Struct, frozen=True, kw_only=True):
+    """wrk, and our own closed loop in turns with it: two witnesses of the same rate."""
+
+    name: str
+    title: str
+    shape: Shape
+    connections: int
+    processes: int
+    figures: tuple[Figure, ...]
+    most_rounds: int | None = None
+
+    @asynccontextmanager
+    async def opened(self, contender: Contender, plan: Plan, reach: Reach) -> AsyncIterator[Opened]:
+        wrk = planned(Wrk(connections=self.connections, threads=self.processes), plan)
+        ours = planned(Closed(connections=self.connections, processes=self.processes), plan)
+        # wrk knows whole seconds only.
+        ours = msgspec.structs.replace(ours, seconds=max(1, round(plan.seconds)))
+        turns: list[Load] = [wrk, ours]
+        async with reach(self.shape, contender) as running:
+
+            async def measure(heard: Heard) -> Sample:
+                done = {load: await apply(load, running, heard) for load in turns}
+                turns.reverse()
+                (by_wrk, legs), (by_us, _) = done[wrk], done[ours]
+                figures = figures_of(by_wrk, legs, self.figures) | {BY_US: by_us.answers / by_us.seconds}
+                return Sample(figures, [by_us, by_wrk], legs)
 
             yield Opened(measure, running.commands(), lambda: running.pids)
 
@@ -89,8 +124,8 @@ class RampRow(msgspec.Struct, frozen=True, kw_only=True):
     most_rounds: int | None = None
 
     @asynccontextmanager
-    async def opened(self, contender: Contender, plan: Plan) -> AsyncIterator[Opened]:
-        async with reached(self.shape, contender) as running:
+    async def opened(self, contender: Contender, plan: Plan, reach: Reach) -> AsyncIterator[Opened]:
+        async with reach(self.shape, contender) as running:
             load = planned(self.load, plan)
 
             async def measure(heard: Heard) -> Sample:
@@ -107,7 +142,7 @@ class RampRow(msgspec.Struct, frozen=True, kw_only=True):
                     knee = rate
                 return Sample({KNEE: knee}, outcomes, legs)
 
-            yield Opened(measure, running.commands())
+            yield Opened(measure, running.commands(), lambda: running.pids)
 
 
 class MixRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,8 +163,8 @@ class MixRow(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @asynccontextmanager
-    async def opened(self, contender: Contender, plan: Plan) -> AsyncIterator[Opened]:
-        async with reached(self.shape, contender) as running:
+    async def opened(self, contender: Contender, plan: Plan, reach: Reach) -> AsyncIterator[Opened]:
+        async with reach(self.shape, contender) as running:
 
             async def measure(heard: Heard) -> Sample:
                 together = Sample({})
@@ -145,6 +180,7 @@ class MixRow(msgspec.Struct, frozen=True, kw_only=True):
                             return
                         found = figures_of(outcome, legs, figures)
                         together.figures.update({f"{name}: {figure}": value for figure, value in found.items()})
+                        outcome.others_cpu_seconds = 0  # among others that of the other loads
                         together.outcomes.append(outcome)
                         together.legs = legs  # of all the loads: nobody can tell whose work a process did
 
@@ -154,7 +190,7 @@ class MixRow(msgspec.Struct, frozen=True, kw_only=True):
                     raise failures[0]
                 return together
 
-            yield Opened(measure, running.commands())
+            yield Opened(measure, running.commands(), lambda: running.pids)
 
 
 class AccessLogRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,10 +204,10 @@ class AccessLogRow(msgspec.Struct, frozen=True, kw_only=True):
     most_rounds: int | None = None
 
     @asynccontextmanager
-    async def opened(self, contender: Contender, plan: Plan) -> AsyncIterator[Opened]:
+    async def opened(self, contender: Contender, plan: Plan, reach: Reach) -> AsyncIterator[Opened]:
         logged = msgspec.structs.replace(self.shape, access_log=True)
         load = planned(self.load, plan)
-        async with reached(self.shape, contender) as off, reached(logged, contender) as on:
+        async with reach(logged, contender) as on, reach(self.shape, contender) as off:
 
             async def measure(heard: Heard) -> Sample:
                 silent, _ = await apply(load, off, heard)
@@ -193,12 +229,12 @@ class IdleRow(msgspec.Struct, frozen=True, kw_only=True):
     most_rounds: int | None = 2
 
     @asynccontextmanager
-    async def opened(self, contender: Contender, plan: Plan) -> AsyncIterator[Opened]:
+    async def opened(self, contender: Contender, plan: Plan, reach: Reach) -> AsyncIterator[Opened]:
         many = self.shape.listeners
 
         async def weigh(listeners: int) -> dict[str, Usage]:
             shape = msgspec.structs.replace(self.shape, listeners=listeners)
-            async with reached(shape, contender) as running:
+            async with reach(shape, contender) as running:
                 return read_legs(running.pids)
 
         async def measure(heard: Heard) -> Sample:
@@ -223,10 +259,11 @@ class MemoryRow(msgspec.Struct, frozen=True, kw_only=True):
     most_rounds: int | None = 1
 
     @asynccontextmanager
-    async def opened(self, contender: Contender, plan: Plan) -> AsyncIterator[Opened]:
-        async with reached(self.shape, contender) as running:
+    async def opened(self, contender: Contender, plan: Plan, reach: Reach) -> AsyncIterator[Opened]:
+        async with reach(self.shape, contender) as running:
 
             async def measure(heard: Heard) -> Sample:
+                at_rest = read_legs(running.pids)
                 readings, outcomes = [], []
                 for _ in range(2):
                     for load in self.loads:
@@ -236,13 +273,14 @@ class MemoryRow(msgspec.Struct, frozen=True, kw_only=True):
                 first, second = readings
                 figures = {}
                 for leg in ("node", "agent"):
+                    figures[f"{leg} MiB at rest"] = at_rest[leg].resident_bytes / 2**20
                     figures[f"{leg} MiB"] = first[leg].resident_bytes / 2**20
                     figures[f"{leg} growth %"] = 100 * (
                         second[leg].resident_bytes / (first[leg].resident_bytes or 1) - 1
                     )
                 return Sample(figures, outcomes, second)
 
-            yield Opened(measure, running.commands())
+            yield Opened(measure, running.commands(), lambda: running.pids)
 
 
 @asynccontextmanager
@@ -258,19 +296,49 @@ async def reached(asked: Shape, contender: Contender) -> AsyncIterator[Topology]
         yield running
 
 
+class Standing:
+    """Topologies that outlive a row: the next one that asks a contender for the same shape finds it running.
+
+    One that does not answer any more is replaced. All end with the context.
+    """
+
+    def __init__(self) -> None:
+        self._all = AsyncExitStack()
+        self._running: dict[tuple[Shape, Contender], Topology] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._all.aclose()
+
+    @asynccontextmanager
+    async def reach(self, asked: Shape, contender: Contender) -> AsyncIterator[Topology]:
+        key = contender.shape(asked), contender
+        running = self._running.get(key)
+        if running is None or not await running.answers():
+            running = self._running[key] = await self._all.enter_async_context(reached(asked, contender))
+        yield running
+
+
 async def apply(load: Load, running: Topology, heard: Heard) -> tuple[Outcome, dict[str, Usage]]:
     """Apply a load and say what it did and what it cost each leg. Raises LabError if a process ended
     meanwhile.
     """
-    readings: list[dict[str, Usage]] = []
+    readings: list[tuple[dict[str, Usage], float]] = []
 
     def read() -> None:
-        readings.append(read_legs(running.pids))
+        readings.append((read_legs(running.pids), busy_seconds()))
 
     running.check()
     outcome = await drive(load, running.target, begun=read, ended=read, heard=heard)
     running.check()
-    return outcome, used_between(readings[0], readings[-1])
+    (legs_before, busy_before), (legs_after, busy_after) = readings[0], readings[-1]
+    legs = used_between(legs_before, legs_after)
+    if legs:  # a target of somebody's own may work on this machine unseen
+        ours = sum(usage.cpu_seconds for usage in legs.values()) + outcome.generator_cpu_seconds
+        outcome.others_cpu_seconds = max(0.0, busy_after - busy_before - ours)
+    return outcome, legs
 
 
 def planned(load: Load, plan: Plan) -> Load:
@@ -279,15 +347,13 @@ def planned(load: Load, plan: Plan) -> Load:
 
 def figures_of(outcome: Outcome, legs: dict[str, Usage], wanted: tuple[Figure, ...]) -> dict[str, float]:
     """The wanted figures by name; those that nothing can be said about are left out."""
-    tunnel_cpu = [usage.cpu_seconds for leg, usage in legs.items() if leg in TUNNEL_LEGS]
+    between = [usage.cpu_seconds for leg, usage in legs.items() if leg not in OUTSIDE]
     latency = outcome.percentiles()
     found: dict[str, float] = {
         "requests/s": outcome.answers / outcome.seconds,
         "MB/s down": outcome.bytes_down / outcome.seconds / 1e6,
         "MB/s up": outcome.bytes_up / outcome.seconds / 1e6,
     }
-    for leg, text in outcome.legs.items():
-        found[f"{leg} ms"] = percentiles(decoded(text)).p50
     if latency is not None:
         found |= {
             "p50 ms": latency.p50,
@@ -301,6 +367,6 @@ def figures_of(outcome: Outcome, legs: dict[str, Usage], wanted: tuple[Figure, .
         ("CPU s/GB down", outcome.bytes_down / 1e9),
         ("CPU s/GB up", outcome.bytes_up / 1e9),
     ):
-        if amount and tunnel_cpu:
-            found[name] = sum(tunnel_cpu) / amount
+        if amount and between:
+            found[name] = sum(between) / amount
     return {figure.name: found[figure.name] for figure in wanted if figure.name in found}

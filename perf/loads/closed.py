@@ -4,7 +4,10 @@ Its latencies say little: a connection that waits does not ask, so a stall is me
 long it lasts (coordinated omission). Latency is the open loop's subject.
 """
 
+import random
 import time
+from collections.abc import Iterator
+from itertools import count, repeat
 from typing import Self
 
 import msgspec
@@ -21,6 +24,7 @@ from perf.loads.target import Target
 class Closed(Load, frozen=True, kw_only=True, tag="closed"):
     connections: int = 32
     body_bytes: int = 0  # of each request; more than 0 makes it a POST
+    varied: bool = False  # no two heads are the same, below /varied/; else all are
 
     def share(self, index: int) -> Self:
         return msgspec.structs.replace(self, connections=part(self.connections, index, self.processes))
@@ -30,10 +34,10 @@ class Closed(Load, frozen=True, kw_only=True, tag="closed"):
 
     async def _generate(self, target: Target, watch: Watch) -> Outcome:
         crowd = Crowd()
-        request = request_bytes(target, self.body_bytes)
+        requests = varied_requests(target) if self.varied else repeat(request_bytes(target, self.body_bytes))
 
         def ask(asker: Asker) -> None:
-            asker.ask(request, time.monotonic())
+            asker.ask(next(requests), time.monotonic())
 
         async with open_askers(crowd, target, watch, self.connections, ask):
             await run_measured(crowd, watch, self.seconds)
@@ -44,6 +48,15 @@ def request_bytes(target: Target, body_bytes: int) -> bytes:
     if not body_bytes:
         return target.request()
     return target.request("POST", None, ("Content-Length", str(body_bytes))) + bytes(body_bytes)
+
+
+def varied_requests(target: Target) -> Iterator[bytes]:
+    """Requests of which no two have the same head: path, query, cookie and trace differ, as those of a crowd do."""
+    run = random.getrandbits(32)
+    for number in count():
+        each = f"{run:08x}{number:08x}"
+        cookie, trace = ("Cookie", f"session={each}{each}"), ("traceparent", f"00-{each}{each}-{each}-01")
+        yield target.request("GET", f"/varied/{each}?page={number}", cookie, trace)
 
 
 async def run_measured(crowd: Crowd, watch: Watch, seconds: float) -> None:

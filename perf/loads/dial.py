@@ -1,21 +1,25 @@
 """Connections to a target: straight or through forward proxies, plain or TLS, as sockets without any stream
 on top.
 
-TLS is Python's `ssl` on the socket: the load is a client like others. Its certificate is not verified,
-because what is measured is often a test service with a name of its own; nothing secret is ever sent.
+TLS is Python's `ssl` on the socket: the load is a client like others. Where an https proxy stands in the way, all TLS
+is in layers over the socket instead (`perf.loads.layered`). No certificate is verified, because what is measured is
+often a test service with a name of its own; nothing secret is ever sent.
 """
 
 import socket
 import ssl
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from typing import Final
 
 import trio
 
 from perf.errors import LoadFailed
+from perf.loads.layered import LayeredSocket
 from perf.loads.target import Target
-from proxy_adapters import Deadlines, TunnelError, open_tunnel
+from proxy_adapters import Deadlines, Route, TunnelError, open_tunnel
 
 Took = Callable[[str, float], None]
 
@@ -33,7 +37,9 @@ async def open_non_blocking(target: Target, took: Took = lambda leg, seconds: No
             connection = await _open_way(target, took)
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return await _start_tls(connection, target.host, took) if target.tls else connection
+            if target.tls and not isinstance(connection, LayeredSocket):
+                return await _start_tls(connection, target.host, took)
+            return connection
     except trio.TooSlowError as error:
         raise LoadFailed(f"cannot connect to {target.url} within {OPEN_SECONDS:g} s") from error
     except (OSError, TunnelError, ValueError) as error:
@@ -69,22 +75,30 @@ async def _open_way(target: Target, took: Took) -> socket.socket:
     if not target.via:
         stream = await dial(target.host, target.port)
         return socket.socket(fileno=stream.socket.detach())
-    route = " -> ".join(target.via)
+    route = Route.parse(" -> ".join(target.via))
+    route = replace(route, hops=tuple(replace(hop, tls=_context()) for hop in route.hops))
+    layered = any(hop.url.tls for hop in route.hops)
     deadlines = Deadlines(proxy_request=OPEN_SECONDS, proxy_auth=OPEN_SECONDS)
-    tunnel = await open_tunnel(target.host, target.port, route=route, deadlines=deadlines, dial=dial)
+    tunnel = await open_tunnel(
+        target.host,
+        target.port,
+        route=route,
+        deadlines=deadlines,
+        dial=dial,
+        tls=_context() if layered and target.tls else False,
+    )
     took("proxy", time.monotonic() - connected_at)
-    if tunnel.tls_layers or tunnel.leftover:
+    if layered:
+        return LayeredSocket(tunnel)
+    if tunnel.leftover:
         await tunnel.aclose()
-        raise LoadFailed("a load cannot pass an https proxy itself; it can stand between agent and node")
+        raise LoadFailed(f"{route} said something before it was asked")
     return tunnel.detach()
 
 
 async def _start_tls(connection: socket.socket, host: str, took: Took) -> socket.socket:
     begun_at = time.monotonic()
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    secured = context.wrap_socket(connection, server_hostname=host, do_handshake_on_connect=False)
+    secured = _context().wrap_socket(connection, server_hostname=host, do_handshake_on_connect=False)
     while True:
         try:
             secured.do_handshake()
@@ -95,3 +109,13 @@ async def _start_tls(connection: socket.socket, host: str, took: Took) -> socket
         else:
             took("tls", time.monotonic() - begun_at)
             return secured
+
+
+@cache
+def _context() -> ssl.SSLContext:
+    """To believe anybody."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -12,6 +12,7 @@ from perf.statistics import histogram
 SLICE_SECONDS = 0.1  # of the timeline
 PROGRESS_SECONDS = 0.5
 LAG_BOUND_SECONDS = 0.001
+EXHAUSTED_SHARE = 0.9  # of a core: a generator that needs more is what is being measured
 
 
 class Outcome(msgspec.Struct):
@@ -31,6 +32,8 @@ class Outcome(msgspec.Struct):
     generator_cpu_seconds: float = 0.0
     notes: list[str] = []
     asked_per_second: float = 0.0  # by an open loop; 0 is as fast as answers come
+    generators: int = 1  # processes or threads
+    others_cpu_seconds: float = 0.0  # of the machine, for nobody in the path
 
     def percentiles(self) -> histogram.Percentiles | None:
         return histogram.percentiles(histogram.decoded(self.latency)) if self.latency else None
@@ -38,16 +41,35 @@ class Outcome(msgspec.Struct):
     def lag_percentiles(self) -> histogram.Percentiles | None:
         return histogram.percentiles(histogram.decoded(self.lag)) if self.lag else None
 
+    @property
+    def finished(self) -> bool:
+        """Whether anything came of it at all."""
+        return bool(self.answers or self.bytes_down or self.bytes_up)
+
+    @property
+    def late(self) -> bool:
+        """Whether the generator was too late, against its own schedule, for the latencies to be the target's."""
+        lag = self.lag_percentiles()
+        return lag is not None and lag.p99 > LAG_BOUND_SECONDS * 1000
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the generators had no time left, so that the target could have done more."""
+        return self.generator_cpu_seconds > EXHAUSTED_SHARE * self.seconds * self.generators
+
     def doubts(self) -> list[str]:
         """Why this outcome should not be believed; empty is well."""
         doubts = list(self.notes)
         lag = self.lag_percentiles()
-        if lag is not None and lag.p99 > LAG_BOUND_SECONDS * 1000:
-            doubts.append(f"the generator was late: p99 {lag.p99:.2f} ms")
+        if lag is not None and self.late:
+            doubts.append(f"invalid, the generator itself was late: p99 {lag.p99:.2f} ms")
+        if self.exhausted:
+            share = 100 * self.generator_cpu_seconds / self.seconds / self.generators
+            doubts.append(f"the generator was the limit: it used {share:.0f} % of its core; the target can do more")
         if self.errors:
             doubts.append("errors: " + ", ".join(f"{kind} {n}" for kind, n in sorted(self.errors.items())))
-        if not (self.answers or self.bytes_down or self.bytes_up):
-            doubts.append("nothing was finished")
+        if not self.finished:
+            doubts.append(f"nothing was finished in {self.seconds:.1f} s")
         return doubts
 
 
@@ -149,6 +171,7 @@ def together(outcomes: Iterable[Outcome]) -> Outcome:
         generator_cpu_seconds=sum(part.generator_cpu_seconds for part in parts),
         notes=[note for part in parts for note in part.notes],
         asked_per_second=sum(part.asked_per_second for part in parts),
+        generators=len(parts),
     )
 
 

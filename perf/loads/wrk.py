@@ -19,6 +19,7 @@ from perf.loads.target import Target
 from perf.statistics import histogram
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
+VARIED_SCRIPT = Path(__file__).with_name("varied.lua")
 GRACE_SECONDS = 10
 
 
@@ -34,8 +35,11 @@ class Wrk(Load, frozen=True, kw_only=True, tag="wrk"):
     connections: int = 32
     threads: int = 1
     keep_alive: bool = True
+    varied: bool = False  # no two heads are the same, below /varied/; else all are
 
     def generate(self, target: Target, watch: Watch) -> Outcome:
+        if target.via or target.tls:
+            raise LoadFailed("wrk connects straight to a plain target here; `closed` takes any way")
         if self.warmup_seconds >= 1:
             self._run(target, self.warmup_seconds)
         watch.begin()
@@ -49,6 +53,7 @@ class Wrk(Load, frozen=True, kw_only=True, tag="wrk"):
         outcome.errors = {kind: count for kind, count in said.errors.items() if count}
         if said.latency:
             outcome.latency = histogram.encoded(histogram.histogram_of(said.latency))
+        outcome.generators = self.threads
         outcome.generator_cpu_seconds = sum(after[:2]) - sum(before[:2])
         return outcome
 
@@ -69,7 +74,11 @@ class Wrk(Load, frozen=True, kw_only=True, tag="wrk"):
             argv += ["-H", f"{name}: {value}"]
         if not self.keep_alive:
             argv += ["-H", "Connection: close"]
-        argv += ["-s", str(SCRIPT), f"http://{target.host}:{target.port}{target.path}"]
+        argv += [
+            "-s",
+            str(VARIED_SCRIPT if self.varied else SCRIPT),
+            f"http://{target.host}:{target.port}{target.path}",
+        ]
         answer = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=seconds + GRACE_SECONDS)
         _, found, said = answer.stdout.rpartition("\nJSON ")
         if answer.returncode or not found:

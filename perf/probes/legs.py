@@ -4,24 +4,35 @@ Only counters that the kernel keeps are read, before and after: nothing runs ins
 processes. A leg is a process and its children (nginx has workers), as they are when the probe is read.
 """
 
+import contextlib
+import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import msgspec
 import psutil
+
+SWITCHES = re.compile(r"^((?:non)?voluntary)_ctxt_switches:\s*(\d+)$", re.MULTILINE)
+PEAK = re.compile(r"^VmHWM:\s*(\d+) kB$", re.MULTILINE)
 
 
 class Usage(msgspec.Struct, frozen=True):
     """What a leg had used up when it was read, or, as a difference, what it used in between."""
 
     cpu_seconds: float = 0.0
-    context_switches: int = 0
-    resident_bytes: int = 0  # never a difference: memory at the time of reading
+    waits: int = 0  # context switches because there was nothing to do
+    evictions: int = 0  # context switches because somebody else wanted the core
+    # Never differences: memory at the time of reading, and the most that each process has had so far.
+    resident_bytes: int = 0
+    peak_bytes: int = 0
 
     def since(self, before: "Usage") -> "Usage":
         return Usage(
             cpu_seconds=self.cpu_seconds - before.cpu_seconds,
-            context_switches=self.context_switches - before.context_switches,
+            waits=self.waits - before.waits,
+            evictions=self.evictions - before.evictions,
             resident_bytes=self.resident_bytes,
+            peak_bytes=self.peak_bytes,
         )
 
 
@@ -31,23 +42,32 @@ def read_legs(pids: Mapping[str, int]) -> dict[str, Usage]:
 
 
 def read_leg(pid: int) -> Usage:
-    cpu, switches, resident = 0.0, 0, 0
-    try:
-        root = psutil.Process(pid)
-        family = [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return Usage()
-    for process in family:
+    cpu, waits, evictions, resident, peak = 0.0, 0, 0, 0, 0
+    for process in family(pid):
         try:
             with process.oneshot():
                 times = process.cpu_times()
-                counts = process.num_ctx_switches()
                 cpu += times.user + times.system
-                switches += counts.voluntary + counts.involuntary
                 resident += process.memory_info().rss
-        except psutil.NoSuchProcess:
+            peak += 1024 * sum(map(int, PEAK.findall(Path(f"/proc/{process.pid}/status").read_text())))
+        except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
             continue
-    return Usage(cpu, switches, resident)
+        # psutil's own count is that of the first thread alone.
+        for status in Path(f"/proc/{process.pid}/task").glob("*/status"):
+            with contextlib.suppress(OSError):  # threads end
+                said = dict(SWITCHES.findall(status.read_text()))
+                waits += int(said["voluntary"])
+                evictions += int(said["nonvoluntary"])
+    return Usage(cpu, waits, evictions, resident, peak)
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """A process and its children; nobody if it is gone."""
+    try:
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def used_between(before: Mapping[str, Usage], after: Mapping[str, Usage]) -> dict[str, Usage]:

@@ -35,6 +35,12 @@ def facts() -> Facts:
     )
 
 
+def busy_seconds() -> float:
+    """What all processors of the machine have worked so far, for whomever."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)  # guests are in user
+
+
 def _cpu_model() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):

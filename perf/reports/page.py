@@ -8,6 +8,8 @@ from markupsafe import Markup
 from rich.text import Text
 
 from perf.record import Record
+from perf.reports.costs import agreements, costs
+from perf.reports.grids import grids
 from perf.reports.plots import save_plots
 from perf.reports.table import figure_cells, remarks
 from perf.reports.words import machine_words
@@ -36,11 +38,13 @@ def write_page(record: Record, folder: Path) -> Path:
         for index, figure in enumerate(row.figures)
     ]
     page = environment.get_template("page.html.jinja").render(
-        title=" against ".join(subject.name for subject in record.subjects),
+        title=(" against " if len(record.subjects) == 2 else ", ").join(subject.name for subject in record.subjects),
         machine=machine_words(record),
         record=record,
         pair=len(record.subjects) == 2,
         lines=lines,
+        costs=[*costs(record), *agreements(record)],
+        grids=list(grids(record)),
         remarks=[Remark(_kind(remark), remark.plain) for remark in remarks(record)],
         pictures=[(path.stem, _inline(path)) for path in save_plots(record, folder / "pictures")],
     )

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from perf.loads.outcome import SLICE_SECONDS
 from perf.record import Record, Row, Sample, Side
+from perf.reports.panels import panels
+from perf.reports.schemes import scheme_bars
 from perf.statistics.histogram import merged
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo")
 GREYS = ("0.25", "0.75", "0.5", "0.9", "0.4", "0.65", "0.82")
+WIDEST = 5  # times the middle of a ratio
+LEGEND_CHARACTERS = 90  # in a line
 NINES = (0.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99)
 
 
@@ -39,6 +43,9 @@ def plots(record: Record) -> Iterator[tuple[str, Figure]]:
             yield f"knee-{row.name}", _knee(record, row)
     if any(sample.legs and sample.outcomes for sample in _samples(record)):
         yield "cpu", _cpu(record)
+    if len(record.subjects) > 2:
+        yield from panels(record)
+    yield from scheme_bars(record)
 
 
 def save_plots(record: Record, folder: Path) -> list[Path]:
@@ -70,6 +77,13 @@ def _new(title: str, *, height: float = 3.6) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _legend(figure: Figure) -> None:
+    """Below the picture, where it hides nothing."""
+    _, labels = figure.axes[0].get_legend_handles_labels()
+    columns = max(1, min(len(labels), int(LEGEND_CHARACTERS / (9 + max(len(label) for label in labels)))))
+    figure.legend(frameon=False, ncols=columns, loc="outside lower center", handlelength=3.2)
+
+
 def _plain(axis: Axis, unit: str = "") -> None:
     """A logarithmic axis with the numbers people say: 1, 2, 5, 10."""
     from matplotlib.ticker import LogLocator, NullLocator
@@ -82,6 +96,7 @@ def _plain(axis: Axis, unit: str = "") -> None:
 def _latency(record: Record, row: Row) -> Figure:
     """Percentiles, with every further nine as wide as the one before."""
     figure, axes = _new(f"{row.title}: latency by percentile")
+    last = 0.0
     for index, (subject, side) in enumerate(zip(record.subjects, row.sides, strict=True)):
         texts = _latencies(side)
         if not texts:
@@ -99,14 +114,16 @@ def _latency(record: Record, row: Row) -> Figure:
             markersize=4,
             label=subject.name,
         )
+        last = max(last, percents[-1])
     axes.set_xscale("log")
     axes.set_yscale("log")
-    shown = [percent for percent in (0.0, 50.0, 90.0, 99.0, 99.9, 99.99) if percent <= NINES[-1]]
+    shown = [percent for percent in (0.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99) if percent <= last]
     axes.set_xticks([100 / (100 - percent) for percent in shown], [f"{percent:g} %" for percent in shown])
     axes.minorticks_off()
+    axes.set_xlabel("share of the answers that came within")
     axes.set_ylabel("milliseconds")
     _plain(axes.yaxis)
-    axes.legend(frameon=False)
+    _legend(figure)
     return figure
 
 
@@ -126,8 +143,10 @@ def _rate(record: Record, row: Row) -> Figure:
         axes.plot(times, [statistics.median(one) for one in slices], linestyle=style, color=shade, label=subject.name)
         axes.fill_between(times, [min(s) for s in slices], [max(s) for s in slices], color=shade, alpha=0.12, lw=0)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("seconds")
-    axes.legend(frameon=False)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}".replace(",", "\u202f"))
+    axes.set_xlabel("seconds; the line is the median of the rounds, the band their range")
+    axes.set_ylabel("answers per second")
+    _legend(figure)
     return figure
 
 
@@ -136,17 +155,26 @@ def _knee(record: Record, row: Row) -> Figure:
     figure, axes = _new(f"{row.title}: latency against rate")
     for index, (subject, side) in enumerate(zip(record.subjects, row.sides, strict=True)):
         steps = sorted(_steps(side))
-        marker, shade = MARKERS[index % len(MARKERS)], "black" if index % 2 == 0 else "0.45"
-        for style, column, name in (("-", 2, "p99"), (":", 1, "p50")):
-            rates, values = [step[0] for step in steps], [step[column] for step in steps]
-            axes.plot(rates, values, style, marker=marker, ms=4, color=shade, label=f"{subject.name}, {name}")
+        rates = [step[0] for step in steps]
+        for column, name, width, fill in ((2, "p99", 1.6, True), (1, "p50", 0.8, False)):
+            axes.plot(
+                rates,
+                [step[column] for step in steps],
+                linestyle=LINES[index % len(LINES)],
+                linewidth=width,
+                marker=MARKERS[index % len(MARKERS)],
+                markersize=5,
+                markerfacecolor=None if fill else "white",
+                color="black" if index % 2 == 0 else "0.45",
+                label=f"{subject.name}, {name}",
+            )
     axes.set_xscale("log")
     axes.set_yscale("log")
     _plain(axes.xaxis)
     _plain(axes.yaxis)
     axes.set_xlabel("requests per second asked for")
     axes.set_ylabel("milliseconds")
-    axes.legend(frameon=False)
+    _legend(figure)
     return figure
 
 
@@ -180,7 +208,8 @@ def _cpu(record: Record) -> Figure:
         left = [start + width for start, width in zip(left, widths, strict=True)]
     axes.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=8)
     axes.invert_yaxis()
-    figure.legend(frameon=False, ncols=len(legs), loc="outside lower center")
+    axes.set_xlabel("cores")
+    _legend(figure)
     return figure
 
 
@@ -191,7 +220,9 @@ def _ratios(record: Record) -> Figure:
     figure, axes = _new(
         f"{a} / {b}; full: better when larger, hollow: better when smaller", height=1 + 0.24 * len(found)
     )
-    lowest, highest = min(r.middle for *_, r in found), max(r.middle for *_, r in found)
+    # An interval of many times its middle says nothing, and would leave no room for the others.
+    lowest = min(max(r.low, r.middle / WIDEST) for *_, r in found)
+    highest = max(min(r.high, r.middle * WIDEST) for *_, r in found)
     for place, (_, measured, ratio) in enumerate(found):
         if ratio.low > 0:
             axes.plot([ratio.low, ratio.high], [place, place], color="black", linewidth=1.2)
@@ -201,7 +232,7 @@ def _ratios(record: Record) -> Figure:
             axes.plot([measured.goal.bound], [place], "|", color="0.45", markersize=12, markeredgewidth=2)
     axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
     axes.set_xscale("log")
-    axes.set_xlim(min(lowest, 0.5) / 1.5, max(highest, 2) * 1.5)
+    axes.set_xlim(min(lowest, 0.5) / 1.2, max(highest, 2) * 1.2)
     _plain(axes.xaxis, "×")
     axes.set_yticks(range(len(found)), [f"{row.name}: {f.name}" for row, f, _ in found], fontsize=8)
     axes.invert_yaxis()
@@ -215,13 +246,8 @@ def _samples(record: Record) -> Iterator[Sample]:
 
 
 def _latencies(side: Side) -> list[str]:
-    # Of a single transfer there is nothing to draw, and a ramp has a picture of its own.
-    return [
-        outcome.latency
-        for sample in side.samples
-        for outcome in sample.outcomes
-        if outcome.latency and outcome.answers >= 100 and len(sample.outcomes) < 3
-    ]
+    # Of a single transfer there is nothing to draw.
+    return [s.latency for s in side.samples if s.latency and s.outcomes[-1].answers >= 100]
 
 
 def _timelines(sample: Sample) -> list[list[int]]:

@@ -9,9 +9,15 @@ from rich.text import Text
 
 from perf.probes.flames import Flames, hottest
 from perf.record import Better, Figure, Record, Row, Side
+from perf.reports.costs import agreements, costs
+from perf.reports.grids import grids
 from perf.reports.words import bars, machine_words, number
 from perf.statistics.histogram import merged
 from perf.statistics.ratio import FEWEST_ROUNDS, Ratio, Verdict, spread_percent
+
+MOST_WIDE = 4  # sides whose ratios have room beside their figures
+
+OTHERS_CORES = 0.2
 
 
 def comparison_table(record: Record) -> RenderableType:
@@ -19,7 +25,7 @@ def comparison_table(record: Record) -> RenderableType:
     title = _title(record, " against ".join(subject.name for subject in record.subjects))
     table = _table(record)
     if len(record.subjects) == 2:
-        table.add_column("ratio [95 %]", justify="right", no_wrap=True)
+        table.add_column("ratio [99 %]", justify="right", no_wrap=True)
         table.add_column("", no_wrap=True)
         table.add_column("goal", justify="right", no_wrap=True)
     for row in record.rows:
@@ -48,38 +54,31 @@ def figure_cells(row: Row, figure: Figure, *, first: bool = False) -> list[Text]
     if first or len(row.sides) > 2:
         for index in range(1, len(cells)):
             if (ratio := row.ratio(figure.name, index, 0)) is not None:
-                cells[index] = Text.assemble(cells[index], f"  {ratio.middle:.2f}×")
+                between = "\n" if len(cells) > MOST_WIDE else "  "
+                cells[index] = Text.assemble(cells[index], f"{between}{_multiple(ratio, figure)}")
     elif len(row.sides) == 2:
         ratio = row.ratio(figure.name)
         cells += [_ratio(ratio), _verdict(ratio, figure), _goal(row, figure)]
     return cells
 
 
-def cpu_table(record: Record) -> RenderableType:
-    """Where the CPU went: percent of one core per leg, in the last round of each row."""
-    legs = list(
-        dict.fromkeys(
-            leg for row in record.rows for side in row.sides for sample in side.samples for leg in sample.legs
-        )
-    )
-    title = Text("CPU of each process in the path, % of a core", style="bold")
-    table = Table()
-    table.add_column("row", no_wrap=True)
-    table.add_column("side", no_wrap=True)
-    for leg in (*legs, "load"):
-        table.add_column(leg, justify="right")
-    for row in record.rows:
-        for index, (subject, side) in enumerate(zip(record.subjects, row.sides, strict=True)):
-            sample = next((s for s in reversed(side.samples) if s.outcomes), None)
-            if sample is None:
-                continue
-            outcome = sample.outcomes[-1]
-            used = [sample.legs[leg].cpu_seconds if leg in sample.legs else None for leg in legs]
-            shares = [None if cpu is None else cpu / outcome.seconds for cpu in used]
-            shares.append(outcome.generator_cpu_seconds / outcome.seconds)
-            cells = ("" if share is None else f"{100 * share:.0f}" for share in shares)
-            table.add_row("" if index else row.name, subject.name, *cells)
-    return Group(title, table)
+def path_tables(record: Record) -> RenderableType:
+    """What the processes in the path and the legs of connections did, as far as it is known."""
+    tables: list[RenderableType] = []
+    for grid in grids(record):
+        table = Table()
+        for head in grid.head:
+            table.add_column(head, justify="left" if head in ("row", "side", "leg", "most frequent") else "right")
+        for line in grid.lines:
+            table.add_row(*line)
+        tables += [Text(grid.title, style="bold"), table]
+    return Group(*tables)
+
+
+def cost_words(record: Record) -> RenderableType:
+    """The answer in words, and whether the generators agree."""
+    words = [*costs(record), *agreements(record)]
+    return Group(*([Text("In short", style="bold")] if words else []), *(Text(sentence) for sentence in words))
 
 
 def hottest_table(flames: Mapping[str, Flames]) -> RenderableType:
@@ -103,16 +102,28 @@ def _table(record: Record) -> Table:
     table.add_column("row", no_wrap=True)
     table.add_column("figure", no_wrap=True)
     for subject in record.subjects:
-        table.add_column(subject.name, justify="right", no_wrap=True)
+        table.add_column(subject.name, justify="right")  # on a narrow terminal in two lines, never cut
     return table
 
 
 def _middle(side: Side, figure: Figure) -> Text:
     values = side.values(figure.name)
     if not values:
-        return Text("failed", style="red") if side.failure else Text("–")
-    middle = number(statistics.median(values))
-    return Text.assemble(middle, (f" ±{spread_percent(values):.0f}%", "dim")) if len(values) > 1 else Text(middle)
+        failed = side.failure and not side.samples
+        return Text("failed", style="red") if failed else Text("—" if side.unsupported else "–")
+    cell = Text(number(statistics.median(values)))
+    if len(values) > 1:
+        points = (max(values) - min(values)) / 2
+        cell.append(f" ±{number(points)}" if figure.name.endswith("%") else f" ±{spread_percent(values):.0f}%", "dim")
+    if any(sample.invalid for sample in side.samples):
+        cell.append("?", "yellow")  # the remark below says why
+    return cell
+
+
+def _multiple(ratio: Ratio, figure: Figure) -> str:
+    """How often the first side's: `~` before what the rounds cannot tell from once."""
+    unsure = ratio.rounds >= FEWEST_ROUNDS and _verdict_of(ratio, figure) == Verdict.UNSURE
+    return f"{'~' if unsure else ''}{ratio.middle:.2f}×"
 
 
 def _ratio(ratio: Ratio | None) -> Text:
@@ -125,8 +136,12 @@ def _ratio(ratio: Ratio | None) -> Text:
 def _verdict(ratio: Ratio | None, figure: Figure) -> Text:
     if ratio is None or ratio.rounds < FEWEST_ROUNDS:
         return Text("")
-    verdict = ratio.verdict(higher_is_better=figure.better == Better.HIGHER)
+    verdict = _verdict_of(ratio, figure)
     return Text(verdict, style={Verdict.BETTER: "green", Verdict.WORSE: "red", Verdict.UNSURE: "dim"}[verdict])
+
+
+def _verdict_of(ratio: Ratio, figure: Figure) -> Verdict:
+    return ratio.verdict(higher_is_better=figure.better == Better.HIGHER)
 
 
 def _goal(row: Row, figure: Figure) -> Text:
@@ -145,19 +160,40 @@ def _goal(row: Row, figure: Figure) -> Text:
 
 def _shapes(row: Row) -> list[Text]:
     """The latencies of each side as small bars over one common scale, with a first cell that names it."""
-    sides = [[o.latency for s in side.samples for o in s.outcomes if o.latency] for side in row.sides]
-    if not any(figure.name.startswith("p") for figure in row.figures) or not any(sides):
+    sides = [[sample.latency for sample in side.samples if sample.latency] for side in row.sides]
+    if not any(sides):
         return []
     histograms = [merged(texts) if texts else None for texts in sides]
     scale, drawn = bars(histograms)
-    return [Text(scale, style="dim"), *(Text(line) for line in drawn)]
+    return [Text(scale, style="dim"), *(Text(line, no_wrap=True, overflow="ellipsis") for line in drawn)]
 
 
 def remarks(record: Record) -> Iterator[Text]:
     """What failed, and why some of the rest may be doubted."""
+    if others := _others(record):
+        yield Text(others, style="yellow")
     for row in record.rows:
         for subject, side in zip(record.subjects, row.sides, strict=True):
             if side.failure:
                 yield Text(f"{row.name}, {subject.name}: {side.failure}", style="red")
-            for doubt in dict.fromkeys(doubt for sample in side.samples for doubt in sample.doubts()):
-                yield Text(f"{row.name}, {subject.name}: {doubt}", style="yellow")
+            if side.unsupported:
+                yield Text(f"{row.name}: {side.unsupported}", style="dim")
+            by_kind: dict[str, list[str]] = {}
+            for doubt in (doubt for sample in side.samples for doubt in sample.doubts()):
+                by_kind.setdefault(doubt.partition(":")[0], []).append(doubt)
+            for doubts in by_kind.values():
+                times = f" (and in {len(doubts) - 1} rounds more)" if len(doubts) > 1 else ""
+                yield Text(f"{row.name}, {subject.name}: {doubts[0]}{times}", style="yellow")
+
+
+def _others(record: Record) -> str:
+    """How much of the machine others took during the rounds, if it was so much that the figures are theirs too."""
+    sides = [side for row in record.rows for side in row.sides]
+    outcomes = [outcome for side in sides for sample in side.samples for outcome in sample.outcomes]
+    shares = [outcome.others_cpu_seconds / outcome.seconds for outcome in outcomes if outcome.seconds]
+    if not shares or statistics.fmean(shares) < OTHERS_CORES:
+        return ""
+    return (
+        f"the machine was not quiet: others used {statistics.fmean(shares):.1f} of its {record.facts.cores} cores "
+        f"during the rounds, {max(shares):.1f} in one of them; what was measured is what they left"
+    )

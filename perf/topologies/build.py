@@ -25,11 +25,16 @@ SMALL_PATH = "/128"
 
 
 class Topology:
-    """A running topology: where to aim, and the processes in the path by their legs."""
+    """A running topology: where to aim, and the processes in the path by their legs. `service` is the same service
+    by the proxies alone.
+    """
 
-    def __init__(self, shape: Shape, target: Target, started: Sequence[Started] = ()) -> None:
+    def __init__(
+        self, shape: Shape, target: Target, started: Sequence[Started] = (), service: Target | None = None
+    ) -> None:
         self.shape = shape
         self.target = target
+        self.service = service
         self._started = started
 
     @property
@@ -44,22 +49,32 @@ class Topology:
         for started in self._started:
             started.check()
 
+    def last_words(self) -> str:
+        """What the two ends of a tunnel said last, in brackets."""
+        ends = [started for started in self._started if started.leg in ("node", "agent")]
+        return f" ({'; '.join(f'{end.leg}: {end.last_words()}' for end in ends)})" if ends else ""
+
+    async def answers(self) -> bool:
+        """Whether the service answers through everything, as a user would try."""
+        return await trio.to_thread.run_sync(_answers, self)
+
 
 @asynccontextmanager
 async def topology(shape: Shape, tunnel: Tunnel | None) -> AsyncIterator[Topology]:
     """Own a topology. Raises LabError if a program is missing, ends early or never lets an answer through."""
-    with tempfile.TemporaryDirectory(prefix="trioduct-perf-", dir=_memory_directory()) as files:
+    with tempfile.TemporaryDirectory(prefix="trioduct-perf-", dir=memory_directory()) as files:
         write_files(Path(files))
         async with open_ground() as ground:
             port = await _start_service(ground, shape, Path(files))
             via = await start_proxies(ground, shape.proxies)
+            service = Target("127.0.0.1", port, via=via)
             if shape.route in (Route.TUNNEL, Route.FORWARD):
                 if tunnel is None:
                     raise LabError(f"the topology {shape.name} needs a tunnel program")
                 target = await tunnel.start(ground, shape, port, via)
             else:
-                target = Target("127.0.0.1", port, via=via)
-            running = Topology(shape, target if shape.listeners else target.at(SMALL_PATH), ground.started)
+                target = service
+            running = Topology(shape, target if shape.listeners else target.at(SMALL_PATH), ground.started, service)
             await _wait_answer(running)
             yield running
 
@@ -78,19 +93,18 @@ async def _start_service(ground: Ground, shape: Shape, files: Path) -> int:
     return port
 
 
-def _memory_directory() -> str | None:
+def memory_directory() -> str | None:
     """Where a file is memory; None is the ordinary place, where reading holes fills the page cache."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 async def _wait_answer(running: Topology) -> None:
-    """Wait until the service answers through everything: what a user would try."""
     with trio.move_on_after(READY_SECONDS):
-        while not await trio.to_thread.run_sync(_answers, running):
+        while not await running.answers():
             running.check()
             await trio.sleep(0.05)
         return
-    raise LabError(f"{running.shape.name}: no answer came through within {READY_SECONDS:g} s")
+    raise LabError(f"{running.shape.name}: no answer came through within {READY_SECONDS:g} s{running.last_words()}")
 
 
 def _answers(running: Topology) -> bool:

@@ -132,6 +132,17 @@ def find_program(name: str, *, variable: str | None = None, hint: str = "") -> P
     return Path(found)
 
 
+def version_said(program: Path, option: str) -> str:
+    """The first line that a program says of itself. LabError if it is no program, or does not end."""
+    try:
+        answer = subprocess.run(
+            [program, option], capture_output=True, text=True, timeout=20, check=False, env=clean_environment()
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise LabError(f"{program} {option} failed: {error}") from error
+    return next(iter((answer.stdout.strip() or answer.stderr.strip()).splitlines()), "of unknown version")
+
+
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on, below the range that outgoing connections are given."""
     for _ in range(1000):

@@ -1,8 +1,14 @@
 """Names of topologies and loads, the promised rows, the command."""
 
+import contextlib
+import errno
 import signal
+import socket
+import socketserver
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -110,6 +116,7 @@ def test_a_run_prints_a_table_and_leaves_a_folder(tmp_path: Path) -> None:
         (("compare", "/bin/not-there", "--only", "echo"), "not-there is not installed"),
         (("compare", "gopher"), "no tunnel program is called gopher"),
         (("plot", "/not-there"), "no result folder at /not-there"),
+        (("run", "--output", "/proc/nothing"), "no results can be written to /proc/nothing"),
         (("micro", "--only", "nothing"), "no benchmark starts with nothing"),
     ],
 )
@@ -118,6 +125,56 @@ def test_what_cannot_be_done_is_a_sentence_and_exit_code_2(words: tuple[str, ...
     assert answer.returncode == 2
     assert sentence in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+def test_strace_that_is_missing_is_said_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    answer = command("run", "-t", "direct", "--strace")
+    assert (answer.returncode, answer.stderr) == (2, "the program strace is not installed\n")
+
+
+def test_a_target_that_never_answers_is_a_sentence_and_no_figure() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        answer = command("run", "--target", url, "-l", "closed", "--seconds", "0.2", "--rounds", "1")
+    assert answer.returncode == 2
+    assert "nothing was finished in 0.2 s" in answer.stderr
+
+
+def test_a_load_of_errors_alone_is_told_by_their_kind(tmp_path: Path) -> None:
+    with serving(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n") as port:
+        words = ["-l", "closed", "--seconds", "0.2", "--rounds", "1", "--output", str(tmp_path)]
+        answer = command("run", "--target", f"http://127.0.0.1:{port}/", *words)
+    assert answer.returncode == 2
+    assert "errors: status 503" in answer.stderr
+
+
+def test_a_password_on_the_command_line_is_not_kept_in_the_results(tmp_path: Path) -> None:
+    with serving(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") as port:
+        words = ["--via", f"http://somebody:secret@127.0.0.1:{port}", "-l", "open", "--seconds", "0.2", "--rounds", "1"]
+        answer = command("run", "--target", f"http://127.0.0.1:{port}/", *words, "--output", str(tmp_path))
+    assert answer.returncode == 0, answer.stderr
+    assert "secret" not in answer.stdout + answer.stderr + (tmp_path / "record.json").read_text()
+    assert f"http://***@127.0.0.1:{port}" in load_record(tmp_path).command
+
+
+@contextlib.contextmanager
+def serving(answer: bytes) -> Iterator[int]:
+    """A port on which every request is answered by the same bytes."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):
+                while self.request.recv(1 << 16):
+                    self.request.sendall(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
 
 
 def test_another_machine_is_not_put_under_load_without_a_yes() -> None:
@@ -189,10 +246,14 @@ def test_ctrl_c_keeps_what_was_measured_and_leaves_nothing_running(tmp_path: Pat
             if "round 3 of 50" in line:
                 break
         children = psutil.Process(lab.pid).children(recursive=True)
-        assert children
+        ports = [c.laddr.port for child in children for c in child.net_connections("tcp") if c.status == "LISTEN"]
+        assert ports
         lab.send_signal(signal.SIGINT)
         said = lab.communicate(timeout=40)[0]
     assert lab.returncode == 130
     assert "INTERRUPTED" in said
     assert len(load_record(tmp_path).rows[0].sides[0].samples) >= 2
     assert not [child for child in children if child.is_running()]
+    for port in ports:
+        with socket.socket() as client:
+            assert client.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED

@@ -1,10 +1,14 @@
 """Answers as generators read them."""
 
+import socket
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perf.loads.http import Answer, NotHttp
+from perf.crowd import Crowd
+from perf.loads.http import Answer, Asker, NotHttp
+from perf.loads.outcome import Watch
 
 SIZED = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nhel\r\n2\r\nlo\r\n0\r\nDigest: 1\r\n\r\n"
@@ -61,6 +65,38 @@ def test_connection_close_is_noticed() -> None:
 def test_what_is_not_http_is_refused(message: bytes) -> None:
     with pytest.raises(NotHttp):
         Answer().feed(message)
+
+
+async def test_answers_that_repeat_and_answers_that_differ_are_all_counted() -> None:
+    longer = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nhello!!"
+    refusal = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
+    answers = [SIZED, SIZED, longer, SIZED[:20], SIZED[20:], SIZED, refusal, refusal, CHUNKED, CHUNKED, longer]
+    crowd, watch = Crowd(), Watch(lambda _: None, 0.0)
+    watch.begin()
+    near, far = socket.socketpair()
+    near.setblocking(False)
+
+    def ask(asker: Asker) -> None:
+        if answers:
+            asker.ask(b"GET / HTTP/1.1\r\n\r\n", 0.0)
+            far.send(answers.pop(0))
+        else:
+            crowd.stop()
+
+    def send_the_rest(_events: int) -> None:
+        far.recv(1 << 16)
+        if answers and answers[0] == SIZED[20:]:
+            far.send(answers.pop(0))
+
+    crowd.add(far.fileno(), send_the_rest)
+    with near, far:
+        ask(Asker(crowd, near, watch, ask, lambda _: crowd.stop()))
+        await crowd.run()
+    outcome = watch.end()
+    assert answers == []
+    assert outcome.answers == 8
+    assert outcome.bytes_down == 5 * 6 + 7 * 2
+    assert outcome.errors == {"status 503": 2}
 
 
 def test_an_answer_cut_in_the_middle_is_not_an_answer() -> None:

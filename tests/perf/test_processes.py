@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -56,6 +57,18 @@ async def test_a_program_that_ends_early_is_told_with_its_last_words() -> None:
         started = await ground.start("node", [sys.executable, "-c", "print('no such key'); raise SystemExit(2)"])
         with pytest.raises(LabError, match="node ended with code 2: no such key"):
             await started.answers_at(free_port())
+
+
+@pytest.mark.parametrize("module", ["own", "raw"])
+async def test_a_port_that_was_taken_is_told_by_the_program_that_wanted_it(module: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        async with open_ground() as ground:
+            argv = [sys.executable, "-m", f"perf.topologies.services.{module}", "--port", port]
+            started = await ground.start("service", argv)
+            await started.process.wait()
+            with pytest.raises(LabError, match=r"service ended with code 1: .*Address already in use"):
+                started.check()
 
 
 async def test_a_program_that_was_killed_is_told_by_its_signal() -> None:

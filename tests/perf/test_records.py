@@ -7,11 +7,28 @@ from rich.console import Console
 
 from perf.errors import LabError
 from perf.loads.outcome import Outcome
+from perf.probes.calls import Calls
 from perf.probes.legs import Usage
 from perf.probes.machine import facts
-from perf.record import Better, Figure, Goal, Plan, Record, Row, Sample, Side, Subject, load_record, side_by_side
+from perf.record import (
+    BY_US,
+    BY_WRK,
+    Better,
+    Figure,
+    Goal,
+    Plan,
+    Record,
+    Row,
+    Sample,
+    Side,
+    Subject,
+    load_record,
+    side_by_side,
+)
+from perf.reports.costs import agreements, costs
+from perf.reports.grids import calls_grid
 from perf.reports.page import write_page
-from perf.reports.table import comparison_table, cpu_table, topologies_table
+from perf.reports.table import comparison_table, path_tables, topologies_table
 from perf.statistics.histogram import encoded, histogram_of
 
 RATE = Figure("requests/s", Better.HIGHER, Goal(2))
@@ -77,7 +94,67 @@ def test_an_interrupted_record_says_so(record: Record) -> None:
 
 def test_topologies_are_measured_by_the_first_of_them(record: Record) -> None:
     assert "0.34×" in shown(topologies_table(record))
-    assert "node" in shown(cpu_table(record))
+    assert "node" in shown(path_tables(record))
+
+
+def test_rounds_in_which_the_generator_was_late_are_marked_and_explained(record: Record) -> None:
+    late = encoded(histogram_of({100: 900, 5000: 100}))
+    record.rows[0].sides[1].samples[2].outcomes[0].lag = late
+    text = shown(topologies_table(record))
+    assert text.count("%?") == 2  # both figures of that side
+    assert "closed, piko: invalid, the generator itself was late: p99 5.00 ms" in text
+
+
+def test_a_generator_without_time_left_is_named_as_the_limit(record: Record) -> None:
+    record.rows[0].sides[0].samples[0].outcomes[0].generator_cpu_seconds = 0.97
+    assert "closed, trioduct: the generator was the limit: it used 97 % of its core" in shown(topologies_table(record))
+
+
+def test_what_is_added_to_the_way_is_said_in_words() -> None:
+    def side(p50: float, rate: float, cpu: float | None) -> list[Side]:
+        figures = {"requests/s": rate} | ({} if cpu is None else {"CPU s/million": cpu})
+        return [Side([Sample({"p50 ms": p50})]), Side([Sample(figures)])]
+
+    ways = {"direct": side(0.1, 100, None), "tunnel": side(0.4, 25, 50.0), "tunnel+proxy": side(1.9, 20, 65.0)}
+    rows = [
+        Row(name, name, [], [sides[index] for sides in ways.values()]) for index, name in enumerate(("open", "closed"))
+    ]
+    record = Record([Subject(name) for name in ways], Plan(), facts(), "", rows)
+    between = "the processes between take"
+    assert list(costs(record)) == [
+        f"tunnel beside direct: a request takes +300 µs, {between} 50 µs of CPU per request; "
+        "25 % of the requests/s remain.",
+        f"tunnel+proxy beside direct: a request takes +1.8 ms, {between} 65 µs of CPU per request; "
+        "20 % of the requests/s remain.",
+        f"tunnel+proxy beside tunnel: a request takes +1.5 ms, {between} 15 µs of CPU per request; "
+        "80 % of the requests/s remain.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ours", "cpu", "verdict"),
+    [
+        ((98.0, 98.0, 98.0), 0.2, "they agree within 10 %."),
+        ((80.0, 80.0, 80.0), 0.2, "they do NOT agree within 10 %."),
+        ((80.0, 80.0, 80.0), 1.0, "ours used up its core"),
+        ((80.0, 80.0), 0.2, "the rounds are too few"),
+    ],
+)
+def test_two_generators_agree_or_do_not(ours: tuple[float, ...], cpu: float, verdict: str) -> None:
+    outcomes = [Outcome(1.0, generator_cpu_seconds=cpu), Outcome(1.0)]
+    side = Side([Sample({BY_WRK: 100.0, BY_US: rate}, outcomes) for rate in ours])
+    record = Record([Subject("direct")], Plan(), facts(), "", [Row("wrk", "wrk", [], [side])])
+    (said,) = agreements(record)
+    assert said.startswith(f"direct: our generator found {ours[0] / 100:.2f}× the requests/s of wrk")
+    assert verdict in said
+
+
+def test_calls_are_told_per_request_or_where_there_are_few_per_megabyte(record: Record) -> None:
+    record.rows[0].sides[0].calls = Calls(1000, 128_000, {"node": {"recvfrom": 3000, "sendto": 1000}})
+    record.rows[0].sides[1].calls = Calls(1, 10_000_000, {"node": {"recvfrom": 50}})
+    lines = calls_grid(record).lines
+    assert lines[0][1:] == ["trioduct", "node", "4 / request", "recvfrom 3, sendto 1"]
+    assert lines[1][1:] == ["piko", "node", "5 / MB", "recvfrom 5"]
 
 
 def test_a_figure_that_is_surely_worse_is_named(record: Record) -> None:

@@ -137,3 +137,12 @@ async def test_a_load_reaches_a_tls_target(ground: Ground, tmp_path: Path) -> No
 def test_a_free_port_can_be_listened_on() -> None:
     with socket.create_server(("127.0.0.1", free_port())):
         pass
+
+
+async def test_our_service_survives_visitors_who_leave_before_a_late_answer(ground: Ground) -> None:
+    port = await start(ground, "services.own", "--slow", "20ms@100%")
+    for _ in range(3):
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            await stream.send_all(b"GET /128 HTTP/1.1\r\nHost: x\r\n\r\n")
+        # Answers leave in the order of their requests: when this one comes, that of the one who left was due.
+        assert (await ask(port, b"GET /128 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).endswith(b"x" * 128)

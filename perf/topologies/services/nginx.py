@@ -1,4 +1,6 @@
-"""nginx as the service: 128-byte answers at /128, a large body at /bulk, keep-alive without end."""
+"""nginx as the service: 128-byte answers at /128, the same under heads that all differ below /varied/, a large body at
+/bulk, keep-alive without end.
+"""
 
 from pathlib import Path
 
@@ -33,17 +35,25 @@ http {{
         listen 127.0.0.1:{port} backlog=4096;
         root {files};
         location = /128 {{ default_type text/plain; return 200 "{small}"; }}
+        location /varied/ {{
+            default_type text/plain;
+            add_header ETag '"$request_id"';
+            add_header Set-Cookie "seen=$request_id; Path=/";
+            return 200 "{small}";
+        }}
     }}
+{more}
 }}
 """
 
 
-async def start_nginx(ground: Ground, files: Path) -> tuple[Started, int]:
-    """The process and its port. `files` is the directory with the large bodies."""
+async def start_nginx(ground: Ground, files: Path, more: str = "") -> tuple[Started, int]:
+    """The process and its port. `files` is the directory with the large bodies, `more` are further servers."""
     program = find_program("nginx")
     port = free_port()
     path = ground.directory / f"nginx-{port}.conf"
-    path.write_text(CONFIGURATION.format(directory=ground.directory, port=port, files=files, small="x" * SMALL_BYTES))
+    small = "x" * SMALL_BYTES
+    path.write_text(CONFIGURATION.format(directory=ground.directory, port=port, files=files, small=small, more=more))
     started = await ground.start("service", [program, "-p", ground.directory, "-c", path])
     await started.answers_at(port)
     return started, port

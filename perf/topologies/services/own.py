@@ -1,11 +1,11 @@
 """A web service of our own: small answers, large bodies, uploads, WebSocket echo, and planted delays.
 
-It answers the paths that nginx answers (`/128`, `/bulk`, `/15mb`, `/1gb`), swallows any request body
+It answers the paths that nginx answers (`/128`, `/varied/…`, `/bulk`, `/15mb`, `/1gb`), swallows any request body
 without copying it out of the kernel, and upgrades any path that asks for WebSocket, echoing messages. It
 speaks as much HTTP/1.1 as our generators do (Content-Length bodies, keep-alive, pipelining), on one crowd.
 
-`--slow 5ms@1%` makes one answer of a hundred late; `--stall 500ms` makes the whole service stand still
-once, one second after the first request: delays to be found again in the figures.
+`--slow 5ms@1%` makes one answer of a hundred late; `--stall 500ms` makes the whole service stand still once in
+every load, half a second after its first request: delays to be found again in the figures.
 """
 
 import contextlib
@@ -30,6 +30,8 @@ CHUNK_BYTES = 1 << 20
 LONGEST_HEAD = 1 << 16
 READ_BYTES = 1 << 16  # a larger buffer costs an mmap each time
 READS_IN_A_ROW = 16  # then the others' turn
+STALL_AFTER_SECONDS = 0.5
+PAUSE_SECONDS = 0.2  # without a request: what comes then is a new load
 
 REQUEST = re.compile(rb"([A-Z]+) (/[^ ?]*)\S* HTTP/1\.1\r\n")
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
@@ -41,6 +43,7 @@ SMALL = b"HTTP/1.1 200 OK\r\nServer: own\r\nContent-Type: text/plain\r\nContent-
     SMALL_BYTES,
     b"x" * SMALL_BYTES,
 )
+VARIED = SMALL[: -2 - SMALL_BYTES] + b'ETag: "%032x"\r\nSet-Cookie: seen=%032x; Path=/\r\n' + SMALL[-2 - SMALL_BYTES :]
 LARGE = b"HTTP/1.1 200 OK\r\nServer: own\r\nContent-Length: %d\r\n\r\n"
 UPGRADED = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n\r\n"
@@ -59,7 +62,8 @@ class Service:
         self._slow_seconds = slow_seconds
         self._slow_share = slow_share
         self._stall_seconds = stall_seconds
-        self._stall_at = float("inf") if not stall_seconds else 0.0
+        self._stall_at = float("inf")
+        self._asked_at = float("-inf")
         self._timer = Timer()
         self._late: list[tuple[float, int, Visitor, bytes]] = []
 
@@ -73,12 +77,14 @@ class Service:
 
     def delay(self, visitor: "Visitor", answer: bytes) -> bool:
         """Whether the answer was taken, to be sent later, because a delay is planted here."""
-        if self._stall_at < float("inf"):
+        if self._stall_seconds:
             now = time.monotonic()
-            self._stall_at = self._stall_at or now + 1
-            if now >= self._stall_at:
+            if now - self._asked_at > PAUSE_SECONDS:
+                self._stall_at = now + STALL_AFTER_SECONDS
+            elif now >= self._stall_at:
                 self._stall_at = float("inf")
                 time.sleep(self._stall_seconds)  # everybody waits: that is what a stall is
+            self._asked_at = time.monotonic()
         if not self._slow_share or random.random() >= self._slow_share:
             return False
         heapq.heappush(self._late, (time.monotonic() + self._slow_seconds, id(visitor), visitor, answer))
@@ -97,7 +103,7 @@ class Service:
         self._timer.heard()
         while self._late and self._late[0][0] <= time.monotonic():
             _, _, visitor, answer = heapq.heappop(self._late)
-            visitor.send(answer)
+            visitor.send_late(answer)
         if self._late:
             self._timer.ring_at(self._late[0][0])
 
@@ -168,6 +174,9 @@ class Visitor:
         elif size := BODIES.get(request[2]):
             self._zeros_left = 0 if request[1] == b"HEAD" else size
             self._reply(LARGE % size)
+        elif request[2].startswith(b"/varied/"):
+            number = random.getrandbits(128)
+            self._reply(VARIED % (number, number))
         else:
             self._reply(SMALL)
 
@@ -218,6 +227,14 @@ class Visitor:
     def _reply(self, answer: bytes) -> None:
         if not self._service.delay(self, answer):
             self.send(answer)
+
+    def send_late(self, answer: bytes) -> None:
+        """Send an answer to somebody who may have left meanwhile."""
+        try:
+            if self._connection.fileno() >= 0:
+                self.send(answer)
+        except OSError:
+            self._close()
 
     def send(self, data: bytes) -> None:
         """Send, and the zeros that belong to it; what does not fit now is sent when there is room."""

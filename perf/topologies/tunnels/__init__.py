@@ -3,12 +3,21 @@
 A tunnel starts its processes on the given ground and says where a load finds the service.
 """
 
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
 from typing import Protocol
 
 from perf.errors import LabError
 from perf.loads.target import Target
 from perf.topologies.processes import Ground
 from perf.topologies.shape import Shape
+from perf.topologies.tunnels.chisel import Chisel
+from perf.topologies.tunnels.commit import program_at
+from perf.topologies.tunnels.frp import Frp
+from perf.topologies.tunnels.haproxy import HAProxy
+from perf.topologies.tunnels.piko import PikoLike
+from perf.topologies.tunnels.rathole import Rathole
 
 
 class Tunnel(Protocol):
@@ -25,24 +34,31 @@ class Tunnel(Protocol):
         """Start everything between the load and the service; `via` are forward proxies on the agent's way.
 
         The tunnel need not be ready: whoever aims a load at the target waits for its first answer. Raises
-        LabError for a shape that this program cannot have.
+        Unsupported for a shape that this program cannot have.
         """
         ...
 
 
-def tunnel_named(name: str) -> Tunnel:
-    """`trioduct`, `piko`, `git:REVISION`, or the path of a program with their command line. Raises LabError."""
-    # Imported here: each of these files names this one.
-    from perf.topologies.tunnels.commit import program_at
-    from perf.topologies.tunnels.piko import PikoLike
+PEERS: Mapping[str, Callable[[], Tunnel]] = MappingProxyType(
+    {
+        "trioduct": partial(PikoLike, "trioduct", variable="TRIODUCT"),
+        "piko": partial(PikoLike, "piko", variable="PIKO"),
+        "frp": Frp,
+        "frp:tcp": partial(Frp, by_name=False),
+        "chisel": Chisel,
+        "rathole": Rathole,
+        "haproxy": HAProxy,
+    }
+)
 
+
+def tunnel_named(name: str) -> Tunnel:
+    """One of the `PEERS`, `git:REVISION`, or the path of a program with Piko's command line. Raises LabError."""
     match name:
-        case "trioduct":
-            return PikoLike("trioduct", variable="TRIODUCT")
-        case "piko":
-            return PikoLike("piko", variable="PIKO")
+        case _ if name in PEERS:
+            return PEERS[name]()
         case _ if name.startswith("git:"):
             return PikoLike(name, path=program_at(name.removeprefix("git:")))
         case _ if "/" in name:
             return PikoLike(name)
-    raise LabError(f"no tunnel program is called {name}: it is trioduct, piko, git:REVISION or a path")
+    raise LabError(f"no tunnel program is called {name}: it is {', '.join(PEERS)}, git:REVISION or a path")

@@ -2,15 +2,15 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 from perf.errors import MissingProgram
 from perf.loads.target import Target
 from perf.topologies.certificates import write_certificates
-from perf.topologies.processes import Ground, clean_environment, find_program, free_port
+from perf.topologies.processes import Ground, find_program, free_port, version_said
 from perf.topologies.shape import Route, Service, Shape
+from perf.topologies.tunnels.way import dialled_port, the_proxy
 
 ENDPOINT = "lab"
 
@@ -36,17 +36,11 @@ class PikoLike:
             return Path(beside)
 
     def version(self) -> str:
-        answer = subprocess.run(
-            [self.program(), "--version"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-            env=clean_environment(),
-        )
-        return (answer.stdout.strip() or answer.stderr.strip() or "?").splitlines()[-1]
+        return version_said(self.program(), "--version")
 
     async def start(self, ground: Ground, shape: Shape, service_port: int, via: tuple[str, ...]) -> Target:
+        if self.name == "piko":
+            the_proxy("piko", via, "http", "socks5")
         program = self.program()
         proxy_port, upstream_port, admin_port = free_port(), free_port(), free_port()
         quiet = [] if shape.access_log else ["--log.level", "warn"]  # access logs are of level info
@@ -64,19 +58,16 @@ class PikoLike:
             scheme = "https"
         if via:
             connect += ["--connect.proxy-url", " -> ".join(via)]
+        if any(url.startswith("https:") for url in via):
+            connect += ["--connect.proxy.tls.root-cas", write_certificates(ground.directory).authority]
         if not shape.access_log:
             server += ["--proxy.access-log.disable"]
         node = await ground.start("node", server)
         await node.answers_at(upstream_port)
         await node.answers_at(proxy_port)
 
-        dialled_port = upstream_port
-        if shape.round_trip_seconds:
-            dialled_port = free_port()
-            way = [sys.executable, "-m", "perf.topologies.delay", "--port", str(dialled_port)]
-            way += ["--to", str(upstream_port), "--round-trip-seconds", str(shape.round_trip_seconds)]
-            await (await ground.start("delay", way)).answers_at(dialled_port)
-        connect += ["--connect.url", f"{scheme}://127.0.0.1:{dialled_port}", *quiet]
+        dialled = await dialled_port(ground, shape, upstream_port)
+        connect += ["--connect.url", f"{scheme}://127.0.0.1:{dialled}", *quiet]
 
         service = f"127.0.0.1:{service_port}"
         if shape.listeners:

@@ -1,0 +1,93 @@
+"""Rounds: sides in turns, what fails, what stands from row to row, what is planted and found."""
+
+import os
+import shutil
+import signal
+
+import pytest
+
+from perf.bench import Options, contender_named, load_row
+from perf.contender import Contender
+from perf.probes.machine import facts
+from perf.record import Plan, Record, Subject
+from perf.rounds import measure_rows
+from perf.rows import Measurable, Standing
+from perf.statistics.ratio import Verdict
+from perf.topologies.shape import Route, Service, Shape
+
+OWN = Options(own_service=True, connections=4)
+DIRECT = Contender(name="direct", route=Route.DIRECT)
+LATE = Contender(name="late", route=Route.DIRECT, service_options=("--slow", "20ms@100%"))
+
+
+def record_of(*contenders: Contender, rounds: int = 1, strace: bool = False) -> Record:
+    plan = Plan(rounds, 0.2, 0.05, strace)
+    return Record([Subject(contender.name) for contender in contenders], plan, facts(), "")
+
+
+async def test_a_slow_down_that_was_planted_is_found_and_fails_the_comparison() -> None:
+    contenders = [LATE, DIRECT]
+    record = record_of(*contenders, rounds=5)
+    await measure_rows(record, [load_row("closed", OWN)], contenders, tell=lambda _: None)
+    (row,) = record.rows
+    assert [side.failure for side in row.sides] == ["", ""]
+    ratio = row.ratio("requests/s")
+    assert ratio is not None
+    assert ratio.high < 1
+    assert ratio.verdict(higher_is_better=True) == Verdict.WORSE
+    assert any(sentence.startswith("closed: requests/s is ") for sentence in record.worse_by(10))
+
+
+async def test_sides_take_turns_in_both_orders() -> None:
+    heard: list[str] = []
+    record = record_of(DIRECT, LATE, rounds=2)
+    await measure_rows(record, [load_row("closed", OWN)], [DIRECT, LATE], tell=heard.append)
+    rounds = [line.removeprefix("closed (1 of 1): ") for line in heard if "round" in line and line.count(": ") == 1]
+    assert rounds == ["round 1 of 2, direct", "round 1 of 2, late", "round 2 of 2, late", "round 2 of 2, direct"]
+
+
+async def test_topologies_stand_from_row_to_row_and_one_that_died_is_replaced() -> None:
+    shape = Shape(service=Service.OWN)
+    async with Standing() as standing:
+        async with standing.reach(shape, DIRECT) as first:
+            pass
+        async with standing.reach(shape, DIRECT) as second:
+            assert second is first
+        os.kill(first.pids["service"], signal.SIGKILL)
+        async with standing.reach(shape, DIRECT) as third:
+            assert third.pids != first.pids
+            assert await third.answers()
+    assert not await third.answers()
+
+
+async def test_a_side_that_cannot_be_started_leaves_the_others_alone() -> None:
+    missing = contender_named("tunnel", proxy="pproxy", program="/not/there")
+    record = record_of(missing, DIRECT)
+    await measure_rows(record, [load_row("closed", OWN)], [missing, DIRECT], tell=lambda _: None)
+    failed, done = record.rows[0].sides
+    assert "/not/there is not installed" in failed.failure
+    assert len(done.samples) == 1
+    assert record.complete
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+async def test_system_calls_are_counted_in_a_round_of_their_own() -> None:
+    record = record_of(DIRECT, strace=True)
+    await measure_rows(record, [load_row("closed", OWN)], [DIRECT], tell=lambda _: None)
+    (side,) = record.rows[0].sides
+    assert side.failure == ""
+    assert len(side.samples) == 1
+    assert side.calls is not None
+    assert side.calls.answers > 0
+    # An answer is one read and one write, whatever else.
+    assert side.calls.legs["service"]["sendto"] >= side.calls.answers
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+async def test_wrk_and_our_generator_are_measured_in_turns() -> None:
+    record = record_of(DIRECT)
+    rows: list[Measurable] = [load_row("wrk", OWN)]
+    await measure_rows(record, rows, [DIRECT], tell=lambda _: None)
+    (sample,) = record.rows[0].sides[0].samples
+    assert set(sample.figures) == {"requests/s", "requests/s, ours", "p50 ms", "p99 ms"}
+    assert all(outcome.answers > 100 for outcome in sample.outcomes)
