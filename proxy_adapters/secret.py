@@ -97,7 +97,7 @@ class Secret:
             try:
                 keyring = importlib.import_module("keyring")
             except ImportError as error:
-                raise ValueError("the package `keyring` is not installed") from error
+                raise ValueError("the package `keyring` is not installed: pip install 'trioduct[keyring]'") from error
             password = keyring.get_password(service, user)
             if password is None:
                 raise ValueError(f"the keyring has no password of {user!r} for {service!r}")
