@@ -97,7 +97,7 @@ class AccessLog:
         log.writer().put(line if request.known is not None else line.render())
 
     def rendered(self, request: Finished, level: str, timestamp: str) -> bytes:
-        """The line; for known heads called by the writer's thread."""
+        """The line; for known heads called by the writer."""
         known = request.known
         heads = self._known.get(known) if known is not None else None
         if heads is None:

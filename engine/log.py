@@ -25,9 +25,10 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Protocol, TextIO
+from typing import NamedTuple, Protocol, TextIO
 
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 LEVELS = {"debug": DEBUG, "info": INFO, "warn": WARNING, "error": ERROR}
@@ -298,7 +299,7 @@ def _readable_renderer() -> Callable[[dict[str, object]], str]:
 
 
 class Later(Protocol):
-    """What becomes a line when the writer's thread asks for it."""
+    """What becomes a line when the writer asks for it."""
 
     def render(self) -> bytes: ...
 
@@ -309,26 +310,41 @@ class Sink(Protocol):
     def __call__(self, data: bytes) -> None: ...
 
 
+class _Piece(NamedTuple):
+    """Rendered lines, as they were counted when they were put."""
+
+    data: bytes
+    counted_bytes: int
+    lines: int
+
+
 class Writer:
     """A bounded queue of lines and the thread that writes them. `put` never waits for the reader of the log.
 
     The thread starts with the first line. It lets lines gather for a few milliseconds, because every
     awakening of another thread costs the event loop a switch, then writes all of them by one system call.
 
-    `put` takes no lock, it is called for every request: that a list's `append`, slice and `del` of a slice
-    are each one step under the interpreter lock, and that only the thread removes, is enough. The lock guards
-    falling asleep and waking up. It is re-entrant because garbage collection may run a finaliser that logs.
+    A line that is put unrendered is rendered with some dozens of others in a row, where its code and data are still in
+    the caches; and by who puts, because what another thread looks at, or frees, comes back from another core. Only what
+    is left over at the end of a gathering is rendered by the thread. (Access logs took 24 % of the requests/s when the
+    thread rendered all of them, and take 21 % like this.)
+
+    `put` of such a line takes no lock, it is called for every request: that `append` and `popleft` are each one step
+    under the interpreter lock is enough. The lock keeps the order of what is rendered, and guards falling asleep and
+    waking up. It is re-entrant because garbage collection may run a finaliser that logs.
     """
 
     # At 600 bytes per line and 30 us per request, 200 ms of access log.
     BOUND_BYTES = 4 << 20
     LATER_BYTES = 600  # what a line that is not rendered yet counts for
+    TOGETHER = 64  # rendered in a row: 0.1 ms
     GATHER_SECONDS = 0.02
 
     def __init__(self, sink: Sink, report: Callable[[int], bytes]) -> None:
         self._sink = sink
         self._report = report
-        self._lines: list[bytes | Later] = []
+        self._later: deque[Later] = deque()
+        self._pieces: list[_Piece] = []
         self._put_bytes = self._done_bytes = 0
         self._refused = self._lost = self._reported = 0  # lines: queue full, sink failed, told about
         self._thread: threading.Thread | None = None
@@ -345,17 +361,22 @@ class Writer:
         return self._refused + self._lost
 
     def put(self, line: bytes | Later) -> None:
-        """Queue a line (with its LF); drops and counts it when the queue is full.
-
-        A line that is rendered later is rendered by the thread, many in a row: what costs 5 us between two requests,
-        where nothing of it is in any cache, costs 2 us there. It must hold on to little, and share what it holds.
+        """Queue a line (with its LF); drops and counts it when the queue is full. One that is rendered later must hold
+        on to little, and share what it holds.
         """
         put_bytes = self._put_bytes + (len(line) if isinstance(line, bytes) else self.LATER_BYTES)
         if put_bytes - self._done_bytes > self.BOUND_BYTES:
             self._refused += 1
             return
         self._put_bytes = put_bytes
-        self._lines.append(line)
+        if isinstance(line, bytes):
+            with self._lock:
+                self._render()
+                self._pieces.append(_Piece(line, len(line), 1))
+        else:
+            self._later.append(line)
+            if len(self._later) >= self.TOGETHER:
+                self._render()
         if self._asleep:
             self._awaken()
 
@@ -363,6 +384,20 @@ class Writer:
         """Wait until the queue is empty and written, `seconds` at the most. Returns whether it is."""
         self._hurry.set()
         return self._idle.wait(seconds)
+
+    def _render(self) -> None:
+        """Render what waits for it."""
+        with self._lock:
+            later, lines, taken = self._later, [], 0
+            while later:
+                line = later.popleft()
+                taken += 1
+                try:
+                    lines.append(line.render())
+                except Exception:  # a defect, which must not keep the lines behind it from being written
+                    self._lost += 1
+            if taken:
+                self._pieces.append(_Piece(b"".join(lines), taken * self.LATER_BYTES, len(lines)))
 
     def _awaken(self) -> None:
         with self._lock:
@@ -381,41 +416,31 @@ class Writer:
             self._wake.clear()
             while not self._fall_asleep():
                 self._hurry.wait(self.GATHER_SECONDS)
-                count = len(self._lines)
-                lines = self._lines[:count]
-                del self._lines[:count]
-                self._write(lines)
+                with self._lock:
+                    self._render()
+                    pieces, self._pieces = self._pieces, []
+                self._write(pieces)
 
     def _fall_asleep(self) -> bool:
         with self._lock:
             self._asleep = True  # before looking: a line put after the look sees it and wakes us
-            if self._lines:
+            if self._pieces or self._later:
                 self._asleep = False
                 return False
             self._hurry.clear()
             self._idle.set()
             return True
 
-    def _write(self, lines: list[bytes | Later]) -> None:
+    def _write(self, pieces: list[_Piece]) -> None:
         missing = self.dropped - self._reported
-        done = 0
-        rendered = [self._report(missing)] if missing else []
-        for line in lines:
-            if isinstance(line, bytes):
-                done += len(line)
-                rendered.append(line)
-            else:
-                done += self.LATER_BYTES
-                try:
-                    rendered.append(line.render())
-                except Exception:  # without this thread nothing would be logged any more, this defect included
-                    self._lost += 1
+        report = [self._report(missing)] if missing else []
         try:
-            self._sink(b"".join(rendered))
+            self._sink(b"".join([*report, *(piece.data for piece in pieces)]))
             self._reported += missing
         except (OSError, ValueError):  # the reader is gone, the disk full, the stream closed
-            self._lost += len(lines)
-        self._done_bytes += done
+            with self._lock:
+                self._lost += sum(piece.lines for piece in pieces)
+        self._done_bytes += sum(piece.counted_bytes for piece in pieces)
 
 
 def _write_to(stream: TextIO) -> Sink:

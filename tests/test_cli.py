@@ -499,6 +499,15 @@ def test_a_role_that_is_done_ends_with_0(capsys: Captured) -> None:
     assert capsys.readouterr().err == ""
 
 
+@pytest.fixture
+def control_c() -> Iterator[None]:
+    """Ctrl-C is heard, which a shell's background job ignores."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("control_c")
 def test_control_c_ends_with_130(capsys: Captured) -> None:
     async def role() -> None:
         async with trio.open_nursery() as nursery:

@@ -218,8 +218,25 @@ def test_a_line_that_cannot_be_rendered_is_counted_and_the_next_ones_are_written
     log.writer().put(Broken())
     log.writer().put(b"whole\n")
     assert log.flush()
-    assert stream.getvalue() == "whole\n"
+    told, whole = stream.getvalue().splitlines()
+    assert (json.loads(told)["msg"], json.loads(told)["count"], whole) == ("log lines dropped", 1, "whole")
     assert log.dropped() - before == 1
+
+
+def test_lines_keep_their_order_whether_they_were_rendered_or_not() -> None:
+    class Numbered:
+        def __init__(self, number: int) -> None:
+            self._number = number
+
+        def render(self) -> bytes:
+            return b"%d\n" % self._number
+
+    stream = io.StringIO()
+    configure("info", (), stream)
+    for number in range(1000):
+        log.writer().put(b"%d\n" % number if number % 7 == 0 else Numbered(number))
+    assert log.flush()
+    assert [int(line) for line in stream.getvalue().splitlines()] == list(range(1000))
 
 
 def test_a_full_disk_costs_lines_and_nothing_else() -> None:

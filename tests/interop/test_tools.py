@@ -170,4 +170,5 @@ async def squid(programs: Programs) -> AsyncIterator[Squid]:
             visible_hostname squid.test
             pinger_enable off
         """)
-        yield Squid(await programs.start(path, "-N", "-f", config, port=port), port, log)
+        # A name of its own keeps apart what several squids share.
+        yield Squid(await programs.start(path, "-N", "-n", f"tools{port}", "-f", config, port=port), port, log)

@@ -108,6 +108,10 @@ class Bed:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        words = [str(word) for word in process.args] if isinstance(process.args, list) else []
+        if words and Path(words[0]).name == "squid":  # killed, it leaves what it shares, by its service's name
+            for shared in Path("/dev/shm").glob(f"{words[words.index('-n') + 1]}-*.shm"):
+                shared.unlink(missing_ok=True)
 
     def close(self) -> None:
         for process in self._started.copy():
