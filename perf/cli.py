@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import wraps
 from pathlib import Path
 
 import click
@@ -74,13 +75,24 @@ class Percent(click.ParamType[float]):
             self.fail(f"{value} is not like 10%", param, ctx)
 
 
-def _plan_options(rounds: int, seconds: float, warmup: float) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """The options that every measuring command has, with its own defaults."""
+FIRST_LOOK = Plan(2, 1.0, 0.3)
+
+
+def _plan_options(
+    rounds: int, seconds: float, warmup: float, *, first_look: Plan = FIRST_LOOK
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """The options that every measuring command has, with its own defaults; the command is given `plan` and `output`."""
+    looks = f"{first_look.rounds} rounds of {first_look.seconds:g} s: a first look, no verdict."
 
     def decorate(function: Callable[..., int]) -> Callable[..., int]:
+        @wraps(function)
+        def command_of(*, rounds: int, seconds: float, warmup: float, quick: bool, **others: object) -> int:
+            return function(plan=first_look if quick else Plan(rounds, seconds, warmup), **others)
+
+        decorated: Callable[..., int] = command_of
         for option in (
             click.option("--output", type=click.Path(path_type=Path), help="Result folder. [perf-results/DATE]"),
-            click.option("--quick", is_flag=True, help="Two rounds of a second: a first look, no verdict."),
+            click.option("--quick", is_flag=True, help=looks),
             click.option(
                 "--warmup", type=click.FloatRange(0, 60), default=warmup, show_default=True, help="Seconds, unmeasured."
             ),
@@ -89,8 +101,8 @@ def _plan_options(rounds: int, seconds: float, warmup: float) -> Callable[[Calla
             ),
             click.option("--rounds", type=click.IntRange(1, 100), default=rounds, show_default=True),
         ):
-            function = option(function)
-        return function
+            decorated = option(decorated)
+        return decorated
 
     return decorate
 
@@ -151,10 +163,7 @@ def run(
     via: tuple[str, ...],
     count_calls: bool,
     yes: bool,
-    rounds: int,
-    seconds: float,
-    warmup: float,
-    quick: bool,
+    plan: Plan,
     output: Path | None,
 ) -> int:
     """Measure loads through topologies: what the proxy costs, what the tunnel costs.
@@ -180,15 +189,12 @@ def run(
     rows: list[Measurable] = [mix_row(mix)] if mix else []
     if mix is None:
         rows = [load_row(name.strip(), options, path="" if target else "/bulk") for name in loads.split(",")]
-    plan = Plan(2, 1.0, 0.3) if quick else Plan(rounds, seconds, warmup)
     record = _new_record(contenders, msgspec.structs.replace(plan, strace=count_calls))
     _measure(record, rows, contenders, output, standing=True)
     OUT.print(topologies_table(record))
     OUT.print(path_tables(record))
     OUT.print(cost_words(record))
-    if not record.complete:
-        return INTERRUPTED
-    return 1 if any(side.failure for row in record.rows for side in row.sides) else 0
+    return _outcome(record)
 
 
 @command.command()
@@ -204,10 +210,7 @@ def compare(
     only: str | None,
     fail_if_slower: float | None,
     list_rows: bool,
-    rounds: int,
-    seconds: float,
-    warmup: float,
-    quick: bool,
+    plan: Plan,
     output: Path | None,
 ) -> int:
     """Measure the promised figures of A and B, interleaved round by round; or compare two result folders.
@@ -236,7 +239,7 @@ def compare(
         rows = promised_rows(against_piko=False)
     chosen = _selected(rows, only)
     contenders = [Contender.of_program(tunnel_named(name)) for name in names]
-    record = _new_record(contenders, Plan(2, 1.0, 0.3) if quick else Plan(rounds, seconds, warmup))
+    record = _new_record(contenders, plan)
     _measure(record, chosen, contenders, output)
     OUT.print(comparison_table(record))
     OUT.print(path_tables(record))
@@ -252,10 +255,7 @@ def peers(
     programs: tuple[str, ...],
     only: str | None,
     list_rows: bool,
-    rounds: int,
-    seconds: float,
-    warmup: float,
-    quick: bool,
+    plan: Plan,
     output: Path | None,
 ) -> int:
     """Measure several tunnels, interleaved round by round, each against the first.
@@ -276,7 +276,7 @@ def peers(
         offered = {row.name: row for row in (*promised_rows(against_piko=False), *rows)}
         rows = _selected(list(offered.values()), only)
     contenders = [Contender.of_program(tunnel_named(name)) for name in programs] or list(_installed_peers())
-    record = _new_record(contenders, Plan(2, 1.0, 0.3) if quick else Plan(rounds, seconds, warmup))
+    record = _new_record(contenders, plan)
     _measure(record, rows, contenders, output)
     OUT.print(comparison_table(record))
     OUT.print(path_tables(record))
@@ -286,10 +286,8 @@ def peers(
 @command.command()
 @click.option("--only", metavar="ROW,…", help="Only rows that start so: handshake, handshake-ntlm, squid, tls, …")
 @click.option("--list", "list_rows", is_flag=True, help="List the rows and their figures.")
-@_plan_options(5, 1.0, 0.3)
-def wayout(
-    only: str | None, list_rows: bool, rounds: int, seconds: float, warmup: float, quick: bool, output: Path | None
-) -> int:
+@_plan_options(5, 1.0, 0.3, first_look=Plan(2, 0.3, 0.2))
+def wayout(only: str | None, list_rows: bool, plan: Plan, output: Path | None) -> int:
     """Measure the way out through proxies against curl's: handshakes, bytes through squid, TLS in TLS.
 
     A handshake is measured for each scheme, with a proxy that is not known yet (`first`) and with one that is
@@ -305,12 +303,10 @@ def wayout(
     if list_rows:
         return _list(chosen)
     contenders = wayout_sides()
-    record = _new_record(contenders, Plan(2, 0.3, 0.2) if quick else Plan(rounds, seconds, warmup))
+    record = _new_record(contenders, plan)
     _measure(record, chosen, contenders, output, standing=True)
     OUT.print(comparison_table(record))
-    if not record.complete:
-        return INTERRUPTED
-    return 1 if any(side.failure for row in record.rows for side in row.sides) else 0
+    return _outcome(record)
 
 
 @command.command()
@@ -392,10 +388,7 @@ def gate(
     write: Path | None,
     loads: str,
     fail_if_slower: float,
-    rounds: int,
-    seconds: float,
-    warmup: float,
-    quick: bool,
+    plan: Plan,
     output: Path | None,
 ) -> int:
     """Exit with 1 if the tunnel has become slower: for continuous integration.
@@ -408,7 +401,6 @@ def gate(
     trioduct-perf gate --baseline perf-baseline     # in every run
     trioduct-perf gate                              # against the last tag
     """
-    plan = Plan(2, 1.0, 0.3) if quick else Plan(rounds, seconds, warmup)
     rows = [load_row(name.strip(), Options()) for name in loads.split(",")]
     if baseline or write:
         contenders = [contender_named(name, proxy="pproxy", program="trioduct") for name in ("direct", "tunnel")]
@@ -519,6 +511,13 @@ def _ask_before_load_abroad(contenders: list[Contender], yes: bool) -> None:
 def _new_record(contenders: list[Contender], plan: Plan) -> Record:
     subjects = [Subject(contender.name, contender.version()) for contender in contenders]
     return Record(subjects, plan, facts(), LOGIN.sub(r"://***@", shlex.join(sys.argv)))
+
+
+def _outcome(record: Record) -> int:
+    """The exit code: 1 if a side failed."""
+    if not record.complete:
+        return INTERRUPTED
+    return 1 if any(side.failure for row in record.rows for side in row.sides) else 0
 
 
 def _measure(

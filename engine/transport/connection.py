@@ -133,7 +133,7 @@ class Connection:
             await self._wait_sent()
         self._tls.append(layer)
         early = bytearray()  # what came in one segment with the handshake's last message
-        self._read_layer(len(self._tls) - 1, b"", early.extend)
+        self._decrypt(b"", early.extend, len(self._tls) - 1)
         self._leftover = bytes(early)
         return layer
 
@@ -302,11 +302,8 @@ class Connection:
             self._crash = error
             self._lose(error)
 
-    def _decrypt(self, data: Bytes, sink: Callable[[memoryview], None]) -> None:
-        """Pass `data` up through the layers of TLS; `sink` gets the plaintext, view by view."""
-        self._read_layer(0, data, sink)
-
-    def _read_layer(self, depth: int, data: Bytes, sink: Callable[[memoryview], None]) -> None:
+    def _decrypt(self, data: Bytes, sink: Callable[[memoryview], None], depth: int = 0) -> None:
+        """Pass `data` up through the layers of TLS from `depth` on; `sink` gets the plaintext, view by view."""
         if depth == len(_plain_buffers):
             _plain_buffers.append(memoryview(bytearray(READ_BYTES)))
         layer, buffer = self._tls[depth], _plain_buffers[depth]
@@ -318,7 +315,7 @@ class Connection:
                 if filled:
                     sink(buffer[:filled])
             elif filled:
-                self._read_layer(depth + 1, buffer[:filled], sink)
+                self._decrypt(buffer[:filled], sink, depth + 1)
             elif layer.ended and not self._tls[-1].ended:
                 raise ssl.SSLError("the proxy ended its TLS")
             if filled < READ_BYTES:

@@ -404,7 +404,8 @@ class _Known(dict[bytes, M], Generic[M]):
         """Keep `message` if its head was here lately; whether it was."""
         if len(head) > MAX_KNOWN_HEAD:
             return False
-        noted, place = hash(head), hash(head) % NOTED_HEADS
+        noted = hash(head)
+        place = noted % NOTED_HEADS
         if self._noted[place] != noted:
             self._noted[place] = noted
             return False
