@@ -1,0 +1,69 @@
+"""The knobs of the roles: each is declared once, and flags, file keys, variables, help and checks follow from that.
+
+Keys and defaults are Piko's, so that a Piko file works unchanged; a knob of our own says so in a comment.
+
+The ground that declarations stand on, and what reads them:
+
+    knob        sections and knobs: how one is declared, and what the declaration says, as data
+    kinds       the kinds of values: how text becomes a value and back, and what would have been right
+    duration, address, mask   the text of durations, of addresses and URLs; what is printed in place of a secret
+    check       what is wrong with values together, or with the files that they name
+    draft       a configuration that takes values from environment, flags and file, and remembers where each came from
+
+The declarations:
+
+    tls, auth, log     what several roles and ports share
+    way_out, connect   the proxies between here and a node; the connection to the node
+    server, agent, forward   everything about a role
+    command            what a command line says beside a role's configuration
+
+Anything that takes long to import (ssl, yaml, cryptography, proxy_adapters) is imported where it is used, because
+`trioduct --help` reads all declarations.
+"""
+
+from engine.config.address import Target, split_address, split_url
+from engine.config.agent import AgentConfig, ListenerConfig
+from engine.config.auth import AuthConfig
+from engine.config.command import ExaminationConfig, Invocation, StatusConfig
+from engine.config.connect import ConnectConfig
+from engine.config.draft import Draft, expand
+from engine.config.duration import format_duration, parse_duration
+from engine.config.forward import ForwardConfig, PortConfig
+from engine.config.knob import Knob, Leaf, Section, knobs, members, shown, to_yaml
+from engine.config.log import AccessLogConfig
+from engine.config.mask import MASK
+from engine.config.server import ServerConfig
+from engine.config.tls import ClientTLS, ServerTLS
+from engine.config.way_out import OutConfig
+
+__all__ = [
+    "AccessLogConfig",
+    "AgentConfig",
+    "AuthConfig",
+    "ClientTLS",
+    "ConnectConfig",
+    "Draft",
+    "ExaminationConfig",
+    "ForwardConfig",
+    "Invocation",
+    "Knob",
+    "Leaf",
+    "ListenerConfig",
+    "MASK",
+    "OutConfig",
+    "PortConfig",
+    "Section",
+    "ServerConfig",
+    "ServerTLS",
+    "StatusConfig",
+    "Target",
+    "expand",
+    "format_duration",
+    "knobs",
+    "members",
+    "parse_duration",
+    "shown",
+    "split_address",
+    "split_url",
+    "to_yaml",
+]

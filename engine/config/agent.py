@@ -1,0 +1,96 @@
+"""An agent: the endpoints that it offers, and the services behind them."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from msgspec import field
+
+from engine.config.address import Target, split_address, split_url
+from engine.config.check import Defect, check_distinct
+from engine.config.connect import ConnectConfig
+from engine.config.kinds import (
+    BindAddr,
+    CountOrUnlimited,
+    EndpointID,
+    Protocol,
+    SecondsAboveZero,
+    SecondsOrDefault,
+    Service,
+    Switch,
+)
+from engine.config.knob import Section
+from engine.config.log import AccessLogConfig, LogConfig
+from engine.config.mask import MASK
+from engine.config.tls import ClientTLS
+
+
+class HTTPClientConfig(Section):
+    title: ClassVar[str] = "Connections to the service"
+
+    keep_alive_timeout: Annotated[SecondsOrDefault, "How long idle before TCP probes whether it is alive."] = 30.0
+    idle_conn_timeout: Annotated[SecondsOrDefault, "How long an idle connection is kept."] = 90.0
+    max_idle_conns: Annotated[CountOrUnlimited, "How many idle connections are kept; -1: no limit."] = 100
+    disable_compression: Annotated[Switch, "Never ask for compressed answers on our own account."] = False
+
+
+class ListenerConfig(Section):
+    """One endpoint that an agent offers, and the service behind it."""
+
+    title: ClassVar[str] = "The endpoint"
+
+    endpoint_id: Annotated[EndpointID, "Name that clients ask for."] = ""
+    addr: Annotated[Service, "The service: a port, host:port, or (http) a URL."] = ""
+    protocol: Annotated[Protocol, "What the service speaks."] = "http"
+    # Piko has no default for it in the file.
+    timeout: Annotated[SecondsAboveZero, "Longest wait for a connection to the service."] = 10.0
+    access_log: AccessLogConfig = field(default_factory=AccessLogConfig)
+    http_client: HTTPClientConfig = field(default_factory=HTTPClientConfig)
+    tls: ClientTLS = field(default_factory=ClientTLS)
+
+    def verify(self) -> None:
+        if not self.endpoint_id:
+            raise Defect("endpoint_id", "", "missing; expected the name of an endpoint")
+        try:
+            self.target()
+        except ValueError:
+            expected = "a port, host:port or http(s)://host" if self.protocol == "http" else "a port or host:port"
+            value = MASK if "@" in self.addr else self.addr
+            raise Defect("addr", value, f"{'' if self.addr else 'missing; '}expected {expected}") from None
+
+    def target(self) -> Target:
+        """Where the service is. Raises ValueError, but not once the configuration is verified."""
+        if self.protocol == "http" and "://" in self.addr:
+            return split_url(self.addr, ("http", "https"))
+        host, port = split_address(f":{self.addr}" if self.addr.isdecimal() else self.addr)
+        if port == 0:
+            raise ValueError("nothing listens on port 0")
+        return Target(self.protocol, host or "localhost", port, "")
+
+
+class MetricsServerConfig(Section):
+    title: ClassVar[str] = "Metrics of the agent"
+
+    enabled: Annotated[Switch, "Serve /metrics."] = False
+    bind_addr: Annotated[BindAddr, "Address to listen on."] = ":5000"
+
+
+class AgentConfig(Section):
+    """Everything about an agent."""
+
+    title: ClassVar[str] = "Leaving"
+
+    connect: ConnectConfig = field(default_factory=lambda: ConnectConfig(url="http://localhost:8001"))
+    server: MetricsServerConfig = field(default_factory=MetricsServerConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    grace_period: Annotated[SecondsAboveZero, "What requests in flight get to finish in after SIGTERM."] = 60.0
+    listeners: list[ListenerConfig] = []
+
+    def listens(self) -> dict[str, str]:
+        """The addresses that it listens on, by key."""
+        return {"server.bind_addr": self.server.bind_addr} if self.server.enabled else {}
+
+    def verify(self) -> None:
+        # The same endpoint for two services is no mistake: the node takes them in turn.
+        services = [f"{listener.endpoint_id} at {listener.addr}" for listener in self.listeners]
+        check_distinct("listeners", "endpoint_id", services)

@@ -1,0 +1,54 @@
+"""Checking values that have been read: what is wrong with several of them together, or with the files they name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from engine.config.address import split_address
+from engine.errors import ConfigError
+
+
+class Defect(ConfigError):
+    """What is wrong with the value of one key, relative to the section that found it."""
+
+    def __init__(self, key: str, value: str, problem: str) -> None:
+        super().__init__(f"{key}: {quoted(value)}: {problem}" if value else f"{key}: {problem}")
+        self.key = key
+        self.value = value
+        self.problem = problem
+
+
+def quoted(text: str) -> str:
+    """A value as a message repeats it: on one line, and cut where it is long."""
+    return repr(text if len(text) <= 80 else f"{text[:79]}…")
+
+
+def check_distinct(items: str, key: str, values: Sequence[str]) -> None:
+    """Raise `Defect` if two `items` of a list have the same value, which is that of `key`."""
+    for index, value in enumerate(values):
+        if (first := values.index(value)) < index:
+            raise Defect(f"{items}[{index}].{key}", value, f"is the same as {items}[{first}]; expected each once")
+
+
+def check_no_clash(listens: Mapping[str, str], defaults: Mapping[str, str]) -> None:
+    """Raise `Defect` if two keys name the same port of the same address. Both mappings are key -> address.
+
+    Found here, because a second attempt to listen would not say who was first. The defaults are looked at first:
+    what somebody changed is what is wrong.
+    """
+    taken: list[tuple[str, str, int]] = []
+    for key, address in sorted(listens.items(), key=lambda item: item[1] != defaults.get(item[0])):
+        host, port = split_address(address)
+        for other, other_host, other_port in taken:
+            if port and port == other_port and (host == other_host or "" in (host, other_host)):
+                raise Defect(key, address, f"{other} listens there; expected a port of its own")
+        taken.append((key, host, port))
+
+
+def read_named_file(key: str, path: str, expected: str) -> bytes:
+    """The bytes of the file that `key` names. Raises `Defect`."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise Defect(key, path, f"{error.strerror}; expected {expected}") from None

@@ -1,0 +1,67 @@
+"""The connection of an agent or a forward to its node."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from msgspec import field
+
+from engine.config.address import split_url
+from engine.config.check import Defect
+from engine.config.kinds import URL, Route, SecondsAboveZero, Token, Word
+from engine.config.knob import Section
+from engine.config.mask import mask_userinfo
+from engine.config.tls import ClientTLS
+from engine.config.way_out import OutConfig, check_route
+from engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    import ssl
+
+    from proxy_adapters import Router
+
+
+class ConnectConfig(Section):
+    title: ClassVar[str] = "Connection to the node"
+
+    url: Annotated[URL, "The node: its upstream port for an agent, its proxy port for a forward."] = ""
+    token: Annotated[Token, "Token (JWT) to show; best kept in the environment or in the file."] = ""
+    tenant_id: Annotated[Word, "Tenant to connect as."] = ""  # in a forward it is ours
+    timeout: Annotated[SecondsAboveZero, "Longest attempt to connect for the first time."] = 30.0
+    # In a forward it is ours, and in both a chain is (`socks5h://a:1080 -> http://b:3128`), and `direct`.
+    proxy_url: Annotated[Route, "The same as proxy.url; neither: what HTTPS_PROXY and NO_PROXY say."] = ""
+    proxy: OutConfig = field(default_factory=OutConfig)
+    tls: ClientTLS = field(default_factory=ClientTLS)
+
+    def verify(self) -> None:
+        if not self.url:
+            raise Defect("url", "", "missing; expected the URL of a node")
+        if self.proxy_url:
+            check_route("proxy_url", self.proxy_url)
+            if beside := next((name for name in ("url", "pac") if getattr(self.proxy, name)), ""):
+                value = mask_userinfo(self.proxy_url)
+                raise Defect("proxy_url", value, f"stands beside proxy.{beside}; expected one of the two")
+        elif not self.proxy.url and not self.proxy.pac:
+            self._check_environment()
+
+    def _check_environment(self) -> None:
+        from proxy_adapters.route import environment_route
+
+        node = split_url(self.url)
+        try:
+            environment_route(node.host, node.port, scheme=node.scheme, environ=os.environ)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+
+    def router(self) -> Router:
+        """What chooses the way out to the node. Raises ConfigError, but not once the configuration is verified."""
+        if self.proxy_url:
+            return self.proxy.router("connect.proxy_url", [self.proxy_url])
+        return self.proxy.router("connect.proxy.url", self.proxy.url)
+
+    def client_context(self) -> ssl.SSLContext | None:
+        """What TLS to the node needs; None if the URL asks for none, because to read the system's authorities takes
+        as long as all the rest of a start. Raises ConfigError, but not once the configuration is verified.
+        """
+        return self.tls.client_context() if split_url(self.url).scheme in ("https", "wss") else None

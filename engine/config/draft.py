@@ -1,0 +1,255 @@
+"""A configuration on its way: values from environment, flags and file, each with where it came from.
+
+What comes later wins: default < environment < flag < file. That the file beats the flags is Piko's order (it decodes
+the file after it has parsed the flags), and a command line moved over from there must not change its meaning.
+
+Whatever is wrong becomes one `ConfigError`: a line with source, key, value and what would be right. A secret is never
+part of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Generic, Never, TypeVar
+
+from engine.config.check import Defect, quoted
+from engine.config.knob import Kind, Knob, Leaf, ListOf, Section, knobs, members
+from engine.config.mask import MASK
+from engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    import yaml  # imported where it is used, because it costs 20 ms
+
+
+NOTHING: Mapping[str, Never] = MappingProxyType({})
+C = TypeVar("C", bound=Section)
+_NULL = "tag:yaml.org,2002:null"
+
+
+class Draft(Generic[C]):
+    """A configuration on its way, and where each of its values came from.
+
+    Call the `read_…` methods from the weakest source to the strongest, then `finish`. All raise ConfigError.
+    """
+
+    def __init__(self, root: type[C]) -> None:
+        self.config = root()
+        # How a complaint about a key begins: "--proxy.timeout", or "server.yaml:3: proxy.timeout".
+        self._origins: dict[str, str] = {}
+
+    def read_environment(self, environ: Mapping[str, str]) -> None:
+        """Take each knob's variable. An empty one says nothing."""
+        for knob in knobs(type(self.config)):
+            if text := environ.get(knob.variable):
+                self._take(self.config, "", knob, [text], knob.variable)
+
+    def read_flags(self, flags: Mapping[str, Sequence[str]]) -> None:
+        """Take flags, as flag -> the texts that it was given: the last one, or for a list all of them."""
+        for knob in knobs(type(self.config)):
+            if texts := flags.get(knob.flag):
+                self._take(self.config, "", knob, texts, knob.flag)
+
+    def read_file(self, path: str, *, expand_env: bool = False, environ: Mapping[str, str] = NOTHING) -> None:
+        """Take what a YAML file says. What is null in it stays as it is, like what is missing."""
+        import yaml
+
+        try:
+            with open(path, encoding="utf-8") as file:
+                text = file.read()
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}; expected a YAML file") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"{path}: not UTF-8; expected a YAML file") from None
+        if expand_env:
+            text = expand(text, environ)
+        try:
+            loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+            try:
+                node = loader.get_single_node()
+                if node is not None and node.tag != _NULL:
+                    self._read_section(path, loader, node, self.config, "")
+            finally:
+                loader.dispose()
+        except yaml.MarkedYAMLError as error:
+            # Not str(error), which quotes the lines around it, secrets and all.
+            mark = error.problem_mark or error.context_mark
+            place = f"{path}:{mark.line + 1}" if mark else path
+            raise ConfigError(f"{place}: {error.problem or error.context}; expected YAML") from None
+        except (yaml.YAMLError, UnicodeEncodeError):
+            raise ConfigError(f"{path}: control characters; expected YAML") from None
+
+    def take_item(
+        self,
+        items: str,
+        item: Section,
+        arguments: Mapping[str, tuple[str, str]],
+        flags: Mapping[str, Sequence[str]] = NOTHING,
+        environ: Mapping[str, str] = NOTHING,
+    ) -> None:
+        """Put one section in place of a list of them, as `agent http ENDPOINT ADDR` does with `listeners`.
+
+        `arguments` maps keys to what the command line calls them and the text. Whatever the file says of the
+        list is discarded, as in Piko.
+        """
+        self._origins = {k: v for k, v in self._origins.items() if not k.startswith(f"{items}[")}
+        setattr(self.config, items, [item])
+        for knob in knobs(type(item)):
+            if text := environ.get(knob.variable):
+                self._take(item, f"{items}[0].", knob, [text], knob.variable)
+            if texts := flags.get(knob.flag):
+                self._take(item, f"{items}[0].", knob, texts, knob.flag)
+            if knob.key in arguments:
+                name, text = arguments[knob.key]
+                self._take(item, f"{items}[0].", knob, [text], name)
+
+    def finish(self) -> C:
+        """The configuration, once everything in it is checked, the files that it names included."""
+        self._verify(self.config, "")
+        return self.config
+
+    def warnings(self) -> list[str]:
+        """What was said and has no effect."""
+        gossip = ", ".join(key for key in self._origins if key.startswith("cluster.gossip."))
+        return [f"membership is not gossip here, so these change nothing: {gossip}"] if gossip else []
+
+    def complaint(self, key: str, value: str, problem: str) -> str:
+        """The line about one value: where it came from, its key, the value, and what is wrong with it."""
+        begin, known = self._origins.get(key), key
+        while begin is None and "." in known:  # missing: say from which section, and where that stands
+            known = known.rpartition(".")[0]
+            if known in self._origins:
+                begin = self._origins[known] + key.removeprefix(known)
+        return f"{begin or key}: {quoted(value)}: {problem}" if value else f"{begin or key}: {problem}"
+
+    def _take(self, section: Section, prefix: str, knob: Knob, texts: Sequence[str], origin: str) -> None:
+        for name in knob.path[:-1]:
+            section = getattr(section, name)
+        items = [item for text in texts for item in _split_list(text, origin)] if knob.kind.many else texts[-1:]
+        self._set(section, knob.path[-1], knob.kind, items, prefix + knob.key, origin)
+
+    def _set(
+        self, section: Section, name: str, kind: Kind[object], texts: Sequence[str], key: str, origin: str
+    ) -> None:
+        values = []
+        for text in texts:
+            try:
+                values.append(kind.parse(text))
+            except ValueError:
+                value = MASK if kind.secret or (kind.userinfo and "@" in text) else text
+                raise ConfigError(f"{origin}: {quoted(value)}: expected {kind.expected}") from None
+        if kind.many:
+            setattr(section, name, values)
+        elif not (kind.zero_is_default and values[0] == 0):
+            setattr(section, name, values[0])
+        self._origins[key] = origin
+
+    def _read_section(self, path: str, loader: yaml.SafeLoader, node: yaml.Node, section: Section, key: str) -> None:
+        import yaml
+
+        if not isinstance(node, yaml.MappingNode):
+            place = f"{path}:{node.start_mark.line + 1}: {key}".removesuffix(": ")
+            raise ConfigError(f"{place}: expected a mapping of keys")
+        known = members(type(section))
+        seen: dict[str, int] = {}
+        for name_node, _ in node.value:
+            name, line = str(name_node.value), name_node.start_mark.line + 1
+            if not isinstance(name_node, yaml.ScalarNode):
+                raise ConfigError(f"{path}:{line}: {key or 'a mapping'}: expected a name for each key")
+            if name in seen:
+                raise ConfigError(f"{path}:{line}: {_join(key, name)}: stands already on line {seen[name]}")
+            seen[name] = line
+        loader.flatten_mapping(node)  # `<<: *anchor`
+        for name_node, value in node.value:
+            name = str(name_node.value)
+            here = _join(key, name)
+            origin = f"{path}:{name_node.start_mark.line + 1}: {here}"
+            member = known.get(name)
+            if member is None:
+                raise ConfigError(f"{origin}: unknown key; {_did_you_mean(name, list(known))}")
+            if value.tag == _NULL:
+                continue
+            self._origins[here] = origin
+            if isinstance(member, Leaf):
+                self._set(section, name, member.kind, self._texts(value, member.kind, origin), here, origin)
+            elif not isinstance(member, ListOf):
+                self._read_section(path, loader, value, getattr(section, name), here)
+            elif isinstance(value, yaml.SequenceNode):
+                items = []
+                for index, item_node in enumerate(value.value):
+                    item = member.section()
+                    place = f"{here}[{index}]"
+                    self._origins[place] = f"{path}:{item_node.start_mark.line + 1}: {place}"
+                    self._read_section(path, loader, item_node, item, place)
+                    items.append(item)
+                setattr(section, name, items)
+            else:
+                raise ConfigError(f"{origin}: expected a list, each of its items a mapping of keys")
+
+    def _texts(self, node: yaml.Node, kind: Kind[object], origin: str) -> list[str]:
+        """The text of a scalar, or the texts of a list, as they stand there.
+
+        Not what YAML makes of them: in Piko, too, it is the kind of the knob that decides whether 05 is text.
+        """
+        import yaml
+
+        if kind.many:
+            if isinstance(node, yaml.SequenceNode) and all(isinstance(n, yaml.ScalarNode) for n in node.value):
+                return [str(item.value) for item in node.value]
+            if kind.alone and isinstance(node, yaml.ScalarNode):
+                return [str(node.value)] if node.value else []
+        elif isinstance(node, yaml.ScalarNode):
+            return [str(node.value)]
+        what = "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
+        value = quoted(node.value) if isinstance(node, yaml.ScalarNode) else what
+        raise ConfigError(f"{origin}: {value}: expected {kind.expected}")
+
+    def _verify(self, section: Section, prefix: str) -> None:
+        for name, member in members(type(section)).items():
+            if isinstance(member, ListOf):
+                for index, item in enumerate(getattr(section, name)):
+                    self._verify(item, f"{prefix}{name}[{index}].")
+            elif not isinstance(member, Leaf):
+                self._verify(getattr(section, name), f"{prefix}{name}.")
+        try:
+            section.verify()
+        except Defect as defect:
+            raise ConfigError(self.complaint(prefix + defect.key, defect.value, defect.problem)) from None
+
+
+_REFERENCE = re.compile(r"\$(?:\{([^}]*)\}|([*#$@!?0-9-])|([A-Za-z_][A-Za-z0-9_]*))")
+
+
+def expand(text: str, environ: Mapping[str, str]) -> str:
+    """Replace `${VAR}`, `$VAR` and `${VAR:default}` as Piko does, by the rules of Go's os.Expand.
+
+    An unset variable is empty; the default is for both. `$$` is the variable named `$`, so it vanishes.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        name, _, default = (match[1] or match[2] or match[3] or "").partition(":")
+        return environ.get(name) or default
+
+    return _REFERENCE.sub(value, text)
+
+
+def _join(key: str, name: str) -> str:
+    name = name if re.fullmatch(r"[\w-]{1,64}", name) else quoted(name)
+    return f"{key}.{name}" if key else name
+
+
+def _split_list(text: str, origin: str) -> list[str]:
+    import csv  # pflag's rule: commas, and quotes around an item that has one
+
+    try:
+        return next(csv.reader([text], strict=True), [])
+    except csv.Error:
+        raise ConfigError(f"{origin}: {quoted(text)}: expected a list, separated by commas") from None
+
+
+def _did_you_mean(name: str, known: list[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name.replace("-", "_").lower(), known, n=1)
+    return f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known)}"

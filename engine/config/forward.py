@@ -1,0 +1,50 @@
+"""A forward: local ports, and the endpoints that they lead to."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import field
+
+from engine.config.address import split_address
+from engine.config.check import Defect, check_no_clash
+from engine.config.connect import ConnectConfig
+from engine.config.kinds import EndpointID, Word
+from engine.config.knob import Section
+from engine.config.log import LogConfig
+
+
+class PortConfig(Section):
+    """One local port, and the endpoint that it leads to."""
+
+    addr: Annotated[Word, "Where to listen: a port of localhost, or host:port."] = ""
+    endpoint_id: Annotated[EndpointID, "Endpoint that it leads to."] = ""
+
+    @property
+    def bind_addr(self) -> str:
+        """`addr` as host:port."""
+        return f"localhost:{self.addr}" if self.addr.isdecimal() else self.addr
+
+    def verify(self) -> None:
+        try:
+            split_address(self.bind_addr)
+        except ValueError:
+            missing = "" if self.addr else "missing; "
+            raise Defect("addr", self.addr, f"{missing}expected a port or host:port") from None
+        if not self.endpoint_id:
+            raise Defect("endpoint_id", "", "missing; expected the name of an endpoint")
+
+
+class ForwardConfig(Section):
+    """Everything about a forward."""
+
+    connect: ConnectConfig = field(default_factory=lambda: ConnectConfig(url="http://localhost:8000"))
+    log: LogConfig = field(default_factory=LogConfig)
+    ports: list[PortConfig] = []
+
+    def listens(self) -> dict[str, str]:
+        """The addresses that it listens on, by key."""
+        return {f"ports[{index}].addr": port.bind_addr for index, port in enumerate(self.ports)}
+
+    def verify(self) -> None:
+        check_no_clash(self.listens(), ForwardConfig().listens())

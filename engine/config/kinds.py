@@ -1,0 +1,202 @@
+"""The kinds of knobs: what a value may be, and how its text is read and written."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Annotated, Literal, TypeVar
+
+from engine.config.address import split_address, split_url
+from engine.config.duration import format_duration, parse_duration
+from engine.config.knob import Kind
+
+T = TypeVar("T")
+
+
+def _only(parse: Callable[[str], T], accept: Callable[[T], object]) -> Callable[[str], T]:
+    def parse_and_accept(text: str) -> T:
+        value = parse(text)
+        if not accept(value):
+            raise ValueError(f"{value!r} is out of range")
+        return value
+
+    return parse_and_accept
+
+
+def _one_of(*choices: str) -> Kind[str]:
+    return Kind("|".join(choices), f"one of {', '.join(choices)}", _only(str, choices.__contains__), choices=choices)
+
+
+# Text -------------------------------------------------------------------------------------------------------
+
+
+Text = Annotated[str, Kind("TEXT", "text", str)]
+Word = Annotated[str, Kind("TEXT", "text on one line", _only(str, str.isprintable))]
+Texts = Annotated[list[str], Kind("LIST", "a list of texts", _only(str, str.isprintable), many=True)]
+FileName = Annotated[str, Kind("FILE", "the name of a file", _only(str, str.isprintable))]
+Secret = Annotated[str, Kind("SECRET", "text", str, secret=True)]
+_token = re.compile(r"[!-~]*").fullmatch
+Token = Annotated[str, Kind("SECRET", "a token, no blanks in it", _only(str.strip, _token), secret=True)]
+_segment = re.compile(r"(?!\.\.?$)[^/\x00-\x1f\x7f]+").fullmatch  # of a URL's path, and no way up
+EndpointID = Annotated[str, Kind("TEXT", "a name without /", _only(str, _segment))]
+
+
+def _switch(text: str) -> bool:
+    # The words of Go's flags and those of YAML 1.1, both of which Piko knows.
+    if text.lower() in ("true", "t", "1", "yes", "y", "on"):
+        return True
+    if text.lower() in ("false", "f", "0", "no", "n", "off"):
+        return False
+    raise ValueError("neither true nor false")
+
+
+Switch = Annotated[bool, Kind("", "true or false", _switch)]
+Level = Annotated[Literal["debug", "info", "warn", "error"], _one_of("debug", "info", "warn", "error")]
+Protocol = Annotated[Literal["http", "tcp"], _one_of("http", "tcp")]
+Output = Annotated[Literal["", "table", "yaml", "json"], _one_of("table", "yaml", "json")]
+
+# Numbers and durations --------------------------------------------------------------------------------------
+
+
+def _integer(text: str) -> int:
+    return int(text, 0)
+
+
+Count = Annotated[int, Kind("INT", "a whole number, 0 or more", _only(_integer, lambda n: n >= 0))]
+CountAboveZero = Annotated[int, Kind("INT", "a whole number, 1 or more", _only(_integer, lambda n: n > 0))]
+_count = _only(_integer, lambda n: n >= 0)
+CountOrDefault = Annotated[int, Kind("INT", "a whole number, 1 or more", _count, zero_is_default=True)]
+_count_or_unlimited = _only(_integer, lambda n: n >= -1)
+CountOrUnlimited = Annotated[
+    int, Kind("INT", "a whole number, 1 or more, or -1", _count_or_unlimited, zero_is_default=True)
+]
+Ratio = Annotated[float, Kind("FLOAT", "a number, 0 or more", _only(float, lambda x: 0 <= x < math.inf))]
+Fraction = Annotated[float, Kind("FLOAT", "a number from 0 to 1", _only(float, lambda x: 0 <= x <= 1))]
+
+
+def _seconds(expected: str, accept: Callable[[float], bool], *, zero_is_default: bool = False) -> Kind[float]:
+    return Kind("DURATION", expected, _only(parse_duration, accept), format_duration, zero_is_default=zero_is_default)
+
+
+def _parse_limit(text: str) -> float:
+    # Below zero there is no limit, and at zero in some places another one holds (Go's http.Server).
+    seconds = parse_duration(text)
+    return seconds if seconds >= 0 else math.inf
+
+
+def _format_limit(seconds: float) -> str:
+    return "-1s" if seconds == math.inf else format_duration(seconds)
+
+
+Seconds = Annotated[float, _seconds("a duration such as 1m30s, 100ms or 0", lambda s: s >= 0)]
+SecondsOrNever = Annotated[float, Kind("DURATION", "a duration such as 1m30s, 100ms or 0", _parse_limit, _format_limit)]
+SecondsAboveZero = Annotated[float, _seconds("a duration above 0 such as 1m30s or 100ms", lambda s: s > 0)]
+SecondsOrDefault = Annotated[
+    float, _seconds("a duration such as 1m30s or 100ms", lambda s: s >= 0, zero_is_default=True)
+]
+
+# Addresses and URLs -----------------------------------------------------------------------------------------
+
+
+def _url(expected: str, accept: Callable[[str], object] = str.isprintable) -> Kind[str]:
+    return Kind("URL", expected, _only(str, accept), userinfo=True)
+
+
+_listenable = _only(str, split_address)
+BindAddr = Annotated[str, Kind("HOST:PORT", "host:port or :port, the port from 0 to 65535", _listenable)]
+_reachable = _only(str, lambda text: not text or split_address(text)[0])
+Address = Annotated[str, Kind("HOST:PORT", "host:port", _reachable)]
+_member = re.compile(r"[^\s/@]+").fullmatch
+Members = Annotated[list[str], Kind("LIST", "a list of host or host:port", _only(str, _member), many=True)]
+URL = Annotated[str, _url("a URL such as https://host or http://host:port", split_url)]
+KeySetURL = Annotated[
+    str,
+    _url(
+        "an https://, http:// or file:/// URL",
+        lambda text: not text or text.startswith("file:///") or split_url(text, ("http", "https")),
+    ),
+]
+Service = Annotated[str, _url("a port, host:port or URL")]
+
+# The way out ------------------------------------------------------------------------------------------------
+
+
+# Without a variable: it would be that of proxy.url, which means the same.
+Route = Annotated[str, Kind("URL", "the URL of a proxy", _only(str, str.isprintable), userinfo=True, variable=False)]
+_routes = _only(str.strip, lambda text: text and text.isprintable())
+Routes = Annotated[
+    list[str], Kind("LIST", "the URL of a proxy, or a list of them", _routes, many=True, alone=True, userinfo=True)
+]
+Exceptions = Annotated[
+    list[str], Kind("LIST", "a list of hosts, domains and networks", _only(str, str.isprintable), many=True, alone=True)
+]
+
+
+def _host(name: str) -> str:
+    from proxy_adapters.url import normal_host
+
+    return normal_host(name)
+
+
+HostNames = Annotated[list[str], Kind("LIST", "a list of host names", _only(str, lambda name: _host(name)), many=True)]
+Location = Annotated[str, _url("a URL or the name of a file")]
+OnRefusal = Annotated[Literal["stop", "next"], _one_of("stop", "next")]
+ProxyProtocol = Annotated[Literal["off", "1", "2"], _one_of("off", "1", "2")]
+TLSVersion = Annotated[Literal["1.2", "1.3"], _one_of("1.2", "1.3")]
+
+
+def _scheme_names() -> tuple[str, ...]:
+    from proxy_adapters.auth.login import ORDER
+
+    return ORDER
+
+
+_scheme = _only(str.lower, lambda name: name in _scheme_names())
+Schemes = Annotated[
+    list[str],
+    Kind(
+        "LIST",
+        "a list of command, negotiate, digest-sha-256, ntlm, negotiate-ntlm, bearer, digest-md5, basic",
+        _scheme,
+        many=True,
+    ),
+]
+_sha256 = re.compile(r"(?:[0-9a-f]{2}:?){31}[0-9a-f]{2}|", re.ASCII | re.IGNORECASE).fullmatch
+Pin = Annotated[str, Kind("SHA256", "a SHA-256 in hexadecimal", _only(str, _sha256))]
+
+
+def split_command(text: str) -> list[str]:
+    """The words of a command, by the rules of a shell's quotes. Raises ValueError."""
+    import shlex
+
+    if not text.isprintable():
+        raise ValueError("control characters in a command")
+    return shlex.split(text)
+
+
+_command = _only(str, lambda text: not text or split_command(text))
+Command = Annotated[str, Kind("COMMAND", "a command, quoted as in a shell", _command)]
+
+
+def split_header(line: str) -> tuple[str, str]:
+    """Name and value of a header field. Raises ValueError."""
+    from proxy_adapters.http_connect import check_field
+
+    name, colon, value = line.partition(":")
+    if not colon:
+        raise ValueError("no colon behind the name")
+    check_field(name, value.strip())
+    return name, value.strip()
+
+
+Headers = Annotated[
+    list[str],
+    Kind(
+        "LIST",
+        "a list of `Name: value`",
+        _only(str, lambda line: split_header(line)),
+        many=True,
+        secret=True,  # what has to be said to a proxy may be a key
+    ),
+]

@@ -1,0 +1,153 @@
+"""How a knob is declared, and what can be read from the declaration.
+
+A *section* is a mapping of the YAML file, a *knob* a value in one. A knob's place among the sections is its key in
+the file (`proxy.bind_addr`), its flag (`--proxy.bind-addr`) and its environment variable
+(`TRIODUCT_PROXY_BIND_ADDR`). Its annotation says its *kind* (how text becomes a value and back, what a person
+should have written, whether it is a secret) and its help; the assignment is its default:
+
+    class LogConfig(Section):
+        level: Annotated[Level, "Lowest level to write."] = "info"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Annotated, ClassVar, Generic, NamedTuple, TypeVar, get_args, get_origin
+
+import msgspec
+
+from engine.config.mask import MASK, mask_userinfo
+
+T = TypeVar("T")
+
+
+class Section(msgspec.Struct, kw_only=True):
+    """A mapping of the file. `title` heads its knobs in a command's help; without one they join those above."""
+
+    title: ClassVar[str] = ""
+    aside: ClassVar[bool] = False  # whether help lists it behind what is wanted more often
+
+    def verify(self) -> None:
+        """Raise `Defect` for what is wrong with values together, or with the files that they name."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({shown(self)})"  # secrets are masked wherever a section is printed
+
+
+class Kind(msgspec.Struct, Generic[T], frozen=True):
+    """How a value is written and read: `parse` makes it of text or raises ValueError, `expected` says what
+    would have been right, `show` gives what `config check` prints.
+    """
+
+    metavar: str
+    expected: str
+    parse: Callable[[str], T]
+    show: Callable[[T], object] = lambda value: value
+    choices: tuple[str, ...] = ()
+    many: bool = False  # a list of such values: a sequence in the file; commas, or repetition, in a flag
+    alone: bool = False  # where many may stand, one needs no list around it in the file
+    secret: bool = False
+    userinfo: bool = False  # may hold user:password@
+    variable: bool = True  # whether the environment has a variable for it
+    zero_is_default: bool = False  # Go does not tell a zero from what nobody set
+
+
+class Leaf(NamedTuple):
+    """A member of a section that is a value."""
+
+    kind: Kind[object]
+    help: str
+
+
+class ListOf(NamedTuple):
+    """A member of a section that is a list of sections. Only a file can name those."""
+
+    section: type[Section]
+
+
+@cache
+def members(section: type[Section]) -> dict[str, Leaf | ListOf | type[Section]]:
+    """What may stand in a section, by key, in the order of the declaration."""
+    found: dict[str, Leaf | ListOf | type[Section]] = {}
+    for declared in msgspec.structs.fields(section):
+        if get_origin(declared.type) is Annotated:
+            found[declared.name] = Leaf(*declared.type.__metadata__)
+        elif get_origin(declared.type) is list:
+            found[declared.name] = ListOf(*get_args(declared.type))
+        else:
+            found[declared.name] = declared.type
+    return found
+
+
+class Knob(NamedTuple):
+    """One value that can be set from outside, and the section that declares it."""
+
+    path: tuple[str, ...]
+    kind: Kind[object]
+    help: str
+    section: type[Section]
+    title: str
+    aside: bool
+
+    @property
+    def key(self) -> str:
+        return ".".join(self.path)
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.key.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """Empty if there is none."""
+        return "TRIODUCT_" + self.key.replace(".", "_").upper() if self.kind.variable else ""
+
+    def default(self, root: type[Section]) -> str:
+        """The default in a configuration, as a person would write it; empty if there is none."""
+        section = root()
+        for name in self.path[:-1]:
+            section = getattr(section, name)
+        value = _shown_value(self.kind, getattr(section, self.path[-1]))
+        if isinstance(value, bool):
+            return str(value).lower()
+        return f"{value:g}" if isinstance(value, float) else str(value or "")
+
+
+def knobs(section: type[Section], path: tuple[str, ...] = (), title: str = "", aside: bool = False) -> Iterator[Knob]:
+    """The knobs of a section and of those below it, without lists of sections."""
+    title, aside = section.title or title, section.aside or aside
+    for name, member in members(section).items():
+        if isinstance(member, Leaf):
+            yield Knob((*path, name), member.kind, member.help, section, title, aside)
+        elif not isinstance(member, ListOf):
+            yield from knobs(member, (*path, name), title, aside)
+
+
+def shown(section: Section) -> dict[str, object]:
+    """A section as plain data for people: durations in Go's spelling, secrets masked."""
+    plain: dict[str, object] = {}
+    for name, member in members(type(section)).items():
+        value = getattr(section, name)
+        if isinstance(member, Leaf):
+            plain[name] = _shown_value(member.kind, value)
+        else:
+            plain[name] = [shown(item) for item in value] if isinstance(member, ListOf) else shown(value)
+    return plain
+
+
+def _shown_value(kind: Kind[object], value: object) -> object:
+    if kind.many and isinstance(value, list):
+        return [_shown_value(msgspec.structs.replace(kind, many=False), item) for item in value]
+    if kind.secret:
+        return MASK if value else ""
+    if kind.userinfo and isinstance(value, str):
+        return mask_userinfo(value)
+    return kind.show(value)
+
+
+def to_yaml(section: Section) -> str:
+    """A section as a YAML file, secrets masked."""
+    import yaml
+
+    return yaml.safe_dump(shown(section), sort_keys=False, allow_unicode=True, width=1000)

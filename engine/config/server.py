@@ -1,0 +1,150 @@
+"""A node: its three ports, and what it says of itself to others."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from msgspec import field
+
+from engine.config.auth import AuthConfig
+from engine.config.check import Defect, check_distinct, check_no_clash
+from engine.config.kinds import (
+    Address,
+    BindAddr,
+    Count,
+    CountAboveZero,
+    CountOrDefault,
+    Fraction,
+    Members,
+    Ratio,
+    Seconds,
+    SecondsAboveZero,
+    SecondsOrNever,
+    Switch,
+    Word,
+)
+from engine.config.knob import Section
+from engine.config.log import AccessLogConfig, LogConfig
+from engine.config.tls import ServerTLS
+
+
+class HTTPConfig(Section):
+    # Without a limit they are infinite.
+    read_timeout: Annotated[SecondsOrNever, "Longest pause inside a request; 0 or less: no limit."] = 10.0
+    read_header_timeout: Annotated[SecondsOrNever, "Longest wait for a whole request head; 0: as read-timeout."] = 10.0
+    write_timeout: Annotated[SecondsOrNever, "How long a client may take no byte of an answer; 0: no limit."] = 10.0
+    idle_timeout: Annotated[SecondsOrNever, "Longest wait for a client's next request; 0: as read-timeout."] = 300.0
+    max_header_bytes: Annotated[CountOrDefault, "Largest request head, in bytes."] = 1 << 20
+
+
+class ProxyConfig(Section):
+    title: ClassVar[str] = "Proxy port, where clients come in"
+
+    bind_addr: Annotated[BindAddr, "Address to listen on."] = ":8000"
+    advertise_addr: Annotated[Address, "Address that others are told; empty: made from bind-addr."] = ""
+    timeout: Annotated[Seconds, "Longest wait for the first byte of an answer; 0: no limit."] = 30.0
+    http: HTTPConfig = field(default_factory=HTTPConfig)
+    access_log: AccessLogConfig = field(default_factory=AccessLogConfig)
+    auth: AuthConfig = field(default_factory=AuthConfig)
+    tls: ServerTLS = field(default_factory=ServerTLS)
+
+
+class RebalanceConfig(Section):
+    threshold: Annotated[Ratio, "Share above the cluster's average from which sessions are shed; 0: never."] = 0.0
+    shed_rate: Annotated[Fraction, "Share of the average to shed each second."] = 0.005
+    min_conns: Annotated[Count, "Sessions below which nothing is shed."] = 50
+
+
+class TenantConfig(Section):
+    id: Annotated[Word, "What an agent says as connect.tenant_id."] = ""
+    auth: AuthConfig = field(default_factory=AuthConfig)
+
+    def verify(self) -> None:
+        if not self.id:
+            raise Defect("id", "", "missing; expected a name for the tenant")
+        if not self.auth.enabled:
+            raise Defect("auth", "", "missing; expected a key to verify the tenant's tokens with")
+
+
+class UpstreamConfig(Section):
+    title: ClassVar[str] = "Upstream port, where agents come in"
+
+    bind_addr: Annotated[BindAddr, "Address to listen on."] = ":8001"
+    advertise_addr: Annotated[Address, "Address that others are told; empty: made from bind-addr."] = ""
+    rebalance: RebalanceConfig = field(default_factory=RebalanceConfig)
+    auth: AuthConfig = field(default_factory=AuthConfig)
+    tls: ServerTLS = field(default_factory=ServerTLS)
+    tenants: list[TenantConfig] = []
+
+    def verify(self) -> None:
+        check_distinct("tenants", "id", [tenant.id for tenant in self.tenants])
+
+
+class AdminConfig(Section):
+    title: ClassVar[str] = "Admin port: health, metrics, status"
+
+    bind_addr: Annotated[BindAddr, "Address to listen on."] = ":8002"
+    advertise_addr: Annotated[Address, "Address that others are told; empty: made from bind-addr."] = ""
+    auth: AuthConfig = field(default_factory=AuthConfig)
+    tls: ServerTLS = field(default_factory=ServerTLS)
+
+
+class GossipConfig(Section):
+    title: ClassVar[str] = "Gossip (checked, and not used: membership is not gossip here)"
+    aside: ClassVar[bool] = True
+
+    bind_addr: Annotated[BindAddr, "Address to gossip on."] = ":8003"
+    advertise_addr: Annotated[Address, "Address that others are told."] = ""
+    interval: Annotated[SecondsAboveZero, "Time between two rounds."] = 0.1
+    max_packet_size: Annotated[CountAboveZero, "Largest packet, in bytes."] = 1400
+
+
+class ClusterConfig(Section):
+    title: ClassVar[str] = "Cluster"
+
+    node_id: Annotated[Word, "Name of this node; empty: seven random letters and digits."] = ""
+    node_id_prefix: Annotated[Word, "What a random name begins with."] = ""
+    join: Annotated[Members, "Nodes to join: not supported in this version, each node stands alone."] = []
+    join_timeout: Annotated[SecondsAboveZero, "Longest attempt to join."] = 60.0
+    abort_if_join_fails: Annotated[Switch, "End if no node could be joined."] = True
+    gossip: GossipConfig = field(default_factory=GossipConfig)
+
+    def choose_node_id(self) -> str:
+        """The name of this node; a random one is drawn at the first call, and kept in `node_id`."""
+        if not self.node_id:
+            import secrets  # 4 ms to import, and only a node needs a name
+            import string
+
+            alphabet = string.ascii_lowercase + string.digits
+            self.node_id = self.node_id_prefix + "".join(secrets.choice(alphabet) for _ in range(7))
+        return self.node_id
+
+
+class ServerConfig(Section):
+    """Everything about a node."""
+
+    title: ClassVar[str] = "Leaving"
+
+    proxy: ProxyConfig = field(default_factory=ProxyConfig)
+    upstream: UpstreamConfig = field(default_factory=UpstreamConfig)
+    admin: AdminConfig = field(default_factory=AdminConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    grace_period: Annotated[SecondsAboveZero, "What requests in flight get to finish in after SIGTERM."] = 60.0
+
+    def listens(self) -> dict[str, str]:
+        """The addresses that it listens on, by key."""
+        return {
+            "proxy.bind_addr": self.proxy.bind_addr,
+            "upstream.bind_addr": self.upstream.bind_addr,
+            "admin.bind_addr": self.admin.bind_addr,
+        }
+
+    def verify(self) -> None:
+        check_no_clash(self.listens(), ServerConfig().listens())
+        # To ignore these would leave somebody with half a cluster, or with an open door.
+        if self.cluster.join:
+            joined = ",".join(self.cluster.join)
+            raise Defect("cluster.join", joined, "clusters are not supported in this version; expected none to join")
+        if self.upstream.tenants:
+            raise Defect("upstream.tenants", "", "tenants are not supported in this version; expected none")
