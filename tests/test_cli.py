@@ -22,7 +22,9 @@ import trio
 import yaml
 
 from engine import __version__
-from engine.cli import main, run, trioduct
+from engine.cli import main
+from engine.cli.launch import run
+from engine.cli.root import trioduct
 from engine.config import AgentConfig, Draft, ForwardConfig, ServerConfig
 from engine.errors import ConfigError, Refused, Unreachable
 from tests.conftest import Pki

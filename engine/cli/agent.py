@@ -1,0 +1,84 @@
+"""`trioduct agent`: services offered through a node."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from engine.cli.flags import FLAGS, FlagGroup, takes
+from engine.cli.launch import add_config_check, launch, read_role
+from engine.config import AgentConfig, Invocation, ListenerConfig
+from engine.errors import ConfigError
+
+NO_FLAGS = ("endpoint_id", "addr", "protocol", "tls")  # three are arguments, and TLS is set in the file only
+
+
+@takes(AgentConfig, Invocation)
+@click.group(cls=FlagGroup)
+def agent() -> None:
+    """Offer services through a node.
+
+    For each endpoint an agent opens one connection to the node, hands what comes through it to the service, and
+    connects again whenever it is lost. It needs no open port.
+
+    \b
+      trioduct agent http shop 3000 --connect.url http://host:8001
+      trioduct agent start --config.path agent.yaml
+    """
+
+
+@takes(AgentConfig, Invocation)
+@takes(ListenerConfig, without=NO_FLAGS)
+@agent.command()
+@click.argument("endpoint", help="Name that clients ask for.")
+@click.argument("addr", help="The service: a port of localhost, host:port, or a URL.")
+@click.pass_context
+def http(ctx: click.Context, endpoint: str, addr: str) -> int:
+    """Offer one HTTP service.
+
+    \b
+      trioduct agent http shop 3000 --connect.url http://host:8001
+      trioduct agent http shop https://10.0.0.5:3000
+    """
+    return launch_listener(ctx, "http", endpoint, addr)
+
+
+@takes(AgentConfig, Invocation)
+@takes(ListenerConfig, without=(*NO_FLAGS, "http_client", "access_log.request_headers", "access_log.response_headers"))
+@agent.command()
+@click.argument("endpoint", help="Name that clients ask for.")
+@click.argument("addr", help="The service: a port of localhost, or host:port.")
+@click.pass_context
+def tcp(ctx: click.Context, endpoint: str, addr: str) -> int:
+    """Offer one TCP service. Clients reach it through `trioduct forward`.
+
+    \b
+      trioduct agent tcp database 5432 --connect.url http://host:8001
+    """
+    return launch_listener(ctx, "tcp", endpoint, addr)
+
+
+def launch_listener(ctx: click.Context, protocol: str, endpoint: str, addr: str) -> int:
+    draft = read_role(ctx, AgentConfig)
+    arguments = {"endpoint_id": ("ENDPOINT", endpoint), "addr": ("ADDR", addr), "protocol": ("", protocol)}
+    draft.take_item("listeners", ListenerConfig(), arguments, ctx.meta.get(FLAGS, {}), os.environ)
+    return launch(ctx, draft)
+
+
+@takes(AgentConfig, Invocation)
+@agent.command("start")
+@click.pass_context
+def start_agent(ctx: click.Context) -> int:
+    """Offer all services of the file.
+
+    \b
+      trioduct agent start --config.path agent.yaml
+    """
+    draft = read_role(ctx, AgentConfig)
+    if not draft.config.listeners:
+        raise ConfigError(draft.complaint("listeners", "", "there are none; expected some in --config.path FILE"))
+    return launch(ctx, draft)
+
+
+add_config_check(agent, AgentConfig)

@@ -1,0 +1,62 @@
+"""`trioduct doctor`: how an agent gets from here to a node, or what stops it."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+import click
+
+from engine.cli.ending import verdict
+from engine.cli.flags import FlagCommand, takes
+from engine.cli.launch import read, read_role, show
+from engine.config import AgentConfig, ExaminationConfig, Invocation, Leaf, ListenerConfig, members
+from engine.errors import ConfigError
+
+
+@takes(AgentConfig, Invocation, without=("server", "log", "grace_period"))
+@takes(ExaminationConfig)
+@click.command(cls=FlagCommand)
+@click.argument("endpoint", required=False, help="Name to register for a moment, as an agent would.")
+@click.pass_context
+def doctor(ctx: click.Context, endpoint: str | None) -> int:
+    """Find out how an agent gets from here to a node, or what stops it.
+
+    Walks the way as an agent with the same flags, file and environment would, and tells each step. It ends in a
+    verdict, and if it is blocked in a paragraph for those who run the network. A request for ENDPOINT that comes in
+    the moment of its registration may fail.
+
+    \b
+      trioduct doctor --connect.url https://host:8001
+      trioduct doctor shop --config.path agent.yaml --measure
+
+    Exit codes: 0 it works · 1 blocked · 2 bad configuration · 3 it works with another setting · 4 the node says no.
+    """
+    draft = read_role(ctx, AgentConfig)
+    config = draft.finish()
+    wanted = read(ctx, ExaminationConfig).finish()
+    if read(ctx, Invocation).finish().config.check:
+        return show(draft)
+    if endpoint is not None:
+        kind = members(ListenerConfig)["endpoint_id"]
+        assert isinstance(kind, Leaf)
+        try:
+            kind.kind.parse(endpoint)
+        except ValueError:
+            raise ConfigError(f"ENDPOINT: {endpoint!r}: expected {kind.kind.expected}") from None
+    elif wanted.patient or wanted.measure:
+        flag = "--patient" if wanted.patient else "--measure"
+        raise ConfigError(f"{flag}: there is no session to look at; expected ENDPOINT as well")
+    import trio
+
+    from engine.doctor.doctor import run_doctor
+    from engine.doctor.report import Machine, Report, Terminal
+
+    report = Machine() if wanted.json else Terminal() if sys.stdout.isatty() else Report()
+    examine = partial(
+        run_doctor, config.connect, endpoint or "", report, patient=wanted.patient, measure=wanted.measure
+    )
+    try:
+        return trio.run(examine).exit_code
+    except BaseException as error:
+        return verdict(error)

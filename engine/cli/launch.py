@@ -1,0 +1,102 @@
+"""From a command line to a running role."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
+
+import click
+
+from engine import log
+from engine.cli.ending import complain, verdict
+from engine.cli.flags import FLAGS, takes
+from engine.config import AgentConfig, Draft, ForwardConfig, Invocation, Section, ServerConfig, to_yaml
+
+Role = Callable[[], Awaitable[None]]
+C = TypeVar("C", ServerConfig, AgentConfig, ForwardConfig)
+S = TypeVar("S", bound=Section)
+
+
+def read(ctx: click.Context, root: type[S]) -> Draft[S]:
+    """A draft of what environment and command line say."""
+    draft = Draft(root)
+    draft.read_environment(os.environ)
+    draft.read_flags(ctx.meta.get(FLAGS, {}))
+    return draft
+
+
+def read_role(ctx: click.Context, root: type[C]) -> Draft[C]:
+    """A draft of what environment, command line and file say."""
+    draft = read(ctx, root)
+    file = read(ctx, Invocation).finish().config
+    if file.path:
+        draft.read_file(file.path, expand_env=file.expand_env, environ=os.environ)
+    return draft
+
+
+def launch(ctx: click.Context, draft: Draft[C]) -> int:
+    """Run the role that was drafted, or only show it if that is what was asked for. Returns the exit code."""
+    config = draft.finish()
+    if read(ctx, Invocation).finish().config.check:
+        return show(draft)
+    log.configure(config.log.level, config.log.subsystems)
+    for warning in draft.warnings():
+        log.get_logger("main").warning(warning)
+    return run(role_of(config), draft)
+
+
+def show(draft: Draft[C]) -> int:
+    """Print the configuration as it would be in effect."""
+    config = draft.finish()
+    for warning in draft.warnings():
+        complain(warning, 0)
+    click.echo(to_yaml(config), nl=False)
+    return 0
+
+
+def role_of(config: ServerConfig | AgentConfig | ForwardConfig) -> Role:
+    """What runs with such a configuration."""
+    if isinstance(config, ServerConfig):
+        from engine.node.node import run_node
+
+        return partial(run_node, config, alone=True)
+    if isinstance(config, AgentConfig):
+        from engine.agent.agent import run_agent
+
+        return partial(run_agent, config, alone=True)
+    from engine.forward.forward import run_forward
+
+    return partial(run_forward, config, alone=True)
+
+
+def run(role: Role, draft: Draft[C]) -> int:
+    """Run a role to its end. Returns the exit code, after one line about what went wrong if anything did."""
+    import trio
+
+    try:
+        trio.run(role)
+    except BaseException as error:
+        return verdict(error, draft)
+    return 0
+
+
+def add_config_check(group: click.Group, root: type[C]) -> None:
+    @group.group()
+    def config() -> None:
+        """Look at a configuration and start nothing."""
+
+    @takes(root, Invocation)
+    @config.command(
+        help=f"""Check a configuration, the files that it names included, and print it as it would be in effect.
+
+        Secrets are masked. Exits with 2 and one line about the first mistake, if there is any.
+
+        \b
+          trioduct {group.name} config check --config.path {group.name}.yaml
+        """
+    )
+    @click.pass_context
+    def check(ctx: click.Context) -> int:
+        return show(read_role(ctx, root))

@@ -1,0 +1,30 @@
+"""`trioduct server`: a node."""
+
+from __future__ import annotations
+
+import click
+
+from engine.cli.flags import FlagGroup, takes
+from engine.cli.launch import add_config_check, launch, read_role
+from engine.cli.status import status
+from engine.config import Invocation, ServerConfig
+
+
+@takes(ServerConfig, Invocation)
+@click.group(cls=FlagGroup, invoke_without_command=True)
+@click.pass_context
+def server(ctx: click.Context) -> int | None:
+    """Run a node.
+
+    Clients come in on its proxy port, agents on its upstream port. A client names the endpoint that it wants in
+    the field x-piko-endpoint, or by the first label of the host. After SIGTERM, what is in flight may finish.
+
+    \b
+      trioduct server
+      trioduct server --config.path server.yaml --proxy.bind-addr 127.0.0.1:8000
+    """
+    return launch(ctx, read_role(ctx, ServerConfig)) if ctx.invoked_subcommand is None else None
+
+
+add_config_check(server, ServerConfig)
+server.add_command(status)
