@@ -31,6 +31,17 @@ class Refused(Exception):
     """A server answered, and its answer will not change by asking again (401, 403, 404 to a registration)."""
 
 
+class CannotListen(OSError):
+    """An address cannot be listened on: another program does, or it is not of this machine.
+
+    `address` is as it was configured.
+    """
+
+    def __init__(self, address: str, cause: OSError) -> None:
+        super().__init__(cause.errno, cause.strerror)
+        self.address = address
+
+
 class Unreachable(Exception):
     """Nobody answered, or the answer invites another try. The text names the hop and what it said.
 

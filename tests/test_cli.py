@@ -27,6 +27,7 @@ from engine.cli.launch import run
 from engine.cli.root import trioduct
 from engine.config import AgentConfig, Draft, ForwardConfig, ServerConfig
 from engine.errors import ConfigError, Refused, Unreachable
+from engine.transport.listen import open_listeners
 from tests.conftest import Pki
 from tests.programs import clean_environment, piko
 
@@ -537,7 +538,7 @@ def test_a_port_in_use_is_told_with_its_key_and_address(host: str, capsys: Captu
         draft.read_flags({"--proxy.bind-addr": ["127.0.0.1:0"], "--admin.bind-addr": [f"127.0.0.1:{port}"]})
 
         async def role() -> None:
-            socket.create_server(("127.0.0.1", port))
+            open_listeners(f"127.0.0.1:{port}")
 
         assert run(role, draft) == 2
     assert capsys.readouterr().err == (
@@ -552,7 +553,7 @@ def test_an_address_of_another_machine_is_told_with_its_key(capsys: Captured) ->
     draft.read_file("forward.yaml")
 
     async def role() -> None:
-        socket.create_server(("192.0.2.1", 80))
+        open_listeners("192.0.2.1:80")
 
     assert run(role, draft) == 2
     assert capsys.readouterr().err == (

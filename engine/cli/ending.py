@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 
 from engine.config import AgentConfig, Draft, ForwardConfig, ServerConfig
-from engine.errors import ConfigError, Refused, Unreachable
+from engine.errors import CannotListen, ConfigError, Refused, Unreachable
 
 RoleDraft = Draft[ServerConfig] | Draft[AgentConfig] | Draft[ForwardConfig]
 
@@ -28,8 +28,8 @@ def verdict(error: BaseException, draft: RoleDraft | None = None) -> int:
     for one in errors:
         if isinstance(one, ConfigError):
             return complain(str(one), 2)
-        if isinstance(one, OSError) and draft and (line := about_address(one, draft)):
-            return complain(line, 2)
+        if isinstance(one, CannotListen) and draft:
+            return complain(about_address(one, draft), 2)
     return complain("; ".join(dict.fromkeys(map(str, errors))), 1)
 
 
@@ -41,19 +41,11 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-def about_address(error: OSError, draft: RoleDraft) -> str:
-    """The line about the address that could not be listened on, if that is what the error is about.
-
-    The error does not know whose address it is, so each is tried again: the one that fails alike is it.
-    """
-    from engine.transport.listen import open_listeners
-
-    for key, address in draft.config.listens().items():
-        try:
-            for listener in open_listeners(address):
-                listener.close()
-        except OSError as again:
-            if str(again) == str(error):
-                reason = os.strerror(again.errno) if again.errno and again.errno > 0 else again.strerror
-                return draft.complaint(key, address, f"{reason}; expected a free port on an address of this machine")
-    return ""
+def about_address(error: CannotListen, draft: RoleDraft) -> str:
+    """The line about an address that could not be listened on, with the key that configured it."""
+    # `strerror` of a socket's errno repeats the address; what a failed look-up of a name has is no errno.
+    reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+    problem = f"{reason}; expected a free port on an address of this machine"
+    # A role listens on nothing but what `listens` names.
+    keys = (key for key, address in draft.config.listens().items() if address == error.address)
+    return draft.complaint(next(keys), error.address, problem)

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
+from engine.errors import CannotListen
 from engine.log import get_logger
 from engine.transport.connection import Connection
 from engine.transport.poller import current_poller
@@ -33,7 +34,14 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def open_listeners(address: str) -> list[socket.socket]:
-    """Listening sockets for `address` (no host: every address of the machine, v6 and v4). OSError if taken."""
+    """Listening sockets for `address` (no host: every address of the machine, v6 and v4). Raises CannotListen."""
+    try:
+        return _open_listeners(address)
+    except OSError as error:
+        raise CannotListen(address, error) from error
+
+
+def _open_listeners(address: str) -> list[socket.socket]:
     host, port = split_address(address)
     inherited = _inherited(port)
     if inherited:
