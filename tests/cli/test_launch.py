@@ -1,0 +1,60 @@
+"""From a command line to a running role."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from engine.cli import main
+from tests.cli.command_line import Captured, effective, value_of
+
+
+def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setenv("TRIODUCT_CONNECT_URL", "http://a:1")
+    monkeypatch.setenv("TRIODUCT_CONNECT_TOKEN", "5ecret")
+    monkeypatch.setenv("TRIODUCT_TIMEOUT", "3s")
+    config = effective(capsys, "agent", "http", "a", "1", "--connect.url", "http://b:1")
+    assert value_of(config, "connect.url") == "http://b:1"
+    assert value_of(config, "connect.token") == "***"
+    assert value_of(config["listeners"][0], "timeout") == "3s"  # type: ignore[index]
+
+
+def test_the_file_may_come_from_the_environment_and_is_expanded_when_told_to(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    Path("a.yaml").write_text("connect: {url: 'http://${HOST}:1'}")
+    monkeypatch.setenv("HOST", "a")
+    monkeypatch.setenv("TRIODUCT_CONFIG_PATH", "a.yaml")
+    config = effective(capsys, "agent", "http", "a", "1", "--config.expand-env", "--connect.url", "http://b:1")
+    assert value_of(config, "connect.url") == "http://a:1"
+
+
+def test_flags_of_the_two_start_commands(capsys: Captured) -> None:
+    Path("agent.yaml").write_text("listeners: [{endpoint_id: a, addr: 1}]")
+    Path("forward.yaml").write_text("ports: [{endpoint_id: a, addr: 1}]")
+    for role in ("agent", "forward"):
+        config = effective(capsys, role, "--log.level=warn", "start", "--config.path", f"{role}.yaml")
+        assert value_of(config, "log.level") == "warn"
+
+
+@pytest.mark.parametrize("role", ["server", "agent", "forward"])
+def test_config_check_prints_what_would_be_in_effect(role: str, capsys: Captured) -> None:
+    Path("a.yaml").write_text("log: {level: warn}")
+    assert main([role, "config", "check", "--config.path", "a.yaml"]) == 0
+    checked = capsys.readouterr()
+    assert yaml.safe_load(checked.out)["log"] == {"level": "warn", "subsystems": []}
+    assert checked.err == ""
+    assert main([role, "--config.path", "a.yaml", "config", "check"]) == 0
+    assert capsys.readouterr() == checked
+
+
+def test_config_check_shows_no_secret(capsys: Captured) -> None:
+    Path("a.yaml").write_text(
+        "connect: {token: 5ecret, proxy_url: 'http://user:5ecret@proxy:1', url: 'http://me:5ecret@node:1'}"
+    )
+    assert main(["agent", "config", "check", "--config.path", "a.yaml"]) == 0
+    out = capsys.readouterr().out
+    assert "5ecret" not in out
+    assert "http://user:***@proxy:1" in out

@@ -1,0 +1,173 @@
+"""Everything about a node."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+
+import pytest
+
+from engine.config import (
+    Draft,
+    Section,
+    ServerConfig,
+    shown,
+)
+from tests.config.reading import (
+    EC_KEY,
+    RSA_KEY,
+    Write,
+    load,
+    mistake,
+    pem,
+    unchanged,
+)
+from tests.conftest import Pki
+
+
+def test_a_server_file_may_hold_every_key_of_piko(write: Write, pki: Pki) -> None:
+    auth = f"""
+        hmac_secret_key: 5ecret-5ecret-5ecret-5ecret-5ecret
+        rsa_public_key: |\n{textwrap.indent(pem(RSA_KEY), " " * 10)}
+        ecdsa_public_key: |\n{textwrap.indent(pem(EC_KEY), " " * 10)}
+        audience: somebody
+        issuer: something
+        disable_disconnect_on_expiry: yes
+        jwks: {{cache_ttl: 2h, timeout: 3s}}
+    """
+    tls = f"""
+        cert: {pki.cert}
+        key: {pki.key}
+        client_cas: {pki.ca}
+        client:
+          cert: {pki.cert}
+          key: {pki.key}
+          root_cas: {pki.ca}
+          insecure_skip_verify: true
+          server_name: node.example.com
+    """
+    text = f"""\
+proxy:
+  bind_addr: 127.0.0.1:18000
+  advertise_addr: 10.0.0.1:18000
+  timeout: 20s
+  access_log:
+    level: warn
+    disable: false
+    request_headers:
+      allow_list: [Accept, Host]
+    response_headers:
+      block_list:
+        - Server
+  http:
+    read_timeout: 1s
+    read_header_timeout: 2s
+    write_timeout: -1s
+    idle_timeout: 4s
+    max_header_bytes: 0x8000
+  auth:{auth}
+  tls:{tls}
+upstream:
+  bind_addr: 127.0.0.1:18001
+  advertise_addr: 10.0.0.1:18001
+  rebalance: {{threshold: 0.2, shed_rate: 1, min_conns: 7}}
+  auth:{auth}
+  tls:{tls}
+  tenants: []
+admin:
+  bind_addr: 127.0.0.1:18002
+  advertise_addr: 10.0.0.1:18002
+  auth:{auth}
+  tls:{tls}
+cluster:
+  node_id: 007
+  node_id_prefix: pod-
+  join: []
+  join_timeout: 2m
+  abort_if_join_fails: false
+  gossip:
+    bind_addr: 127.0.0.1:18003
+    advertise_addr: 10.0.0.1:18003
+    interval: 200ms
+    max_packet_size: 1200
+log:
+  level: debug
+  subsystems: [proxy, 5]
+grace_period: 90s
+"""
+    config = load(ServerConfig, write(text))
+    assert isinstance(config, ServerConfig)
+    assert config.proxy.access_log.request_headers.allow_list == ["Accept", "Host"]
+    assert config.proxy.access_log.response_headers.block_list == ["Server"]
+    assert config.proxy.http.write_timeout == math.inf
+    assert config.proxy.http.max_header_bytes == 32768
+    assert config.cluster.node_id == "007"  # text is what stands there, not what YAML makes of it
+    assert config.log.subsystems == ["proxy", "5"]
+    assert config.grace_period == 90
+    for port in (config.proxy, config.upstream, config.admin):
+        assert port.auth.enabled
+        assert port.auth.disable_disconnect_on_expiry
+        assert port.auth.rsa_public_key == pem(RSA_KEY)
+        assert port.auth.jwks.cache_ttl == 7200
+        assert port.tls.client.server_name == "node.example.com"
+        assert port.tls.server_context() is not None
+    # Every key but those that exclude others was set, so none was forgotten, here or there.
+    assert unchanged(shown(config), shown(ServerConfig())) == [
+        "proxy.access_log.disable",
+        "proxy.access_log.request_headers.block_list",
+        "proxy.access_log.response_headers.allow_list",
+        "proxy.auth.jwks.endpoint",
+        "upstream.auth.jwks.endpoint",
+        "upstream.tenants",
+        "admin.auth.jwks.endpoint",
+        "cluster.join",
+    ]
+
+
+WRONG = [
+    (
+        ServerConfig,
+        "upstream: {tenants: [{auth: {hmac_secret_key: a}}]}",
+        "1: upstream.tenants[0].id: missing; expected a name for the tenant",
+    ),
+    (
+        ServerConfig,
+        "upstream: {tenants: [{id: a}]}",
+        "1: upstream.tenants[0].auth: missing; expected a key to verify the tenant's tokens with",
+    ),
+    (
+        ServerConfig,
+        "cluster:\n  join: [a, 'b:8003']",
+        "2: cluster.join: 'a,b:8003': clusters are not supported in this version; expected none to join",
+    ),
+    (
+        ServerConfig,
+        "upstream:\n  tenants:\n  - {id: a, auth: {hmac_secret_key: 5ecret}}",
+        "2: upstream.tenants: tenants are not supported in this version; expected none",
+    ),
+]
+
+
+@pytest.mark.parametrize(("root", "text", "line"), WRONG, ids=[line[:60] for _, _, line in WRONG])
+def test_what_does_not_work_yet_is_refused(root: type[Section], text: str, line: str, write: Write) -> None:
+    assert mistake(root, write(text)) == f"file.yaml:{line}"
+
+
+def test_a_node_draws_its_name_once() -> None:
+    config = ServerConfig()
+    config.cluster.node_id_prefix = "pod-"
+    name = config.cluster.choose_node_id()
+    assert name.startswith("pod-")
+    assert len(name) == len("pod-") + 7
+    assert config.cluster.choose_node_id() == name
+
+
+def test_gossip_keys_are_taken_with_one_warning(write: Write) -> None:
+    draft = Draft(ServerConfig)
+    draft.read_flags({"--cluster.gossip.interval": ["1s"]})
+    draft.read_file(write("cluster: {gossip: {bind_addr: ':18003'}}"))
+    draft.finish()
+    assert draft.warnings() == [
+        "membership is not gossip here, so these change nothing: cluster.gossip.interval, cluster.gossip.bind_addr"
+    ]
+    assert Draft(ServerConfig).warnings() == []
