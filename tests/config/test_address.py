@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.config import (
-    split_address,
-    split_url,
-)
+from engine.config import split_address, split_url
 
 
 def test_an_address_is_split() -> None:

@@ -4,22 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from engine.config import (
-    AgentConfig,
-    Draft,
-    ListenerConfig,
-    Section,
-    Target,
-    shown,
-)
+from engine.config import AgentConfig, Draft, ListenerConfig, Section, Target, shown
 from engine.errors import ConfigError
-from tests.config.reading import (
-    ABOVE_ZERO,
-    Write,
-    load,
-    mistake,
-    unchanged,
-)
+from tests.config.reading import ABOVE_ZERO, Write, load, mistake, unchanged
 from tests.conftest import Pki
 
 

@@ -5,20 +5,9 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from engine.config import (
-    Section,
-    ServerConfig,
-)
+from engine.config import Section, ServerConfig
 from engine.errors import ConfigError
-from tests.config.reading import (
-    EC_KEY,
-    NO_FILE,
-    RSA_KEY,
-    Write,
-    load,
-    mistake,
-    pem,
-)
+from tests.config.reading import EC_KEY, NO_FILE, RSA_KEY, Write, load, mistake, pem
 
 WRONG = [
     (

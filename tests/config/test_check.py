@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from engine.config import (
-    Section,
-    ServerConfig,
-)
+from engine.config import Section, ServerConfig
 from engine.errors import ConfigError
-from tests.config.reading import (
-    Write,
-    load,
-    mistake,
-)
+from tests.config.reading import Write, load, mistake
 
 WRONG = [
     (

@@ -4,17 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from engine.config import (
-    AgentConfig,
-    ConnectConfig,
-    Draft,
-    Section,
-)
+from engine.config import AgentConfig, ConnectConfig, Draft, Section
 from engine.errors import ConfigError
-from tests.config.reading import (
-    Write,
-    mistake,
-)
+from tests.config.reading import Write, mistake
 from tests.config.ways import ways
 
 WRONG = [

@@ -9,20 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.config import (
-    AgentConfig,
-    Draft,
-    ForwardConfig,
-    Section,
-    ServerConfig,
-    expand,
-)
+from engine.config import AgentConfig, Draft, ForwardConfig, Section, ServerConfig, expand
 from engine.errors import ConfigError
-from tests.config.reading import (
-    Write,
-    load,
-    mistake,
-)
+from tests.config.reading import Write, load, mistake
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.config import (
-    format_duration,
-    parse_duration,
-)
+from engine.config import format_duration, parse_duration
 
 
 @pytest.mark.parametrize(

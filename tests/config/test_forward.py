@@ -4,18 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engine.config import (
-    ForwardConfig,
-    PortConfig,
-    Section,
-    shown,
-)
-from tests.config.reading import (
-    Write,
-    load,
-    mistake,
-    unchanged,
-)
+from engine.config import ForwardConfig, PortConfig, Section, shown
+from tests.config.reading import Write, load, mistake, unchanged
 
 
 def test_a_forward_file_may_hold_every_key_of_piko_and_ours(write: Write) -> None:

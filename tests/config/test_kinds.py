@@ -4,16 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engine.config import (
-    Section,
-    ServerConfig,
-)
-from tests.config.reading import (
-    ABOVE_ZERO,
-    DURATION,
-    Write,
-    mistake,
-)
+from engine.config import Section, ServerConfig
+from tests.config.reading import ABOVE_ZERO, DURATION, Write, mistake
 
 WRONG = [
     (ServerConfig, "proxy:\n  timeout: 10", f"2: proxy.timeout: '10': expected {DURATION}"),

@@ -17,11 +17,7 @@ from engine.config import (
     shown,
     to_yaml,
 )
-from tests.config.reading import (
-    ROOTS,
-    Write,
-    load,
-)
+from tests.config.reading import ROOTS, Write, load
 
 
 @pytest.mark.parametrize("root", ROOTS)

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engine.config import (
-    Section,
-    ServerConfig,
-)
-from tests.config.reading import (
-    Write,
-    mistake,
-)
+from engine.config import Section, ServerConfig
+from tests.config.reading import Write, mistake
 
 WRONG = [
     (

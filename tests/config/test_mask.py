@@ -4,20 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from engine.config import (
-    AgentConfig,
-    ConnectConfig,
-    Section,
-    ServerConfig,
-    shown,
-)
+from engine.config import AgentConfig, ConnectConfig, Section, ServerConfig, shown
 from engine.errors import ConfigError
-from tests.config.reading import (
-    EC_KEY,
-    Write,
-    load,
-    pem,
-)
+from tests.config.reading import EC_KEY, Write, load, pem
 
 
 @pytest.mark.parametrize(

@@ -7,27 +7,11 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-)
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
-from engine.config import (
-    AgentConfig,
-    ClientTLS,
-    Section,
-    ServerConfig,
-    ServerTLS,
-)
+from engine.config import AgentConfig, ClientTLS, Section, ServerConfig, ServerTLS
 from engine.errors import ConfigError
-from tests.config.reading import (
-    NO_FILE,
-    RSA_KEY,
-    Write,
-    mistake,
-)
+from tests.config.reading import NO_FILE, RSA_KEY, Write, mistake
 from tests.conftest import Pki
 
 WRONG = [

@@ -8,17 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from engine.config import (
-    MASK,
-    AgentConfig,
-    to_yaml,
-)
+from engine.config import MASK, AgentConfig, to_yaml
 from engine.errors import ConfigError
-from tests.config.reading import (
-    NO_FILE,
-    Write,
-    load,
-)
+from tests.config.reading import NO_FILE, Write, load
 from tests.config.ways import login_of, ways
 from tests.conftest import Pki
 

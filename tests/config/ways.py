@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from engine.config import (
-    ConnectConfig,
-)
+from engine.config import ConnectConfig
 from proxy_adapters import Login, Route
 
 
