@@ -110,9 +110,8 @@ class Draft(Generic[C]):
         return self.config
 
     def warnings(self) -> list[str]:
-        """What was said and has no effect."""
-        gossip = ", ".join(key for key in self._origins if key.startswith("cluster.gossip."))
-        return [f"membership is not gossip here, so these change nothing: {gossip}"] if gossip else []
+        """What was set and does not do what its name says."""
+        return list(self.config.warnings(self._origins.keys()))
 
     def complaint(self, key: str, value: str, problem: str) -> str:
         """The line about one value: where it came from, its key, the value, and what is wrong with it."""
@@ -139,10 +138,9 @@ class Draft(Generic[C]):
             except ValueError:
                 value = MASK if kind.secret or (kind.userinfo and "@" in text) else text
                 raise ConfigError(f"{origin}: {quoted(value)}: expected {kind.expected}") from None
-        if kind.many:
-            setattr(section, name, values)
-        elif not (kind.zero_is_default and values[0] == 0):
-            setattr(section, name, values[0])
+        if kind.zero_is_default and values[0] == 0:
+            return  # as if nobody had set it
+        setattr(section, name, values if kind.many else values[0])
         self._origins[key] = origin
 
     def _read_section(self, path: str, loader: yaml.SafeLoader, node: yaml.Node, section: Section, key: str) -> None:

@@ -11,7 +11,7 @@ should have written, whether it is a secret) and its help; the assignment is its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from typing import Annotated, ClassVar, Generic, NamedTuple, TypeVar, get_args, get_origin
 
@@ -30,6 +30,10 @@ class Section(msgspec.Struct, kw_only=True):
 
     def verify(self) -> None:
         """Raise `Defect` for what is wrong with values together, or with the files that they name."""
+
+    def warnings(self, said: Collection[str]) -> Iterator[str]:
+        """What is valid and does not do what its name says, a line for each reason. `said`: the keys that were set."""
+        yield from ()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({shown(self)})"  # secrets are masked wherever a section is printed
@@ -103,12 +107,16 @@ class Knob(NamedTuple):
         """Empty if there is none."""
         return "TRIODUCT_" + self.key.replace(".", "_").upper() if self.kind.variable else ""
 
+    def value(self, root: Section) -> object:
+        """What it is set to in a configuration."""
+        value: object = root
+        for name in self.path:
+            value = getattr(value, name)
+        return value
+
     def default(self, root: type[Section]) -> str:
         """The default in a configuration, as a person would write it; empty if there is none."""
-        section = root()
-        for name in self.path[:-1]:
-            section = getattr(section, name)
-        value = _shown_value(self.kind, getattr(section, self.path[-1]))
+        value = _shown_value(self.kind, self.value(root()))
         if isinstance(value, bool):
             return str(value).lower()
         return f"{value:g}" if isinstance(value, float) else str(value or "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from typing import Annotated, ClassVar
 
 from msgspec import field
@@ -23,7 +24,7 @@ from engine.config.kinds import (
     Switch,
     Word,
 )
-from engine.config.knob import Section
+from engine.config.knob import Section, knobs
 from engine.config.log import AccessLogConfig, LogConfig
 from engine.config.tls import ServerTLS
 
@@ -34,7 +35,14 @@ class HTTPConfig(Section):
     read_header_timeout: Annotated[SecondsOrNever, "Longest wait for a whole request head; 0: as read-timeout."] = 10.0
     write_timeout: Annotated[SecondsOrNever, "How long a client may take no byte of an answer; 0: no limit."] = 10.0
     idle_timeout: Annotated[SecondsOrNever, "Longest wait for a client's next request; 0: as read-timeout."] = 300.0
-    max_header_bytes: Annotated[CountOrDefault, "Largest request head, in bytes."] = 1 << 20
+    max_header_bytes: Annotated[CountOrDefault, "Largest request head, in bytes; never more than 32768."] = 1 << 20
+
+    @property
+    def head_limit(self) -> int:
+        """The largest request head in bytes that is read: `max_header_bytes`, but not more than our reader takes."""
+        from engine.wire.http1 import MAX_HEAD
+
+        return min(self.max_header_bytes, MAX_HEAD)
 
 
 class ProxyConfig(Section):
@@ -90,7 +98,7 @@ class AdminConfig(Section):
 
 
 class GossipConfig(Section):
-    title: ClassVar[str] = "Gossip (checked, and not used: membership is not gossip here)"
+    title: ClassVar[str] = "Gossip (checked, and not used: a node is alone in this version)"
     aside: ClassVar[bool] = True
 
     bind_addr: Annotated[BindAddr, "Address to gossip on."] = ":8003"
@@ -118,6 +126,20 @@ class ClusterConfig(Section):
             alphabet = string.ascii_lowercase + string.digits
             self.node_id = self.node_id_prefix + "".join(secrets.choice(alphabet) for _ in range(7))
         return self.node_id
+
+
+# Taken and checked, because a file of Piko's may have them; read by nothing, because a node is alone in this version.
+# Where one ends with a dot, it is all that stands below it.
+WITHOUT_EFFECT = (
+    "proxy.tls.client.",
+    "upstream.advertise_addr",
+    "upstream.rebalance.",
+    "upstream.tls.client.",
+    "admin.tls.client.",
+    "cluster.join_timeout",
+    "cluster.abort_if_join_fails",
+    "cluster.gossip.",
+)
 
 
 class ServerConfig(Section):
@@ -148,3 +170,17 @@ class ServerConfig(Section):
             raise Defect("cluster.join", joined, "clusters are not supported in this version; expected none to join")
         if self.upstream.tenants:
             raise Defect("upstream.tenants", "", "tenants are not supported in this version; expected none")
+
+    def warnings(self, said: Collection[str]) -> Iterator[str]:
+        default = ServerConfig()
+        idle = [
+            knob.key
+            for knob in knobs(ServerConfig)
+            if knob.key.startswith(WITHOUT_EFFECT) and knob.value(self) != knob.value(default)
+        ]
+        if idle:
+            verb = "has" if len(idle) == 1 else "have"
+            yield f"{', '.join(idle)} {verb} no effect: a node is alone in this version"
+        http = self.proxy.http
+        if "proxy.http.max_header_bytes" in said and http.head_limit < http.max_header_bytes:
+            yield f"proxy.http.max_header_bytes {http.max_header_bytes}: heads are bounded at {http.head_limit} bytes"

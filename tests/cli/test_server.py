@@ -6,6 +6,7 @@ import pytest
 
 from engine.cli import main
 from tests.cli.command_line import Captured, complains
+from tests.programs import Node, Programs
 
 
 @pytest.mark.parametrize(
@@ -28,5 +29,16 @@ def test_a_mistake_costs_one_line_and_exit_code_2(argv: str, line: str, capsys: 
 
 def test_config_check_says_what_changes_nothing(capsys: Captured) -> None:
     assert main(["server", "config", "check", "--cluster.gossip.interval", "1s"]) == 0
-    said = "trioduct: membership is not gossip here, so these change nothing: cluster.gossip.interval\n"
+    said = "trioduct: cluster.gossip.interval has no effect: a node is alone in this version\n"
     assert capsys.readouterr().err == said
+
+
+async def test_a_node_says_in_one_line_each_what_has_no_effect_and_where_heads_end(programs: Programs) -> None:
+    options = ("--cluster.join-timeout=1s", "--upstream.rebalance.threshold=0.2", "--proxy.http.max-header-bytes=40000")
+    server = await Node(programs, options=options).start()
+    await server.wait_line("node started")
+    warnings = [line for line in server.lines if '"level":"warn"' in line]
+    assert len(warnings) == 2, server.text
+    alone = "upstream.rebalance.threshold, cluster.join_timeout have no effect: a node is alone in this version"
+    assert alone in warnings[0]
+    assert "proxy.http.max_header_bytes 40000: heads are bounded at 32768 bytes" in warnings[1]

@@ -1,4 +1,4 @@
-"""A file to read."""
+"""What these tests are given: a file to read, and roles to start."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.config.reading import Write
+from tests.roles import roles
+
+__all__ = ["roles", "write"]
 
 
 @pytest.fixture

@@ -7,21 +7,10 @@ import textwrap
 
 import pytest
 
-from engine.config import (
-    Draft,
-    Section,
-    ServerConfig,
-    shown,
-)
-from tests.config.reading import (
-    EC_KEY,
-    RSA_KEY,
-    Write,
-    load,
-    mistake,
-    pem,
-    unchanged,
-)
+from engine.config import Draft, Section, ServerConfig, knobs, shown
+from engine.config.server import WITHOUT_EFFECT
+from engine.wire.http1 import MAX_HEAD
+from tests.config.reading import EC_KEY, RSA_KEY, Write, load, mistake, pem, unchanged
 from tests.conftest import Pki
 
 
@@ -162,12 +151,36 @@ def test_a_node_draws_its_name_once() -> None:
     assert config.cluster.choose_node_id() == name
 
 
-def test_gossip_keys_are_taken_with_one_warning(write: Write) -> None:
+def test_keys_that_a_lonely_node_does_not_use_are_named_in_one_warning(write: Write) -> None:
     draft = Draft(ServerConfig)
-    draft.read_flags({"--cluster.gossip.interval": ["1s"]})
-    draft.read_file(write("cluster: {gossip: {bind_addr: ':18003'}}"))
+    draft.read_flags({"--cluster.gossip.interval": ["1s"], "--cluster.join-timeout": ["1m"]})  # a minute is the default
+    draft.read_file(write("cluster: {gossip: {bind_addr: ':18003'}}\nupstream: {rebalance: {threshold: 0.2}}"))
     draft.finish()
     assert draft.warnings() == [
-        "membership is not gossip here, so these change nothing: cluster.gossip.interval, cluster.gossip.bind_addr"
+        "upstream.rebalance.threshold, cluster.gossip.bind_addr, cluster.gossip.interval have no effect: "
+        "a node is alone in this version"
     ]
     assert Draft(ServerConfig).warnings() == []
+
+
+def test_all_that_has_no_effect_is_declared() -> None:
+    keys = [knob.key for knob in knobs(ServerConfig)]
+    for key in WITHOUT_EFFECT:
+        assert any(known.startswith(key) if key.endswith(".") else known == key for known in keys), key
+
+
+@pytest.mark.parametrize(("said", "limit"), [("8192", 8192), ("32768", 32768), ("32769", 32768), ("1048576", 32768)])
+def test_a_request_head_is_bounded_whatever_is_said(said: str, limit: int) -> None:
+    draft = Draft(ServerConfig)
+    draft.read_flags({"--proxy.http.max-header-bytes": [said]})
+    assert draft.config.proxy.http.head_limit == limit
+    too_much = [f"proxy.http.max_header_bytes {said}: heads are bounded at 32768 bytes"]
+    assert draft.warnings() == (too_much if int(said) > limit else [])
+
+
+def test_a_bound_of_zero_for_heads_is_the_default_and_no_reason_to_warn() -> None:
+    draft = Draft(ServerConfig)
+    draft.read_flags({"--proxy.http.max-header-bytes": ["0"]})
+    assert draft.config == ServerConfig()
+    assert draft.config.proxy.http.head_limit == MAX_HEAD
+    assert draft.warnings() == []
