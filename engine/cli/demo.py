@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
-from engine.cli.ending import verdict
 from engine.cli.flags import FlagCommand
+from engine.cli.launch import run
 
 
 @click.command(cls=FlagCommand)
@@ -19,11 +21,6 @@ def demo(once: bool) -> int:
     \b
       trioduct demo
     """
-    import trio
-
     from engine.demo import run_demo
 
-    try:
-        return trio.run(run_demo, once)
-    except BaseException as error:
-        return verdict(error)
+    return run(partial(run_demo, once))

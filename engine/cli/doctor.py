@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 
 import click
 
-from engine.cli.ending import verdict
 from engine.cli.flags import FlagCommand, takes
-from engine.cli.launch import read, read_role, show
+from engine.cli.launch import read, read_role, run, show
 from engine.config import AgentConfig, ExaminationConfig, Invocation, Leaf, ListenerConfig, members
 from engine.errors import ConfigError
 
@@ -47,16 +45,15 @@ def doctor(ctx: click.Context, endpoint: str | None) -> int:
     elif wanted.patient or wanted.measure:
         flag = "--patient" if wanted.patient else "--measure"
         raise ConfigError(f"{flag}: there is no session to look at; expected ENDPOINT as well")
-    import trio
-
     from engine.doctor.doctor import run_doctor
     from engine.doctor.report import Machine, Report, Terminal
 
     report = Machine() if wanted.json else Terminal() if sys.stdout.isatty() else Report()
-    examine = partial(
-        run_doctor, config.connect, endpoint or "", report, patient=wanted.patient, measure=wanted.measure
-    )
-    try:
-        return trio.run(examine).exit_code
-    except BaseException as error:
-        return verdict(error)
+
+    async def examine() -> int:
+        outcome = await run_doctor(
+            config.connect, endpoint or "", report, patient=wanted.patient, measure=wanted.measure
+        )
+        return outcome.exit_code
+
+    return run(examine)

@@ -14,6 +14,7 @@ RoleDraft = Draft[ServerConfig] | Draft[AgentConfig] | Draft[ForwardConfig]
 
 
 def complain(text: str, code: int) -> int:
+    """Say what is wrong in one line on stderr, and return the exit code."""
     click.echo(f"trioduct: {text}", err=True)
     return code
 
@@ -34,6 +35,7 @@ def verdict(error: BaseException, draft: RoleDraft | None = None) -> int:
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors in a group, and in the groups of it; an error that is no group is its only one."""
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
             yield from leaves(inner)

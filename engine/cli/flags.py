@@ -82,6 +82,7 @@ class Flag(click.Option):
 
 
 def note(ctx: click.Context, flag: click.Parameter, texts: tuple[str, ...]) -> None:
+    """Add the texts of a flag to those in `Context.meta`. click calls it for each flag of each command on the line."""
     if texts and isinstance(flag, Flag):
         ctx.meta.setdefault(FLAGS, {}).setdefault(flag.knob.flag, []).extend(texts)
 
@@ -124,7 +125,7 @@ class FlagCommand(click.Command):
 
 
 def shared_by_ports(knob: Knob) -> object:
-    """What is the same for the same knob of several ports, and for no two others."""
+    """A value that is equal for the same knob of several ports, and for no two other knobs."""
     return (knob.section, knob.path[1:]) if len(knob.path) > 1 else knob.path
 
 

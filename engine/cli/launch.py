@@ -10,11 +10,11 @@ from typing import TypeVar
 import click
 
 from engine import log
-from engine.cli.ending import complain, verdict
+from engine.cli.ending import RoleDraft, complain, verdict
 from engine.cli.flags import FLAGS, takes
 from engine.config import AgentConfig, Draft, ForwardConfig, Invocation, Section, ServerConfig, to_yaml
 
-Role = Callable[[], Awaitable[None]]
+Role = Callable[[], Awaitable[int | None]]  # what it returns is the exit code
 C = TypeVar("C", ServerConfig, AgentConfig, ForwardConfig)
 S = TypeVar("S", bound=Section)
 
@@ -71,15 +71,14 @@ def role_of(config: ServerConfig | AgentConfig | ForwardConfig) -> Role:
     return partial(run_forward, config, alone=True)
 
 
-def run(role: Role, draft: Draft[C]) -> int:
+def run(role: Role, draft: RoleDraft | None = None) -> int:
     """Run a role to its end. Returns the exit code, after one line about what went wrong if anything did."""
     import trio
 
     try:
-        trio.run(role)
+        return trio.run(role) or 0
     except BaseException as error:
         return verdict(error, draft)
-    return 0
 
 
 def add_config_check(group: click.Group, root: type[C]) -> None:

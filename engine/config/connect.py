@@ -27,9 +27,10 @@ class ConnectConfig(Section):
 
     url: Annotated[URL, "The node: its upstream port for an agent, its proxy port for a forward."] = ""
     token: Annotated[Token, "Token (JWT) to show; best kept in the environment or in the file."] = ""
-    tenant_id: Annotated[Word, "Tenant to connect as."] = ""  # in a forward it is ours
+    tenant_id: Annotated[Word, "Tenant to connect as."] = ""  # Piko has it for agents; for a forward it is ours
     timeout: Annotated[SecondsAboveZero, "Longest attempt to connect for the first time."] = 30.0
-    # In a forward it is ours, and in both a chain is (`socks5h://a:1080 -> http://b:3128`), and `direct`.
+    # Piko has it for agents, and takes one proxy. A chain (`socks5h://a:1080 -> http://b:3128`), `direct` and the key
+    # for a forward are ours.
     proxy_url: Annotated[Route, "The same as proxy.url; neither: what HTTPS_PROXY and NO_PROXY say."] = ""
     proxy: OutConfig = field(default_factory=OutConfig)
     tls: ClientTLS = field(default_factory=ClientTLS)
@@ -61,7 +62,9 @@ class ConnectConfig(Section):
         return self.proxy.router("connect.proxy.url", self.proxy.url)
 
     def client_context(self) -> ssl.SSLContext | None:
-        """What TLS to the node needs; None if the URL asks for none, because to read the system's authorities takes
-        as long as all the rest of a start. Raises ConfigError, but not once the configuration is verified.
+        """The TLS context for the node, or None if the scheme of its URL has no TLS.
+
+        It is made only when it is needed, because to read the system's authorities takes as long as all the rest of a
+        start. Raises ConfigError, but not once the configuration is verified.
         """
         return self.tls.client_context() if split_url(self.url).scheme in ("https", "wss") else None

@@ -104,7 +104,7 @@ class Knob(NamedTuple):
 
     @property
     def variable(self) -> str:
-        """Empty if there is none."""
+        """The name of its environment variable; empty if it has none."""
         return "TRIODUCT_" + self.key.replace(".", "_").upper() if self.kind.variable else ""
 
     def value(self, root: Section) -> object:

@@ -32,6 +32,6 @@ class AccessLogConfig(Section):
     title: ClassVar[str] = "Access log"
 
     level: Annotated[Level, "Level of its lines; answers of 500 and above are warnings."] = "info"
-    disable: Annotated[Switch, "Write none."] = False
+    disable: Annotated[Switch, "Write no access log."] = False
     request_headers: AccessLogHeaders = field(default_factory=AccessLogHeaders)
     response_headers: AccessLogHeaders = field(default_factory=AccessLogHeaders)

@@ -47,7 +47,7 @@ class TLSClient(Section):
 
 
 class ClientTLS(TLSClient):
-    """Who uses `client_context` passes `server_name`, if there is one, as the host name to expect."""
+    """Whoever uses `client_context` passes `server_name`, if there is one, as the host name to expect."""
 
     title: ClassVar[str] = "TLS towards the other side"
 

@@ -92,7 +92,7 @@ class ProxyAuth(Section):
 
 
 class OutConfig(Section):
-    """The way out of a network: which proxies, who we are to them, what goes past them. All of it is ours."""
+    """The way out of a network: which proxies, who we are to them, what goes past them. Piko has none of these keys."""
 
     title: ClassVar[str] = "The way out, through proxies"
 
@@ -124,7 +124,7 @@ class OutConfig(Section):
         self.router("connect.proxy.url", self.url)
 
     def router(self, key: str, routes: Sequence[str]) -> Router:
-        """What chooses the way out; with no `routes` (said by `key`) and no `pac` the environment does.
+        """What chooses the way out: `routes`, which `key` configured, or the PAC file, or else the environment.
 
         Raises ConfigError.
         """
@@ -133,7 +133,7 @@ class OutConfig(Section):
 
         login = self._login()
         anybody = Hop(
-            ProxyURL("http", "proxy", 1),  # does not count in a default
+            ProxyURL("http", "proxy", 1),  # a default hop stands for any proxy: its place is not used
             login,
             self.tls.client_context() if self.tls != ProxyTLS() else None,
             self.tls.pin or None,
@@ -154,7 +154,7 @@ class OutConfig(Section):
         )
 
     def _login(self) -> Login | None:
-        """Who we are to proxies that want to know; None if nothing is said of it."""
+        """What a proxy is told when it asks for a login; None if no user, secret or scheme is configured."""
         from proxy_adapters import Login
         from proxy_adapters import Secret as ProxySecret
 
@@ -179,7 +179,7 @@ class OutConfig(Section):
 
 
 def _secret(section: Section, name: str, prefix: str = "", *, user: str = "") -> ProxySecret | None:
-    """A secret by the one source that is given for it; None if there is none. Raises Defect for two."""
+    """The secret that one of its sources names, or None if none does. Raises Defect if two do."""
     from proxy_adapters import Secret as ProxySecret
 
     keys = [f"{name}{ending}" for ending in ("", "_file", "_env", "_command", "_keyring")]
@@ -214,7 +214,7 @@ def _secret_file(key: str, path: str) -> ProxySecret | None:
 
     secret = ProxySecret.from_file(path)
     try:
-        secret.read()  # now, while somebody looks, rather than at the first 407
+        secret.read()  # so that a mistake is told at the start, and not at the first 407
     except UnicodeDecodeError:
         raise Defect(key, path, "not UTF-8; expected a file with the secret") from None
     except OSError as error:
