@@ -8,7 +8,7 @@ at most one back at a time, and a back one front; between requests a back waits 
     back:  receives the answer's head and body  -> front.inlet.put
 
 Which back serves a request, and what is added to or taken from its head, is the *role's* (`Role.begin`); what a
-hop may pass on and where a message ends are rules of HTTP and live in wire/http1.py.
+hop may pass on and where a message ends are rules of HTTP and live in wire/http1.
 
 **What must never happen**: an answer that looks whole and is not. So a length is counted to its last byte, a
 chunked body's end is passed on only when it came, a body that ends with its connection is given chunks of our own

@@ -1,0 +1,144 @@
+"""A body of chunks (RFC 9112, 7.1): where it ends, and what of it goes on to the next hop."""
+
+from __future__ import annotations
+
+import re
+
+from engine.errors import RemoteProtocolError
+from engine.wire.http1.defect import shown
+from engine.wire.http1.grammar import TOKEN
+from engine.wire.http1.hop import passable_trailers
+
+MAX_CHUNK_LINE = 4 * 1024
+MAX_EXTENSIONS = 64 * 1024
+MAX_TRAILERS = 8 * 1024
+
+_QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
+_EXTENSIONS = rb"(?:[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?+)*+" % (TOKEN, TOKEN, _QUOTED)
+_chunk_line = re.compile(rb"([0-9A-Fa-f]{1,16}+)(" + _EXTENSIONS + rb")\r\n").match
+_may_become_chunk_line = re.compile(rb"[0-9A-Fa-f]{1,16}+(?:\r?+|[ \t;][^\r\n]*+\r?+)").fullmatch
+
+_SIZE, _DATA, _CR, _LF, _TRAILERS, _DONE = range(6)
+
+
+class ChunkedBody:
+    """Follows a chunked body through any number of reads and says what to send on.
+
+    The parts to send on are views of the input, as long as possible: a read full of chunks leaves as one part, whether
+    it holds one large chunk or many small ones. Only what was understood is passed on. A line that is cut by the end of
+    a read is kept (a few KiB at most) until its rest has come. The `0` of the last chunk is held back together with the
+    trailers, so that a body that breaks off never looks complete to the next reader.
+
+    Extensions are checked, bounded and dropped. They are for this hop only (RFC 9112, 7.1.1), and what they have
+    carried in practice is smuggled requests.
+
+    The views that are returned are the caller's own memory: send or copy them before it is written again.
+    """
+
+    __slots__ = ("_decode", "_extensions", "_held", "_left", "_state", "done", "rest")
+
+    def __init__(self, *, decode: bool = False) -> None:
+        self._decode = decode
+        self._state = _SIZE
+        self._left = 0  # bytes of the current chunk that are still to come
+        self._held = b""  # the beginning of a line or of the trailers
+        self._extensions = 0
+        self.done = False
+        self.rest = memoryview(b"")
+
+    def receive(self, data: memoryview) -> list[memoryview | bytes]:
+        """Take the next bytes, return the parts to send on: chunks with their framing, or (`decode`) only their data.
+
+        When the body has ended, `done` is true and `rest` holds what followed; nothing more may be given then.
+        Raises RemoteProtocolError: the message is broken, and whoever reads it must see it break off.
+        """
+        assert not self.done, "the body has ended"
+        decode = self._decode
+        parts: list[memoryview | bytes] = []
+        end = len(data)
+        pos = 0
+        mark = 0  # up to here, everything is in `parts` or is not passed on
+        while pos < end:
+            state = self._state
+            if state == _DATA:
+                begin = pos
+                pos = min(end, pos + self._left)
+                self._left -= pos - begin
+                if decode:
+                    parts.append(data[begin:pos])
+                if self._left == 0:
+                    self._state = _CR
+            elif state == _CR:
+                if data[pos] != 0x0D:
+                    raise RemoteProtocolError(f"expected CRLF behind a chunk, got {shown(bytes(data[pos : pos + 16]))}")
+                pos += 1
+                self._state = _LF
+            elif state == _LF:
+                if data[pos] != 0x0A:
+                    raise RemoteProtocolError(f"expected CRLF behind a chunk, got {shown(bytes(data[pos : pos + 16]))}")
+                pos += 1
+                self._state = _SIZE
+            elif state == _SIZE:
+                held = self._held
+                source = held + data[pos : pos + MAX_CHUNK_LINE] if held else data
+                match = _chunk_line(source, 0 if held else pos)
+                if match is None:
+                    self._hold_line(held + bytes(data[pos : pos + MAX_CHUNK_LINE]))
+                    if not decode and mark < pos:
+                        parts.append(data[mark:pos])
+                    return parts
+                begin, behind = pos, match.end() - len(held)
+                digits, extensions = match.groups()
+                if len(digits) + len(extensions) > MAX_CHUNK_LINE:
+                    raise RemoteProtocolError(f"a chunk line longer than {MAX_CHUNK_LINE} bytes")
+                self._extensions += len(extensions)
+                if self._extensions > MAX_EXTENSIONS:
+                    raise RemoteProtocolError(f"more than {MAX_EXTENSIONS} bytes of chunk extensions")
+                self._held = b""
+                self._left = int(digits, 16)
+                pos = behind
+                if self._left == 0:
+                    self._state = _TRAILERS
+                else:
+                    self._state = _DATA
+                if decode or (not held and not extensions and self._left):
+                    continue  # the line passes as it came, inside the view that is still growing
+                if mark < begin:
+                    parts.append(data[mark:begin])
+                mark = pos
+                if self._left:
+                    parts.append(digits + b"\r\n")
+            else:
+                block = self._held + bytes(data[pos : pos + MAX_TRAILERS + 4])
+                length = 2 if block.startswith(b"\r\n") else block.find(b"\r\n\r\n") + 4
+                if length == 3:
+                    self._hold_trailers(block)
+                    return parts
+                if length > MAX_TRAILERS + 4:
+                    raise RemoteProtocolError(f"more than {MAX_TRAILERS} bytes of trailers", status=431)
+                trailers = passable_trailers(block[:length])
+                pos += length - len(self._held)
+                self._held = b""
+                self._state = _DONE
+                self.done = True
+                self.rest = data[pos:]
+                if not decode:
+                    parts.append(b"0\r\n" + trailers)
+                return parts
+        if not decode and mark < end:
+            parts.append(data[mark:end])
+        return parts
+
+    def _hold_line(self, line: bytes) -> None:
+        if _may_become_chunk_line(line) is None:
+            raise RemoteProtocolError(f"expected a chunk size, got {shown(line)}")
+        if len(line) >= MAX_CHUNK_LINE:
+            raise RemoteProtocolError(f"a chunk line longer than {MAX_CHUNK_LINE} bytes")
+        self._held = line
+
+    def _hold_trailers(self, block: bytes) -> None:
+        if len(block) > MAX_TRAILERS:
+            raise RemoteProtocolError(f"more than {MAX_TRAILERS} bytes of trailers", status=431)
+        if block.count(b"\n") != block.count(b"\r\n"):
+            raise RemoteProtocolError("a line ends with a bare LF")
+        self._held = block

@@ -1,0 +1,97 @@
+"""What ends at this hop and what goes on to the next (RFC 9110, 7.6.1): fields, and the trailers of a body."""
+
+from __future__ import annotations
+
+from engine.errors import RemoteProtocolError
+from engine.wire.http1.defect import field_defect, shown
+from engine.wire.http1.grammar import (
+    MAX_FIELDS,
+    is_protocol_list,
+    is_token_list,
+    list_elements,
+    split_lines,
+    whole_lines,
+)
+from engine.wire.http1.message import Fields, Request, Response
+
+# Fields that are about this connection only, and so are never passed on. Proxy-Authenticate and its kin are between a
+# proxy and its client. This is a gateway, which has no such talk, and a service must not see the secret.
+HOP_BY_HOP = frozenset(
+    b"connection keep-alive proxy-connection te transfer-encoding upgrade http2-settings"
+    b" proxy-authenticate proxy-authorization proxy-authentication-info".split()
+)
+
+# What `Connection: x` cannot remove: routing, framing, credentials, and whatever the RFC defines for the other end.
+# The option is there to remove fields that somebody made up for this connection.
+_END_TO_END = frozenset(
+    b"host authorization cookie set-cookie www-authenticate authentication-info date expires age etag"
+    b" vary location last-modified allow from referer user-agent server origin range pragma warning"
+    b" expect max-forwards forwarded via trailer traceparent tracestate x-real-ip x-request-id"
+    b" true-client-ip link refresh alt-svc strict-transport-security retry-after".split()
+)
+_END_TO_END_PREFIXES = tuple(b"x-piko- x-forwarded- content- cache- accept if- sec- access-control-".split())
+
+# RFC 9110, 6.5.1: framing, routing, request modifiers, authentication, and how to read the content.
+_NO_TRAILERS = HOP_BY_HOP | frozenset(
+    b"host content-length content-encoding content-type content-range trailer authorization cookie"
+    b" set-cookie www-authenticate authentication-info expect max-forwards cache-control pragma range age"
+    b" expires date location retry-after vary warning forwarded x-real-ip if-match if-none-match"
+    b" if-modified-since if-unmodified-since if-range".split()
+)
+_NO_TRAILER_PREFIXES = (b"x-piko-", b"x-forwarded-", b"proxy-")
+
+
+def connection(version: int, found: dict[bytes, bytes]) -> tuple[bool, bytes, frozenset[bytes]]:
+    """What the Connection field decides: keep-alive, the upgrade wanted, and which fields end at this hop.
+
+    `found` has the deciding fields by their names in lower case, Connection among them.
+    """
+    option = found[b"connection"].lower()
+    if option == b"keep-alive":
+        return True, b"", HOP_BY_HOP
+    if option == b"close":
+        return False, b"", HOP_BY_HOP
+    if is_token_list(option) is None:
+        raise RemoteProtocolError(f"expected names in Connection, got {shown(option)}")
+    options = frozenset(list_elements(option))
+    keep_alive = b"close" not in options and (version == 11 or b"keep-alive" in options)
+    # RFC 9110, 7.8: HTTP/1.0 cannot upgrade. h2c is obsolete (RFC 9113, 3.1), and would lead past every rule here.
+    wanted = b""
+    upgrade = found.get(b"upgrade")
+    if upgrade is not None and version == 11 and b"upgrade" in options:
+        if is_protocol_list(upgrade) is None:
+            raise RemoteProtocolError(f"expected protocols in Upgrade, got {shown(upgrade)}")
+        protocols = list_elements(upgrade)
+        wanted = b", ".join([p for p in protocols if not p.lower().startswith((b"h2c", b"http/"))])
+    removable = [n for n in options if n not in _END_TO_END and not n.startswith(_END_TO_END_PREFIXES)]
+    return keep_alive, wanted, HOP_BY_HOP.union(removable)
+
+
+def end_to_end(message: Request | Response) -> Fields:
+    """The fields to pass on: without those of this hop, and without those that Connection nominates and may remove.
+
+    A new list, which is the caller's. The fields for framing and for the next connection are the caller's to add:
+    Content-Length is among those that are passed on, Transfer-Encoding is not.
+    """
+    dropped = message.dropped
+    if not dropped:  # as in most: nothing was for this hop
+        return message.fields.copy()
+    return [field for field in message.fields if field[0].lower() not in dropped]
+
+
+def passable_trailers(block: bytes) -> bytes:
+    """What may go on of a trailer section, with its empty line."""
+    if block == b"\r\n":
+        return block
+    match = whole_lines(block)
+    if match is None:
+        raise field_defect(block.split(b"\r\n"))
+    fields: Fields = split_lines(match[1])
+    if len(fields) > MAX_FIELDS:
+        raise RemoteProtocolError(f"{len(fields)} trailers, more than {MAX_FIELDS}", status=431)
+    kept = []
+    for name, value in fields:
+        low = name.lower().replace(b"_", b"-")
+        if low not in _NO_TRAILERS and not low.startswith(_NO_TRAILER_PREFIXES):
+            kept.append(b"%b: %b\r\n" % (name, value.rstrip(b" \t")))
+    return b"".join(kept) + b"\r\n"

@@ -1,0 +1,37 @@
+"""Heads and error responses as bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from http import HTTPStatus
+
+
+def encode_request(method: bytes, target: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """A request's head. Nothing is checked: what goes in was parsed by this package, or is our own."""
+    return b"\r\n".join([b"%b %b HTTP/1.1" % (method, target), *map(b": ".join, fields), b"", b""])
+
+
+def encode_response(status: int, reason: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """A response's head. Nothing is checked, as in `encode_request`."""
+    return b"\r\n".join([b"HTTP/1.1 %d %b" % (status, reason), *map(b": ".join, fields), b"", b""])
+
+
+def error_response(status: int, message: str, *, close: bool) -> bytes:
+    """A whole response with Piko's JSON for `message`.
+
+    It has a body, so it does not answer a HEAD on a connection that is kept alive.
+    """
+    body = json.dumps({"error": message}, separators=(",", ":")).encode() + b"\n"
+    fields = [
+        (b"Content-Type", b"application/json"),
+        (b"Content-Length", b"%d" % len(body)),
+        (b"X-Content-Type-Options", b"nosniff"),
+    ]
+    if close:
+        fields.append((b"Connection", b"close"))
+    try:
+        reason = HTTPStatus(status).phrase.encode()
+    except ValueError:
+        reason = b""
+    return encode_response(status, reason, fields) + body
