@@ -34,24 +34,32 @@ _known_requests: Known[Request] = Known()
 _known_responses: Known[Response] = Known()
 
 
-def head_end(data: bytes | bytearray | memoryview, start: int = 0) -> int:
+def head_end(data: bytes | bytearray | memoryview, start: int = 0, limit: int = MAX_HEAD) -> int:
     """Return the index just behind the head that begins at `start`, or -1 if its end has not come yet.
 
     Raises RemoteProtocolError as soon as the beginning cannot become a head (no text, a bare LF, another protocol's
     first line, too long), so that nobody waits for the rest of it.
+
+    `limit` is in bytes and includes empty lines in front; a larger one than MAX_HEAD counts as MAX_HEAD.
     """
-    limit = start + MAX_HEAD
-    match = search_end(data, start, limit)
+    if limit > MAX_HEAD:
+        limit = MAX_HEAD
+    stop = start + limit
+    match = search_end(data, start, stop)
     if match is not None and data[start] != 0x0D:
         return match.end()
     start = _behind_leading_lines(data, start)
-    match = search_end(data, start, limit)
+    match = search_end(data, start, stop)
     if match is not None:
         return match.end()
-    if len(data) >= limit:
-        raise RemoteProtocolError(f"the head is longer than {MAX_HEAD} bytes", status=431)
+    if len(data) >= stop:
+        raise _too_long(limit)
     _refuse_hopeless(bytes(data[start:]))
     return -1
+
+
+def _too_long(limit: int) -> RemoteProtocolError:
+    return RemoteProtocolError(f"the head is longer than {limit} bytes", status=431)
 
 
 def _behind_leading_lines(data: bytes | bytearray | memoryview, start: int) -> int:
@@ -78,12 +86,14 @@ def _refuse_hopeless(head: bytes) -> None:
         raise RemoteProtocolError(f"expected the first line of a message, got {shown(line)}")
 
 
-def parse_request(head: bytes) -> Request:
-    """Read a request's head, as cut by `head_end`.
+def parse_request(head: bytes, limit: int = MAX_HEAD) -> Request:
+    """Read a request's head, as cut by `head_end`, of at most `limit` bytes.
 
     Raises RemoteProtocolError with the status that answers the request. Equal heads may give the same object, so what
     is returned must not be changed.
     """
+    if len(head) > limit:
+        raise _too_long(limit)
     request = _known_requests.get(head)
     if request is None:
         request = _parse_request(head)
@@ -137,12 +147,14 @@ def _parse_request(head: bytes) -> Request:
     return Request(method, target, version, fields, host, body, keep_alive, upgrade, expect_continue, dropped, whole)
 
 
-def parse_response(head: bytes, method: bytes) -> Response:
-    """Read the head of a response to a request with `method`. Its body is framed by the rules of RFC 9112, 6.3.
+def parse_response(head: bytes, method: bytes, limit: int = MAX_HEAD) -> Response:
+    """Read the head of a response to a request with `method`, of at most `limit` bytes.
 
-    Raises RemoteProtocolError. Its status is not for the client, who gets 502. Equal heads may give the same object,
-    so what is returned must not be changed.
+    Its body is framed by the rules of RFC 9112, 6.3. Raises RemoteProtocolError. Its status is not for the client, who
+    gets 502. Equal heads may give the same object, so what is returned must not be changed.
     """
+    if len(head) > limit:
+        raise _too_long(limit)
     if method == b"HEAD":
         return _parse_response(head, method)
     response = _known_responses.get(head)

@@ -65,6 +65,8 @@ BAD_CHUNKS = [
     b"g\r\n",
     b"0" * 16 + b"5\r\nhello\r\n",
     b"f" * 17 + b"\r\n",
+    b"FFFFFFFFFFFFFFFF\r\nhello\r\n",
+    b"8000000000000000\r\nhello\r\n",
     b"5\nhello\r\n",
     b"5\rhello\r\n",
     b"5;a\nb\r\nhello\r\n",
@@ -116,6 +118,34 @@ def test_each_byte_passes_when_it_comes() -> None:
         assert b"".join(body.receive(memoryview(part))) == part
 
 
+def test_a_chunk_may_have_all_but_2_to_the_63_bytes() -> None:
+    start = b"7fffFFFFffffFFFF\r\nhello"
+    assert passed([start]) == (start, None)
+    with pytest.raises(RemoteProtocolError) as caught:
+        passed([b"8000000000000000\r\n"])
+    assert caught.value.status == 400
+
+
+def test_with_a_limit_a_call_stops_between_two_chunks_and_says_where() -> None:
+    body, data = ChunkedBody(), memoryview(b"1\r\na\r\n1\r\nb\r\n2\r\ncd\r\n0\r\n\r\nnext")
+    assert b"".join(body.receive(data, 2)) == b"1\r\na\r\n1\r\nb\r\n"
+    assert (body.taken, body.done) == (12, False)
+    assert b"".join(body.receive(data[12:], 1)) == b"2\r\ncd\r\n"
+    assert (body.taken, body.done) == (7, False)
+    assert b"".join(body.receive(data[19:], 1)) == b"0\r\n\r\n"
+    assert (body.taken, body.done, bytes(body.rest)) == (5, True, b"next")
+
+
+def test_the_rest_of_a_chunk_is_taken_at_any_limit_and_so_is_half_a_line() -> None:
+    body = ChunkedBody()
+    body.receive(memoryview(b"100\r\n"), 1)
+    assert body.taken == 5
+    assert b"".join(body.receive(memoryview(b"x" * 256 + b"\r\n5"), 1)) == b"x" * 256 + b"\r\n"
+    assert body.taken == 259
+    assert b"".join(body.receive(memoryview(b"\r\nhello\r\n5\r\nagain\r\n"), 1)) == b"5\r\nhello\r\n"
+    assert body.taken == 9
+
+
 def test_extensions_are_bounded_in_a_line_and_in_a_message() -> None:
     flood = b"1;" + b"a" * 1000 + b"\r\nx\r\n"
     assert passed([flood * 64])[0] == b"1\r\nx\r\n" * 64
@@ -165,6 +195,50 @@ def test_any_split_of_a_chunked_body_gives_the_same(
     else:
         assert passed([out], decode=True) == (b"".join(data), b"")
         assert out == passed([sent])[0]
+
+
+def limited(parts: list[bytes], limits: list[int], *, decode: bool) -> tuple[bytes, bytes | None] | None:
+    """As `passed`, with limits in turn; what a call has not taken is given again. None for a body that is refused."""
+    body = ChunkedBody(decode=decode)
+    out, waiting, calls = b"", b"", 0
+    for at, part in enumerate(parts):
+        waiting += part
+        while waiting:
+            limit = limits[calls % len(limits)]
+            calls += 1
+            try:
+                got = b"".join(body.receive(memoryview(waiting), limit))
+            except RemoteProtocolError:
+                return None
+            assert 0 < body.taken <= len(waiting)
+            out += got
+            waiting = waiting[body.taken :]
+            if body.done:
+                assert body.rest == waiting
+                return out, waiting + b"".join(parts[at + 1 :])
+    return out, None
+
+
+limits = st.lists(st.integers(1, 4), min_size=1, max_size=5)
+
+
+@given(chunks, extension, places, limits, st.booleans())
+def test_any_limit_and_any_split_give_the_same(
+    data: list[bytes], extension: bytes, places: list[int], limits: list[int], decode: bool
+) -> None:
+    sent = b"".join(b"%x%b\r\n%b\r\n" % (len(part), extension, part) for part in data) + b"0\r\nT: 1\r\n\r\n"
+    whole = passed([sent + b"next"], decode=decode)
+    assert limited(cut(sent + b"next", places), limits, decode=decode) == whole
+    assert limited([sent + b"next"], limits, decode=decode) == whole
+
+
+@given(soup, places, limits)
+def test_whatever_a_body_holds_a_limit_changes_nothing(data: bytes, places: list[int], limits: list[int]) -> None:
+    try:
+        whole = passed([data])
+    except RemoteProtocolError:
+        whole = None
+    assert limited(cut(data, places), limits, decode=False) == whole
 
 
 @settings(max_examples=500)

@@ -62,6 +62,31 @@ def test_a_beginning_that_cannot_become_a_head_is_refused_at_once(data: bytes, s
     assert caught.value.status == status
 
 
+def test_a_smaller_limit_for_a_head_is_kept_and_a_larger_one_is_not_given() -> None:
+    for whole in BROWSER, b"\r\n" + BROWSER:
+        size = len(whole)
+        assert http1.head_end(b"tail" + whole + b"body", 4, size) == 4 + size
+        for data in whole + b"body", whole[:-1]:
+            with pytest.raises(RemoteProtocolError) as caught:
+                http1.head_end(data, 0, size - 1)
+            assert caught.value.status == 431
+        assert http1.head_end(whole[:-2], 0, size - 1) == -1
+    with pytest.raises(RemoteProtocolError) as caught:
+        http1.head_end(b"GET / HTTP/1.1\r\nA: " + b"a" * http1.MAX_HEAD, 0, 2 * http1.MAX_HEAD)
+    assert caught.value.status == 431
+
+
+def test_a_smaller_limit_holds_for_heads_that_are_known_as_well() -> None:
+    for _ in range(3):
+        http1.parse_request(BROWSER, len(BROWSER))
+        http1.parse_response(NGINX, b"GET", len(NGINX))
+        with pytest.raises(RemoteProtocolError) as caught:
+            http1.parse_request(BROWSER, len(BROWSER) - 1)
+        assert caught.value.status == 431
+        with pytest.raises(RemoteProtocolError):
+            http1.parse_response(NGINX, b"GET", len(NGINX) - 1)
+
+
 def test_the_http2_preface_is_another_version() -> None:
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
     end = http1.head_end(preface)
