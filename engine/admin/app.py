@@ -32,6 +32,7 @@ from starlette.websockets import WebSocketClose
 from engine.errors import Unauthorized
 from engine.log import get_logger
 from engine.routing.admission import Verifier
+from engine.wire import piko
 
 log = get_logger("admin")
 
@@ -183,8 +184,7 @@ class _Gate:
             return 403, "not for pages of other sites"
         if self._verifier is not None:
             own, standard, tenant = (
-                [value.encode("latin-1") for value in headers.getlist(name)]
-                for name in ("x-piko-authorization", "authorization", "x-piko-tenant-id")
+                [value.encode("latin-1") for value in headers.getlist(name.decode())] for name in piko.CREDENTIALS
             )
             try:
                 self._verifier.verify(own, standard, tenant)

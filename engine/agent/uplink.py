@@ -7,7 +7,6 @@ arriving on the old one until the node closes it, and on the new one as soon as 
 from __future__ import annotations
 
 from collections.abc import Callable
-from urllib.parse import quote
 
 import trio
 
@@ -19,9 +18,8 @@ from engine.transport.connection import Connection
 from engine.transport.dial import Server, open_websocket
 from engine.transport.link import Link, Stream
 from engine.transport.pulse import Pulse
-from engine.wire.http1 import Fields
+from engine.wire import piko
 
-REGISTER_PATH = "/piko/v1/upstream/"
 REPEAT_SECONDS = 60.0  # between lines that say the same
 HINT = "`trioduct doctor`, with the same configuration, walks the way and says who can change it"
 HASTY_SECONDS = 1.0  # who sends us away sooner may do so for ever
@@ -141,14 +139,8 @@ class Uplink:
         log.warning("cannot connect", endpoint=self.endpoint, error=error, retry_seconds=round(delay, 2), hint=HINT)
 
     async def _register(self) -> Connection:
-        fields: Fields = []
-        token = self._token()
-        if token:
-            fields.append((b"Authorization", b"Bearer " + token.encode()))
-        if self._tenant:
-            fields.append((b"x-piko-tenant-id", self._tenant.encode()))
-        path = REGISTER_PATH + quote(self.endpoint, safe="")
-        connection, _ = await open_websocket(self._server, path, fields)
+        fields = piko.credentials(self._token(), self._tenant)
+        connection, _ = await open_websocket(self._server, piko.upstream_path(self.endpoint), fields)
         return connection
 
     async def _run_link(self, link: Link) -> None:

@@ -24,7 +24,7 @@ from engine.transport.link import Stream
 from engine.transport.poller import current_poller
 from engine.transport.pulse import Pulse
 from engine.transport.relay import Relay
-from engine.wire import http1
+from engine.wire import http1, piko
 from engine.wire.http1 import Request
 
 SWEEP_SECONDS: Final = 1.0
@@ -137,7 +137,7 @@ class HttpUpstream:
                 error=str(error) or "timeout",
             )
             if front.request is request and front.back is None:
-                front.fail(504 if slow else 502, "upstream timeout" if slow else "upstream unreachable")
+                front.fail(504 if slow else 502, piko.UPSTREAM_TIMEOUT if slow else piko.UPSTREAM_UNREACHABLE)
             return
         back = UpstreamBack(connection, self)
         if front.request is request and front.back is None and not front.answered:

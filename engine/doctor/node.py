@@ -16,7 +16,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple
-from urllib.parse import quote
 
 import trio
 
@@ -28,13 +27,12 @@ from engine.errors import Refused, RemoteProtocolError, Unreachable
 from engine.log import printable
 from engine.transport.connection import Connection
 from engine.transport.dial import Server, connection_over, open_websocket
-from engine.wire import http1, websocket
+from engine.wire import http1, piko, websocket
 from engine.wire.http1 import Fields
 from engine.wire.tls import TLS
 from proxy_adapters import Tunnel, TunnelError
 from proxy_adapters.http_connect import page_words
 
-REGISTER_PATH: Final = "/piko/v1/upstream/"
 TLS_SECONDS: Final = 15.0
 ANSWER_SECONDS: Final = 15.0
 REST_SECONDS: Final = 1.0
@@ -175,12 +173,7 @@ async def look(tunnel: Tunnel, name: str | None) -> Certificate | None:
 
 def credentials(connect: ConnectConfig) -> Fields:
     """What an agent shows to the node."""
-    fields: Fields = []
-    if connect.token:
-        fields.append((b"Authorization", b"Bearer " + connect.token.encode()))
-    if connect.tenant_id:
-        fields.append((b"x-piko-tenant-id", connect.tenant_id.encode()))
-    return fields
+    return piko.credentials(connect.token, connect.tenant_id)
 
 
 async def ask_for_upgrade(
@@ -231,7 +224,7 @@ class _Answer(NamedTuple):
 async def _ask(
     connection: Connection, server: Server, endpoint: str, fields: Fields, *, upgrade: bool = True
 ) -> _Answer:
-    path = f"{server.path}{REGISTER_PATH}{quote(endpoint, safe='')}"
+    path = server.path + piko.upstream_path(endpoint)
     asked: Fields = [(b"Host", server.authority.encode()), (b"User-Agent", b"trioduct"), *fields]
     if upgrade:
         asked += [
@@ -296,7 +289,7 @@ def _meaning(answer: _Answer) -> str:
         fact, advice = f"the node wants a token, or another one: {said}{inspected}", "give connect.token"
         raise Stopped("node", fact, who=YOU, advice=advice)
     port = "an agent needs its upstream port (8001, if nobody changed it)"
-    if "missing endpoint" in text or "no available upstreams" in text:
+    if piko.MISSING_ENDPOINT_ID in text or piko.NO_AVAILABLE_UPSTREAMS in text:
         raise Stopped("node", f"that is a node's proxy port, for clients: {said}", who=YOU, advice=port)
     if status == 404 and not inspected:
         raise Stopped("node", f"that is no upstream port of a node: {said}", who=YOU, advice=port)
@@ -309,7 +302,7 @@ async def register(
     connect: ConnectConfig, server: Server, endpoint: str, report: Report, *, silent_seconds: float, echo_seconds: float
 ) -> None:
     """Register `endpoint` as an agent does, for a moment, and see what the session is worth. Raises Stopped."""
-    path = REGISTER_PATH + quote(endpoint, safe="")
+    path = piko.upstream_path(endpoint)
     with report.step("registration", endpoint) as step:
         try:
             connection, _ = await open_websocket(server, path, credentials(connect))

@@ -6,7 +6,6 @@ import signal
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from urllib.parse import quote
 
 import trio
 
@@ -16,13 +15,13 @@ from engine.log import get_logger
 from engine.transport.connection import Address, Connection
 from engine.transport.dial import Server, open_websocket
 from engine.transport.leaving import until_signal
-from engine.transport.leg import HALF_CLOSE, Leg
+from engine.transport.leg import Leg
 from engine.transport.listen import open_listeners, serve
 from engine.transport.pulse import open_pulse
 from engine.transport.relay import Relay
+from engine.wire import piko
 from engine.wire.http1 import Fields
 
-TCP_PATH = "/_piko/v1/tcp/"
 GRACE_SECONDS = 60.0  # for open connections to end, once told to stop; Piko has no option for it
 
 log = get_logger("forwarder")
@@ -53,11 +52,7 @@ async def run_forward(
     `alone`: nothing else runs in this Trio run.
     """
     connect = config.connect
-    fields: Fields = [(HALF_CLOSE, b"1")]
-    if connect.token:
-        fields.append((b"Authorization", b"Bearer " + connect.token.encode()))
-    if connect.tenant_id:
-        fields.append((b"x-piko-tenant-id", connect.tenant_id.encode()))
+    fields: Fields = [(piko.HALF_CLOSE, b"1"), *piko.credentials(connect.token, connect.tenant_id)]
     server = Server(connect.url, connect.client_context(), connect.tls.server_name or None, connect.router())
     with ExitStack() as stack:
         sockets = [[stack.enter_context(sock) for sock in open_listeners(port.bind_addr)] for port in config.ports]
@@ -86,7 +81,7 @@ async def run_forward(
 
 async def _forward(way: _Way, local: Connection) -> None:
     """One TCP client: its bytes to the endpoint and back."""
-    path = TCP_PATH + quote(way.endpoint, safe="")
+    path = piko.tcp_path(way.endpoint)
     try:
         with trio.fail_after(way.seconds):
             remote, answer = await open_websocket(way.server, path, way.fields)
@@ -94,7 +89,7 @@ async def _forward(way: _Way, local: Connection) -> None:
         text = str(error) or f"no answer within {way.seconds:g} s"
         log.error("cannot reach the endpoint", endpoint=way.endpoint, error=text)
         return
-    half_close = any(name.lower() == HALF_CLOSE for name, _ in answer.fields)
+    half_close = any(name.lower() == piko.HALF_CLOSE for name, _ in answer.fields)
     leg = Leg(remote, client=True, half_close=half_close)
     Relay(local, leg)
     # Each side ends by itself when both its directions have; if one task is cancelled, both sides break.

@@ -6,7 +6,6 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
-from urllib.parse import unquote
 
 import trio
 
@@ -19,13 +18,11 @@ from engine.routing.registry import Registry
 from engine.transport.connection import Connection
 from engine.transport.link import Link
 from engine.transport.pulse import Pulse
-from engine.wire import http1, websocket
+from engine.wire import http1, piko, websocket
 from engine.wire.http1 import Request
 
-PATH: Final = "/piko/v1/upstream/"
 HANDSHAKE_SECONDS: Final = 10.0
 MAX_ENDPOINT: Final = 255  # bytes
-CREDENTIALS: Final = (b"x-piko-authorization", b"authorization", b"x-piko-tenant-id")
 
 log = get_logger("upstream")
 
@@ -114,7 +111,8 @@ class AgentPort:
             raise RemoteProtocolError("browsers have no business here", status=403)
         if self._verifier is None:
             return None
-        claims = self._verifier.verify(*([value for name, value in fields if name == wanted] for wanted in CREDENTIALS))
+        credentials = ([value for name, value in fields if name == wanted] for wanted in piko.CREDENTIALS)
+        claims = self._verifier.verify(*credentials)
         claims.check(endpoint)
         return claims
 
@@ -164,12 +162,11 @@ class AgentPort:
 
 
 def _endpoint(request: Request) -> str:
-    target = request.target.decode("ascii").partition("?")[0]
-    if not target.startswith(PATH) or "/" in target[len(PATH) :] or len(target) == len(PATH):
+    endpoint = piko.endpoint_of_upstream_path(request.target)
+    if endpoint is None:
         raise RemoteProtocolError("not found", status=404)
     if request.method != b"GET":
         raise RemoteProtocolError("method not allowed", status=405)
-    endpoint = unquote(target[len(PATH) :])
     if len(endpoint.encode()) > MAX_ENDPOINT or not endpoint.isprintable():
         raise RemoteProtocolError(f"an endpoint id has at most {MAX_ENDPOINT} printable bytes")
     return endpoint

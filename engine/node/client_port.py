@@ -7,11 +7,10 @@ HTTP itself is `transport.exchange`; raw TCP is a WebSocket at `/_piko/v1/tcp/{e
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote
 
 import trio
 
@@ -25,13 +24,12 @@ from engine.routing.registry import Registry
 from engine.transport.connection import Connection
 from engine.transport.duplex import Duplex
 from engine.transport.exchange import Back, Front, Timeouts, passable
-from engine.transport.leg import HALF_CLOSE, Leg
+from engine.transport.leg import Leg
 from engine.transport.pulse import Pulse
 from engine.transport.relay import Relay
-from engine.wire import http1, websocket
+from engine.wire import http1, piko, websocket
 from engine.wire.http1 import Fields, Request
 
-TCP_PATH: Final = b"/_piko/v1/tcp/"
 HANDSHAKE_SECONDS: Final = 10.0
 
 log = get_logger("proxy")
@@ -54,7 +52,7 @@ class ClientFront(Front):
 
     def expired(self) -> None:
         if self.give_up_waiting is not None:
-            self.fail(502, "no available upstreams")
+            self.fail(502, piko.NO_AVAILABLE_UPSTREAMS)
         else:
             super().expired()
 
@@ -69,19 +67,20 @@ class _Asked:
         self.credentials: list[bytes] = []
         self.own_credentials: list[bytes] = []
         self.tenants: list[bytes] = []
-        self.is_tcp = request.method == b"GET" and request.target.startswith(TCP_PATH)
+        tcp_endpoint = piko.endpoint_of_tcp_path(request.target) if request.method == b"GET" else None
+        self.is_tcp = tcp_endpoint is not None
         named = b""
         fields: Fields = []
         forwarded_for: list[bytes] = []
         for field in http1.end_to_end(request):
             name = field[0].lower()
             if name[:2] == b"x-":
-                if name[:7] == b"x-piko-":
-                    if name == b"x-piko-endpoint":
+                if name[:7] == piko.PREFIX:
+                    if name == piko.ENDPOINT:
                         named = field[1]
-                    elif name == b"x-piko-authorization":
+                    elif name == piko.AUTHORIZATION:
                         self.own_credentials.append(field[1])
-                    elif name == b"x-piko-tenant-id":
+                    elif name == piko.TENANT_ID:
                         self.tenants.append(field[1])
                     continue
                 if name == b"x-forwarded-for":
@@ -93,10 +92,7 @@ class _Asked:
                 self.credentials.append(field[1])
                 continue
             fields.append(field)
-        if self.is_tcp:
-            named = unquote_to_bytes(request.target[len(TCP_PATH) :].partition(b"?")[0])
-        endpoint = named or _endpoint_of_host(request.host)
-        self.endpoint = endpoint.decode("utf-8", "replace")
+        self.endpoint = tcp_endpoint or named.decode("utf-8", "replace") or piko.endpoint_of_host(request.host)
         if any(self.own_credentials):
             # The service's own credentials, which were not ours to look at.
             own = self.own_credentials
@@ -106,7 +102,7 @@ class _Asked:
         if request.host:
             fields.append((b"X-Forwarded-Host", request.host))
         else:  # HTTP/1.0 can do without; 1.1, in which the request goes on, cannot (RFC 9112, 3.2)
-            fields.append((b"Host", quote(endpoint, safe="").encode()))
+            fields.append((b"Host", quote(self.endpoint, safe="").encode()))
         fields += front.forwarded
         self.head = passable(request, fields)
 
@@ -176,7 +172,7 @@ class ClientPort:
             front.asked = asked if request.repeats else None
         front.endpoint = asked.endpoint
         if not asked.endpoint:
-            front.fail(400, "missing endpoint id")
+            front.fail(400, piko.MISSING_ENDPOINT_ID)
             return None
         if self._verifier is not None:
             try:
@@ -196,7 +192,7 @@ class ClientPort:
             front.deadline = self._patient_until
             front.give_up_waiting = self.registry.wait_for(front.endpoint, lambda: self._registered(front))
         else:
-            front.fail(502, "no available upstreams")
+            front.fail(502, piko.NO_AVAILABLE_UPSTREAMS)
         return None
 
     def _registered(self, front: ClientFront) -> None:
@@ -205,7 +201,7 @@ class ClientPort:
         front.deadline = self.pulse.now + self.timeouts.answer
         session = front.session = self.registry.pick(front.endpoint)
         if session is None:
-            front.fail(502, "no available upstreams")
+            front.fail(502, piko.NO_AVAILABLE_UPSTREAMS)
         else:
             front.serve_by(session.take())
 
@@ -235,12 +231,12 @@ class ClientPort:
             return
         session = self.registry.pick(front.endpoint)
         if session is None:
-            front.fail(502, "no available upstreams")
+            front.fail(502, piko.NO_AVAILABLE_UPSTREAMS)
             return
-        half_close = any(name.lower() == HALF_CLOSE for name, _ in request.fields)
+        half_close = any(name.lower() == piko.HALF_CLOSE for name, _ in request.fields)
         fields = [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"), (b"Sec-WebSocket-Accept", accept)]
         if half_close:
-            fields.append((HALF_CLOSE, b"1"))
+            fields.append((piko.HALF_CLOSE, b"1"))
         front.status = 101
         front.answered = True
         front.take_over()
@@ -272,20 +268,3 @@ class ClientPort:
         while self.fronts:
             self._gone = trio.Event()
             await self._gone.wait()
-
-
-def _endpoint_of_host(host: bytes) -> bytes:
-    """The first label of a host name that has a dot and is no address (Piko's rule); b"" for all others."""
-    if host.startswith(b"["):
-        return b""
-    name = host.partition(b":")[0]
-    label, dot, _ = name.partition(b".")
-    if not dot:
-        return b""
-    if label.isdigit():
-        try:
-            ipaddress.IPv4Address(name.decode("ascii"))
-        except ValueError:
-            return label
-        return b""
-    return label

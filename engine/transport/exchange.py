@@ -36,7 +36,7 @@ from engine.log import get_logger
 from engine.transport.duplex import NOBODY, Bytes, Duplex
 from engine.transport.pulse import Pulse
 from engine.transport.relay import Relay
-from engine.wire import http1
+from engine.wire import http1, piko
 from engine.wire.http1 import CHUNKED, UNTIL_CLOSE, ChunkedBody, Fields, Request, Response
 
 RESEND_BYTES: Final = 64 * 1024
@@ -372,7 +372,7 @@ class Front:
             self._dispatch(parts)
         else:
             log.warning("upstream unreachable", error=str(error), path=request.target)
-            self.fail(502, "upstream unreachable")
+            self.fail(502, piko.UPSTREAM_UNREACHABLE)
 
     def fail(self, status: int, message: str) -> None:
         """Answer with an error of our own, in Piko's JSON."""
@@ -563,7 +563,7 @@ class Front:
                 self.fail(408, "request body took too long")
         elif not self.answered:
             log.warning("upstream timeout", path=self.request.target)
-            self.fail(504, "upstream timeout")
+            self.fail(504, piko.UPSTREAM_TIMEOUT)
         elif self.inlet.backlog and self._moved == self.bytes_out - self.inlet.backlog:
             log.warning("client stopped reading", path=self.request.target)
             self._give_up(self.status)
@@ -633,7 +633,7 @@ class Back:
                     front.back_lost(error)
                     self.discard()
                 else:
-                    front.fail(502, "upstream unreachable")
+                    front.fail(502, piko.UPSTREAM_UNREACHABLE)
             return
         self._body(front, data, b"")
 

@@ -3,7 +3,7 @@
 Binary messages carry the bytes; message boundaries mean nothing. What WebSocket lacks is a half-close: a close
 frame must be answered by a close frame, after which neither side may send. Piko therefore loses whatever a service
 says after its client has finished. Two ends of ours agree on better by a header in the opening handshake
-(`HALF_CLOSE`): then an **empty binary message is the end of one direction**, and the close frame is left to mean
+(`piko.HALF_CLOSE`): then an **empty binary message is the end of one direction**, and the close frame is left to mean
 the end of both: 1000 for a proper one, 1011 for a connection that was reset. Towards a peer that did not agree, an
 end is a close frame, as with Piko.
 """
@@ -18,7 +18,6 @@ from engine.transport.duplex import NOBODY, Bytes, Receiver
 from engine.wire import websocket
 from engine.wire.websocket import WebSocket
 
-HALF_CLOSE: Final = b"x-trioduct-half-close"
 MAX_BACKLOG: Final = 1024 * 1024  # more than what is relayed ever leaves queued
 
 

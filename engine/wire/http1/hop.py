@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine.errors import RemoteProtocolError
+from engine.wire import piko
 from engine.wire.http1.defect import field_defect, shown
 from engine.wire.http1.grammar import (
     MAX_FIELDS,
@@ -29,7 +30,7 @@ _END_TO_END = frozenset(
     b" expect max-forwards forwarded via trailer traceparent tracestate x-real-ip x-request-id"
     b" true-client-ip link refresh alt-svc strict-transport-security retry-after".split()
 )
-_END_TO_END_PREFIXES = tuple(b"x-piko- x-forwarded- content- cache- accept if- sec- access-control-".split())
+_END_TO_END_PREFIXES = (piko.PREFIX, *b"x-forwarded- content- cache- accept if- sec- access-control-".split())
 
 # RFC 9110, 6.5.1: framing, routing, request modifiers, authentication, and how to read the content.
 _NO_TRAILERS = HOP_BY_HOP | frozenset(
@@ -38,7 +39,7 @@ _NO_TRAILERS = HOP_BY_HOP | frozenset(
     b" expires date location retry-after vary warning forwarded x-real-ip if-match if-none-match"
     b" if-modified-since if-unmodified-since if-range".split()
 )
-_NO_TRAILER_PREFIXES = (b"x-piko-", b"x-forwarded-", b"proxy-")
+_NO_TRAILER_PREFIXES = (piko.PREFIX, b"x-forwarded-", b"proxy-")
 
 
 def connection(version: int, found: dict[bytes, bytes]) -> tuple[bool, bytes, frozenset[bytes]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine.errors import RemoteProtocolError
+from engine.wire import piko
 from engine.wire.http1.defect import request_defect, response_defect, shown
 from engine.wire.http1.grammar import (
     MAX_FIELDS,
@@ -28,7 +29,7 @@ _NOTHING: frozenset[bytes] = frozenset()
 _DECISIVE = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 
 # Names whose "_" spelling is refused even alone: they frame or route, or the node itself adds the "-" spelling.
-_GUARDED_PREFIXES = tuple(b"x-piko- x-forwarded- x-real-ip content-length transfer-encoding proxy-".split())
+_GUARDED_PREFIXES = (piko.PREFIX, *b"x-forwarded- x-real-ip content-length transfer-encoding proxy-".split())
 
 _known_requests: Known[Request] = Known()
 _known_responses: Known[Response] = Known()
