@@ -20,7 +20,8 @@ Strata, each importing only what stands below it:
     config                 the knobs: defaults, validation, help, from one declaration
     admin, cluster         what looks at a node; what nodes share
     transport              waits, and decides nothing
-    routing, wire          decide, and never wait: who serves this, and what do these bytes mean
+    routing, auth          decide, and never wait: who serves this, and who may (auth has a driver that fetches keys)
+    wire                   decides, and never waits: what do these bytes mean
     access_log             one line per request
     errors, log            the few exceptions that somebody catches; one line per event
 """

@@ -29,9 +29,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from engine.auth.verifier import Verifier
 from engine.errors import Unauthorized
 from engine.log import get_logger
-from engine.routing.admission import Verifier
 from engine.wire import piko
 
 log = get_logger("admin")

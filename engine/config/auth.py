@@ -48,7 +48,7 @@ class AuthConfig(Section):
             return
         if self.jwks.endpoint:
             raise Defect(next(iter(keys)), MASK, "stands beside jwks.endpoint; expected one of the two")
-        from engine.routing.admission import Verifier  # which decides what a usable key is
+        from engine.auth.verifier import Verifier  # which decides what a usable key is
 
         try:
             Verifier(

@@ -10,10 +10,10 @@ from typing import Final
 import trio
 
 from engine.admin.metrics import NodeMetrics
+from engine.auth.verifier import Claims, UnknownKey, Verifier
 from engine.errors import RemoteProtocolError, Unauthorized
 from engine.log import get_logger
 from engine.node.session import Session
-from engine.routing.admission import Claims, UnknownKey, Verifier
 from engine.routing.registry import Registry
 from engine.transport.connection import Connection
 from engine.transport.link import Link

@@ -16,10 +16,10 @@ import trio
 
 from engine.access_log import AccessLog
 from engine.admin.metrics import NodeMetrics
+from engine.auth.verifier import Verifier
 from engine.errors import RemoteProtocolError, Unauthorized
 from engine.log import get_logger
 from engine.node.session import Session
-from engine.routing.admission import Verifier
 from engine.routing.registry import Registry
 from engine.transport.connection import Connection
 from engine.transport.duplex import Duplex

@@ -14,11 +14,10 @@ from __future__ import annotations
 import math
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import trio
 
@@ -26,16 +25,16 @@ from engine.access_log import AccessLog, HeaderFilter
 from engine.admin.app import NodeStatus, node_app
 from engine.admin.metrics import NodeMetrics
 from engine.admin.serve import serve_admin
+from engine.auth.key_set import Tokens, open_tokens
+from engine.auth.verifier import Verifier
 from engine.config import AccessLogConfig, AuthConfig, ServerConfig
 from engine.log import get_logger
 from engine.node.agent_port import AgentPort
 from engine.node.client_port import ClientPort
 from engine.node.session import Session
-from engine.routing.admission import Verifier
 from engine.routing.registry import LocalRegistry, Registry
 from engine.transport.connection import Address
 from engine.transport.exchange import Timeouts
-from engine.transport.jwks import KeySet
 from engine.transport.leaving import until_signal
 from engine.transport.listen import open_listeners, serve
 from engine.transport.pulse import Pulse, open_pulse
@@ -110,7 +109,7 @@ async def run_node(
 class Node:
     """The two public ports and what they share."""
 
-    def __init__(self, config: ServerConfig, pulse: Pulse, proxy_tokens: _Tokens, upstream_tokens: _Tokens) -> None:
+    def __init__(self, config: ServerConfig, pulse: Pulse, proxy_tokens: Tokens, upstream_tokens: Tokens) -> None:
         http = config.proxy.http
         self.id = config.cluster.choose_node_id()
         self.registry: Registry[Session] = LocalRegistry()
@@ -175,17 +174,10 @@ class Node:
         await self.clients.wait_quiet()
 
 
-class _Tokens(NamedTuple):
-    """What checks a port's tokens, and what waits for newer keys to check them with."""
-
-    verifier: Verifier | None = None
-    newer_keys: Callable[[], Awaitable[None]] | None = None
-
-
-async def _open_tokens(auth: AuthConfig, nursery: trio.Nursery) -> _Tokens:
-    """A key set that has to be fetched is kept fresh in `nursery`."""
+async def _open_tokens(auth: AuthConfig, nursery: trio.Nursery) -> Tokens:
+    """What checks the tokens of a port. A key set that has to be fetched is kept fresh in `nursery`."""
     if not auth.enabled:
-        return _Tokens()
+        return Tokens()
     verifier = Verifier(
         hmac_secret_key=auth.hmac_secret_key,
         rsa_public_key=auth.rsa_public_key,
@@ -194,14 +186,8 @@ async def _open_tokens(auth: AuthConfig, nursery: trio.Nursery) -> _Tokens:
         issuer=auth.issuer,
         disable_disconnect_on_expiry=auth.disable_disconnect_on_expiry,
     )
-    if auth.jwks.endpoint:
-        keys = KeySet(
-            auth.jwks.endpoint, verifier.replace_keys, cache_ttl=auth.jwks.cache_ttl, timeout=auth.jwks.timeout
-        )
-        verifier.on_unknown_key = keys.want_newer
-        await nursery.start(keys.run)
-        return _Tokens(verifier, keys.newer)
-    return _Tokens(verifier)
+    jwks = auth.jwks
+    return await open_tokens(verifier, jwks.endpoint, nursery, cache_ttl=jwks.cache_ttl, fetch_seconds=jwks.timeout)
 
 
 def _access_log(config: AccessLogConfig) -> AccessLog | None:

@@ -1,1 +1,1 @@
-"""Decisions that need no waiting: who serves this endpoint, and may this token do that?"""
+"""Decisions that need no waiting: who serves this endpoint?"""

@@ -21,7 +21,7 @@ from engine import log
 from engine.admin.app import NodeStatus, agent_app, node_app
 from engine.admin.metrics import AgentMetrics, NodeMetrics
 from engine.admin.serve import MAX_CONNECTIONS, serve_admin
-from engine.routing.admission import Verifier
+from engine.auth.verifier import Verifier
 from tests.conftest import Pki
 
 SECRET = "a secret that is long enough"

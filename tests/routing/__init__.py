@@ -1,1 +1,1 @@
-"""Who serves this endpoint, and may this token do that?"""
+"""Who serves this endpoint?"""

@@ -13,7 +13,9 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from engine.transport.jwks import MAX_BYTES, REFETCH_SECONDS, KeySet
+from engine.auth.key_set import MAX_BYTES, REFETCH_SECONDS, KeySet, Tokens, open_tokens
+from engine.auth.verifier import UnknownKey, Verifier
+from tests.auth.tokens import SECRET, claims_of, forged, jwk, key_set
 
 
 class Issuer(ThreadingHTTPServer):
@@ -220,3 +222,28 @@ async def test_a_file_is_read_and_read_again(
     file.unlink()
     await refetched(keys, mock_clock, REFETCH_SECONDS)
     assert installed.documents == [b"one", b"two"]
+
+
+async def test_a_verifier_has_the_keys_of_its_set_and_asks_for_newer_ones(
+    nursery: trio.Nursery, issuer: Issuer, mock_clock: MockClock
+) -> None:
+    issuer.document = key_set(jwk(SECRET, kid="old"))
+    tokens = await open_tokens(Verifier(), issuer.url(), nursery)
+    verifier, newer_keys = tokens
+    assert verifier is not None
+    assert newer_keys is not None
+    assert claims_of(verifier, forged(header={"alg": "HS256", "kid": "old"}))
+    issuer.document = key_set(jwk(SECRET, kid="new"))
+    mock_clock.jump(REFETCH_SECONDS)
+    new = forged(header={"alg": "HS256", "kid": "new"})
+    with pytest.raises(UnknownKey):
+        claims_of(verifier, new)
+    await newer_keys()
+    assert claims_of(verifier, new)
+    assert len(issuer.asked) == 2
+
+
+async def test_without_a_set_a_verifier_keeps_the_keys_that_it_has(nursery: trio.Nursery) -> None:
+    verifier = Verifier(hmac_secret_key=SECRET)
+    assert await open_tokens(verifier, "", nursery) == Tokens(verifier, None)
+    assert not nursery.child_tasks

@@ -1,11 +1,11 @@
 """Where verification keys come from: a JWK set, fetched by URL or read from a file, again and again.
 
-One task keeps a set fresh. A token that names a key we have not is the usual sign that the issuer has changed
-its keys, so it asks for a newer set at once; but strangers can make up names, so that counts at most every
-`REFETCH_SECONDS`. When a fetch fails, the keys that we have stay good: an issuer that is down must not lock
-everybody out.
+One task keeps a set fresh. A token that names an unknown key is the usual sign that the issuer has changed its keys,
+so it asks for a newer set at once. But strangers can make up names, so a set is fetched at most every
+`REFETCH_SECONDS`. When a fetch fails, the keys that are here stay good: an issuer that is down must not lock everybody
+out.
 
-Fetching is urllib in a thread. It goes to the configured URL only, and follows redirects only on its host.
+A set is fetched by urllib in a thread, from the configured URL only; redirects are followed only on its host.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from __future__ import annotations
 import ssl
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from http.client import HTTPException, HTTPMessage
-from typing import IO, Final
+from typing import IO, Final, NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
 
 import trio
 
+from engine.auth.verifier import Verifier
 from engine.log import get_logger
 
 MAX_BYTES: Final = 1 << 20
@@ -29,11 +30,36 @@ REFETCH_SECONDS: Final = 30.0
 log = get_logger("auth")
 
 
+class Tokens(NamedTuple):
+    """What checks a port's tokens, and what waits for newer keys to check them with. Without a verifier, none is asked
+    for.
+    """
+
+    verifier: Verifier | None = None
+    newer_keys: Callable[[], Awaitable[None]] | None = None
+
+
+async def open_tokens(
+    verifier: Verifier, url: str, nursery: trio.Nursery, *, cache_ttl: float = 3600.0, fetch_seconds: float = 10.0
+) -> Tokens:
+    """Let `verifier` have the keys of the JWK set at `url`, which a task in `nursery` keeps fresh.
+
+    Returns after the first try to fetch it, of whatever success. An empty `url` stands for no set: the verifier keeps
+    the keys that it has.
+    """
+    if not url:
+        return Tokens(verifier)
+    keys = KeySet(url, verifier.replace_keys, cache_ttl=cache_ttl, timeout=fetch_seconds)
+    verifier.on_unknown_key = keys.want_newer
+    await nursery.start(keys.run)
+    return Tokens(verifier, keys.newer)
+
+
 class KeySet:
     """Keeps the JWK set at `url` (https, http or file) fresh.
 
-    `install` gets each document that was fetched and raises ValueError if it is no good. A document is fetched
-    anew after `cache_ttl` seconds; one that takes longer than `timeout` seconds does not come.
+    `install` gets each document that was fetched and raises ValueError if it cannot be used. A document is fetched
+    anew after `cache_ttl` seconds. A fetch is given up after `timeout` seconds.
     """
 
     def __init__(
@@ -58,12 +84,12 @@ class KeySet:
         self._wanted.set()
 
     async def newer(self) -> None:
-        """Wait until the set has been fetched once more, well or ill (deadline: the caller's)."""
+        """Wait until the next fetch is over, whatever came of it (deadline: the caller's)."""
         self.want_newer()
         await self._fetched.wait()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Fetch for ever; started after the first try, of whatever success."""
+        """Fetch for ever. Started after the first try, whatever came of it."""
         while True:
             good = await self._fetch()
             self._fetched.set()
@@ -77,7 +103,7 @@ class KeySet:
 
     async def _fetch(self) -> bool:
         try:
-            # A name that does not resolve takes as long as it likes; the thread is left to it.
+            # To resolve a name can take any time and cannot be cancelled; the thread is left behind.
             with trio.fail_after(self._timeout):
                 document = await trio.to_thread.run_sync(self._read, abandon_on_cancel=True)
             self._install(document)
@@ -100,7 +126,7 @@ class KeySet:
         try:
             response = opener.open(request, timeout=self._timeout)
         except HTTPError as error:
-            error.close()  # it is a response, too, with a connection of its own
+            error.close()  # it is a response as well, and holds a connection
             raise
         with response:
             document = b""
@@ -118,7 +144,7 @@ def _capped(document: bytes) -> bytes:
 
 
 class _SameHost(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect to the same scheme, host and port; any other would let the answer choose its judge."""
+    """Follows a redirect to the same scheme, host and port only: an answer must not choose who is believed."""
 
     def redirect_request(
         self,

@@ -1,0 +1,4 @@
+"""Who is this, and what may he do: tokens, the keys that verify them, and the sets that keys come in.
+
+`verifier`, `token` and `keys` decide, and do not wait. `key_set` is the driver beside them: it fetches, with Trio.
+"""

@@ -1,0 +1,191 @@
+"""May this token do that? JSON Web Tokens (RFC 7519), verified as RFC 8725 says they must be.
+
+A token comes as `Authorization: Bearer …`, or as `x-piko-authorization: Bearer …` where the service wants the other
+field for itself; the latter wins. It may name the endpoints that it is good for, `{"piko": {"endpoints": […]}}`; a
+token that names none is good for all of them.
+
+PyJWT checks the signature, `aud` and `iss`. What it leaves open is closed by `token`, which reads a token strictly, and
+by `keys`, which ties each key to its algorithms. `jku`, `x5u` and `jwk` in a header are ignored; `kid` is looked up
+among the keys that are here and goes nowhere else.
+
+A verified token is remembered until it expires, so a client that shows the same one with every request costs a
+dictionary look-up. Nothing here waits or fetches; `key_set` brings key sets.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from engine.auth.keys import configured_keys, keys_of_set
+from engine.auth.token import Invalid, endpoints_of, read, time_of
+from engine.errors import Unauthorized
+from engine.wire import piko
+
+if TYPE_CHECKING:
+    from engine.auth.keys import Material
+
+MAX_KNOWN: Final = 4096
+MAX_KNOWN_BYTES: Final = 4096  # longer tokens are verified anew each time
+
+
+class UnknownKey(Unauthorized):
+    """The token names a key that is not here, and a newer key set may have it. The client reads: an invalid token."""
+
+
+class Claims(NamedTuple):
+    """What a token permits.
+
+    If `endpoints` is empty, it is good for all of them. A session that it has opened is to end at `expires_at`, in Unix
+    seconds; never if that is None.
+    """
+
+    endpoints: frozenset[str]
+    expires_at: float | None
+
+    def check(self, endpoint: str) -> None:
+        """Raise Unauthorized if the token is not good for this endpoint."""
+        if self.endpoints and endpoint not in self.endpoints:
+            raise Unauthorized(piko.ENDPOINT_NOT_PERMITTED)
+
+
+class Verifier:
+    """Verifies the tokens of one port. The keys are those given, or a JWK set brought by `replace_keys`.
+
+    `rsa_public_key` and `ecdsa_public_key` are PEM. An empty key, audience or issuer stands for none. A token is taken
+    until `leeway_seconds` after its `exp`, and from as much before its `nbf`. `now` gives Unix seconds. Raises
+    ConfigError for a text that is not such a key.
+    """
+
+    def __init__(
+        self,
+        *,
+        hmac_secret_key: str = "",
+        rsa_public_key: str = "",
+        ecdsa_public_key: str = "",
+        audience: str = "",
+        issuer: str = "",
+        disable_disconnect_on_expiry: bool = False,
+        leeway_seconds: float = 0.0,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        import jwt
+
+        # PyJWT would say this for each verification, where whoever configured a short secret does not read it.
+        warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)
+        self.on_unknown_key: Callable[[], None] = _nothing
+        """Called when a token names a key that is not in the set; may start to fetch a newer one."""
+        self._audience = audience
+        self._issuer = issuer
+        self._cut_at_expiry = not disable_disconnect_on_expiry
+        self._leeway = leeway_seconds
+        self._now = now
+        self._known: dict[bytes, tuple[Claims, float]] = {}  # field value -> claims, and the end of them
+        self._document = b""
+        self._keys = configured_keys(hmac_secret_key, rsa_public_key, ecdsa_public_key)
+
+    def replace_keys(self, document: bytes) -> None:
+        """Believe the keys of this JWK set (RFC 7517, 5), and no others, from now on.
+
+        Keys that cannot verify signatures are passed over. Raises ValueError, and changes nothing, if the document is
+        not a JWK set or holds no usable key.
+        """
+        if document == self._document:
+            return
+        keys = keys_of_set(document)
+        self._keys, self._document = keys, document
+        self._known.clear()  # a key that is gone must not live on in what it signed
+
+    def verify(self, own: Sequence[bytes], standard: Sequence[bytes], tenant: Sequence[bytes] = ()) -> Claims:
+        """What the token of a request permits.
+
+        The arguments are the values of its `x-piko-authorization`, `Authorization` and `x-piko-tenant-id`
+        fields. Raises Unauthorized with Piko's text, UnknownKey if a newer key set could change the answer.
+        """
+        values = own or standard
+        if len(values) == 1 and not tenant:
+            known = self._known.get(values[0])
+            if known is not None and self._now() < known[1]:
+                return known[0]
+        return self._verify(own, standard, tenant)
+
+    def _verify(self, own: Sequence[bytes], standard: Sequence[bytes], tenant: Sequence[bytes]) -> Claims:
+        values = {value for value in own if value} or {value for value in standard if value}
+        if not values:
+            raise Unauthorized(piko.MISSING_AUTHORIZATION)
+        if len(values) > 1:  # whichever of them is believed here, the next reader might believe another
+            raise Unauthorized(piko.INVALID_AUTHORIZATION)
+        (value,) = values
+        scheme, space, token = value.partition(b" ")
+        if not space:
+            raise Unauthorized(piko.INVALID_AUTHORIZATION)
+        if scheme.lower() != b"bearer":  # RFC 9110, 11.1: in any case
+            raise Unauthorized(piko.UNSUPPORTED_AUTH_TYPE)
+        if any(tenant):
+            raise Unauthorized(piko.UNKNOWN_TENANT)
+        try:
+            claims, expires_at = self._open(token)
+        except Invalid as error:
+            raise Unauthorized(piko.INVALID_TOKEN) from error
+        end = expires_at + self._leeway
+        if self._now() >= end:
+            raise Unauthorized(piko.EXPIRED_TOKEN)
+        if len(value) <= MAX_KNOWN_BYTES:
+            if len(self._known) >= MAX_KNOWN:
+                del self._known[next(iter(self._known))]
+            self._known[value] = claims, end
+        return claims
+
+    def _open(self, token: bytes) -> tuple[Claims, float]:
+        """The claims of a good token, and its `exp` (infinity without). Raises Invalid for any other."""
+        import jwt
+
+        header, payload = read(token)
+        key, algorithm = self._key_for(header)
+        try:
+            jwt.decode(
+                token,
+                key,
+                algorithms=[algorithm],
+                audience=self._audience or None,
+                issuer=self._issuer or None,
+                # Times are compared below, by our clock and not rounded. `iat` is no reason to refuse (RFC 7519,
+                # 4.1.6). An audience is looked at only if one is configured, as in Piko.
+                options={
+                    "verify_aud": bool(self._audience),
+                    "verify_exp": False,
+                    "verify_nbf": False,
+                    "verify_iat": False,
+                },
+            )
+        except (jwt.PyJWTError, ValueError) as error:
+            raise Invalid(str(error)) from error
+        expires_at, not_before, _ = (time_of(payload, name) for name in ("exp", "nbf", "iat"))
+        if not_before is not None and self._now() < not_before - self._leeway:
+            raise Invalid("not valid yet")
+        claims = Claims(endpoints_of(payload), expires_at if self._cut_at_expiry else None)
+        return claims, math.inf if expires_at is None else expires_at
+
+    def _key_for(self, header: Mapping[str, object]) -> tuple[Material, str]:
+        algorithm = header.get("alg")
+        if not isinstance(algorithm, str):
+            raise Invalid("no alg")
+        kid = header.get("kid")
+        if not isinstance(kid, str | None):
+            raise Invalid("kid is no text")
+        # Keys from the configuration have no name, so any `kid` is theirs.
+        named = [key for key in self._keys if kid is None or key.kid is None or key.kid == kid]
+        if not named:
+            self.on_unknown_key()
+            raise UnknownKey(piko.INVALID_TOKEN)
+        fitting = [key for key in named if algorithm in key.algorithms]
+        if len(fitting) == 1:
+            return fitting[0].material, algorithm
+        # Several would fit a token that names none. A stranger cannot make us try them one after the other.
+        raise Invalid(f"{len(fitting)} keys for this alg and kid")
+
+
+def _nothing() -> None: ...
