@@ -1,22 +1,52 @@
 """The exception types that some `except` names; everything else raises the most specific built-in type.
 
-Who did it decides the type: the remote end broke its protocol, the person who wrote the configuration made a
-mistake, a server said no for good, or the way to somewhere is (for now) not there.
+The type says who has to do something: the other end, which broke its protocol; the person who wrote the configuration;
+whoever runs a server that said no for good; or nobody, because a server is not to be reached for now.
 """
 
 from __future__ import annotations
 
 
 class RemoteProtocolError(Exception):
-    """The other end sent bytes that its protocol forbids; the connection that carried them is not usable.
+    """The other end sent bytes that its protocol forbids; the connection that carried them is of no use any more.
 
-    `status` is the HTTP status that answers a request with this defect (400 unless the RFC has a better one);
-    for WebSocket it is the close code (RFC 6455, 7.4), for yamux the go-away code.
+    It has two texts. `public` may be told to a stranger: it quotes nothing that came over the wire. `str(error)` is for
+    the log: it adds what was `seen`, escaped. The value of a header field is in neither of them, because it may be a
+    cookie or a token.
+
+    What is raised is the class of the protocol, which has the code by which that protocol answers.
     """
 
-    def __init__(self, message: str, *, status: int = 400) -> None:
-        super().__init__(message)
+    def __init__(self, public: str, seen: str = "") -> None:
+        super().__init__(f"{public}: {seen}" if seen else public)
+        self.public = public
+
+
+class HTTPError(RemoteProtocolError):
+    """What came is not HTTP as it has to be.
+
+    `status` answers a request with this defect. If a response has it, who waits for the response gets 502.
+    """
+
+    def __init__(self, status: int, public: str, seen: str = "") -> None:
+        super().__init__(public, seen)
         self.status = status
+
+
+class WebSocketError(RemoteProtocolError):
+    """What came on an open WebSocket is against RFC 6455. `code` is the close code that answers it (7.4)."""
+
+    def __init__(self, code: int, public: str, seen: str = "") -> None:
+        super().__init__(public, seen)
+        self.code = code
+
+
+class YamuxError(RemoteProtocolError):
+    """What came in a session is not yamux as it has to be. `code` is the go-away code that answers it."""
+
+    def __init__(self, code: int, public: str, seen: str = "") -> None:
+        super().__init__(public, seen)
+        self.code = code
 
 
 class Unauthorized(Exception):

@@ -11,7 +11,7 @@ import trio
 
 from engine.admin.metrics import NodeMetrics
 from engine.auth.verifier import Claims, UnknownKey, Verifier
-from engine.errors import RemoteProtocolError, Unauthorized
+from engine.errors import HTTPError, Unauthorized
 from engine.log import get_logger
 from engine.node.session import Session
 from engine.routing.registry import Registry
@@ -87,9 +87,9 @@ class AgentPort:
                 await self._newer_keys()
                 claims = self._admit(request, endpoint)
             accept = websocket.check_upgrade_request(request.fields if request.upgrade else [])
-        except RemoteProtocolError as error:
+        except HTTPError as error:
             log.info("registration refused", agent=connection.peer[0], status=error.status, error=str(error))
-            connection.put(http1.error_response(error.status, str(error).partition(", got")[0], close=True))
+            connection.put(http1.error_response(error.status, error.public, close=True))
             return None
         except Unauthorized as error:
             log.warning("registration refused", agent=connection.peer[0], status=401, error=str(error))
@@ -108,7 +108,7 @@ class AgentPort:
     def _admit(self, request: Request, endpoint: str) -> Claims | None:
         fields = [(name.lower(), value) for name, value in request.fields]
         if any(name == b"origin" for name, _ in fields):
-            raise RemoteProtocolError("browsers have no business here", status=403)
+            raise HTTPError(403, "browsers have no business here")
         if self._verifier is None:
             return None
         credentials = ([value for name, value in fields if name == wanted] for wanted in piko.CREDENTIALS)
@@ -164,9 +164,9 @@ class AgentPort:
 def _endpoint(request: Request) -> str:
     endpoint = piko.endpoint_of_upstream_path(request.target)
     if endpoint is None:
-        raise RemoteProtocolError("not found", status=404)
+        raise HTTPError(404, "not found")
     if request.method != b"GET":
-        raise RemoteProtocolError("method not allowed", status=405)
+        raise HTTPError(405, "method not allowed")
     if len(endpoint.encode()) > MAX_ENDPOINT or not endpoint.isprintable():
-        raise RemoteProtocolError(f"an endpoint id has at most {MAX_ENDPOINT} printable bytes")
+        raise HTTPError(400, f"an endpoint id has at most {MAX_ENDPOINT} printable bytes")
     return endpoint

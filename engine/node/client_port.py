@@ -17,7 +17,7 @@ import trio
 from engine.access_log import AccessLog
 from engine.admin.metrics import NodeMetrics
 from engine.auth.verifier import Verifier
-from engine.errors import RemoteProtocolError, Unauthorized
+from engine.errors import HTTPError, Unauthorized
 from engine.log import get_logger
 from engine.node.session import Session
 from engine.routing.registry import Registry
@@ -223,8 +223,8 @@ class ClientPort:
     def _begin_tcp(self, front: ClientFront, request: Request) -> None:
         try:
             accept = websocket.check_upgrade_request(request.fields) if request.upgrade else b""
-        except RemoteProtocolError as error:
-            front.fail(error.status, str(error))
+        except HTTPError as error:
+            front.fail(error.status, error.public)
             return
         if not accept:
             front.fail(400, "a WebSocket upgrade is wanted here")

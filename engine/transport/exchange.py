@@ -31,7 +31,7 @@ from functools import lru_cache
 from typing import Final, Protocol
 
 from engine.access_log import AccessLog, Finished
-from engine.errors import RemoteProtocolError
+from engine.errors import HTTPError
 from engine.log import get_logger
 from engine.transport.duplex import NOBODY, Bytes, Duplex
 from engine.transport.pulse import Pulse
@@ -186,7 +186,7 @@ class Front:
                     if len(self._kept) > PIPELINE_BYTES:
                         self.inlet.pause()
                     return
-        except RemoteProtocolError as error:
+        except HTTPError as error:
             self._refuse(error)
 
     def _keep_partial_head(self, data: memoryview) -> None:
@@ -392,7 +392,7 @@ class Front:
         self._finish(status)
         self._next()
 
-    def _refuse(self, error: RemoteProtocolError) -> None:
+    def _refuse(self, error: HTTPError) -> None:
         """What came is not HTTP, or not HTTP as it has to be: one answer, and nothing more is read (9112, 9.6)."""
         log.info("request refused", error=str(error), status=error.status)
         if self.answered or self.back is not None:
@@ -401,7 +401,7 @@ class Front:
         self.last = True
         self.request_done = False
         self.started = self.started or time.perf_counter()
-        self.fail(error.status, _first_words(error))
+        self.fail(error.status, error.public)
 
     def _give_up(self, status: int) -> None:
         """Break off, visibly."""
@@ -546,7 +546,7 @@ class Front:
                     log.warning("client stopped reading")
                     self._give_up(self.status)
             elif self._kept:
-                self._refuse(RemoteProtocolError("the head took too long", status=408))
+                self._refuse(HTTPError(408, "the head took too long"))
             else:
                 self._close()
         elif self._expecting and self.bytes_in:
@@ -627,7 +627,7 @@ class Back:
         if front.response is None:
             try:
                 self._answer(front, data)
-            except RemoteProtocolError as error:
+            except HTTPError as error:
                 log.warning("answer refused", error=str(error))
                 if front.answered:
                     front.back_lost(error)
@@ -651,12 +651,12 @@ class Back:
                 request = front.request
                 assert request is not None
                 if not request.upgrade:
-                    raise RemoteProtocolError("101 without having been asked to switch")
+                    raise HTTPError(502, "101 without having been asked to switch")
                 front.switch(response, data)
                 return
             self._interim += 1
             if self._interim > MAX_INTERIM:
-                raise RemoteProtocolError(f"more than {MAX_INTERIM} interim answers")
+                raise HTTPError(502, f"more than {MAX_INTERIM} interim answers")
             front.interim(response)
             if not data:
                 return
@@ -687,7 +687,7 @@ class Back:
             if data:
                 try:
                     parts += chunked.receive(data)
-                except RemoteProtocolError as error:
+                except HTTPError as error:
                     log.warning("answer broken off", error=str(error))
                     self.front = None
                     front.back_lost(error)
@@ -777,8 +777,3 @@ def _answer_head(response: Response, version: int, last: bool) -> bytes:
 
 
 _known_answer_head = lru_cache(maxsize=http1.KNOWN_HEADS)(_answer_head)
-
-
-def _first_words(error: RemoteProtocolError) -> str:
-    """What a stranger is told of an error: the kind, not the bytes it quotes."""
-    return str(error).partition(":")[0].partition(", got")[0]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from engine.errors import RemoteProtocolError
+from engine.errors import WebSocketError
 from engine.transport.connection import Connection
 from engine.transport.duplex import NOBODY, Bytes, Receiver
 from engine.wire import websocket
@@ -96,15 +96,15 @@ class Leg:
                             self._say_goodbye(websocket.NORMAL)
                 elif opcode == websocket.PING:
                     if self._connection.backlog > MAX_BACKLOG:
-                        raise RemoteProtocolError("pings and does not read pongs", status=websocket.POLICY_VIOLATION)
+                        raise WebSocketError(websocket.POLICY_VIOLATION, "pings and does not read pongs")
                     self._connection.put(*self._websocket.message([bytes(payload)], websocket.PONG))
                 elif opcode == websocket.CLOSE:
                     self._closed(*websocket.close_reason(payload))
                 elif opcode == websocket.TEXT:
-                    raise RemoteProtocolError("text where bytes are relayed", status=websocket.UNSUPPORTED_DATA)
-        except RemoteProtocolError as error:
+                    raise WebSocketError(websocket.UNSUPPORTED_DATA, "text where bytes are relayed")
+        except WebSocketError as error:
             receiver, self.receiver = self.receiver, NOBODY
-            self._say_goodbye(error.status, str(error)[:100])
+            self._say_goodbye(error.code, error.public[:100])
             receiver.lost(error)
 
     def _closed(self, code: int, reason: str) -> None:

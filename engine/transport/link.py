@@ -25,7 +25,7 @@ from typing import Final
 
 import trio
 
-from engine.errors import RemoteProtocolError
+from engine.errors import RemoteProtocolError, WebSocketError, YamuxError
 from engine.log import get_logger
 from engine.transport.connection import Connection
 from engine.transport.duplex import NOBODY, Bytes, Receiver
@@ -439,7 +439,7 @@ class Link:
     def _control(self, opcode: int, payload: Bytes) -> None:
         if opcode == websocket.PING:
             if self.behind:
-                raise RemoteProtocolError("pings and does not read pongs", status=yamux.PROTOCOL_ERROR)
+                raise WebSocketError(websocket.POLICY_VIOLATION, "pings and does not read pongs")
             self.flush()
             self.connection.put(*self._websocket.message([bytes(payload)], websocket.PONG))
         elif opcode == websocket.CLOSE:
@@ -449,7 +449,7 @@ class Link:
             self.connection.put(self._websocket.close(code if code != websocket.NO_STATUS else websocket.NORMAL))
             self._shut()
         elif opcode == websocket.TEXT:
-            raise RemoteProtocolError("text message in a session", status=websocket.UNSUPPORTED_DATA)
+            raise WebSocketError(websocket.UNSUPPORTED_DATA, "text message in a session")
 
     def ended(self) -> None:
         self.error = self.error or ConnectionError("session closed by the other end")
@@ -504,11 +504,11 @@ class Link:
 
     def _fail(self, error: RemoteProtocolError) -> None:
         self.error = error
-        code = error.status if error.status < 1000 else yamux.PROTOCOL_ERROR
+        code = error.code if isinstance(error, YamuxError) else yamux.PROTOCOL_ERROR
         self.send(self.mux.go_away(code))
         self.flush()
-        close_code = error.status if error.status >= 1000 else websocket.PROTOCOL_ERROR
-        self.connection.put(self._websocket.close(close_code, str(error)[:100]))
+        close_code = error.code if isinstance(error, WebSocketError) else websocket.PROTOCOL_ERROR
+        self.connection.put(self._websocket.close(close_code, error.public[:100]))
         self._shut()
 
     def _shut(self) -> None:

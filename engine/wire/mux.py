@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
-from engine.errors import RemoteProtocolError
+from engine.errors import YamuxError
 from engine.wire import yamux
 from engine.wire.yamux import (
     ACK,
@@ -122,7 +122,7 @@ class Mux(Generic[S]):
     def receive(self, data: memoryview) -> list[tuple[int, S | None, memoryview | int]]:
         """Take what came; give what it means as (what, stream, value), in order.
 
-        Raises RemoteProtocolError with yamux's go-away code as its `status`: send that code and hang up.
+        Raises YamuxError: send its code as a go-away and hang up.
         """
         events: list[tuple[int, S | None, memoryview | int]] = []
         position = 0
@@ -167,7 +167,7 @@ class Mux(Generic[S]):
                     self._left, self._left_stream, self._left_fin = length, stream, False
                     continue
             if version:
-                raise RemoteProtocolError(f"yamux version {version}, expected 0", status=yamux.PROTOCOL_ERROR)
+                raise YamuxError(yamux.PROTOCOL_ERROR, "expected yamux version 0", str(version))
             if kind <= WINDOW_UPDATE:
                 self._stream_frame(kind, flags, stream_id, length, events)
             elif kind == PING:
@@ -178,7 +178,7 @@ class Mux(Generic[S]):
             elif kind == GO_AWAY:
                 events.append((WENT_AWAY, None, length))
             else:
-                raise RemoteProtocolError(f"yamux frame type {kind}", status=yamux.PROTOCOL_ERROR)
+                raise YamuxError(yamux.PROTOCOL_ERROR, "unknown yamux frame type", str(kind))
 
     def _stream_frame(
         self,
@@ -194,8 +194,8 @@ class Mux(Generic[S]):
         else:
             stream = self.streams.get(stream_id)
             if stream is None and not self._was_used(stream_id):
-                raise RemoteProtocolError(
-                    f"frame for stream {stream_id}, which was never opened", status=yamux.PROTOCOL_ERROR
+                raise YamuxError(
+                    yamux.PROTOCOL_ERROR, "frame for a stream that was never opened", f"stream {stream_id}"
                 )
         if stream is not None and flags & (ACK | RST):
             if flags & ACK and not stream.acked and stream_id & 1 == self._parity:
@@ -209,9 +209,7 @@ class Mux(Generic[S]):
             if stream is not None and not stream.gone:
                 if length:
                     if stream.send_window + length > yamux.MAX_STREAM_ID:
-                        raise RemoteProtocolError(
-                            f"window of stream {stream_id} over 2^32", status=yamux.PROTOCOL_ERROR
-                        )
+                        raise YamuxError(yamux.PROTOCOL_ERROR, "a window over 2^32", f"stream {stream_id}")
                     stream.send_window += length
                     events.append((GRANTED, stream, 0))
                 if flags & FIN:
@@ -219,12 +217,13 @@ class Mux(Generic[S]):
             return
         if stream is not None and not stream.gone:
             if length > stream.receive_window:
-                raise RemoteProtocolError(
-                    f"{length} bytes on stream {stream_id}, its window is {stream.receive_window}",
-                    status=yamux.PROTOCOL_ERROR,
+                raise YamuxError(
+                    yamux.PROTOCOL_ERROR,
+                    "more bytes than the stream's window",
+                    f"stream {stream_id}: {length}, of {stream.receive_window}",
                 )
             if stream.ended_there and length:
-                raise RemoteProtocolError(f"data behind FIN on stream {stream_id}", status=yamux.PROTOCOL_ERROR)
+                raise YamuxError(yamux.PROTOCOL_ERROR, "data behind FIN", f"stream {stream_id}")
             stream.receive_window -= length
             if flags & FIN and not length:
                 self._end(stream, events)
@@ -244,7 +243,7 @@ class Mux(Generic[S]):
         elif stream_id in self._skipped:
             del self._skipped[stream_id]
         else:
-            raise RemoteProtocolError(f"SYN for stream {stream_id}", status=yamux.PROTOCOL_ERROR)
+            raise YamuxError(yamux.PROTOCOL_ERROR, "SYN for a stream that may not be opened", f"stream {stream_id}")
         stream = self._new_stream(stream_id)
         stream.syn_sent = True
         self.streams[stream_id] = stream

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 
 from websockets.speedups import apply_mask
 
-from engine.errors import RemoteProtocolError
+from engine.errors import HTTPError, WebSocketError
 
 CONTINUATION: Final = 0
 TEXT: Final = 1
@@ -103,8 +103,8 @@ class WebSocket:
     def receive(self, data: memoryview) -> list[Event]:
         """Take what came from the other end; give what it means, in order.
 
-        Any split of the input gives the same messages. Raises RemoteProtocolError with the close code as its
-        `status`; the connection has then to be failed (7.1.7).
+        Any split of the input gives the same messages. Raises WebSocketError, whose code is to be
+        sent as the close code; the connection has then to be failed (7.1.7).
         """
         size = len(data)
         if size > 7 and data[0] == _WHOLE_BINARY and not (self._left or self._header or self._message or self.closed):
@@ -161,10 +161,10 @@ class WebSocket:
         second = data[position + 1]
         opcode = first & 0x0F
         if first & 0x70:
-            raise RemoteProtocolError(f"reserved bits in frame header 0x{first:02x}", status=PROTOCOL_ERROR)
+            raise WebSocketError(PROTOCOL_ERROR, "reserved bits in a frame header", f"0x{first:02x}")
         if (second < 0x80) != self.client:
             who = "server masked a frame" if self.client else "client sent an unmasked frame"
-            raise RemoteProtocolError(f"{who} (RFC 6455, 5.1)", status=PROTOCOL_ERROR)
+            raise WebSocketError(PROTOCOL_ERROR, f"{who} (RFC 6455, 5.1)")
         length = second & 0x7F
         used = 2
         if length == 126:
@@ -173,28 +173,26 @@ class WebSocket:
                 return 0
             length = data[position + 2] << 8 | data[position + 3]
             if length < 126:
-                raise RemoteProtocolError("frame length not minimal", status=PROTOCOL_ERROR)
+                raise WebSocketError(PROTOCOL_ERROR, "frame length not minimal")
         elif length == 127:
             used = 10
             if available < 10:
                 return 0
             length = int.from_bytes(data[position + 2 : position + 10], "big")
             if length < 65536 or length > UNLIMITED:
-                raise RemoteProtocolError(f"bad 64-bit frame length {length}", status=PROTOCOL_ERROR)
+                raise WebSocketError(PROTOCOL_ERROR, "bad 64-bit frame length", str(length))
         if opcode >= 8:
             if opcode > PONG:
-                raise RemoteProtocolError(f"unknown opcode {opcode}", status=PROTOCOL_ERROR)
+                raise WebSocketError(PROTOCOL_ERROR, "unknown opcode", str(opcode))
             if length > MAX_CONTROL or first < 0x80:
-                raise RemoteProtocolError("control frame fragmented or longer than 125 bytes", status=PROTOCOL_ERROR)
+                raise WebSocketError(PROTOCOL_ERROR, "control frame fragmented or longer than 125 bytes")
         else:
             if opcode > BINARY:
-                raise RemoteProtocolError(f"unknown opcode {opcode}", status=PROTOCOL_ERROR)
+                raise WebSocketError(PROTOCOL_ERROR, "unknown opcode", str(opcode))
             if (opcode == CONTINUATION) != (self._message != 0):
-                raise RemoteProtocolError(
-                    "continuation frame outside a message, or a message inside one", status=PROTOCOL_ERROR
-                )
+                raise WebSocketError(PROTOCOL_ERROR, "continuation frame outside a message, or a message inside one")
             if length > self.max_frame:
-                raise RemoteProtocolError(f"frame of {length} bytes, at most {self.max_frame}", status=TOO_BIG)
+                raise WebSocketError(TOO_BIG, f"a frame of more than {self.max_frame} bytes", str(length))
         if not self.client:
             if available < used + 4:
                 return 0
@@ -233,7 +231,7 @@ class WebSocket:
         try:
             self._utf8.decode(payload, ends)
         except UnicodeDecodeError as error:
-            raise RemoteProtocolError("text is not UTF-8", status=INVALID_PAYLOAD) from error
+            raise WebSocketError(INVALID_PAYLOAD, "text is not UTF-8") from error
 
     def message(self, parts: Sequence[bytes | memoryview], opcode: int = BINARY) -> list[bytes | memoryview]:
         """One whole message (or control frame) made of `parts`, as pieces to send in order.
@@ -273,17 +271,17 @@ class WebSocket:
 
 
 def close_reason(body: memoryview | bytes) -> tuple[int, str]:
-    """Code and reason of a CLOSE event's data; raises RemoteProtocolError for a body that is none (7.4)."""
+    """Code and reason of a CLOSE event's data; raises WebSocketError for a body that is none (7.4)."""
     if not body:
         return NO_STATUS, ""
     code = int.from_bytes(body[:2], "big")
     allowed = 1000 <= code <= 1014 and code not in (1004, 1005, 1006)
     if len(body) == 1 or not (allowed or 3000 <= code <= 4999):
-        raise RemoteProtocolError(f"close frame with code {code}", status=PROTOCOL_ERROR)
+        raise WebSocketError(PROTOCOL_ERROR, "close frame with a code that is not allowed", str(code))
     try:
         return code, str(body[2:], "utf-8")
     except UnicodeDecodeError as error:
-        raise RemoteProtocolError("close reason is not UTF-8", status=INVALID_PAYLOAD) from error
+        raise WebSocketError(INVALID_PAYLOAD, "close reason is not UTF-8") from error
 
 
 # Mask keys have to be unpredictable (10.3); asking the kernel for four bytes at a time would be a system call
@@ -321,33 +319,32 @@ def accept_value(key: bytes) -> bytes:
 def check_upgrade_request(fields: Sequence[tuple[bytes, bytes]]) -> bytes:
     """The accept value for a request that asks for a WebSocket (4.2.1).
 
-    Raises RemoteProtocolError with status 400, or 426 for another version than 13.
+    Raises HTTPError with status 400, or 426 for another version than 13.
     """
     names = [name.lower() for name, _ in fields]
     values = dict(zip(names, (value for _, value in fields), strict=True))
     if values.get(b"upgrade", b"").lower() != b"websocket":
-        raise RemoteProtocolError("a WebSocket is wanted here: no 'Upgrade: websocket'")
+        raise HTTPError(400, "a WebSocket is wanted here: no 'Upgrade: websocket'")
     if values.get(b"sec-websocket-version") != b"13":
-        raise RemoteProtocolError("only WebSocket version 13 is spoken here", status=426)
+        raise HTTPError(426, "only WebSocket version 13 is spoken here")
     if names.count(b"sec-websocket-key") != 1:
-        raise RemoteProtocolError("exactly one Sec-WebSocket-Key is needed")
+        raise HTTPError(400, "exactly one Sec-WebSocket-Key is needed")
     try:
         return accept_value(values[b"sec-websocket-key"])
     except ValueError as error:
-        raise RemoteProtocolError(str(error)) from error
+        raise HTTPError(400, str(error)) from error
 
 
 def check_upgrade_answer(status: int, fields: Sequence[tuple[bytes, bytes]], key: bytes) -> None:
-    """Raise RemoteProtocolError unless this answer opens the WebSocket that was asked for with `key`
-    (4.1)."""
+    """Raise HTTPError (502) unless this answer opens the WebSocket that was asked for with `key` (4.1)."""
     values = {name.lower(): value for name, value in fields}
     if status != 101:
-        raise RemoteProtocolError(f"no WebSocket: answered {status}", status=status)
+        raise HTTPError(502, "no WebSocket", f"answered {status}")
     if values.get(b"upgrade", b"").lower() != b"websocket":
-        raise RemoteProtocolError("101 without 'Upgrade: websocket'")
+        raise HTTPError(502, "101 without 'Upgrade: websocket'")
     if b"upgrade" not in values.get(b"connection", b"").lower().replace(b" ", b"").split(b","):
-        raise RemoteProtocolError("101 without 'Connection: upgrade'")
+        raise HTTPError(502, "101 without 'Connection: upgrade'")
     if values.get(b"sec-websocket-accept") != accept_value(key):
-        raise RemoteProtocolError("Sec-WebSocket-Accept does not answer our key")
+        raise HTTPError(502, "Sec-WebSocket-Accept does not answer our key")
     if b"sec-websocket-extensions" in values or b"sec-websocket-protocol" in values:
-        raise RemoteProtocolError("101 with an extension or subprotocol that was not asked for")
+        raise HTTPError(502, "101 with an extension or subprotocol that was not asked for")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from engine.errors import RemoteProtocolError
+from engine.errors import WebSocketError
 from engine.wire import http1, websocket
 from engine.wire.websocket import WebSocket
 from tests.programs import Programs, free_port
@@ -35,8 +35,8 @@ async def echo(stream: trio.abc.Stream, end: WebSocket, data: bytes) -> None:
     while True:
         try:
             events = end.receive(memoryview(data))
-        except RemoteProtocolError as error:
-            await stream.send_all(end.close(error.status, str(error)[:100]))
+        except WebSocketError as error:
+            await stream.send_all(end.close(error.code, error.public[:100]))
             return
         for opcode, payload, ends in events:
             if opcode == websocket.PING:

@@ -74,9 +74,9 @@ async def test_rubbish_is_answered_or_hung_up_on_and_harms_nobody(port: str, pro
     # One more, of which the line is known, so that all lines of those before it are there.
     last = await trio.open_tcp_stream("127.0.0.1", node.proxy)
     async with last:
-        await last.send_all(LINES + b"the end\r\n\r\n")
+        await last.send_all(LINES + b"The-End: \x00\r\n\r\n")
         with trio.fail_after(5):
-            await server.wait_line("the end")
+            await server.wait_line("The-End")
     said = server.lines[lines:-1]
     # On the upstream port the one beside is refused as well. The admin port is hypercorn's, which does not say
     # who talks rubbish to it.

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionType
 
-from engine.errors import RemoteProtocolError
+from engine.errors import HTTPError, WebSocketError
 from engine.wire import http1, websocket
 from engine.wire.websocket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, WebSocket
 
@@ -171,24 +171,24 @@ def test_what_follows_a_close_is_ignored() -> None:
 )
 def test_what_the_rfc_forbids_a_server_is_refused_with_its_code(data: bytes, code: int) -> None:
     for parts in [data], singly(data), [frame(TEXT, b"\xc3\xa9") + data]:
-        with pytest.raises(RemoteProtocolError) as caught:
+        with pytest.raises(WebSocketError) as caught:
             messages(WebSocket(client=True, max_frame=1 << 20), parts)
-        assert caught.value.status == code
+        assert caught.value.code == code
 
 
 def test_a_client_has_to_mask() -> None:
     for data in frame(BINARY, b"x"), frame(PING), frame(CLOSE):
-        with pytest.raises(RemoteProtocolError) as caught:
+        with pytest.raises(WebSocketError) as caught:
             messages(WebSocket(client=False), [data])
-        assert caught.value.status == 1002
+        assert caught.value.code == 1002
 
 
 def test_a_long_frame_is_refused_at_its_header_and_a_frame_at_the_limit_is_not() -> None:
     server = WebSocket(client=False, max_frame=1000)
     assert messages(server, [frame(BINARY, bytes(1000), key=KEY)] * 3) == [(BINARY, bytes(1000))] * 3
-    with pytest.raises(RemoteProtocolError) as caught:
+    with pytest.raises(WebSocketError) as caught:
         server.receive(memoryview(frame(BINARY, bytes(1001), key=KEY)[:4]))
-    assert caught.value.status == 1009
+    assert caught.value.code == 1009
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1011, 1014, 3000, 4999])
@@ -268,8 +268,8 @@ def test_noise_is_messages_or_a_protocol_error_however_it_is_split(
         end = WebSocket(client=client, max_frame=1 << 20)
         try:
             return messages(end, parts)
-        except RemoteProtocolError as error:
-            return error.status
+        except WebSocketError as error:
+            return error.code
         finally:
             assert len(end._header) < 14
             assert len(end._control) <= websocket.MAX_CONTROL
@@ -310,7 +310,7 @@ REQUEST = {
 )
 def test_a_request_that_asks_for_something_else_is_refused(changes: dict[bytes, bytes], status: int) -> None:
     websocket.check_upgrade_request(list(REQUEST.items()))
-    with pytest.raises(RemoteProtocolError) as caught:
+    with pytest.raises(HTTPError) as caught:
         websocket.check_upgrade_request(list((REQUEST | changes).items()))
     assert caught.value.status == status
 
@@ -336,14 +336,15 @@ ANSWER = {
 def test_an_answer_that_opens_something_else_is_refused(changes: dict[bytes, bytes]) -> None:
     key = REQUEST[b"Sec-WebSocket-Key"]
     websocket.check_upgrade_answer(101, list(ANSWER.items()), key)
-    with pytest.raises(RemoteProtocolError):
+    with pytest.raises(HTTPError) as caught:
         websocket.check_upgrade_answer(101, list((ANSWER | changes).items()), key)
+    assert caught.value.status == 502
 
 
-def test_another_status_than_101_is_reported_with_it() -> None:
-    with pytest.raises(RemoteProtocolError) as caught:
+def test_another_status_than_101_is_told_in_words() -> None:
+    with pytest.raises(HTTPError, match="answered 403") as caught:
         websocket.check_upgrade_answer(403, [], b"")
-    assert caught.value.status == 403
+    assert caught.value.status == 502
 
 
 # Partners: wsproto byte for byte, trio-websocket with its own handshake

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from engine.errors import RemoteProtocolError
+from engine.errors import HTTPError
 from engine.wire.http1.defect import shown
 from engine.wire.http1.grammar import TOKEN
 from engine.wire.http1.hop import passable_trailers
@@ -59,7 +59,7 @@ class ChunkedBody:
         which nobody else is served. The call then stops before the next chunk line. What it has not taken
         (`data[taken:]`) is to be given again, in front of what follows.
 
-        When the body has ended, `done` is true; nothing more may be given then. Raises RemoteProtocolError: the message
+        When the body has ended, `done` is true; nothing more may be given then. Raises HTTPError: the message
         is broken, and whoever reads it must see it break off.
         """
         assert not self.done, "the body has ended"
@@ -81,12 +81,12 @@ class ChunkedBody:
                     self._state = _CR
             elif state == _CR:
                 if data[pos] != 0x0D:
-                    raise RemoteProtocolError(f"expected CRLF behind a chunk, got {shown(bytes(data[pos : pos + 16]))}")
+                    raise HTTPError(400, "expected CRLF behind a chunk", f"byte 0x{data[pos]:02x}")
                 pos += 1
                 self._state = _LF
             elif state == _LF:
                 if data[pos] != 0x0A:
-                    raise RemoteProtocolError(f"expected CRLF behind a chunk, got {shown(bytes(data[pos : pos + 16]))}")
+                    raise HTTPError(400, "expected CRLF behind a chunk", f"byte 0x{data[pos]:02x}")
                 pos += 1
                 self._state = _SIZE
             elif state == _SIZE:
@@ -106,14 +106,14 @@ class ChunkedBody:
                 begin, behind = pos, match.end() - len(held)
                 digits, extensions = match.groups()
                 if len(digits) + len(extensions) > MAX_CHUNK_LINE:
-                    raise RemoteProtocolError(f"a chunk line longer than {MAX_CHUNK_LINE} bytes")
+                    raise HTTPError(400, f"a chunk line longer than {MAX_CHUNK_LINE} bytes")
                 self._extensions += len(extensions)
                 if self._extensions > MAX_EXTENSIONS:
-                    raise RemoteProtocolError(f"more than {MAX_EXTENSIONS} bytes of chunk extensions")
+                    raise HTTPError(400, f"more than {MAX_EXTENSIONS} bytes of chunk extensions")
                 self._held = b""
                 self._left = int(digits, 16)
                 if self._left > MAX_CHUNK:
-                    raise RemoteProtocolError("a chunk of 2^63 bytes or more")
+                    raise HTTPError(400, "a chunk of 2^63 bytes or more")
                 pos = behind
                 if self._left == 0:
                     self._state = _TRAILERS
@@ -133,7 +133,7 @@ class ChunkedBody:
                     self._hold_trailers(block)
                     return parts
                 if length > MAX_TRAILERS + 4:
-                    raise RemoteProtocolError(f"more than {MAX_TRAILERS} bytes of trailers", status=431)
+                    raise HTTPError(431, f"more than {MAX_TRAILERS} bytes of trailers")
                 trailers = passable_trailers(block[:length])
                 pos += length - len(self._held)
                 self._held = b""
@@ -150,14 +150,14 @@ class ChunkedBody:
 
     def _hold_line(self, line: bytes) -> None:
         if _may_become_chunk_line(line) is None:
-            raise RemoteProtocolError(f"expected a chunk size, got {shown(line)}")
+            raise HTTPError(400, "expected a chunk size", shown(line[:16]))  # it may be anything, a body's data too
         if len(line) >= MAX_CHUNK_LINE:
-            raise RemoteProtocolError(f"a chunk line longer than {MAX_CHUNK_LINE} bytes")
+            raise HTTPError(400, f"a chunk line longer than {MAX_CHUNK_LINE} bytes")
         self._held = line
 
     def _hold_trailers(self, block: bytes) -> None:
         if len(block) > MAX_TRAILERS:
-            raise RemoteProtocolError(f"more than {MAX_TRAILERS} bytes of trailers", status=431)
+            raise HTTPError(431, f"more than {MAX_TRAILERS} bytes of trailers")
         if block.count(b"\n") != block.count(b"\r\n"):
-            raise RemoteProtocolError("a line ends with a bare LF")
+            raise HTTPError(400, "a line ends with a bare LF")
         self._held = block

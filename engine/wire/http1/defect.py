@@ -1,57 +1,74 @@
 """What is wrong with a head or a trailer section that does not match the grammar, in words.
 
-Nothing here is on the hot path: it runs once, for a message that is refused.
+Nothing here is on the hot path: it runs once, for a message that is refused. Of field lines, names are quoted and never
+values, which may be cookies or tokens.
 """
 
 from __future__ import annotations
 
 import re
 
-from engine.errors import RemoteProtocolError
-from engine.wire.http1.grammar import MAX_LINE, REQUEST_LINE, STATUS_LINE, is_token, is_value
+from engine.errors import HTTPError
+from engine.wire.http1.grammar import MAX_LINE, REQUEST_LINE, STATUS_LINE, TOKEN, is_token, is_value
+
+MAX_SHOWN = 100  # bytes
+
+_leading_token = re.compile(rb"(?:" + TOKEN + rb")?").match
 
 
-def request_defect(head: bytes) -> RemoteProtocolError:
+def request_defect(head: bytes) -> HTTPError:
     """The error for a request's head that does not match."""
     return _head_defect(head, REQUEST_LINE, "request line")
 
 
-def response_defect(head: bytes) -> RemoteProtocolError:
+def response_defect(head: bytes) -> HTTPError:
     """The error for a response's head that does not match."""
     return _head_defect(head, STATUS_LINE, "status line")
 
 
-def _head_defect(head: bytes, first_line: bytes, called: str) -> RemoteProtocolError:
+def _head_defect(head: bytes, first_line: bytes, called: str) -> HTTPError:
     """The first defect in the order of reading."""
     lines = head.lstrip(b"\r\n").split(b"\r\n")
     line = lines[0]
     if len(line) > MAX_LINE:
-        return RemoteProtocolError(f"the first line has {len(line)} bytes, more than {MAX_LINE}", status=414)
+        return HTTPError(414, f"the first line has {len(line)} bytes, more than {MAX_LINE}")
     if re.fullmatch(first_line, line + b"\r\n") is None:
-        version = re.search(rb"(?:^| )HTTP/([0-9]+)\.([0-9]+)(?: |$)", line)
-        if version is not None and version.groups() not in ((b"1", b"0"), (b"1", b"1")):
-            return RemoteProtocolError(f"expected HTTP/1.1, got {shown(line)}", status=505)
-        return RemoteProtocolError(f"expected a {called}, got {shown(line)}")
+        version = re.search(rb"(?:^| )(HTTP/([0-9]+)\.([0-9]+))(?: |$)", line)
+        if version is not None and version.groups()[1:] not in ((b"1", b"0"), (b"1", b"1")):
+            return HTTPError(505, "expected HTTP/1.1", shown(version[1]))
+        return HTTPError(400, f"expected a {called}", shown_line(line))
     return field_defect(lines[1:])
 
 
-def field_defect(lines: list[bytes]) -> RemoteProtocolError:
+def field_defect(lines: list[bytes]) -> HTTPError:
     """The error for field lines (also of trailers) of which one does not match."""
-    for line in lines:
+    for number, line in enumerate(lines, 1):
         name, colon, value = line.partition(b":")
+        token = _leading_token(line)
+        begin = b"" if token is None else token[0]
+        where = f"field line {number}, {shown(begin)}" if begin and colon else f"field line {number}"
         if line[:1] in (b" ", b"\t"):
-            return RemoteProtocolError(f"a folded field line: {shown(line)}")
+            return HTTPError(400, "a folded field line", where)
         if b"\n" in line or b"\r" in line:
-            return RemoteProtocolError(f"a bare CR or LF in {shown(line)}")
+            return HTTPError(400, "a bare CR or LF in a field line", where)
         if not colon and line:
-            return RemoteProtocolError(f"a field line without a colon: {shown(line)}")
+            return HTTPError(400, "a field line without a colon", where)
         if line and is_token(name) is None:
-            return RemoteProtocolError(f"expected a field name, got {shown(name)}")
+            if not name:
+                return HTTPError(400, "a field line without a name", where)
+            return HTTPError(400, "expected a field name", f"{where} and then byte 0x{line[len(begin)]:02x}")
         if is_value(value) is None:
-            return RemoteProtocolError(f"a control character in the value of {shown(name)}: {shown(value)}")
-    return RemoteProtocolError("the fields do not end with an empty line")
+            return HTTPError(400, "a control character in the value of a field", where)
+    return HTTPError(400, "the fields do not end with an empty line")
+
+
+def shown_line(line: bytes) -> str:
+    """A first line or a target for the log, without what may be a secret in it: a query, or a name and password."""
+    line = line.partition(b"?")[0]
+    before, at, _ = line.rpartition(b"@")
+    return shown(before[: max(before.rfind(b" "), before.rfind(b"/")) + 1] if at else line)
 
 
 def shown(value: bytes) -> str:
-    """A value for a message or a log line: escaped, and cut where it stops being informative."""
-    return repr(value[:200])[1:] + ("…" if len(value) > 200 else "")
+    """Bytes for the log: escaped, and cut where they stop being informative."""
+    return repr(value[:MAX_SHOWN])[1:] + ("…" if len(value) > MAX_SHOWN else "")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from engine.errors import RemoteProtocolError
+from engine.errors import HTTPError
 from engine.wire import piko
-from engine.wire.http1.defect import field_defect, shown
+from engine.wire.http1.defect import field_defect
 from engine.wire.http1.grammar import (
     MAX_FIELDS,
     is_protocol_list,
@@ -53,7 +53,7 @@ def connection(version: int, found: dict[bytes, bytes]) -> tuple[bool, bytes, fr
     if option == b"close":
         return False, b"", HOP_BY_HOP
     if is_token_list(option) is None:
-        raise RemoteProtocolError(f"expected names in Connection, got {shown(option)}")
+        raise HTTPError(400, "expected names in Connection")
     options = frozenset(list_elements(option))
     keep_alive = b"close" not in options and (version == 11 or b"keep-alive" in options)
     # RFC 9110, 7.8: HTTP/1.0 cannot upgrade. h2c is obsolete (RFC 9113, 3.1), and would lead past every rule here.
@@ -61,7 +61,7 @@ def connection(version: int, found: dict[bytes, bytes]) -> tuple[bool, bytes, fr
     upgrade = found.get(b"upgrade")
     if upgrade is not None and version == 11 and b"upgrade" in options:
         if is_protocol_list(upgrade) is None:
-            raise RemoteProtocolError(f"expected protocols in Upgrade, got {shown(upgrade)}")
+            raise HTTPError(400, "expected protocols in Upgrade")
         protocols = list_elements(upgrade)
         wanted = b", ".join([p for p in protocols if not p.lower().startswith((b"h2c", b"http/"))])
     removable = [n for n in options if n not in _END_TO_END and not n.startswith(_END_TO_END_PREFIXES)]
@@ -89,7 +89,7 @@ def passable_trailers(block: bytes) -> bytes:
         raise field_defect(block.split(b"\r\n"))
     fields: Fields = split_lines(match[1])
     if len(fields) > MAX_FIELDS:
-        raise RemoteProtocolError(f"{len(fields)} trailers, more than {MAX_FIELDS}", status=431)
+        raise HTTPError(431, f"{len(fields)} trailers, more than {MAX_FIELDS}")
     kept = []
     for name, value in fields:
         low = name.lower().replace(b"_", b"-")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from engine.errors import RemoteProtocolError
+from engine.errors import HTTPError
 from engine.wire import piko
-from engine.wire.http1.defect import request_defect, response_defect, shown
+from engine.wire.http1.defect import request_defect, response_defect, shown, shown_line
 from engine.wire.http1.grammar import (
     MAX_FIELDS,
     MAX_HEAD,
@@ -38,7 +38,7 @@ _known_responses: Known[Response] = Known()
 def head_end(data: bytes | bytearray | memoryview, start: int = 0, limit: int = MAX_HEAD) -> int:
     """Return the index just behind the head that begins at `start`, or -1 if its end has not come yet.
 
-    Raises RemoteProtocolError as soon as the beginning cannot become a head (no text, a bare LF, another protocol's
+    Raises HTTPError as soon as the beginning cannot become a head (no text, a bare LF, another protocol's
     first line, too long), so that nobody waits for the rest of it.
 
     `limit` is in bytes and includes empty lines in front; a larger one than MAX_HEAD counts as MAX_HEAD.
@@ -59,8 +59,8 @@ def head_end(data: bytes | bytearray | memoryview, start: int = 0, limit: int = 
     return -1
 
 
-def _too_long(limit: int) -> RemoteProtocolError:
-    return RemoteProtocolError(f"the head is longer than {limit} bytes", status=431)
+def _too_long(limit: int) -> HTTPError:
+    return HTTPError(431, f"the head is longer than {limit} bytes")
 
 
 def _behind_leading_lines(data: bytes | bytearray | memoryview, start: int) -> int:
@@ -69,7 +69,7 @@ def _behind_leading_lines(data: bytes | bytearray | memoryview, start: int) -> i
             return start
         start += 2
     if data[start : start + 1] == b"\r":
-        raise RemoteProtocolError(f"more than {MAX_LEADING_LINES} empty lines before a message")
+        raise HTTPError(400, f"more than {MAX_LEADING_LINES} empty lines before a message")
     return start
 
 
@@ -77,20 +77,20 @@ def _refuse_hopeless(head: bytes) -> None:
     if search_control(head, 0, 64):
         # 22: a TLS handshake record (RFC 8446, 5.1), the most common stranger on a port without TLS.
         told = "a TLS handshake came to a port without TLS" if head[0] == 0x16 else "this is no HTTP"
-        raise RemoteProtocolError(f"{told}: {shown(head[:16])}")
+        raise HTTPError(400, told, shown(head[:16]))
     if head.count(b"\n") != head.count(b"\r\n"):
-        raise RemoteProtocolError("a line ends with a bare LF")
+        raise HTTPError(400, "a line ends with a bare LF")
     line, end, _ = head.partition(b"\r\n")
     if len(line) > MAX_LINE:
-        raise RemoteProtocolError(f"the first line is longer than {MAX_LINE} bytes", status=414)
+        raise HTTPError(414, f"the first line is longer than {MAX_LINE} bytes")
     if end and b" HTTP/" not in line and not line.startswith(b"HTTP/"):
-        raise RemoteProtocolError(f"expected the first line of a message, got {shown(line)}")
+        raise HTTPError(400, "expected the first line of a message", shown_line(line))
 
 
 def parse_request(head: bytes, limit: int = MAX_HEAD) -> Request:
     """Read a request's head, as cut by `head_end`, of at most `limit` bytes.
 
-    Raises RemoteProtocolError with the status that answers the request. Equal heads may give the same object, so what
+    Raises HTTPError with the status that answers the request. Equal heads may give the same object, so what
     is returned must not be changed.
     """
     if len(head) > limit:
@@ -112,7 +112,7 @@ def _parse_request(head: bytes) -> Request:
     else:
         method, target, minor, fields = _rare_request(head)
     if len(fields) > MAX_FIELDS:
-        raise RemoteProtocolError(f"{len(fields)} fields, more than {MAX_FIELDS}", status=431)
+        raise HTTPError(431, f"{len(fields)} fields, more than {MAX_FIELDS}")
     if len(head) > MAX_LINE:
         _refuse_long_line(head)
     version = 11 if minor == b"1" else 10
@@ -121,9 +121,9 @@ def _parse_request(head: bytes) -> Request:
     host = found.get(b"host")
     if host is not None:
         if is_host(host) is None:
-            raise RemoteProtocolError(f"expected one host in Host, got {shown(host)}")
+            raise HTTPError(400, "expected one host in Host")
     elif version == 11:
-        raise RemoteProtocolError("a request without Host")
+        raise HTTPError(400, "a request without Host")
     if target[0] != 0x2F or method == b"CONNECT":  # the other forms than "/…"
         target, host, fields = _other_target(method, target, host, fields)
         whole = b""
@@ -151,7 +151,7 @@ def _parse_request(head: bytes) -> Request:
 def parse_response(head: bytes, method: bytes, limit: int = MAX_HEAD) -> Response:
     """Read the head of a response to a request with `method`, of at most `limit` bytes.
 
-    Its body is framed by the rules of RFC 9112, 6.3. Raises RemoteProtocolError. Its status is not for the client, who
+    Its body is framed by the rules of RFC 9112, 6.3. Raises HTTPError. Its status is not for the client, who
     gets 502. Equal heads may give the same object, so what is returned must not be changed.
     """
     if len(head) > limit:
@@ -179,7 +179,7 @@ def _parse_response(head: bytes, method: bytes) -> Response:
         minor, code, reason, lines = match.groups()
         fields = [(name, value.rstrip(b" \t")) for name, value in split_lines(lines)]
     if len(fields) > MAX_FIELDS:
-        raise RemoteProtocolError(f"{len(fields)} fields, more than {MAX_FIELDS}", status=431)
+        raise HTTPError(431, f"{len(fields)} fields, more than {MAX_FIELDS}")
     version = 11 if minor == b"1" else 10
     status = int(code)
     found = _decisive_fields(fields)
@@ -220,18 +220,16 @@ def _framed(version: int, coding: bytes | None, length: bytes | None) -> int:
     """The body of a message that has Transfer-Encoding or Content-Length. Whatever leaves a doubt is refused."""
     if coding is not None:
         if version == 10:  # RFC 9112, 6.1: the framing is faulty
-            raise RemoteProtocolError("Transfer-Encoding in an HTTP/1.0 message")
+            raise HTTPError(400, "Transfer-Encoding in an HTTP/1.0 message")
         if length is not None:
-            raise RemoteProtocolError("both Transfer-Encoding and Content-Length")
+            raise HTTPError(400, "both Transfer-Encoding and Content-Length")
         if coding.lower() != b"chunked":
             unknown = is_token(coding) is not None  # 501 if it is one coding that we lack (RFC 9112, 6.1)
-            raise RemoteProtocolError(
-                f"expected Transfer-Encoding chunked, got {shown(coding)}", status=501 if unknown else 400
-            )
+            raise HTTPError(501 if unknown else 400, "expected chunked in Transfer-Encoding")
         return CHUNKED
     assert length is not None
     if not length.isdigit() or len(length) > 18:  # below 2^63, whatever the digits
-        raise RemoteProtocolError(f"expected a number in Content-Length, got {shown(length)}")
+        raise HTTPError(400, "expected a number in Content-Length")
     return int(length)
 
 
@@ -239,7 +237,7 @@ def _expects_continue(version: int, expect: bytes) -> bool:
     if version == 10:  # RFC 9110, 10.1.1: MUST ignore
         return False
     if expect.lower() != b"100-continue":
-        raise RemoteProtocolError(f"expected 100-continue in Expect, got {shown(expect)}", status=417)
+        raise HTTPError(417, "expected 100-continue in Expect")
     return True
 
 
@@ -251,15 +249,15 @@ def _other_target(
     Absolute-form becomes origin-form, and its host becomes the Host field.
     """
     if method == b"CONNECT":
-        raise RemoteProtocolError("CONNECT is not served here", status=501)
+        raise HTTPError(501, "CONNECT is not served here")
     if target == b"*" and method == b"OPTIONS":
         return target, host, fields
     match = absolute_target(target)
     if match is None:
-        raise RemoteProtocolError(f"expected a target that begins with /, got {shown(target)}")
+        raise HTTPError(400, "expected a target that begins with /", shown_line(target))
     authority, path = match.groups()
     if is_host(authority) is None:
-        raise RemoteProtocolError(f"expected a host in the target, got {shown(target)}")
+        raise HTTPError(400, "expected a host in the target", shown_line(target))
     if not path.startswith(b"/"):
         path = b"*" if method == b"OPTIONS" and not path else b"/" + path
     others = [field for field in fields if field[0].lower() != b"host"]
@@ -286,10 +284,10 @@ def _refuse_twins(fields: Fields) -> None:
         low = name.lower()
         dashed = low.replace(b"_", b"-")
         if seen.setdefault(dashed, low) != low or (dashed != low and dashed.startswith(_GUARDED_PREFIXES)):
-            raise RemoteProtocolError(f"the field name {shown(name)} can be taken for {shown(dashed)}")
+            raise HTTPError(400, "a field name that can be taken for another", f"{shown(name)} for {shown(dashed)}")
 
 
 def _refuse_long_line(head: bytes) -> None:
     length = len(head.lstrip(b"\r\n").partition(b"\r\n")[0])
     if length > MAX_LINE:
-        raise RemoteProtocolError(f"the first line has {length} bytes, more than {MAX_LINE}", status=414)
+        raise HTTPError(414, f"the first line has {length} bytes, more than {MAX_LINE}")

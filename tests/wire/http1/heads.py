@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import strategies as st
 
-from engine.errors import RemoteProtocolError
+from engine.errors import HTTPError
 from engine.wire import http1
 from engine.wire.http1 import Request, Response
 
@@ -43,7 +43,7 @@ def response(*lines: bytes, first: bytes = b"HTTP/1.1 200 OK", method: bytes = b
 
 
 def refusal(*lines: bytes, first: bytes = b"GET / HTTP/1.1", host: bool = True) -> int:
-    with pytest.raises(RemoteProtocolError) as caught:
+    with pytest.raises(HTTPError) as caught:
         request(*lines, first=first, host=host)
     return caught.value.status
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import RemoteProtocolError
+from engine.errors import HTTPError
 from engine.wire import http1
 from engine.wire.http1 import ChunkedBody
 from tests.wire.http1.heads import soup
@@ -92,7 +92,7 @@ BAD_CHUNKS = [
 @pytest.mark.parametrize("data", BAD_CHUNKS)
 def test_a_chunked_body_outside_the_grammar_breaks_off(data: bytes) -> None:
     for parts in [data], singly(data), [b"1\r\nx\r\n" + data]:
-        with pytest.raises(RemoteProtocolError):
+        with pytest.raises(HTTPError):
             passed(parts)
 
 
@@ -121,7 +121,7 @@ def test_each_byte_passes_when_it_comes() -> None:
 def test_a_chunk_may_have_all_but_2_to_the_63_bytes() -> None:
     start = b"7fffFFFFffffFFFF\r\nhello"
     assert passed([start]) == (start, None)
-    with pytest.raises(RemoteProtocolError) as caught:
+    with pytest.raises(HTTPError) as caught:
         passed([b"8000000000000000\r\n"])
     assert caught.value.status == 400
 
@@ -149,12 +149,12 @@ def test_the_rest_of_a_chunk_is_taken_at_any_limit_and_so_is_half_a_line() -> No
 def test_extensions_are_bounded_in_a_line_and_in_a_message() -> None:
     flood = b"1;" + b"a" * 1000 + b"\r\nx\r\n"
     assert passed([flood * 64])[0] == b"1\r\nx\r\n" * 64
-    with pytest.raises(RemoteProtocolError):
+    with pytest.raises(HTTPError):
         passed([flood * 66])
     for long_line in b"1;" + b"a" * 5000, b"1;" + b"a" * 5000 + b"\r\nx\r\n":
-        with pytest.raises(RemoteProtocolError):
+        with pytest.raises(HTTPError):
             passed([long_line])
-        with pytest.raises(RemoteProtocolError):
+        with pytest.raises(HTTPError):
             passed(singly(long_line))
 
 
@@ -167,9 +167,9 @@ def test_trailers_are_bounded() -> None:
         [b"0\r\n", line * 8, line + b"\r\n"],
         [b"0\r\n" + line * 9 + b"\r\n"],
     ):
-        with pytest.raises(RemoteProtocolError):
+        with pytest.raises(HTTPError):
             passed(parts)
-    with pytest.raises(RemoteProtocolError):
+    with pytest.raises(HTTPError):
         passed([b"0\r\n" + b"A:\r\n" * (http1.MAX_FIELDS + 1) + b"\r\n"])
 
 
@@ -208,7 +208,7 @@ def limited(parts: list[bytes], limits: list[int], *, decode: bool) -> tuple[byt
             calls += 1
             try:
                 got = b"".join(body.receive(memoryview(waiting), limit))
-            except RemoteProtocolError:
+            except HTTPError:
                 return None
             assert 0 < body.taken <= len(waiting)
             out += got
@@ -236,7 +236,7 @@ def test_any_limit_and_any_split_give_the_same(
 def test_whatever_a_body_holds_a_limit_changes_nothing(data: bytes, places: list[int], limits: list[int]) -> None:
     try:
         whole = passed([data])
-    except RemoteProtocolError:
+    except HTTPError:
         whole = None
     assert limited(cut(data, places), limits, decode=False) == whole
 
@@ -249,7 +249,7 @@ def test_whatever_a_body_holds_it_passes_or_breaks_off_the_same_however_it_is_sp
     def outcome(parts: list[bytes]) -> tuple[bytes, bytes | None] | None:
         try:
             return passed(parts)
-        except RemoteProtocolError:
+        except HTTPError:
             return None
 
     assert outcome([data]) == outcome(cut(data, places)) == outcome(singly(data))

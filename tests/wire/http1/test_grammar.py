@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.errors import RemoteProtocolError
+from engine.errors import HTTPError
 from engine.wire import http1
 from tests.wire.http1.heads import head, refusal, request, response
 
@@ -74,14 +74,14 @@ def test_a_path_passes_as_it_was_sent(target: bytes) -> None:
 )
 def test_a_field_line_outside_the_grammar_is_refused_on_both_sides(line: bytes) -> None:
     assert refusal(line) == 400
-    with pytest.raises(RemoteProtocolError):
+    with pytest.raises(HTTPError):
         response(line)
 
 
 def test_more_fields_than_the_limit_are_refused() -> None:
     assert len(request(*[b"A: b"] * (http1.MAX_FIELDS - 1)).fields) == http1.MAX_FIELDS
     assert refusal(*[b"A: b"] * http1.MAX_FIELDS) == 431
-    with pytest.raises(RemoteProtocolError):
+    with pytest.raises(HTTPError):
         response(*[b"A: b"] * (http1.MAX_FIELDS + 1))
 
 
@@ -122,7 +122,7 @@ def test_a_reason_is_free_text(first: bytes, reason: bytes) -> None:
     ],
 )
 def test_a_status_line_outside_the_grammar_is_refused(first: bytes) -> None:
-    with pytest.raises(RemoteProtocolError):
+    with pytest.raises(HTTPError):
         response(first=first)
 
 
@@ -130,5 +130,5 @@ def test_a_long_head_of_repeated_near_misses_is_refused_in_linear_time() -> None
     # Possessive patterns cannot backtrack; if one could, this would take minutes, not milliseconds.
     near = b"A" * 30_000 + b"\x00"
     for data in head(near + b": b"), head(b"A: " + b" " * 30_000 + b"\x00"), head(b"A:" + b" \t" * 15_000):
-        with pytest.raises(RemoteProtocolError):
+        with pytest.raises(HTTPError):
             http1.parse_request(data + b"\x00")

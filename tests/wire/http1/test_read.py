@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from engine.errors import RemoteProtocolError
+from engine.errors import HTTPError
 from engine.wire import http1
 from engine.wire.http1 import CHUNKED, UNTIL_CLOSE
 from tests.wire.http1.heads import BROWSER, NGINX, refusal, request, response, soup
@@ -57,7 +57,7 @@ def test_the_end_of_a_head_is_found_whatever_the_reads(whole: bytes, kind: type[
     ],
 )
 def test_a_beginning_that_cannot_become_a_head_is_refused_at_once(data: bytes, status: int) -> None:
-    with pytest.raises(RemoteProtocolError) as caught:
+    with pytest.raises(HTTPError) as caught:
         http1.head_end(data)
     assert caught.value.status == status
 
@@ -67,11 +67,11 @@ def test_a_smaller_limit_for_a_head_is_kept_and_a_larger_one_is_not_given() -> N
         size = len(whole)
         assert http1.head_end(b"tail" + whole + b"body", 4, size) == 4 + size
         for data in whole + b"body", whole[:-1]:
-            with pytest.raises(RemoteProtocolError) as caught:
+            with pytest.raises(HTTPError) as caught:
                 http1.head_end(data, 0, size - 1)
             assert caught.value.status == 431
         assert http1.head_end(whole[:-2], 0, size - 1) == -1
-    with pytest.raises(RemoteProtocolError) as caught:
+    with pytest.raises(HTTPError) as caught:
         http1.head_end(b"GET / HTTP/1.1\r\nA: " + b"a" * http1.MAX_HEAD, 0, 2 * http1.MAX_HEAD)
     assert caught.value.status == 431
 
@@ -80,24 +80,24 @@ def test_a_smaller_limit_holds_for_heads_that_are_known_as_well() -> None:
     for _ in range(3):
         http1.parse_request(BROWSER, len(BROWSER))
         http1.parse_response(NGINX, b"GET", len(NGINX))
-        with pytest.raises(RemoteProtocolError) as caught:
+        with pytest.raises(HTTPError) as caught:
             http1.parse_request(BROWSER, len(BROWSER) - 1)
         assert caught.value.status == 431
-        with pytest.raises(RemoteProtocolError):
+        with pytest.raises(HTTPError):
             http1.parse_response(NGINX, b"GET", len(NGINX) - 1)
 
 
 def test_the_http2_preface_is_another_version() -> None:
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
     end = http1.head_end(preface)
-    with pytest.raises(RemoteProtocolError) as caught:
+    with pytest.raises(HTTPError) as caught:
         http1.parse_request(preface[:end])
     assert caught.value.status == 505
 
 
 def test_a_few_empty_lines_before_a_request_are_tolerated_and_before_a_response_are_not() -> None:
     assert http1.parse_request(b"\r\n\r\n" + BROWSER).host == b"app.example.com"
-    with pytest.raises(RemoteProtocolError):
+    with pytest.raises(HTTPError):
         http1.parse_response(b"\r\n" + NGINX, b"GET")
 
 
@@ -229,7 +229,7 @@ def test_options_may_ask_for_the_server_itself() -> None:
 def test_framing_in_doubt_is_refused_on_both_sides(lines: list[bytes]) -> None:
     assert refusal(*lines) == 400
     for method in b"GET", b"HEAD":
-        with pytest.raises(RemoteProtocolError):
+        with pytest.raises(HTTPError):
             response(*lines, method=method)
 
 
@@ -240,7 +240,7 @@ def test_one_unknown_coding_is_not_implemented(coding: bytes) -> None:
 
 def test_chunks_do_not_exist_in_http_1_0() -> None:
     assert refusal(b"Transfer-Encoding: chunked", first=b"POST / HTTP/1.0") == 400
-    with pytest.raises(RemoteProtocolError):
+    with pytest.raises(HTTPError):
         response(b"Transfer-Encoding: chunked", first=b"HTTP/1.0 200 OK")
 
 
@@ -314,11 +314,11 @@ def test_whatever_comes_is_a_message_or_a_protocol_error(data: bytes) -> None:
             assert got.body >= CHUNKED
             again = http1.parse_request(http1.encode_request(got.method, got.target, got.fields))
             assert (again.target, again.fields, again.host) == (got.target, got.fields, got.host)
-    except RemoteProtocolError as error:
+    except HTTPError as error:
         if error.status not in (400, 414, 417, 431, 501, 505) or not str(error).isprintable():
             raise
     try:
         response = http1.parse_response(data, b"GET")
         assert response.body >= UNTIL_CLOSE
-    except RemoteProtocolError:
+    except HTTPError:
         pass
