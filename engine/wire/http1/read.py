@@ -90,19 +90,20 @@ def _refuse_hopeless(head: bytes) -> None:
 def parse_request(head: bytes, limit: int = MAX_HEAD) -> Request:
     """Read a request's head, as cut by `head_end`, of at most `limit` bytes.
 
-    Raises HTTPError with the status that answers the request. Equal heads may give the same object, so what
-    is returned must not be changed.
+    The limit is not looked at again for a head that is known, which has a KiB at most: to look one up takes 75 ns, and
+    that would add 15. Raises HTTPError with the status that answers the request. Equal heads may give the same object,
+    so what is returned must not be changed.
     """
-    if len(head) > limit:
-        raise _too_long(limit)
     request = _known_requests.get(head)
     if request is None:
-        request = _parse_request(head)
+        request = _parse_request(head, limit)
         request.repeats = _known_requests.learn(head, request)
     return request
 
 
-def _parse_request(head: bytes) -> Request:
+def _parse_request(head: bytes, limit: int) -> Request:
+    if len(head) > limit:
+        raise _too_long(limit)
     whole = b""
     match = plain_request(head)
     if match is not None:
@@ -149,23 +150,23 @@ def _parse_request(head: bytes) -> Request:
 
 
 def parse_response(head: bytes, method: bytes, limit: int = MAX_HEAD) -> Response:
-    """Read the head of a response to a request with `method`, of at most `limit` bytes.
+    """Read the head of a response to a request with `method`, of at most `limit` bytes, as for requests.
 
-    Its body is framed by the rules of RFC 9112, 6.3. Raises HTTPError. Its status is not for the client, who
-    gets 502. Equal heads may give the same object, so what is returned must not be changed.
+    Its body is framed by the rules of RFC 9112, 6.3. Raises HTTPError. Its status is not for the client, who gets 502.
+    Equal heads may give the same object, so what is returned must not be changed.
     """
-    if len(head) > limit:
-        raise _too_long(limit)
     if method == b"HEAD":
-        return _parse_response(head, method)
+        return _parse_response(head, method, limit)
     response = _known_responses.get(head)
     if response is None:
-        response = _parse_response(head, method)
+        response = _parse_response(head, method, limit)
         response.repeats = _known_responses.learn(head, response)
     return response
 
 
-def _parse_response(head: bytes, method: bytes) -> Response:
+def _parse_response(head: bytes, method: bytes, limit: int) -> Response:
+    if len(head) > limit:
+        raise _too_long(limit)
     whole = b""
     match = plain_response(head)
     if match is not None:

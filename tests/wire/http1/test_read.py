@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from engine.errors import HTTPError
 from engine.wire import http1
 from engine.wire.http1 import CHUNKED, UNTIL_CLOSE
-from tests.wire.http1.heads import BROWSER, NGINX, refusal, request, response, soup
+from engine.wire.http1.known import MAX_KNOWN_HEAD
+from tests.wire.http1.heads import BROWSER, NGINX, head, refusal, request, response, soup
 
 
 def test_a_browsers_request_is_read_field_by_field() -> None:
@@ -76,15 +77,18 @@ def test_a_smaller_limit_for_a_head_is_kept_and_a_larger_one_is_not_given() -> N
     assert caught.value.status == 431
 
 
-def test_a_smaller_limit_holds_for_heads_that_are_known_as_well() -> None:
+def test_a_smaller_limit_holds_for_every_head_that_is_too_long_to_be_known() -> None:
+    line = b"A: " + b"a" * MAX_KNOWN_HEAD
+    asked, answered = head(line), head(line, first=b"HTTP/1.1 200 OK", host=False)
     for _ in range(3):
-        http1.parse_request(BROWSER, len(BROWSER))
-        http1.parse_response(NGINX, b"GET", len(NGINX))
+        http1.parse_request(asked, len(asked))
         with pytest.raises(HTTPError) as caught:
-            http1.parse_request(BROWSER, len(BROWSER) - 1)
+            http1.parse_request(asked, len(asked) - 1)
         assert caught.value.status == 431
-        with pytest.raises(HTTPError):
-            http1.parse_response(NGINX, b"GET", len(NGINX) - 1)
+        for method in b"GET", b"HEAD":
+            http1.parse_response(answered, method, len(answered))
+            with pytest.raises(HTTPError):
+                http1.parse_response(answered, method, len(answered) - 1)
 
 
 def test_the_http2_preface_is_another_version() -> None:
