@@ -16,6 +16,7 @@ import msgspec
 import trio
 from rich.console import Console
 
+from perf.attacks.rows import attack_rows
 from perf.bench import LOADS, Options, contender_named, contenders_at, load_row, mix_row
 from perf.contender import Contender
 from perf.errors import LabError, MissingProgram
@@ -305,6 +306,39 @@ def wayout(only: str | None, list_rows: bool, plan: Plan, output: Path | None) -
     contenders = wayout_sides()
     record = _new_record(contenders, plan)
     _measure(record, chosen, contenders, output, standing=True)
+    OUT.print(comparison_table(record))
+    return _outcome(record)
+
+
+@command.command()
+@click.argument("programs", nargs=-1, metavar="[PROGRAM]…")
+@click.option("--only", metavar="ROW,…", help="Only rows that start so: pipeline, yamux-pings-deaf-4, …")
+@click.option("--list", "list_rows", is_flag=True, help="List the rows and their figures.")
+@click.option("--memory-mib", type=click.IntRange(64, 1 << 20), help="Bound the node's memory by a cgroup (root).")
+@_plan_options(3, 3.0, 0.3, first_look=Plan(1, 1.5, 0.2))
+def attack(
+    programs: tuple[str, ...],
+    only: str | None,
+    list_rows: bool,
+    memory_mib: int | None,
+    plan: Plan,
+    output: Path | None,
+) -> int:
+    """Measure what a victim notices of attackers: it asks once per 10 ms, beside one connection that attacks, or four.
+
+    The victim has an endpoint, an agent and a service of its own; it shares the node. Each attacker is a process. On a
+    small machine they take the node's processor, too: what Piko's victim notices stands beside it.
+
+    
+    trioduct-perf attack trioduct piko
+    trioduct-perf attack --only yamux-pings-deaf --memory-mib 256
+    """
+    chosen = attack_rows(only, memory_mib)
+    if list_rows:
+        return _list(chosen)
+    contenders = [Contender.of_program(tunnel_named(name)) for name in programs or ("trioduct",)]
+    record = _new_record(contenders, plan)
+    _measure(record, chosen, contenders, output)
     OUT.print(comparison_table(record))
     return _outcome(record)
 

