@@ -5,13 +5,35 @@ WebSocket that carries yamux. When a *client* asks the node for an *endpoint*, t
 a session of an agent that offers it, and the agent joins the stream to its service. A *forward* does the
 client's part for TCP: it listens locally and carries each connection to an endpoint.
 
-The way of the data, each module visited once:
+The way of the data. Bytes go down by calls, what became of them comes back as what the calls return:
 
-    client -> node.client_port (head, endpoint) -> routing.registry -> transport.link (wire.mux, .websocket)
-           ~~ somebody's proxy ~~ agent.uplink -> agent.upstream (transport.dial) -> transport.relay
-           -> service
+    client's socket -> loop.connection -> gateway.inbound -> node.client (which endpoint? routing, auth)
+        -> gateway.outbound -> session.stream -> session.session (wire.mux, wire.websocket) -> loop.connection
+    ~~ somebody's proxy ~~
+    loop.connection -> session.session -> session.stream -> gateway.inbound -> agent.http
+        -> gateway.outbound -> loop.connection -> the service's socket
 
-Strata, each importing only what stands below it:
+For TCP a tunnel.relay stands where the gateway stands, and towards the client a tunnel.websocket_stream.
+
+Who calls whom. `loop.reactor` calls connection code in one place for each kind of event: a socket is ready, a turn goes
+on, a turn of the loop is over, a deadline has passed. What raises there ends that connection, is counted, and the role
+goes on. Turns are bounded by time, what waits is bounded by accounts (`loop.memory`), and states are enums with
+tables: `loop.connection.NEXT`, `wire.mux.State`, `gateway.states`, `tunnel.websocket_stream.State`.
+
+Which nursery owns what:
+
+    role (run_node, run_agent, run_forward)
+        open_reactor        the reactor's task and its clock; they end with the role
+        a node's            one task for each connection that its ports accept: its handshake, then
+                            `Connection.run`, which ends when the socket is closed; the admin port; key sets
+        an agent's          one uplink for each endpoint, with a nursery for its sessions (the old one goes on while the
+                            new one is made); one task for each connection to the service
+        a forward's         one task for each local connection, with a nursery for it and its way to the node
+
+The reactor runs connection code on behalf of these tasks. When one of them is cancelled, its connection is lost to
+whoever receives from it, and the socket is closed before the task is gone.
+
+Strata, each importing only what stands below it (the contracts are in pyproject.toml):
 
     cli                    argv, file and environment become a configuration and start one role
     demo                   every role at once, on this machine, to be looked at
@@ -19,9 +41,12 @@ Strata, each importing only what stands below it:
     doctor                 walks an agent's way to a node, and says what is in it
     config                 the knobs: defaults, validation, help, from one declaration
     admin, cluster         what looks at a node; what nodes share
-    transport              waits, and decides nothing
-    routing, auth          decide, and never wait: who serves this, and who may (auth has a driver that fetches keys)
-    wire                   decides, and never waits: what do these bytes mean
+    gateway                one HTTP hop: requests, answers, and what follows what
+    tunnel                 bytes that are no HTTP: relays, the WebSocket of a TCP client, openings
+    session                one agent-node connection: streams, windows, whether the other end lives
+    loop                   who is ready, whose turn it is, what is held for whom; sockets, TLS, listening, dialling
+    routing, auth          decide, and never wait: who serves this, and who may (one driver in auth fetches keys)
+    wire                   what do these bytes mean? No socket, no clock
     access_log             one line per request
     errors, log            the few exceptions that somebody catches; one line per event
 """

@@ -25,6 +25,7 @@ VENV_PYTHON = PROJECT / ".venv/bin/python"
 PROGRAMS = {
     "nginx": "nginx",
     "curl": "curl",
+    "strace": "strace",
     "wrk": "wrk",
     # Forward proxies, and what some of them want to know a user by.
     "squid": "squid",

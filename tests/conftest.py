@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 import trustme
 
+from engine.loop.reactor import Reactor, open_reactor
 from tests.origin import open_origin
 from tests.programs import Programs, free_port, open_programs
 
@@ -28,6 +29,13 @@ async def programs(request: pytest.FixtureRequest) -> AsyncIterator[Programs]:
     seconds = float(limit.args[0] if limit else request.config.getini("timeout"))
     async with open_programs(seconds - 5) as started:
         yield started
+
+
+@pytest.fixture
+async def reactor() -> AsyncIterator[Reactor]:
+    """A role's reactor, at work as long as the test."""
+    async with open_reactor() as opened:
+        yield opened
 
 
 @pytest.fixture

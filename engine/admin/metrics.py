@@ -39,15 +39,18 @@ SECONDS_BOUNDS: Final = tuple(map(float, SECONDS))
 BYTES_BOUNDS: Final = tuple(map(float, BYTES))
 
 
-class Link(Protocol):
+class Session(Protocol):
     """What a session knows about itself; totals since it began."""
 
-    round_trip: float  # seconds; 0 while unknown
     bytes_in: int
     bytes_out: int
     streams_opened: int
     resets: int
     window_stalls: int
+
+    @property
+    def round_trip(self) -> float:
+        """Seconds; 0 while unknown."""
 
     @property
     def mux(self) -> Mux: ...
@@ -58,34 +61,37 @@ class Mux(Protocol):
     def streams(self) -> Sized: ...
 
 
-class Session(Protocol):
+class Registration(Protocol):
     """A session, and the endpoint that it is for."""
 
     @property
     def endpoint(self) -> str: ...
     @property
-    def link(self) -> Link: ...
+    def session(self) -> Session: ...
 
 
 class RoleMetrics:
     """What node and agent both count.
 
-    `sessions` gives the sessions that live, `tcp_connections` how many raw TCP connections are being relayed; the
-    role sets them.
+    `sessions` gives the sessions that live, `tcp_connections` how many raw TCP connections are being relayed,
+    `internal_errors` the defects that have ended a connection, by place, and `ended` how many connections had to go, by
+    reason; the role sets them.
     """
 
     def __init__(self) -> None:
-        self.sessions: Callable[[], Iterable[Session]] = tuple
+        self.sessions: Callable[[], Iterable[Registration]] = tuple
         self.tcp_connections: Callable[[], int] = int
+        self.internal_errors: Mapping[str, int] = {}
+        self.ended: Callable[[], Mapping[str, int]] = dict
         self._ended: dict[str, _Totals] = {}  # of the sessions that do not live any more
         self._tcp: dict[str, _Traffic] = {}
         self._reconnects: defaultdict[str, int] = defaultdict(int)
         self._connect: defaultdict[str, _Histogram] = defaultdict(_seconds)
         self._first_byte = _seconds()
 
-    def session_ended(self, session: Session) -> None:
+    def session_ended(self, session: Registration) -> None:
         """A session is not among `sessions` any more: keep its totals."""
-        _bounded(self._ended, session.endpoint, _Totals).add(session.link)
+        _bounded(self._ended, session.endpoint, _Totals).add(session.session)
 
     def reconnected(self, reason: str) -> None:
         """A session was lost for `reason`, one of a few words, and another is wanted."""
@@ -140,10 +146,10 @@ class RoleMetrics:
         streams_open = 0
         round_trip: dict[str, float] = {}
         for session in self.sessions():
-            _bounded(totals, session.endpoint, _Totals).add(session.link)
-            streams_open += len(session.link.mux.streams)
+            _bounded(totals, session.endpoint, _Totals).add(session.session)
+            streams_open += len(session.session.mux.streams)
             endpoint = session.endpoint if session.endpoint in totals else OTHER
-            round_trip[endpoint] = max(session.link.round_trip, round_trip.get(endpoint, 0.0))
+            round_trip[endpoint] = max(session.session.round_trip, round_trip.get(endpoint, 0.0))
         traffic = CounterMetricFamily(
             "trioduct_endpoint_bytes",
             "Bytes carried in the sessions of an endpoint; in: towards the service.",
@@ -204,6 +210,20 @@ class RoleMetrics:
             [],
             {(): self._first_byte},
         )
+        errors = CounterMetricFamily(
+            "trioduct_internal_errors", "Defects, each of which has ended one connection.", labels=["place"]
+        )
+        for place, count in self.internal_errors.items():
+            errors.add_metric([place], count)
+        yield errors
+        ended = CounterMetricFamily(
+            "trioduct_connections_ended",
+            "Connections that had to go: their memory or their descriptor was needed, or their client does not wait.",
+            labels=["reason"],
+        )
+        for reason, count in self.ended().items():
+            ended.add_metric([reason], count)
+        yield ended
         yield CounterMetricFamily(
             "trioduct_log_lines_dropped", "Log lines lost because nobody took them.", log.dropped()
         )
@@ -424,7 +444,7 @@ class _Totals:
     def __init__(self) -> None:
         self.bytes_in = self.bytes_out = self.streams_opened = self.resets = self.window_stalls = 0
 
-    def add(self, other: Link | _Totals) -> None:
+    def add(self, other: Session | _Totals) -> None:
         self.bytes_in += other.bytes_in
         self.bytes_out += other.bytes_out
         self.streams_opened += other.streams_opened

@@ -25,9 +25,9 @@ from starlette.types import ASGIApp
 
 from engine.log import get_logger
 
-MAX_CONNECTIONS: Final = 256
+MAX_CONNECTIONS: Final = 32  # within the descriptors that the node's other ports leave (loop.listen.RESERVED)
 STALL_SECONDS: Final = 30
-HEAD_SECONDS: Final = 10  # half a request, and silence
+HEAD_SECONDS: Final = 10  # half a request, or silence
 
 log = get_logger("admin")
 
@@ -45,20 +45,23 @@ async def serve_admin(
     config = Config()
     config.errorlog = messages
     config.include_server_header = False
-    config.keep_alive_timeout = 30.0
+    config.keep_alive_timeout = HEAD_SECONDS
     config.read_timeout = HEAD_SECONDS
     context = WorkerContext(None)
     wrapped = ASGIWrapper(cast("ASGIFramework", app))  # the same thing, in two libraries' types
-    open_sockets: set[trio.socket.SocketType] = set()
+    open_sockets: dict[trio.socket.SocketType, None] = {}  # in order of arrival
 
     async def serve_one(stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> None:
         sock = (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket
         if len(open_sockets) >= MAX_CONNECTIONS:
-            await trio.aclose_forcefully(stream)
-            return
+            # Whoever fills the port with silent connections keeps nobody out: the oldest goes.
+            oldest = next(iter(open_sockets))
+            del open_sockets[oldest]
+            with suppress(OSError):  # gone by itself
+                oldest.shutdown(socket.SHUT_RDWR)
         # A client that takes nothing of an answer would hold its connection for ever.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALL_SECONDS * 1000)
-        open_sockets.add(sock)
+        open_sockets[sock] = None
         try:
             # It takes either stream, whatever it is annotated with.
             either = cast("trio.SSLStream[trio.SocketStream]", stream)
@@ -66,7 +69,7 @@ async def serve_admin(
         except Exception as error:  # a defect in one connection's handling ends that connection
             log.error("connection handler failed", exc_info=error)
         finally:
-            open_sockets.discard(sock)
+            open_sockets.pop(sock, None)
             await trio.aclose_forcefully(stream)
 
     listeners: list[trio.SocketListener | trio.SSLListener[trio.SocketStream]] = []

@@ -1,1 +1,9 @@
-"""The role beside a service: dials out, offers an endpoint, and hands each stream to the service."""
+"""The role beside a service: registers it with a node, and hands what comes to it.
+
+agent       the listeners put together, and the order in which they start and stop
+uplink      one endpoint's way to its node, dialled again after every loss
+rhythm      how soon it pings
+service     where the service is, and how to connect to it
+http        streams of requests, to a pool of connections
+tcp         a connection for each stream
+"""

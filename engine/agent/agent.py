@@ -15,16 +15,18 @@ import trio
 
 from engine.access_log import AccessLog, HeaderFilter
 from engine.admin.metrics import AgentMetrics
+from engine.agent.http import HttpUpstream
+from engine.agent.service import Service
+from engine.agent.tcp import TcpUpstream
 from engine.agent.uplink import HINT, Uplink
-from engine.agent.upstream import HttpUpstream, Service, TcpUpstream
 from engine.config import AgentConfig, ListenerConfig
 from engine.errors import Unreachable
 from engine.log import get_logger
-from engine.transport.dial import Server
-from engine.transport.leaving import until_signal
-from engine.transport.link import Link
-from engine.transport.listen import open_listeners
-from engine.transport.pulse import Pulse, open_pulse
+from engine.loop.dial import Server
+from engine.loop.leaving import until_signal
+from engine.loop.listen import open_listeners
+from engine.loop.reactor import Reactor, open_reactor
+from engine.session.session import Session
 
 PARALLEL_DIALS = 32  # proxies count connections, and some take too many at once for an attack
 
@@ -47,16 +49,15 @@ async def run_agent(
     connect = config.connect
     server = Server(connect.url, connect.client_context(), connect.tls.server_name or None, connect.router())
     metrics = AgentMetrics()
-    async with open_pulse(alone=alone) as pulse, trio.open_nursery() as nursery:
+    async with open_reactor(alone=alone) as reactor, trio.open_nursery() as nursery:
         if config.server.enabled:
             await _serve_metrics(config, metrics, nursery)
         dials = trio.CapacityLimiter(PARALLEL_DIALS)
-        upstreams = [_upstream(listener, pulse, metrics, nursery) for listener in config.listeners]
+        upstreams = [_upstream(listener, reactor, metrics, nursery) for listener in config.listeners]
         uplinks = [
             Uplink(
                 listener.endpoint_id,
                 server,
-                pulse,
                 upstream.on_stream,
                 token=lambda: connect.token,
                 tenant=connect.tenant_id,
@@ -66,7 +67,11 @@ async def run_agent(
             )
             for listener, upstream in zip(config.listeners, upstreams, strict=True)
         ]
-        metrics.sessions = lambda: [AgentSession(uplink.endpoint, link) for uplink in uplinks for link in uplink.links]
+        metrics.internal_errors = reactor.internal_errors
+        metrics.ended = lambda: {"memory": reactor.memory.ended}
+        metrics.sessions = lambda: [
+            AgentSession(uplink.endpoint, session) for uplink in uplinks for session in uplink.sessions
+        ]
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             nursery.start_soon(_connect_all, uplinks, connect.timeout, nursery, task_status)
             await anext(signals)
@@ -82,7 +87,7 @@ class AgentSession(NamedTuple):
     """A session as the metrics see it."""
 
     endpoint: str
-    link: Link
+    session: Session
 
 
 async def _connect_all(
@@ -107,7 +112,7 @@ async def _leave(uplinks: list[Uplink]) -> None:
 
 
 def _upstream(
-    listener: ListenerConfig, pulse: Pulse, metrics: AgentMetrics, nursery: trio.Nursery
+    listener: ListenerConfig, reactor: Reactor, metrics: AgentMetrics, nursery: trio.Nursery
 ) -> HttpUpstream | TcpUpstream:
     target = listener.target()
     http = listener.http_client
@@ -132,8 +137,8 @@ def _upstream(
             response_headers=HeaderFilter(chosen.response_headers.allow_list, chosen.response_headers.block_list),
         )
     if listener.protocol == "tcp":
-        return TcpUpstream(service, listener.endpoint_id, metrics, nursery)
-    return HttpUpstream(service, listener.endpoint_id, pulse, metrics, nursery, access_log)
+        return TcpUpstream(service, listener.endpoint_id, reactor, metrics, nursery)
+    return HttpUpstream(service, listener.endpoint_id, reactor, metrics, nursery, access_log)
 
 
 async def _serve_metrics(config: AgentConfig, metrics: AgentMetrics, nursery: trio.Nursery) -> None:

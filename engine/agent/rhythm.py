@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from engine.transport.link import PING_SECONDS
+from engine.session.liveness import PING_SECONDS
 
 LEAST_SECONDS: Final = 1.0  # shorter silences are chance, and sooner pings a burden
 ALIKE: Final = 0.25  # timers are looked at now and then, so no two silences are the same

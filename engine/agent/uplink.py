@@ -13,11 +13,12 @@ import trio
 from engine.agent.rhythm import Rhythm
 from engine.errors import Unreachable
 from engine.log import get_logger
-from engine.transport.backoff import SETTLED_SECONDS, Backoff
-from engine.transport.connection import Connection
-from engine.transport.dial import Server, open_websocket
-from engine.transport.link import Link, Stream
-from engine.transport.pulse import Pulse
+from engine.loop.backoff import SETTLED_SECONDS, Backoff
+from engine.loop.connection import Connection
+from engine.loop.dial import Server
+from engine.session.session import Session
+from engine.session.stream import Stream
+from engine.tunnel.opening import open_websocket
 from engine.wire import piko
 
 REPEAT_SECONDS = 60.0  # between lines that say the same
@@ -38,7 +39,6 @@ class Uplink:
         self,
         endpoint: str,
         server: Server,
-        pulse: Pulse,
         on_stream: Callable[[Stream], None],
         *,
         token: Callable[[], str] = str,
@@ -49,10 +49,9 @@ class Uplink:
         on_reconnect: Callable[[str], None] | None = None,
     ) -> None:
         self.endpoint = endpoint
-        self.links: set[Link] = set()
+        self.sessions: set[Session] = set()
         self.error: Exception | None = None  # why the last attempt to connect failed
         self._server = server
-        self._pulse = pulse
         self._on_stream = on_stream
         self._token = token
         self._tenant = tenant
@@ -71,7 +70,7 @@ class Uplink:
         """
         async with trio.open_nursery() as nursery:
             registered = False
-            left: Link | None = None  # the session whose node has asked us to go away
+            left: Session | None = None  # the session whose node has asked us to go away
             while True:
                 try:
                     async with self._dials:
@@ -88,44 +87,45 @@ class Uplink:
                 self._complained = ("", 0.0)
                 log.info("connected", endpoint=self.endpoint, url=self._server.url)
                 over = trio.Event()
-                link = Link(
+                session = Session(
                     connection,
-                    self._pulse,
                     agent=True,
                     on_stream=self._on_stream,
                     on_away=over.set,
                     ping_seconds=self._rhythm.seconds,
                 )
-                self.links.add(link)
+                self.sessions.add(session)
                 if left is not None:
                     left.go_away()  # tells the node that we have arrived elsewhere; what it still sends is served
                 since = trio.current_time()
-                nursery.start_soon(self._run_link, link, name=f"session {self.endpoint}")
+                nursery.start_soon(
+                    session.reactor.supervise, "session", self._run_session, session, name=f"session {self.endpoint}"
+                )
                 if not registered:
                     registered = True
                     task_status.started()
                 await over.wait()
                 if self._leaving:
                     return
-                if not link.alive and self._rhythm.cut_after(link.silence):
+                if not session.alive and self._rhythm.cut_after(session.silence):
                     seconds = round(self._rhythm.seconds, 1)
                     log.warning("silent sessions are cut, pinging sooner", endpoint=self.endpoint, ping_seconds=seconds)
                 lasted = trio.current_time() - since
                 hasty = lasted < HASTY_SECONDS
-                if lasted >= SETTLED_SECONDS or (link.alive and not hasty):
+                if lasted >= SETTLED_SECONDS or (session.alive and not hasty):
                     self._backoff.settled()
-                left = link if link.alive else None
-                reason = "going away" if link.alive else _reason(link)
+                left = session if session.alive else None
+                reason = "going away" if session.alive else _reason(session)
                 log.warning(
                     "session ended, connecting again",
                     endpoint=self.endpoint,
                     reason=reason,
-                    error=str(link.error or ""),
-                    **({"hint": f"{HINT}: give it the endpoint as well"} if hasty and not link.alive else {}),
+                    error=str(session.error or ""),
+                    **({"hint": f"{HINT}: give it the endpoint as well"} if hasty and not session.alive else {}),
                 )
                 if self._on_reconnect is not None:
                     self._on_reconnect(reason)
-                if hasty or not link.alive:
+                if hasty or not session.alive:
                     await trio.sleep(self._backoff.next())
 
     def _complain(self, error: str, delay: float) -> None:
@@ -143,11 +143,11 @@ class Uplink:
         connection, _ = await open_websocket(self._server, piko.upstream_path(self.endpoint), fields)
         return connection
 
-    async def _run_link(self, link: Link) -> None:
+    async def _run_session(self, session: Session) -> None:
         try:
-            await link.run()
+            await session.run()
         finally:
-            self.links.discard(link)
+            self.sessions.discard(session)
 
     async def leave(self) -> None:
         """No new streams, and return when none is left on any session (deadline: the caller's).
@@ -156,23 +156,23 @@ class Uplink:
         the ping that follows.
         """
         self._leaving = True
-        for link in self.links:
-            link.go_away()
-        for link in tuple(self.links):
-            if link.alive:
-                await link.round_trip_done()
-        for link in tuple(self.links):
-            await link.wait_quiet()
+        for session in self.sessions:
+            session.go_away()
+        for session in tuple(self.sessions):
+            if session.alive:
+                await session.round_trip_done()
+        for session in tuple(self.sessions):
+            await session.wait_quiet()
 
     def close(self) -> None:
         """End the sessions."""
-        for link in tuple(self.links):
-            link.close(reason="agent is stopping")
+        for session in tuple(self.sessions):
+            session.close(reason="agent is stopping")
 
 
-def _reason(link: Link) -> str:
+def _reason(session: Session) -> str:
     """A label, of few values, for why a session ended."""
-    error = link.error
+    error = session.error
     if isinstance(error, TimeoutError):
         return "timeout"
     if isinstance(error, ConnectionResetError):

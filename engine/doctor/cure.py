@@ -26,8 +26,8 @@ from engine.config import ConnectConfig
 from engine.doctor.node import Stopped, ask_for_upgrade, look, secure
 from engine.doctor.report import Report, Step, words
 from engine.doctor.way import Target
-from engine.transport.connection import Connection
-from engine.transport.dial import Server
+from engine.loop.connection import Connection
+from engine.loop.dial import Server
 from proxy_adapters import (
     AuthenticationFailed,
     Deadlines,

@@ -23,8 +23,9 @@ from engine.doctor.node import NETWORK, NODE, Stopped, ask_for_upgrade, credenti
 from engine.doctor.report import Report, Verdict
 from engine.doctor.way import Target, Way, described
 from engine.errors import ConfigError
-from engine.transport.connection import Connection
-from engine.transport.dial import Server
+from engine.loop.connection import Connection
+from engine.loop.dial import Server
+from engine.loop.reactor import open_reactor
 from proxy_adapters import NoRoute, Route, Tunnel, TunnelError
 
 SILENT_SECONDS: Final = 90.0  # longer than most proxies' shortest timers; both ends ping every 20 s
@@ -47,11 +48,12 @@ async def run_doctor(
     """
     url = split_url(connect.url)
     examination = _Examination(connect, Target(url.scheme, url.host, url.port, url.path), report)
-    verdict = await examination.run(
-        endpoint,
-        silent_seconds=silent_seconds if patient else 0.0,
-        echo_seconds=ECHO_SECONDS if measure else 0.0,
-    )
+    async with open_reactor():
+        verdict = await examination.run(
+            endpoint,
+            silent_seconds=silent_seconds if patient else 0.0,
+            echo_seconds=ECHO_SECONDS if measure else 0.0,
+        )
     report.conclude(verdict)
     return verdict
 

@@ -25,8 +25,10 @@ from engine.doctor.report import Report, words
 from engine.doctor.session import Cut, Session, median
 from engine.errors import Refused, RemoteProtocolError, Unreachable
 from engine.log import printable
-from engine.transport.connection import Connection
-from engine.transport.dial import Server, connection_over, open_websocket
+from engine.loop.connection import Connection
+from engine.loop.dial import Server, connection_over
+from engine.loop.reading import Reader, start_tls
+from engine.tunnel.opening import open_websocket
 from engine.wire import http1, piko, websocket
 from engine.wire.http1 import Fields
 from engine.wire.tls import TLS
@@ -79,7 +81,7 @@ async def secure(tunnel: Tunnel, context: ssl.SSLContext | None, name: str) -> t
         return connection, None
     try:
         with trio.fail_after(TLS_SECONDS):
-            layer = await connection.start_tls(context, server_hostname=name)
+            layer = await start_tls(connection, context, server_hostname=name)
     except BaseException as error:
         connection.abort()
         if isinstance(error, ssl.SSLError):
@@ -143,10 +145,11 @@ def _today() -> str:
 async def overhear(tunnel: Tunnel) -> str:
     """What the other end says before it is spoken to, in a few words."""
     connection = connection_over(tunnel)
+    reader = Reader(connection)
     heard = b""
     try:
         with trio.move_on_after(FIRST_WORDS_SECONDS):
-            while len(heard) < EXCERPT and (more := await connection.receive()):
+            while len(heard) < EXCERPT and (more := await reader.some()):
                 heard += more
     except OSError:
         pass
@@ -163,7 +166,7 @@ async def look(tunnel: Tunnel, name: str | None) -> Certificate | None:
     connection = connection_over(tunnel)
     try:
         with trio.fail_after(LOOK_SECONDS):
-            layer = await connection.start_tls(context, server_hostname=name)
+            layer = await start_tls(connection, context, server_hostname=name)
     except (OSError, ssl.SSLError, trio.TooSlowError):
         return None
     finally:
@@ -233,11 +236,12 @@ async def _ask(
             (b"Sec-WebSocket-Key", websocket.new_key()),
         ]
     connection.put(http1.encode_request(b"GET", path.encode(), asked))
+    reader = Reader(connection)
     data = b""
     try:
         with trio.fail_after(ANSWER_SECONDS):
             while (end := http1.head_end(data)) < 0:
-                more = await connection.receive()
+                more = await reader.some()
                 if not more:
                     raise ConnectionResetError("closed in place of an answer")
                 data += more
@@ -245,7 +249,7 @@ async def _ask(
         body = data[end:]
         with trio.move_on_after(REST_SECONDS):
             while len(body) < (response.body if 0 <= response.body < EXCERPT else EXCERPT):
-                more = await connection.receive()
+                more = await reader.some()
                 if not more:
                     break
                 body += more

@@ -12,14 +12,15 @@ from typing import Final
 import trio
 
 from engine.doctor.report import words
-from engine.transport.connection import Connection
+from engine.loop.connection import Connection
+from engine.loop.reading import Reader
 from engine.wire import mux, websocket
 from engine.wire.mux import Mux, StreamState
 from engine.wire.websocket import WebSocket
 
 MAX_FRAME: Final = 1024 * 1024
-FEW_ECHOES: Final = 512  # under way at first: 64 KiB each way
-MANY_ECHOES: Final = 16384  # under way at most: 2 MiB
+FEW_ECHOES: Final = 64  # under way at first
+MANY_ECHOES: Final = 512  # under way at most: what a node owes (session.liveness.MAX_OWED), 64 KiB each way
 TURN_SECONDS: Final = 0.25  # as many are enough as take so long to come back, on a way of any length
 FAREWELL_SECONDS: Final = 1.0
 
@@ -37,6 +38,7 @@ class Session:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._reader = Reader(connection)
         self._websocket = WebSocket(client=True, max_frame=MAX_FRAME)
         self._mux = Mux(client=True, accepts=True, new_stream=StreamState)
         self._ping = 0
@@ -101,7 +103,7 @@ class Session:
         self._connection.put(*self._websocket.message([frame]))
 
     async def _receive(self) -> None:
-        data = await self._connection.receive()
+        data = await self._reader.some()
         if not data:
             raise ConnectionResetError("closed by the other end")
         for opcode, payload, _ in self._websocket.receive(memoryview(data)):

@@ -12,13 +12,14 @@ import trio
 from engine.config import ForwardConfig
 from engine.errors import Refused, Unreachable
 from engine.log import get_logger
-from engine.transport.connection import Address, Connection
-from engine.transport.dial import Server, open_websocket
-from engine.transport.leaving import until_signal
-from engine.transport.leg import Leg
-from engine.transport.listen import open_listeners, serve
-from engine.transport.pulse import open_pulse
-from engine.transport.relay import Relay
+from engine.loop.connection import Address, Connection
+from engine.loop.dial import Server
+from engine.loop.leaving import until_signal
+from engine.loop.listen import Room, open_listeners, serve
+from engine.loop.reactor import open_reactor
+from engine.tunnel.opening import open_websocket
+from engine.tunnel.relay import Relay
+from engine.tunnel.websocket_stream import WebSocketStream
 from engine.wire import piko
 from engine.wire.http1 import Fields
 
@@ -57,6 +58,7 @@ async def run_forward(
     with ExitStack() as stack:
         sockets = [[stack.enter_context(sock) for sock in open_listeners(port.bind_addr)] for port in config.ports]
         ways = [_Way(port.endpoint_id, server, fields, connect.timeout) for port in config.ports]
+        room = Room()
         accepting, over = trio.CancelScope(), trio.Event()
 
         async def run_ports() -> None:
@@ -64,12 +66,12 @@ async def run_forward(
                 with accepting:
                     async with trio.open_nursery() as nursery:
                         for listeners, way in zip(sockets, ways, strict=True):
-                            nursery.start_soon(serve, listeners, partial(_forward, way), connections)
+                            nursery.start_soon(serve, listeners, partial(_forward, way), connections, room)
                             log.info("forwarding", addr=listeners[0].getsockname()[:2], endpoint=way.endpoint)
             over.set()
 
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async with open_pulse(alone=alone), trio.open_nursery() as nursery:
+            async with open_reactor(alone=alone), trio.open_nursery() as nursery:
                 nursery.start_soon(run_ports)
                 task_status.started([listeners[0].getsockname()[:2] for listeners in sockets])
                 await anext(signals)
@@ -90,8 +92,7 @@ async def _forward(way: _Way, local: Connection) -> None:
         log.error("cannot reach the endpoint", endpoint=way.endpoint, error=text)
         return
     half_close = any(name.lower() == piko.HALF_CLOSE for name, _ in answer.fields)
-    leg = Leg(remote, client=True, half_close=half_close)
-    Relay(local, leg)
+    Relay(local, WebSocketStream(remote, client=True, half_close=half_close))
     # Each side ends by itself when both its directions have; if one task is cancelled, both sides break.
     async with trio.open_nursery() as nursery:
         nursery.start_soon(remote.run)

@@ -13,11 +13,13 @@ from engine.admin.metrics import NodeMetrics
 from engine.auth.verifier import Claims, UnknownKey, Verifier
 from engine.errors import HTTPError, Unauthorized
 from engine.log import get_logger
-from engine.node.session import Session
+from engine.loop.connection import Connection
+from engine.loop.reactor import Reactor
+from engine.loop.reading import start_tls
+from engine.node.registration import Registration
 from engine.routing.registry import Registry
-from engine.transport.connection import Connection
-from engine.transport.link import Link
-from engine.transport.pulse import Pulse
+from engine.session.session import Session
+from engine.tunnel.opening import read_head
 from engine.wire import http1, piko, websocket
 from engine.wire.http1 import Request
 
@@ -32,17 +34,17 @@ class AgentPort:
 
     def __init__(
         self,
-        registry: Registry[Session],
-        pulse: Pulse,
+        registry: Registry[Registration],
+        reactor: Reactor,
         metrics: NodeMetrics,
         *,
         verifier: Verifier | None = None,
         newer_keys: Callable[[], Awaitable[None]] | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.sessions: set[Session] = set()
+        self.registrations: set[Registration] = set()
         self._registry = registry
-        self._pulse = pulse
+        self._reactor = reactor
         self._metrics = metrics
         self._verifier = verifier
         self._newer_keys = newer_keys
@@ -55,10 +57,12 @@ class AgentPort:
         try:
             with trio.fail_after(HANDSHAKE_SECONDS):
                 if self._tls is not None:
-                    await connection.start_tls(self._tls, server=True)
+                    await start_tls(connection, self._tls, server=True)
                 opened = await self._open(connection)
-        except (OSError, ssl.SSLError, trio.TooSlowError) as error:
+        except (OSError, trio.TooSlowError) as error:
             log.info("no registration", agent=connection.peer[0], error=str(error) or "timeout")
+            connection.close()  # behind TLS's alert, if it has said one
+            await connection.run()
             return
         if opened is None:
             connection.close()
@@ -69,14 +73,8 @@ class AgentPort:
 
     async def _open(self, connection: Connection) -> tuple[str, Claims | None] | None:
         """Read the request and answer it; the endpoint and the token's claims if the WebSocket is open now."""
-        data = b""
         try:
-            while (end := http1.head_end(data)) < 0:
-                more = await connection.receive()
-                if not more:
-                    raise ConnectionResetError("hung up before it had asked for anything")
-                data += more
-            request = http1.parse_request(data[:end])
+            request = http1.parse_request(await read_head(connection))
             endpoint = _endpoint(request)
             try:
                 claims = self._admit(request, endpoint)
@@ -95,7 +93,6 @@ class AgentPort:
             log.warning("registration refused", agent=connection.peer[0], status=401, error=str(error))
             connection.put(http1.error_response(401, str(error), close=True))
             return None
-        connection.unread(data[end:])
         connection.put(
             http1.encode_response(
                 101,
@@ -118,29 +115,29 @@ class AgentPort:
 
     async def _run_session(self, connection: Connection, endpoint: str, claims: Claims | None) -> None:
         def away() -> None:
-            session.close_idle(self._pulse.now)
-            if not (self._leaving and link.alive):
-                self._registry.withdraw(session)
+            registration.close_idle(self._reactor.now)
+            if not (self._leaving and session.alive):
+                self._registry.withdraw(registration)
             self._moved.set()
 
-        link = Link(connection, self._pulse, agent=False, on_away=away)
-        session = Session(link, endpoint, self._pulse)
-        self.sessions.add(session)
-        self._pulse.watch(session)
+        session = Session(connection, agent=False, on_away=away)
+        registration = Registration(session, endpoint, self._reactor)
+        self.registrations.add(registration)
+        self._reactor.clock(registration)
         log.info("upstream connected", endpoint=endpoint, agent=connection.peer[0])
         expiry = trio.CancelScope()
         if claims is not None and claims.expires_at is not None:
             expiry.deadline = trio.current_time() + claims.expires_at - time.time()
         try:
-            with self._registry.register(endpoint, session), expiry:
-                await link.run()
+            with self._registry.register(endpoint, registration), expiry:
+                await session.run()
         finally:
             if expiry.cancelled_caught:
-                link.error = Unauthorized("token expired")
-            self.sessions.discard(session)
-            self._pulse.forget(session)
-            self._metrics.session_ended(session)
-            log.info("upstream disconnected", endpoint=endpoint, agent=connection.peer[0], reason=str(link.error))
+                session.error = Unauthorized("token expired")
+            self.registrations.discard(registration)
+            self._reactor.unclock(registration)
+            self._metrics.session_ended(registration)
+            log.info("upstream disconnected", endpoint=endpoint, agent=connection.peer[0], reason=str(session.error))
 
     async def leave(self) -> None:
         """Ask every agent to dial elsewhere, and return when all have.
@@ -149,16 +146,16 @@ class AgentPort:
         its session stays in the registry until it is closed, for the requests of clients that have not moved yet.
         """
         self._leaving = True
-        for session in self.sessions:
-            session.link.go_away()
-        while not all(session.link.away for session in self.sessions):
+        for registration in self.registrations:
+            registration.session.go_away()
+        while not all(registration.session.away for registration in self.registrations):
             self._moved = trio.Event()
             await self._moved.wait()
 
     def close(self) -> None:
         """End every session."""
-        for session in tuple(self.sessions):
-            session.link.close(websocket.GOING_AWAY, "node is stopping")
+        for registration in tuple(self.registrations):
+            registration.session.close(websocket.GOING_AWAY, "node is stopping")
 
 
 def _endpoint(request: Request) -> str:

@@ -28,18 +28,19 @@ from engine.admin.serve import serve_admin
 from engine.auth.key_set import Tokens, open_tokens
 from engine.auth.verifier import Verifier
 from engine.config import AccessLogConfig, AuthConfig, ServerConfig
+from engine.gateway.clocks import Timeouts
 from engine.log import get_logger
+from engine.loop.connection import Address
+from engine.loop.leaving import until_signal
+from engine.loop.listen import Room, open_listeners, serve
+from engine.loop.reactor import Reactor, open_reactor
 from engine.node.agent_port import AgentPort
+from engine.node.client import Clients
 from engine.node.client_port import ClientPort
-from engine.node.session import Session
+from engine.node.registration import Registration
 from engine.routing.registry import LocalRegistry, Registry
-from engine.transport.connection import Address
-from engine.transport.exchange import Timeouts
-from engine.transport.leaving import until_signal
-from engine.transport.listen import open_listeners, serve
-from engine.transport.pulse import Pulse, open_pulse
 
-PATIENCE_SECONDS = 2.0  # see ClientPort
+PATIENCE_SECONDS = 2.0  # see Clients
 MOVE_SECONDS = 3.0  # for agents to arrive elsewhere, before clients are sent there
 
 log = get_logger("server")
@@ -71,10 +72,10 @@ async def run_node(
             [stack.enter_context(sock) for sock in open_listeners(address)]
             for address in (config.proxy.bind_addr, config.upstream.bind_addr, config.admin.bind_addr)
         )
-        async with open_pulse(alone=alone) as pulse, trio.open_nursery() as nursery:
+        async with open_reactor(alone=alone) as reactor, trio.open_nursery() as nursery:
             node = Node(
                 config,
-                pulse,
+                reactor,
                 await _open_tokens(config.proxy.auth, nursery),
                 await _open_tokens(config.upstream.auth, nursery),
             )
@@ -109,40 +110,50 @@ async def run_node(
 class Node:
     """The two public ports and what they share."""
 
-    def __init__(self, config: ServerConfig, pulse: Pulse, proxy_tokens: Tokens, upstream_tokens: Tokens) -> None:
+    def __init__(self, config: ServerConfig, reactor: Reactor, proxy_tokens: Tokens, upstream_tokens: Tokens) -> None:
         http = config.proxy.http
         self.id = config.cluster.choose_node_id()
-        self.registry: Registry[Session] = LocalRegistry()
+        self.registry: Registry[Registration] = LocalRegistry(partial(reactor.count, "registry"))
         self.metrics = NodeMetrics()
         self.not_ready: str | None = "starting"
-        self.clients = ClientPort(
+        tls = config.proxy.tls.server_context()
+        self._clients = Clients(
             self.registry,
-            pulse,
+            reactor,
             self.metrics,
-            timeouts=Timeouts(
+            Timeouts(
                 head=http.read_header_timeout or http.read_timeout or math.inf,
                 idle=http.idle_timeout or http.read_timeout or math.inf,
                 pause=http.read_timeout or math.inf,
                 answer=config.proxy.timeout or math.inf,
                 stall=http.write_timeout or math.inf,
             ),
+            max_head=http.head_limit,
             verifier=proxy_tokens.verifier,
             access_log=_access_log(config.proxy.access_log),
-            tls=config.proxy.tls.server_context(),
-            patience_seconds=PATIENCE_SECONDS,
+            secure=tls is not None,
+            patient_until=reactor.now + PATIENCE_SECONDS,
         )
+        self.clients = ClientPort(self._clients, tls)
         self.agents = AgentPort(
             self.registry,
-            pulse,
+            reactor,
             self.metrics,
             verifier=upstream_tokens.verifier,
             newer_keys=upstream_tokens.newer_keys,
             tls=config.upstream.tls.server_context(),
         )
-        self.metrics.sessions = lambda: self.agents.sessions
+        self.metrics.sessions = lambda: self.agents.registrations
         self.metrics.endpoints = self.registry.endpoints
-        self.metrics.tcp_connections = lambda: self.clients.legs
+        self.metrics.tcp_connections = lambda: self._clients.tcp_connections
         self._config = config
+        self._room = Room()
+        self.metrics.internal_errors = reactor.internal_errors
+        self.metrics.ended = lambda: {
+            "memory": reactor.memory.ended,
+            "room": self._room.made,
+            "aborts": self._clients.aborts.banned,
+        }
         self._accepting_agents = trio.CancelScope()
         self._accepting_clients = trio.CancelScope()
 
@@ -157,11 +168,11 @@ class Node:
 
     async def accept_agents(self, sockets: Sequence[socket.socket], nursery: trio.Nursery) -> None:
         with self._accepting_agents:
-            await serve(sockets, self.agents.serve, nursery)
+            await serve(sockets, self.agents.serve, nursery, self._room)
 
     async def accept_clients(self, sockets: Sequence[socket.socket], nursery: trio.Nursery) -> None:
         with self._accepting_clients:
-            await serve(sockets, self.clients.serve, nursery)
+            await serve(sockets, self.clients.serve, nursery, self._room)
 
     async def leave(self) -> None:
         """Send agents, then clients, elsewhere, and return when nothing is under way."""

@@ -15,8 +15,9 @@ keeps the clock; who wants to tell other nodes about changes leaves one with `ob
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from engine.routing.balance import RoundRobin
@@ -43,17 +44,25 @@ class Registry(Protocol[Session]):
         """Endpoints that somebody serves, and by how many sessions."""
 
     def wait_for(self, endpoint: str, callback: Callable[[], None]) -> Forget:
-        """Call `callback` once, when the next session for `endpoint` can be picked. It must not raise."""
+        """Call `callback` once, when the next session for `endpoint` can be picked."""
 
     def observe(self, callback: Callable[[str, int], None]) -> Forget:
-        """Call `callback(endpoint, sessions left)` after each change. It must not raise."""
+        """Call `callback(endpoint, sessions left)` after each change."""
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 class LocalRegistry(Generic[Session]):
-    """The sessions of this process, in memory. `changes` counts, to see that something moved."""
+    """The sessions of this process, in memory. `changes` counts, to see that something moved.
 
-    def __init__(self) -> None:
+    Callbacks are told of all that they asked for, whatever another of them raises; `failed` is given what was raised.
+    """
+
+    def __init__(self, failed: Callable[[Exception], None] = _raise) -> None:
         self.changes = 0
+        self._failed = failed
         self._rounds: dict[str, RoundRobin[Session]] = {}
         self._endpoint_of: dict[int, str] = {}  # by id(): sessions are opaque, and alive while they are here
         self._waiting: dict[str, dict[object, Callable[[], None]]] = {}
@@ -67,8 +76,7 @@ class LocalRegistry(Generic[Session]):
         self._rounds.setdefault(endpoint, RoundRobin()).add(session)
         try:
             self._changed(endpoint)
-            for callback in self._waiting.pop(endpoint, {}).values():
-                callback()
+            self._tell(callback for callback in self._waiting.pop(endpoint, {}).values())
             yield
         finally:
             self.withdraw(session)
@@ -114,5 +122,12 @@ class LocalRegistry(Generic[Session]):
     def _changed(self, endpoint: str) -> None:
         self.changes += 1
         sessions = self._rounds.get(endpoint)
-        for callback in tuple(self._observers.values()):
-            callback(endpoint, 0 if sessions is None else len(sessions))
+        count = 0 if sessions is None else len(sessions)
+        self._tell(partial(callback, endpoint, count) for callback in tuple(self._observers.values()))
+
+    def _tell(self, callbacks: Iterable[Callable[[], None]]) -> None:
+        for callback in callbacks:
+            try:
+                callback()
+            except Exception as error:
+                self._failed(error)

@@ -1,10 +1,9 @@
 """yamux's session and stream automata (see yamux.py for the words): many byte streams over one.
 
-A stream's life, at each of its ends:
+A stream's life, at each of its ends (`State`; RST, either way, leads to GONE from everywhere):
 
-    idle --SYN sent/received--> open --FIN sent--> half closed (local) --FIN received--> gone
-                                  |---FIN received--> half closed (remote) --FIN sent--> gone
-                                  `---RST either way--------------------------------> gone
+    IDLE --SYN sent--> OPEN --FIN sent--> ENDED_HERE --FIN received--> GONE
+                         `--FIN received--> ENDED_THERE --FIN sent--> GONE
 
 What is gone is forgotten at once; frames that were under way for it are told from nonsense by its id: one
 that was used is skipped over, one that never was is a protocol error. Ids rise, but SYNs may overtake one
@@ -21,6 +20,7 @@ passed on as it comes, so nothing is kept between two calls but a header that wa
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Final, Generic, TypeVar
 
 from engine.errors import YamuxError
@@ -53,29 +53,44 @@ ACKED: Final = 18  # the other end has accepted `stream`
 MAX_PENDING: Final = 256  # opened and not acknowledged; hashicorp's accept backlog, beyond which it resets
 
 
+class State(IntEnum):
+    """Of a stream, as one end sees it."""
+
+    IDLE = 0  # opened here, and not told to the other end
+    OPEN = 1
+    ENDED_HERE = 2  # FIN sent
+    ENDED_THERE = 3  # FIN received
+    GONE = 4
+
+
+_IDLE, _OPEN, _ENDED_HERE, _ENDED_THERE, _GONE = State
+
+
 class StreamState:
     """What both ends agree on about one stream. A driver subclasses it and keeps its own beside it."""
 
-    __slots__ = (
-        "acked",
-        "ended_here",
-        "ended_there",
-        "gone",
-        "id",
-        "receive_window",
-        "send_window",
-        "syn_sent",
-    )
+    __slots__ = ("acked", "id", "receive_window", "send_window", "state")
 
     def __init__(self, stream_id: int) -> None:
         self.id = stream_id
+        self.state = _IDLE
         self.send_window = INITIAL_WINDOW  # bytes we may still send
         self.receive_window = INITIAL_WINDOW  # bytes the other end may still send
-        self.syn_sent = False
-        self.acked = False
-        self.ended_here = False  # FIN sent
-        self.ended_there = False  # FIN received
-        self.gone = False
+        self.acked = False  # its opening is answered, by whoever has to
+
+    @property
+    def gone(self) -> bool:
+        return self.state is _GONE
+
+    @property
+    def ended_here(self) -> bool:
+        """FIN was sent; also of a stream that is gone."""
+        return self.state is _ENDED_HERE or self.state is _GONE
+
+    @property
+    def ended_there(self) -> bool:
+        """FIN was received; also of a stream that is gone."""
+        return self.state is _ENDED_THERE or self.state is _GONE
 
 
 S = TypeVar("S", bound=StreamState)
@@ -101,6 +116,7 @@ class Mux(Generic[S]):
         "_skipped",
         "pending",
         "streams",
+        "taken",
     )
 
     def __init__(self, *, client: bool, accepts: bool, new_stream: Callable[[int], S]) -> None:
@@ -115,18 +131,20 @@ class Mux(Generic[S]):
         self._left_stream: S | None = None  # None: payload for a stream that is gone
         self._left_fin = False
         self.streams: dict[int, S] = {}
+        self.taken = 0  # of what was given last
         self.pending = 0  # opened here, told the other end, not yet acknowledged
 
     # -- what comes in
 
-    def receive(self, data: memoryview) -> list[tuple[int, S | None, memoryview | int]]:
-        """Take what came; give what it means as (what, stream, value), in order.
+    def receive(self, data: memoryview, frames: int = 1 << 30) -> list[tuple[int, S | None, memoryview | int]]:
+        """Take what came, at most `frames` of it; give what it means as (what, stream, value), in order.
 
+        `taken` is set to how much of `data` that was; the rest is given again, with what follows.
         Raises YamuxError: send its code as a go-away and hang up.
         """
         events: list[tuple[int, S | None, memoryview | int]] = []
         position = 0
-        size = len(data)
+        self.taken = size = len(data)
         while True:
             left = self._left
             if left:
@@ -137,12 +155,16 @@ class Mux(Generic[S]):
                     return events
                 self._left = left = left - take
                 stream = self._left_stream
-                if stream is not None and not stream.gone:
+                if stream is not None and stream.state is not _GONE:
                     events.append((RECEIVED, stream, data[position : position + take]))
                     if self._left_fin and not left:
                         self._end(stream, events)
                 position += take
                 continue
+            if not frames and position < size:
+                self.taken = position
+                return events
+            frames -= 1
             if self._header:
                 known = len(self._header)
                 whole = self._header + bytes(data[position : position + HEADER_SIZE - known])
@@ -162,7 +184,7 @@ class Mux(Generic[S]):
             if not flags and kind == DATA and not version:
                 # What most frames are: more of what is under way.
                 stream = self.streams.get(stream_id)
-                if stream is not None and length <= stream.receive_window and not stream.ended_there:
+                if stream is not None and length <= stream.receive_window and stream.state is not _ENDED_THERE:
                     stream.receive_window -= length
                     self._left, self._left_stream, self._left_fin = length, stream, False
                     continue
@@ -206,7 +228,7 @@ class Mux(Generic[S]):
                 self._forget(stream)
                 events.append((RESET, stream, 0))
         if kind == WINDOW_UPDATE:
-            if stream is not None and not stream.gone:
+            if stream is not None and stream.state is not _GONE:
                 if length:
                     if stream.send_window + length > yamux.MAX_STREAM_ID:
                         raise YamuxError(yamux.PROTOCOL_ERROR, "a window over 2^32", f"stream {stream_id}")
@@ -215,14 +237,14 @@ class Mux(Generic[S]):
                 if flags & FIN:
                     self._end(stream, events)
             return
-        if stream is not None and not stream.gone:
+        if stream is not None and stream.state is not _GONE:
             if length > stream.receive_window:
                 raise YamuxError(
                     yamux.PROTOCOL_ERROR,
                     "more bytes than the stream's window",
                     f"stream {stream_id}: {length}, of {stream.receive_window}",
                 )
-            if stream.ended_there and length:
+            if stream.state is _ENDED_THERE and length:
                 raise YamuxError(yamux.PROTOCOL_ERROR, "data behind FIN", f"stream {stream_id}")
             stream.receive_window -= length
             if flags & FIN and not length:
@@ -245,7 +267,7 @@ class Mux(Generic[S]):
         else:
             raise YamuxError(yamux.PROTOCOL_ERROR, "SYN for a stream that may not be opened", f"stream {stream_id}")
         stream = self._new_stream(stream_id)
-        stream.syn_sent = True
+        stream.state = _OPEN
         self.streams[stream_id] = stream
         return stream
 
@@ -255,18 +277,20 @@ class Mux(Generic[S]):
         return 0 < stream_id <= self._last_remote and stream_id not in self._skipped
 
     def _end(self, stream: S, events: list[tuple[int, S | None, memoryview | int]]) -> None:
-        if not stream.ended_there:
-            stream.ended_there = True
-            if stream.ended_here:
-                self._forget(stream)
-            events.append((ENDED, stream, 0))
+        if stream.state is _ENDED_HERE:
+            self._forget(stream)
+        elif stream.state is _OPEN:
+            stream.state = _ENDED_THERE
+        else:
+            return
+        events.append((ENDED, stream, 0))
 
     def _forget(self, stream: S) -> None:
-        stream.gone = True
         self.streams.pop(stream.id, None)
-        if stream.syn_sent and not stream.acked and stream.id & 1 == self._parity:
+        if stream.state is not _IDLE and not stream.acked and stream.id & 1 == self._parity:
             stream.acked = True
             self.pending -= 1
+        stream.state = _GONE
 
     # -- what goes out
 
@@ -296,15 +320,15 @@ class Mux(Generic[S]):
     def end(self, stream: S) -> bytes:
         """FIN: nothing more will be sent on `stream`."""
         flags = self._opening_flags(stream) | FIN
-        stream.ended_here = True
-        if stream.ended_there:
+        if stream.state is _ENDED_THERE:
             self._forget(stream)
+        else:
+            stream.state = _ENDED_HERE
         return HEADER.pack(0, WINDOW_UPDATE, flags, stream.id, 0)
 
     def reset(self, stream: S) -> bytes:
         """RST: `stream` is gone, both ways. A stream the other end never heard of needs no frame."""
-        known = stream.syn_sent
-        if not known:
+        if stream.state is _IDLE:
             self._forget(stream)
             return b""
         flags = self._opening_flags(stream) | RST
@@ -322,8 +346,8 @@ class Mux(Generic[S]):
 
     def _opening_flags(self, stream: S) -> int:
         """SYN on the first frame of a stream opened here, ACK on the first of one opened there."""
-        if not stream.syn_sent:
-            stream.syn_sent = True
+        if stream.state is _IDLE:
+            stream.state = _OPEN
             self.pending += 1
             return SYN
         if not stream.acked and stream.id & 1 != self._parity:

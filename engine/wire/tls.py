@@ -22,13 +22,14 @@ class TLS:
     its BIOs, to be driven on from here.
     """
 
-    __slots__ = ("_incoming", "_outgoing", "ended", "object")
+    __slots__ = ("_incoming", "_outgoing", "ended", "more", "object")
 
     def __init__(self, object_: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
         self.object = object_
         self._incoming = incoming
         self._outgoing = outgoing
         self.ended = False  # close_notify, or the end of the bytes, has come
+        self.more = False  # `receive` has stopped before all was read
 
     @classmethod
     def over(cls, context: ssl.SSLContext, *, server_side: bool = False, server_hostname: str | None = None) -> TLS:
@@ -53,25 +54,30 @@ class TLS:
         """Ciphertext that TLS itself wants sent: handshake, alerts, key updates."""
         return self._outgoing.read()
 
-    def receive(self, data: bytes | memoryview, buffer: memoryview) -> int:
-        """Take ciphertext, put plaintext into `buffer`; the number of bytes there.
+    def receive(self, data: bytes | memoryview, buffer: memoryview, records: int = 1 << 30) -> int:
+        """Take ciphertext, put the plaintext of at most `records` records into `buffer`; the number of bytes there.
 
-        Call again with no data while the answer is a full buffer: more may be waiting. Sets `ended` at
-        close_notify. Raises ssl.SSLError for what is not TLS or was tampered with.
+        Sets `more` when it stops before all is read: call again with no data. Sets `ended` at close_notify. Raises
+        ssl.SSLError for what is not TLS or was tampered with.
         """
         if data:
             self._incoming.write(data)
         filled = 0
         size = len(buffer)
         read = self.object.read
+        self.more = False
         try:
-            while filled < size:
+            # A record is begun only if all of it will fit: `close` must not find the rest of one.
+            while records and (size - filled >= _RECORD or not filled):
+                records -= 1
                 # Into a buffer it returns a number, which typeshed does not know.
                 count: int = read(size - filled, buffer[filled:])  # type: ignore[assignment]
                 if not count:
                     self.ended = True
                     break
                 filled += count
+            else:
+                self.more = True
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
@@ -91,6 +97,10 @@ class TLS:
 
     def close(self) -> bytes:
         """The close_notify to send; nothing is waited for."""
+        # Having sent ours, OpenSSL looks for the other end's, and takes data that it finds instead for a fatal error.
+        unread = self._incoming.read()
         with contextlib.suppress(ssl.SSLError):  # the other end's has not come, and nobody waits for it
             self.object.unwrap()
+        if unread:
+            self._incoming.write(unread)
         return self._outgoing.read()

@@ -85,12 +85,14 @@ class WebSocket:
         "client",
         "closed",
         "max_frame",
+        "position",
     )
 
     def __init__(self, *, client: bool, max_frame: int = UNLIMITED) -> None:
         self.client = client
         self.max_frame = max_frame
         self.closed = False  # a CLOSE was received: what follows is ignored (5.5.1)
+        self.position = 0  # up to where `next` has read
         self._header = b""  # a frame header that has not come whole
         self._opcode = 0  # of the frame we are in
         self._fin = True
@@ -106,9 +108,27 @@ class WebSocket:
         Any split of the input gives the same messages. Raises WebSocketError, whose code is to be
         sent as the close code; the connection has then to be failed (7.1.7).
         """
+        events: list[Event] = []
+        self.position = 0
+        while (event := self.next(data)) is not None:
+            events.append(event)
+        return events
+
+    def next(self, data: memoryview) -> Event | None:
+        """The first thing that `data` means from `position` on, which is moved behind it; None when all is taken.
+
+        For who may have to stop before the end: `position` is set to 0 by him for a new view, and what lies behind it
+        when he stops is given again with what follows. `put_back` moves it back into the payload that was given last.
+        """
         size = len(data)
-        if size > 7 and data[0] == _WHOLE_BINARY and not (self._left or self._header or self._message or self.closed):
-            # One whole message and nothing else is what mostly comes; no state is touched by it.
+        position = self.position
+        if (
+            not position
+            and size > 7
+            and data[0] == _WHOLE_BINARY
+            and not (self._left or self._header or self._message or self.closed)
+        ):
+            # One whole message and nothing else is what mostly comes.
             length, start = data[1] & 0x7F, 2
             if length == 126:
                 length, start = data[2] << 8 | data[3], 4
@@ -116,43 +136,65 @@ class WebSocket:
             if not self.client:
                 start += 4
             if minimal and start + length == size and (data[1] < 0x80) == self.client and length <= self.max_frame:
-                payload: memoryview | bytes = data[start:]
-                key = b"" if self.client else bytes(data[start - 4 : start])
-                return [Event(BINARY, apply_mask(payload, key) if key else payload, True)]
-        events: list[Event] = []
-        position = 0
+                self.position = size
+                self._opcode, self._fin = BINARY, True
+                if self.client:
+                    return Event(BINARY, data[start:], True)
+                key = bytes(data[start - 4 : start])
+                turn = length & 3
+                self._key = key[turn:] + key[:turn] if turn else key
+                return Event(BINARY, apply_mask(data[start:], key), True)
         while position < size and not self.closed:
             if self._left:
                 take = min(self._left, size - position)
-                payload = data[position : position + take]
+                payload: memoryview | bytes = data[position : position + take]
                 position += take
                 self._left -= take
                 if self._key:
                     payload = apply_mask(payload, self._key)
-                    turn = take & 3
-                    if turn and self._left:
-                        self._key = self._key[turn:] + self._key[:turn]
-                self._pass_on(payload, events)
-                continue
-            if self._header:
-                # finish the header that was cut; it is at most 14 bytes, so the copy is nothing
-                known = len(self._header)
-                joined = self._header + bytes(data[position : position + 14])
-                used = self._begin_frame(memoryview(joined), 0, events)
+                    self._turn_key(take)
+                event = self._payload(payload)
+            else:
+                used = self._next_header(data, position)
                 if not used:
-                    self._header = joined
                     break
-                self._header = b""
-                position += used - known
-                continue
-            used = self._begin_frame(data, position, events)
+                position += used
+                event = None if self._left else self._payload(b"")
+            if event is not None:
+                self.position = position
+                return event
+        self.position = size
+        return None
+
+    def put_back(self, size: int) -> None:
+        """The last `size` bytes of the binary payload that `next` has just given are not taken: it gives them again."""
+        self.position -= size
+        self._left += size
+        self._message = BINARY
+        if self._key:
+            self._turn_key(-size)
+
+    def _turn_key(self, size: int) -> None:
+        """The mask key for what follows `size` bytes later."""
+        turn = size & 3
+        if turn:
+            self._key = self._key[turn:] + self._key[:turn]
+
+    def _next_header(self, data: memoryview, position: int) -> int:
+        """Read the frame header at `position`; how many bytes of `data` belong to it, 0 if it has not come whole."""
+        known = len(self._header)
+        if not known:
+            used = self._begin_frame(data, position)
             if not used:
                 self._header = bytes(data[position:])
-                break
-            position += used
-        return events
+            return used
+        # Finish the header that was cut; it is at most 14 bytes, so the copy is nothing.
+        joined = self._header + bytes(data[position : position + 14])
+        used = self._begin_frame(memoryview(joined), 0)
+        self._header = b"" if used else joined
+        return used and used - known
 
-    def _begin_frame(self, data: memoryview, position: int, events: list[Event]) -> int:
+    def _begin_frame(self, data: memoryview, position: int) -> int:
         """Read the frame header at `position`; returns its length, 0 if it has not come whole."""
         available = len(data) - position
         if available < 2:
@@ -203,27 +245,26 @@ class WebSocket:
         self._opcode = opcode
         self._fin = first >= 0x80
         self._left = length
-        if not length:
-            self._pass_on(b"", events)
         return used
 
-    def _pass_on(self, payload: memoryview | bytes, events: list[Event]) -> None:
+    def _payload(self, payload: memoryview | bytes) -> Event | None:
+        """What this piece of the present frame's payload means; None for a piece of a control frame."""
         if self._opcode >= 8:
             self._control += payload
-            if not self._left:
-                whole, self._control = self._control, b""
-                if self._opcode == CLOSE:
-                    close_reason(whole)  # raises if it is not one
-                    self.closed = True
-                events.append(Event(self._opcode, whole, True))
-            return
+            if self._left:
+                return None
+            whole, self._control = self._control, b""
+            if self._opcode == CLOSE:
+                close_reason(whole)  # raises if it is not one
+                self.closed = True
+            return Event(self._opcode, whole, True)
         message = self._message
         ends = self._fin and not self._left
         if message == TEXT:
             self._check_utf8(payload, ends)
         if ends:
             self._message = 0
-        events.append(Event(message, payload, ends))
+        return Event(message, payload, ends)
 
     def _check_utf8(self, payload: memoryview | bytes, ends: bool) -> None:
         if self._utf8 is None:

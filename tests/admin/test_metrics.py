@@ -30,7 +30,7 @@ class Link:
 @dataclass
 class Session:
     endpoint: str
-    link: Link
+    session: Link
 
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]

@@ -11,8 +11,9 @@ from trio.testing import MockClock
 
 from engine.config import AgentConfig, ConnectConfig, ListenerConfig
 from engine.errors import Unreachable
-from engine.transport.backoff import LONGEST_SECONDS
-from engine.transport.dial import Server, dial_server
+from engine.loop.backoff import LONGEST_SECONDS
+from engine.loop.dial import Server, dial_server
+from engine.loop.reactor import open_reactor
 from tests.agent.proxies import Proxy
 from tests.agent.upstream_port import Port
 from tests.conftest import Pki
@@ -259,7 +260,8 @@ async def test_a_password_is_shown_to_a_proxy_of_a_pac_file_over_plain_http_only
     connect.proxy.auth.login_hosts = login_hosts
     trio.socket.set_custom_hostname_resolver(Names({"node.test": ["127.0.0.1"]}))
     if login_hosts:
-        (await dial_server(Server(connect.url, router=connect.router()))).abort()
+        async with open_reactor():
+            (await dial_server(Server(connect.url, router=connect.router()))).abort()
     else:
         with pytest.raises(
             Unreachable, match=r"basic would show it the secret itself.* add 127\.0\.0\.1 to login_hosts"

@@ -6,7 +6,7 @@ import trio
 from trio.testing import MockClock
 
 from engine.agent.rhythm import LEAST_SECONDS, Rhythm
-from engine.transport.link import PING_SECONDS
+from engine.session.liveness import PING_SECONDS
 from tests.roles import Roles, agent_config, roles, says, settle
 
 __all__ = ["roles"]

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from engine.agent.upstream import SWEEP_SECONDS
+from engine.agent.http import SWEEP_SECONDS
 from tests.roles import GET, Roles, Talk, agent_config, answer, settle, tell_head
 
 

@@ -14,8 +14,8 @@ from engine import log
 from engine.agent.uplink import HASTY_SECONDS, REPEAT_SECONDS
 from engine.config import ListenerConfig
 from engine.errors import Refused, Unreachable
-from engine.transport.backoff import LONGEST_SECONDS
-from engine.transport.link import PING_SECONDS, PONG_SECONDS
+from engine.loop.backoff import LONGEST_SECONDS
+from engine.session.liveness import PING_SECONDS, PONG_SECONDS
 from tests.agent.upstream_port import Port, start
 from tests.peers import ACK, DATA, FIN, GO_AWAY, SYN, WINDOW, Peer, accept
 from tests.programs import free_port

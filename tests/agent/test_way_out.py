@@ -10,7 +10,7 @@ import trio
 
 from engine.config import ConnectConfig
 from engine.errors import ConfigError, Unreachable
-from engine.transport.dial import Server, dial_server
+from engine.loop.dial import Server, dial_server
 from tests.programs import Program, Programs, free_port
 from tests.proxy_adapters.beds.conftest import dead, lab, no_realm, secure_web, squid_basic, squid_open, web
 from tests.proxy_adapters.beds.proxies import PASSWORD, Squid

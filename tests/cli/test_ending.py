@@ -13,7 +13,7 @@ import trio
 from engine.cli.launch import run
 from engine.config import AgentConfig, Draft, ForwardConfig, ServerConfig
 from engine.errors import ConfigError, Refused, Unreachable
-from engine.transport.listen import open_listeners
+from engine.loop.listen import open_listeners
 from tests.cli.command_line import Captured
 
 

@@ -656,7 +656,8 @@ async def test_an_environment_with_a_proxy_that_is_none_is_a_mistake_in_the_conf
     examine: Examine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://proxy-without-port")
-    with pytest.raises(ConfigError, match="environment variable http_proxy: name the port"):
+    mistake = pytest.RaisesExc(ConfigError, match="environment variable http_proxy: name the port")
+    with pytest.RaisesGroup(mistake, flatten_subgroups=True):
         await examine(connect_to(1))
 
 

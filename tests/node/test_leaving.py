@@ -6,8 +6,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from engine.gateway.clocks import LEAVING_SECONDS
 from engine.node.node import MOVE_SECONDS
-from engine.transport.exchange import LEAVING_SECONDS
 from tests.peers import ACK, DATA, FIN, GO_AWAY, WINDOW, Peer, register
 from tests.roles import GET, Roles, RunningNode, Talk, agent_config, answer, join, says, server_config, settle
 

@@ -22,7 +22,8 @@ import trio
 from engine import log
 from engine.config import OutConfig
 from engine.errors import Unreachable
-from engine.transport.dial import Server, dial_server
+from engine.loop.dial import Server, dial_server
+from engine.loop.reactor import open_reactor
 from proxy_adapters import Memory, Seen, TunnelError, open_tunnel
 from tests.proxy_adapters.beds.conftest import no_realm
 from tests.proxy_adapters.test_auth import TYPE_2, wanted
@@ -154,7 +155,8 @@ async def test_a_secret_is_for_the_proxy_alone(
                 shown += [error, error.args, error.report(), error.said, error.heard, *error.trail, vars(error)]
                 shown += traceback.TracebackException.from_exception(error, capture_locals=True).format()
         try:
-            (await dial_server(Server("http://t.test", router=router))).abort()
+            async with open_reactor():
+                (await dial_server(Server("http://t.test", router=router))).abort()
         except Unreachable as unreachable:
             shown += traceback.TracebackException.from_exception(unreachable, capture_locals=True).format()
             log.get_logger("canary").error("failed", exc_info=unreachable)

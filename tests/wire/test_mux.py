@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from itertools import pairwise
+from collections.abc import Iterator
+from itertools import cycle, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -330,6 +331,39 @@ def test_any_split_of_a_session_means_the_same(data: bytes, places: list[int]) -
         assert cut == singly == outcome([data])
 
 
+def outcome_in_turns(data: bytes, reads: Iterator[int], limits: Iterator[int]) -> tuple[list[Said], str]:
+    """What an agent hears when it takes no more frames at a time than the next of `limits`."""
+    agent = agent_end()
+    events: list[Said] = []
+    waiting = b""
+    try:
+        while data or waiting:
+            size, limit = next(reads), next(limits)
+            waiting, data = waiting + data[:size], data[size:]
+            before = len(events)
+            for what, stream, value in agent.receive(memoryview(waiting), limit):
+                add(events, what, None if stream is None else stream.id, value)
+            assert len(events) - before <= 5 * limit + 2, "a frame means a few things at most"
+            waiting = waiting[agent.taken :]
+    except YamuxError as error:
+        return events, str(error)
+    return events, ""
+
+
+@settings(max_examples=300)
+@given(
+    sessions(),
+    st.lists(st.integers(0, 60), min_size=1, max_size=6).map(lambda sizes: [*sizes, 20]),
+    st.lists(st.integers(1, 4), min_size=1, max_size=6),
+)
+def test_any_limit_of_frames_gives_the_same_events(data: bytes, reads: list[int], limits: list[int]) -> None:
+    in_turns = outcome_in_turns(data, cycle(reads), cycle(limits))
+    whole = outcome([data])
+    assert in_turns[1] == whole[1]
+    if not whole[1]:
+        assert in_turns == whole
+
+
 @given(st.binary(max_size=300))
 def test_noise_is_events_or_a_protocol_error(data: bytes) -> None:
     outcome([data])
@@ -441,13 +475,13 @@ class Joined(RuleBasedStateMachine):
     @invariant()
     def books_balance(self) -> None:
         node, agent = self.ends
-        assert node.pending == sum(s.syn_sent and not s.acked for s in node.streams.values())
+        assert node.pending == sum(s.state and not s.acked for s in node.streams.values())
         for end in self.ends:
             assert all(s.send_window >= 0 and s.receive_window >= 0 for s in end.streams.values())
         if any(self.wires):
             return
         assert not self.unanswered
-        known = {s.id: s for s in node.streams.values() if s.syn_sent}
+        known = {s.id: s for s in node.streams.values() if s.state}
         assert known.keys() == agent.streams.keys()
         for stream_id, ours in known.items():
             theirs = agent.streams[stream_id]

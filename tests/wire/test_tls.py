@@ -47,7 +47,7 @@ def plaintext(end: TLS, data: bytes, size: int = BUFFER) -> bytes:
     buffer = memoryview(bytearray(size))
     count = end.receive(data, buffer)
     whole = bytes(buffer[:count])
-    while count == size:
+    while end.more:
         count = end.receive(b"", buffer)
         whole += buffer[:count]
     return whole
@@ -107,6 +107,26 @@ def test_the_end_is_said_and_heard_behind_the_last_byte(pki: Pki, version: ssl.T
     assert not client.ended
     assert plaintext(client, server.close()) == b""
     assert client.ended
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("sizes", [[1] * 200, [16384] * 20], ids=["small records", "large records"])
+def test_who_says_his_end_over_unread_records_may_go_on_reading(
+    pki: Pki, version: ssl.TLSVersion, sizes: list[int]
+) -> None:
+    client, server = pair(pki, version)
+    sent = b"".join(server.send([b"x" * size]) for size in sizes)
+    buffer = memoryview(bytearray(100_000))
+    count = client.receive(sent, buffer, 64)
+    more = client.more
+    client.close()
+    while client.more:
+        count += client.receive(b"", buffer, 64)
+    assert more, "something was unread"
+    assert count == sum(sizes)
+    if version is ssl.TLSVersion.TLSv1_3:  # before, an end was the end of both (RFC 8446, 6.1)
+        assert plaintext(client, server.send([b"y"]) + server.close()) == b"y"
+        assert client.ended
 
 
 def test_closing_before_or_in_the_handshake_and_twice_does_no_harm(pki: Pki) -> None:

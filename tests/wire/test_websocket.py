@@ -3,8 +3,8 @@ partners."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import pairwise
+from collections.abc import Iterable, Iterator
+from itertools import cycle, pairwise
 
 import pytest
 import trio
@@ -227,6 +227,60 @@ def test_any_split_gives_the_same_messages(said: list[Message], from_client: boo
     data = b"".join(b"".join(sender.message([payload], opcode)) for opcode, payload in said)
     assert messages(receiver, cut(data, places)) == said
     assert len(receiver._header) + len(receiver._control) == 0
+
+
+@st.composite
+def fragmented(draw: st.DrawFn) -> list[tuple[int, bytes, bool]]:
+    """Frames of some binary messages (opcode, payload, FIN), with control frames between them."""
+    made: list[tuple[int, bytes, bool]] = []
+    for payloads in draw(st.lists(st.lists(st.binary(max_size=200), min_size=1, max_size=3), max_size=4)):
+        for number, payload in enumerate(payloads):
+            if draw(st.booleans()):
+                made.append((draw(st.sampled_from([PING, PONG])), payload[:125], True))
+            made.append((CONTINUATION if number else BINARY, payload, number == len(payloads) - 1))
+    return made
+
+
+def taken_in_turns(
+    end: WebSocket, data: bytes, reads: Iterator[int], takes: Iterator[int]
+) -> tuple[bytes, list[bytes]]:
+    """All binary payload, and that of control frames, when `data` comes by `reads`, and of binary payload no more than
+    the next of `takes` is taken, whereupon the rest is put back and all behind it given again.
+    """
+    taken, control = b"", []
+    waiting = b""
+    while data or waiting:
+        size = next(reads)
+        waiting, data = waiting + data[:size], data[size:]
+        view = memoryview(waiting)
+        end.position = 0
+        while (event := end.next(view)) is not None:
+            opcode, payload, _ = event
+            if opcode != BINARY:
+                control.append(bytes(payload))
+                continue
+            size = min(next(takes), len(payload))
+            taken += payload[:size]
+            if size < len(payload):
+                end.put_back(len(payload) - size)
+                break
+        waiting = waiting[end.position :]
+    return taken, control
+
+
+SIZES = st.lists(st.integers(0, 120), min_size=1, max_size=6).map(lambda sizes: [*sizes, 50])
+
+
+@given(fragmented(), st.booleans(), SIZES, SIZES, st.binary(min_size=4, max_size=4))
+def test_what_is_put_back_comes_again_whatever_the_mask_and_however_little_is_taken(
+    said: list[tuple[int, bytes, bool]], masked: bool, reads: list[int], takes: list[int], key: bytes
+) -> None:
+    data = b"".join(frame(opcode, payload, fin=fin, key=key if masked else b"") for opcode, payload, fin in said)
+    end = WebSocket(client=not masked)
+    taken, control = taken_in_turns(end, data, cycle(reads), cycle(takes))
+    assert taken == b"".join(payload for opcode, payload, _ in said if opcode < CLOSE)
+    assert control == [payload for opcode, payload, _ in said if opcode >= CLOSE]
+    assert (end._header, end._left, end._message) == (b"", 0, 0)
 
 
 @given(st.binary(max_size=40), st.lists(st.integers(1, 60), min_size=1, max_size=5), st.booleans())

@@ -1,0 +1,166 @@
+"""An HTTP listener: each stream is an inbound, whose requests go to the service over a pool of kept-alive connections
+that all the streams of the listener share.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Final
+
+import trio
+
+from engine.access_log import AccessLog
+from engine.admin.metrics import AgentMetrics
+from engine.agent.service import Service
+from engine.gateway import record
+from engine.gateway.clocks import Timeouts
+from engine.gateway.exchange import Exchange
+from engine.gateway.head import request_head
+from engine.gateway.inbound import Inbound
+from engine.gateway.outbound import Outbound
+from engine.gateway.role import Decision, Refuse, Route, Wait, Waiting
+from engine.gateway.states import Answer
+from engine.log import get_logger
+from engine.loop.connection import Connection
+from engine.loop.reactor import Reactor
+from engine.session.stream import Stream
+from engine.wire import http1, piko
+from engine.wire.http1 import MAX_HEAD, Request
+
+SWEEP_SECONDS: Final = 1.0
+UNREACHABLE: Final = Refuse(502, piko.UPSTREAM_UNREACHABLE)
+TIMEOUT: Final = Refuse(504, piko.UPSTREAM_TIMEOUT)
+
+log = get_logger("proxy.http")
+
+
+class ServiceOutbound(Outbound):
+    """A connection to the service, kept alive between requests."""
+
+    __slots__ = ("_pool", "connection", "idle_since")
+
+    def __init__(self, connection: Connection, pool: HttpUpstream) -> None:
+        super().__init__(connection)
+        self.connection = connection
+        self.idle_since = 0.0
+        self._pool = pool
+
+    def released(self) -> None:
+        self._pool.put_back(self)
+
+    def gone(self) -> None:
+        self._pool.idle.pop(self, None)
+
+
+class HttpUpstream:
+    """The role of an HTTP listener (see gateway.role). Its connections run in `nursery`."""
+
+    def __init__(
+        self,
+        service: Service,
+        endpoint: str,
+        reactor: Reactor,
+        metrics: AgentMetrics,
+        nursery: trio.Nursery,
+        access_log: AccessLog | None = None,
+    ) -> None:
+        # How slow a client may be is the node's to judge.
+        self.timeouts = Timeouts(math.inf, math.inf, math.inf, service.timeout or math.inf, math.inf)
+        self.max_head = MAX_HEAD
+        self.idle: dict[ServiceOutbound, None] = {}
+        self.endpoint = endpoint
+        self.deadline = reactor.now + SWEEP_SECONDS
+        self._service = service
+        self._base_path = service.path.rstrip("/").encode()
+        self._reactor = reactor
+        self._metrics = metrics
+        self._nursery = nursery
+        self._access_log = access_log
+        reactor.clock(self)
+
+    def on_stream(self, stream: Stream) -> None:
+        Inbound(stream, self, self._reactor)
+
+    # -- gateway.Role
+
+    def begin(self, inbound: Waiting, exchange: Exchange, lost: Outbound | None) -> Decision:
+        request = exchange.request
+        assert request is not None
+        if lost is None:
+            self._metrics.request_started(self.endpoint)
+        exchange.endpoint = self.endpoint
+        head = (_known_head if request.repeats else _head)(request, self._base_path)
+        while self.idle and lost is None:
+            outbound, _ = self.idle.popitem()
+            if outbound.connection.look():
+                return Route(outbound, head)
+        self._nursery.start_soon(
+            self._reactor.supervise, "connect", self._connect, inbound, exchange, head, name="service connection"
+        )
+        self._reactor.hand_over()
+        return Wait(math.inf, UNREACHABLE, _nothing)
+
+    async def _connect(self, inbound: Waiting, exchange: Exchange, head: bytes) -> None:
+        """Open a connection for `inbound`'s request, and run it for whatever comes after."""
+        refusal = UNREACHABLE
+        connection: Connection | None = None
+        try:
+            connection = await self._service.connect(self._metrics, log, self.endpoint)
+        except trio.TooSlowError:
+            refusal = TIMEOUT
+        if connection is None:
+            self._reactor.call("connect", inbound, inbound.decide, exchange, refusal)
+            return
+        outbound = ServiceOutbound(connection, self)
+        if exchange.answer is Answer.ROUTING:
+            self._reactor.call("connect", inbound, inbound.decide, exchange, Route(outbound, head))
+        else:
+            self.put_back(outbound)
+        await connection.run()
+
+    def put_back(self, outbound: ServiceOutbound) -> None:
+        outbound.idle_since = self._reactor.now
+        self.idle[outbound] = None
+
+    def close(self) -> None:
+        """Say goodbye to the service, on the connections that nobody uses."""
+        while self.idle:
+            self.idle.popitem()[0].outlet.close()
+
+    def finished(self, inbound: Waiting, exchange: Exchange) -> None:
+        if exchange.request is None:
+            self._metrics.request_started(self.endpoint)
+        self._metrics.request_done(*exchange.figures(), self.endpoint, exchange.first_byte_seconds)
+        if self._access_log is not None:
+            record.write(self._access_log, exchange, client="", endpoint=self.endpoint)
+
+    def expired(self) -> None:
+        """Close what has idled for too long; and of what is more than `max_idle`, what nobody wanted for a while.
+
+        Closing the latter at once would make a busy listener open and close a connection for every request.
+        """
+        now, service = self._reactor.now, self._service
+        too_many = len(self.idle) - service.max_idle if service.max_idle >= 0 else 0
+        for number, outbound in enumerate(tuple(self.idle)):  # the longest idle first
+            idle_seconds = now - outbound.idle_since
+            if idle_seconds < service.idle_seconds and (number >= too_many or idle_seconds < SWEEP_SECONDS):
+                break
+            del self.idle[outbound]
+            outbound.outlet.close()
+        self.deadline = now + SWEEP_SECONDS
+
+    def break_off(self, error: Exception) -> None:
+        """Sweeping has failed, and will be tried again."""
+        self.deadline = self._reactor.now + SWEEP_SECONDS
+
+
+def _nothing() -> None: ...
+
+
+def _head(request: Request, base_path: bytes) -> bytes:
+    """How a request goes on to the service."""
+    return (not base_path and request.whole) or request_head(request, http1.end_to_end(request), base_path)
+
+
+_known_head = lru_cache(maxsize=512)(_head)

@@ -1,0 +1,46 @@
+"""Where the service is, and how to connect to it."""
+
+from __future__ import annotations
+
+import math
+import ssl
+from dataclasses import dataclass
+
+import trio
+
+from engine.admin.metrics import AgentMetrics
+from engine.log import Logger
+from engine.loop.connection import Connection
+from engine.loop.dial import dial_tcp
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Where the service is and how to speak to it. `timeout`: seconds to connect, and for an answer to begin."""
+
+    host: str
+    port: int
+    path: str = ""  # put before every request's target
+    timeout: float = 10.0
+    tls: ssl.SSLContext | None = None
+    server_name: str | None = None
+    max_idle: int = 100  # kept-alive connections; -1 for no limit
+    idle_seconds: float = 90.0
+    keep_alive_seconds: float = 30.0  # between TCP's own questions whether the other end lives
+
+    async def connect(self, metrics: AgentMetrics, log: Logger, endpoint: str) -> Connection | None:
+        """None, and a line in the log, if there is no connection after `timeout`; TooSlowError for the latter."""
+        since = trio.current_time()
+        try:
+            with trio.fail_after(self.timeout or math.inf):
+                connection = await dial_tcp(self.host, self.port, tls=self.tls, server_name=self.server_name)
+        except (OSError, trio.TooSlowError) as error:
+            slow = isinstance(error, trio.TooSlowError)
+            text = "timeout" if slow else str(error)
+            log.warning("upstream unreachable", endpoint=endpoint, host=self.host, port=self.port, error=text)
+            if slow:
+                raise
+            return None
+        connection.keep_alive(self.keep_alive_seconds)
+        metrics.connected("service", trio.current_time() - since)
+        return connection

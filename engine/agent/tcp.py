@@ -1,0 +1,85 @@
+"""A TCP listener: one connection to the service per stream, relayed."""
+
+from __future__ import annotations
+
+import trio
+
+from engine.admin.metrics import AgentMetrics
+from engine.agent.service import Service
+from engine.log import get_logger
+from engine.loop.reactor import Reactor
+from engine.session.stream import Stream
+from engine.tunnel.relay import Relay
+
+log = get_logger("proxy.tcp")
+
+
+class TcpUpstream:
+    """Joins each stream to a connection of its own, which runs in `nursery`."""
+
+    def __init__(
+        self, service: Service, endpoint: str, reactor: Reactor, metrics: AgentMetrics, nursery: trio.Nursery
+    ) -> None:
+        self.endpoint = endpoint
+        self._service = service
+        self._reactor = reactor
+        self._nursery = nursery
+        self._metrics = metrics
+
+    def close(self) -> None:
+        """Nothing is kept here."""
+
+    def on_stream(self, stream: Stream) -> None:
+        waiting = _Waiting(stream)
+        self._nursery.start_soon(self._reactor.supervise, "tcp stream", self._serve, stream, waiting, name="tcp stream")
+        self._reactor.hand_over()
+
+    async def _serve(self, stream: Stream, waiting: _Waiting) -> None:
+        try:
+            connection = await self._service.connect(self._metrics, log, self.endpoint)
+        except trio.TooSlowError:
+            connection = None
+        if connection is None:
+            stream.abort()
+            return
+        if waiting.lost_ or stream.gone:
+            connection.abort()
+            return
+        relay = Relay(stream, connection)
+        if waiting.ended_:
+            stream.receiver.ended()
+        stream.resume()
+        log.debug("connection opened", endpoint=self.endpoint)
+        try:
+            await connection.run()
+        finally:
+            if not stream.gone:
+                stream.abort()
+            self._metrics.tcp_done(self.endpoint, relay.bytes_right, relay.bytes_left)
+
+
+class _Waiting:
+    """The receiver of a stream whose connection to the service is being made: the stream keeps what it brings."""
+
+    idle = False
+
+    def __init__(self, stream: Stream) -> None:
+        self.ended_ = False
+        self.lost_ = False
+        self._stream = stream
+        stream.receiver = self
+        stream.pause()
+
+    def received(self, data: memoryview) -> int:
+        return 0
+
+    def ended(self) -> None:
+        self.ended_ = True
+
+    def lost(self, error: Exception) -> None:
+        self.lost_ = True
+
+    def drained(self) -> None: ...
+
+    def break_off(self, error: Exception) -> None:
+        self.lost_ = True

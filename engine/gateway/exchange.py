@@ -1,0 +1,61 @@
+"""One request and its answer."""
+
+from __future__ import annotations
+
+import math
+from time import perf_counter
+
+from engine.gateway.states import Answer
+from engine.wire.http1 import Request, Response
+
+
+class Exchange:
+    """One request and its answer, from its head to their end: what is known of them, and what metrics are told.
+
+    `request` is None for one whose head was not understood. Bytes are those of bodies, as they came; seconds are of
+    `time.perf_counter`.
+    """
+
+    __slots__ = (
+        "answer",
+        "attempts",
+        "bytes_in",
+        "bytes_out",
+        "endpoint",
+        "expires_at",
+        "first_byte_at",
+        "kept",
+        "request",
+        "response",
+        "started_at",
+        "status",
+    )
+
+    def __init__(self, request: Request | None) -> None:
+        self.request = request
+        self.response: Response | None = None  # the final one, once its head was passed on
+        self.answer = Answer.ROUTING
+        self.attempts = 0  # how many outbounds it was sent by
+        self.kept: list[bytes] | None = None  # of the body, as long as it may be sent again
+        self.status = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.started_at = perf_counter()
+        self.first_byte_at = 0.0
+        self.endpoint = ""  # what the role has found out that it is for
+        self.expires_at = math.inf  # when what allows it ends, in the reactor's seconds
+
+    @property
+    def seconds(self) -> float:
+        """Since the request came."""
+        return perf_counter() - self.started_at
+
+    @property
+    def first_byte_seconds(self) -> float | None:
+        """From the request to the first byte of its answer; None if there was none."""
+        return self.first_byte_at - self.started_at if self.first_byte_at else None
+
+    def figures(self) -> tuple[bytes, int, float, int, int]:
+        """Method (b"" if there was none), status, seconds, bytes in and out."""
+        method = self.request.method if self.request is not None else b""
+        return method, self.status, self.seconds, self.bytes_in, self.bytes_out

@@ -1,0 +1,168 @@
+"""What the node decides about one client's requests: which endpoint, whether it may, and by which session."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+
+from engine.access_log import AccessLog
+from engine.admin.metrics import NodeMetrics
+from engine.auth.verifier import Verifier
+from engine.errors import HTTPError, Unauthorized
+from engine.gateway import record
+from engine.gateway.clocks import Timeouts
+from engine.gateway.exchange import Exchange
+from engine.gateway.outbound import Outbound
+from engine.gateway.role import Decision, Refuse, Route, TakeOver, Wait, Waiting
+from engine.loop.connection import Connection
+from engine.loop.reactor import Reactor
+from engine.node.aborts import Aborts
+from engine.node.asked import Asked
+from engine.node.registration import Registration, StreamOutbound
+from engine.routing.registry import Registry
+from engine.session.session import NoStream
+from engine.tunnel.relay import Relay
+from engine.tunnel.websocket_stream import WebSocketStream
+from engine.wire import http1, piko, websocket
+from engine.wire.http1 import MAX_HEAD
+
+NO_UPSTREAMS = Refuse(502, piko.NO_AVAILABLE_UPSTREAMS)
+BUSY = Refuse(503, "too many streams are open")
+
+
+@dataclass(eq=False, slots=True)
+class Clients:
+    """What is the same for all clients of a port, and what they share.
+
+    `patient_until`: until then (in the reactor's seconds) a request waits for an endpoint that has no session yet.
+    Agents that lost the node's predecessor are on their way.
+    """
+
+    registry: Registry[Registration]
+    reactor: Reactor
+    metrics: NodeMetrics
+    timeouts: Timeouts
+    max_head: int = MAX_HEAD
+    verifier: Verifier | None = None
+    access_log: AccessLog | None = None
+    secure: bool = False  # by TLS
+    patient_until: float = -math.inf
+    aborts: Aborts = field(default_factory=Aborts)
+    tcp_connections: int = 0  # being relayed
+
+
+class Client:
+    """A client's connection: the role of its inbound (see gateway.role)."""
+
+    def __init__(self, connection: Connection, port: Clients) -> None:
+        self.timeouts: Timeouts = port.timeouts
+        self.max_head = port.max_head
+        self._connection = connection
+        self._port = port
+        self._proto = b"https" if port.secure else b"http"
+        self._asked: Asked | None = None  # by the latest request
+
+    @property
+    def address(self) -> str:
+        return self._connection.peer[0]
+
+    def begin(self, inbound: Waiting, exchange: Exchange, lost: Outbound | None) -> Decision:
+        port, request = self._port, exchange.request
+        assert request is not None
+        if lost is None:
+            port.metrics.request_started()
+        # A client that repeats itself asks for the same; and the parser gives equal heads the same object.
+        asked = self._asked
+        if asked is None or asked.request is not request:
+            asked = Asked(request, self.address, self._proto, takes_tokens=port.verifier is not None)
+            self._asked = asked if request.repeats else None
+        exchange.endpoint = asked.endpoint
+        if not asked.endpoint:
+            return Refuse(400, piko.MISSING_ENDPOINT_ID)
+        if port.verifier is not None:
+            try:
+                claims = port.verifier.verify(asked.own_credentials, asked.credentials, asked.tenants)
+                claims.check(asked.endpoint)
+            except Unauthorized as error:
+                return Refuse(401, str(error))
+            if request.upgrade and claims.expires_at is not None:
+                exchange.expires_at = port.reactor.now + claims.expires_at - time.time()
+        avoid = lost.registration if isinstance(lost, StreamOutbound) else None
+        registration = port.registry.pick(asked.endpoint, avoid=avoid)
+        if asked.is_tcp:
+            return self._begin_tcp(inbound, exchange, registration)
+        if registration is not None:
+            return _route(registration, asked, fresh=lost is not None)
+        if port.reactor.now < port.patient_until and lost is None:
+            forget = port.registry.wait_for(
+                asked.endpoint,
+                lambda: port.reactor.call("registered", inbound, self._registered, inbound, exchange, asked),
+            )
+            return Wait(port.patient_until, NO_UPSTREAMS, forget)
+        return NO_UPSTREAMS
+
+    def _registered(self, inbound: Waiting, exchange: Exchange, asked: Asked) -> None:
+        """An agent has come for the endpoint that `exchange` waits for."""
+        registration = self._port.registry.pick(asked.endpoint)
+        inbound.decide(exchange, NO_UPSTREAMS if registration is None else _route(registration, asked))
+
+    def finished(self, inbound: Waiting, exchange: Exchange) -> None:
+        port = self._port
+        if exchange.request is None:  # refused before it could begin
+            port.metrics.request_started()
+        served = exchange.endpoint if exchange.attempts else ""
+        port.metrics.request_done(*exchange.figures(), served, exchange.first_byte_seconds)
+        if exchange.status == 499:
+            port.aborts.count(self.address, port.reactor.now)
+        if port.access_log is not None:
+            record.write(port.access_log, exchange, client=self.address, endpoint=exchange.endpoint)
+
+    # -- raw TCP
+
+    def _begin_tcp(self, inbound: Waiting, exchange: Exchange, registration: Registration | None) -> Decision:
+        request = exchange.request
+        assert request is not None
+        try:
+            accept = websocket.check_upgrade_request(request.fields) if request.upgrade else b""
+        except HTTPError as error:
+            return Refuse(error.status, error.public)
+        if not accept:
+            return Refuse(400, "a WebSocket upgrade is wanted here")
+        if registration is None:
+            return NO_UPSTREAMS
+        try:
+            stream = registration.session.open()
+        except NoStream:
+            return BUSY
+        exchange.attempts = 1
+        half_close = any(name.lower() == piko.HALF_CLOSE for name, _ in request.fields)
+        fields = [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"), (b"Sec-WebSocket-Accept", accept)]
+        if half_close:
+            fields.append((piko.HALF_CLOSE, b"1"))
+        port = self._port
+
+        def start() -> None:
+            self._connection.put(http1.encode_response(101, b"Switching Protocols", fields))
+            relay = Relay(WebSocketStream(self._connection, client=False, half_close=half_close), stream, done)
+            relays.append(relay)
+            port.tcp_connections += 1
+            if exchange.expires_at < math.inf:
+                relay.end_at(exchange.expires_at, port.reactor)
+
+        def done(error: Exception | None) -> None:
+            (relay,) = relays
+            port.tcp_connections -= 1
+            exchange.bytes_in, exchange.bytes_out = relay.bytes_right, relay.bytes_left
+            port.metrics.tcp_done(exchange.endpoint, relay.bytes_right, relay.bytes_left)
+            self.finished(inbound, exchange)
+
+        relays: list[Relay] = []
+        return TakeOver(start)
+
+
+def _route(registration: Registration, asked: Asked, *, fresh: bool = False) -> Decision:
+    try:
+        return Route(registration.take(fresh=fresh), asked.head)
+    except NoStream:
+        return BUSY

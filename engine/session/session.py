@@ -1,0 +1,401 @@
+"""A session's connection and everything on it: WebSocket outside, yamux inside, streams as Duplexes.
+
+The session is the receiver of its connection: what arrives is unmasked, taken apart and handed to the streams, in
+turns: after every `FRAMES` frames it is asked whether the turn is over, and what is left is offered again in the next
+one. Frames to be sent are collected and leave together when the loop's turn is over (see reactor.py), or at once when
+one of them is large: a large payload is a view into somebody's receive buffer, which will not wait, and gains nothing
+by waiting.
+
+A defect in one stream's receiver ends that stream. What the session's peer does against the protocol ends the session.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from engine.errors import RemoteProtocolError, WebSocketError, YamuxError
+from engine.log import get_logger
+from engine.loop.connection import Connection
+from engine.loop.duplex import Bytes
+from engine.loop.reactor import current_reactor
+from engine.session.liveness import MAX_OWED, MAX_RESETS, PING_SECONDS, PONG_SECONDS, RESET_SECONDS, Budget, Pings
+from engine.session.stream import Stream
+from engine.session.window import Pool
+from engine.wire import mux, websocket, yamux
+from engine.wire.mux import Mux, State
+from engine.wire.websocket import WebSocket
+
+DIRECT_BYTES: Final = 16 * 1024  # a part this large leaves at once instead of being copied
+FLUSH_BYTES: Final = 64 * 1024
+BACKLOG: Final = 256 * 1024  # queued on the socket: more than this, and sources are held back
+MAX_FRAME: Final = 1024 * 1024  # of the WebSocket; peers send a yamux frame per message, 256 KiB at most
+FRAMES: Final = 16  # of yamux, handled before it is asked whether the turn is over
+MAX_STREAMS: Final = 10_000  # that live at once; a stream that waits weighs a KiB or two at each end
+
+log = get_logger("upstream")
+
+
+class NoStream(Exception):
+    """The session cannot open another stream: too many live, or it has ended."""
+
+
+class Session:
+    """One session: owns `connection`, on which the WebSocket is already open.
+
+    `agent` says which end this is: the agent's is the WebSocket and yamux client, and accepts streams (`on_stream`);
+    the node's opens them. `on_away` is called when the other end wants no new streams, and when the session has ended.
+    """
+
+    idle = False
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        agent: bool,
+        on_stream: Callable[[Stream], None] | None = None,
+        on_away: Callable[[], None] | None = None,
+        ping_seconds: float = PING_SECONDS,
+    ) -> None:
+        self.connection = connection
+        self.reactor = current_reactor()
+        self.windows = Pool()
+        self.mux: Mux[Stream] = Mux(client=agent, accepts=agent, new_stream=lambda i: Stream(i, self))
+        self._websocket = WebSocket(client=agent, max_frame=MAX_FRAME)
+        self._agent = agent
+        self._on_stream = on_stream
+        self._on_away = on_away
+        self._ping_seconds = ping_seconds
+        self._pings = Pings()
+        self._random = random.SystemRandom().getrandbits
+        self._owed = 0  # pongs, since all that was sent was taken
+        self._resets = Budget(MAX_RESETS, RESET_SECONDS)
+        # When the last ping or pong came, and bytes_in and _out then.
+        self._calm: tuple[float, int, int] = (self.reactor.now, 0, 0)
+        self._pieces: list[Bytes] = []  # frames of this turn
+        self._size = 0
+        self._unopened: dict[Stream, None] = {}  # in order of waiting for a place among the pending
+        self._ponged: trio.Event | None = None
+        self._quiet: trio.Event | None = None
+        self.deadline = math.inf
+        self.waiting: set[Stream] = set()  # told to hold back until the socket has caught up
+        self.behind = False
+        self.error: Exception | None = None  # why the session ended
+        self.alive = True
+        self.away = False  # the other end takes no new streams
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.streams_opened = 0
+        self.resets = 0
+        self.window_stalls = 0
+        connection.receiver = self
+
+    def __repr__(self) -> str:
+        return f"<Session {self.connection.peer[0]}:{self.connection.peer[1]} streams={len(self.mux.streams)}>"
+
+    async def run(self) -> None:
+        """Serve the session until it ends; `error` tells why. The socket is closed when this returns."""
+        self._ping()
+        self.reactor.clock(self)
+        try:
+            await self.connection.run()
+        finally:
+            self._end(ConnectionAbortedError("stopped"))
+
+    # -- streams
+
+    def open(self) -> Stream:
+        """A new stream (the node's end only). Raises NoStream."""
+        if not self.alive or len(self.mux.streams) >= MAX_STREAMS:
+            raise NoStream(f"{len(self.mux.streams)} streams are open")
+        stream = self.mux.open()
+        self.streams_opened += 1
+        stream.announce()
+        return stream
+
+    def may_open(self, stream: Stream) -> bool:
+        """May `stream`'s first frame be sent? If not, it is told (`granted`) when it may."""
+        if self.mux.pending < mux.MAX_PENDING:
+            return True
+        self._unopened[stream] = None
+        return False
+
+    def released(self, stream: Stream) -> None:
+        """`stream` is gone: its share of the session's windows is free again."""
+        stream.window.close()
+        self.waiting.discard(stream)
+        if self._quiet is not None and not self.mux.streams:
+            self._quiet.set()
+            self.reactor.hand_over()
+        if self._unopened:
+            self._unopened.pop(stream, None)
+            self._open_next()
+
+    # -- the way out
+
+    def send(self, *pieces: Bytes) -> None:
+        """Send frames with this turn's others, or at once if they are large."""
+        if not self._pieces:
+            self.reactor.flush_soon(self)
+        direct = False
+        for piece in pieces:
+            size = len(piece)
+            self._size += size
+            if isinstance(piece, bytes):
+                self._pieces.append(piece)
+            elif size >= DIRECT_BYTES:
+                self._pieces.append(piece)
+                direct = True
+            else:
+                self._pieces.append(bytes(piece))
+        if direct or self._size >= FLUSH_BYTES:
+            self.reactor.call("flush", self, self.flush)
+
+    def flush(self) -> None:
+        """Send what this turn has collected."""
+        if self._pieces:
+            pieces, self._pieces = self._pieces, []
+            self._size = 0
+            if not self.connection.put(*self._websocket.message(pieces)):
+                self.behind = self.connection.backlog > BACKLOG
+
+    def drained(self) -> None:
+        self.behind = False
+        self._owed = 0
+        waiting, self.waiting = self.waiting, set()
+        for stream in waiting:
+            if stream.state is not State.GONE and not stream.backlog:
+                self.reactor.call("drained", stream, stream.receiver.drained)
+
+    # -- the way in
+
+    def received(self, data: memoryview) -> int:
+        frames = self._websocket
+        frames.position = 0
+        self.bytes_in += len(data)
+        try:
+            while (event := frames.next(data)) is not None:
+                opcode, payload, _ = event
+                if opcode != websocket.BINARY:
+                    self._control(opcode, payload)
+                elif payload:
+                    self._take(payload if isinstance(payload, memoryview) else memoryview(payload))
+                if not self.alive:
+                    return len(data)
+                if frames.position < len(data) and self.reactor.over():
+                    break
+        except RemoteProtocolError as error:
+            self._fail(error)
+            return len(data)
+        self.bytes_in -= len(data) - frames.position
+        return frames.position
+
+    def _take(self, payload: memoryview) -> None:
+        """Take yamux frames, until the turn is over; what is left of `payload` then is put back."""
+        while True:
+            for what, stream, value in self.mux.receive(payload, FRAMES):
+                if stream is None:
+                    self._session_event(what, value)
+                    continue
+                try:
+                    if what == mux.RECEIVED:
+                        stream.arrived(value)  # type: ignore[arg-type]
+                    elif what == mux.GRANTED:
+                        stream.granted()
+                    elif what == mux.ACKED:
+                        self._open_next()
+                    elif what == mux.ENDED:
+                        stream.heard_end()
+                        if stream.state is State.GONE:
+                            self.released(stream)
+                    elif what == mux.RESET:
+                        self._reset(stream)
+                    elif what == mux.OPENED:
+                        self._opened(stream)
+                except YamuxError:
+                    raise
+                except Exception as error:
+                    # One stream's defect must not take the session's other streams with it.
+                    self.reactor.failed("stream", stream, error)
+            taken = self.mux.taken
+            if taken == len(payload) or not self.alive:
+                return
+            payload = payload[taken:]
+            if self.reactor.over():
+                self._websocket.put_back(len(payload))
+                return
+
+    def _opened(self, stream: Stream) -> None:
+        self.streams_opened += 1
+        if len(self.mux.streams) > MAX_STREAMS:
+            stream.abort()
+            return
+        self.send(self.mux.grant(stream, stream.widen()))  # carries the ACK
+        if self._on_stream is not None:
+            self._on_stream(stream)
+
+    def _open_next(self) -> None:
+        if self._unopened:
+            stream = next(iter(self._unopened))
+            del self._unopened[stream]
+            self.reactor.call("granted", stream, stream.granted)
+
+    def _reset(self, stream: Stream) -> None:
+        self.resets += 1
+        self.released(stream)
+        stream.cut(ConnectionResetError("stream reset by the other end"))
+        if not self._agent and not self._resets.spend(self.reactor.now):
+            message = f"more than {MAX_RESETS} streams reset within {RESET_SECONDS:g} s"
+            raise YamuxError(yamux.PROTOCOL_ERROR, message)
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the last ping or pong; 0 if anything else has gone either way since then."""
+        since, bytes_in, bytes_out = self._calm
+        unchanged = (bytes_in, bytes_out) == (self.bytes_in, self.bytes_out)
+        return self.reactor.precise_now() - since if unchanged else 0.0
+
+    def _session_event(self, what: int, value: memoryview | int) -> None:
+        self._calm = (self.reactor.precise_now(), self.bytes_in, self.bytes_out)
+        if what == mux.PINGED:
+            self._owe()
+            self.send(self.mux.pong(value))  # type: ignore[arg-type]
+        elif what == mux.PONGED:
+            if self._pings.answered(value, self.reactor.precise_now()):  # type: ignore[arg-type]
+                self.deadline = self.reactor.now + self._ping_seconds
+                if self._ponged is not None:
+                    self._ponged.set()
+                    self.reactor.hand_over()
+        elif what == mux.WENT_AWAY:
+            if value:
+                log.warning("session ended by the other end's go-away", code=value)
+            self._went_away()
+
+    def _went_away(self) -> None:
+        self.away = True
+        if self._on_away is not None:
+            self.reactor.call("away", self, self._on_away)
+
+    def _control(self, opcode: int, payload: Bytes) -> None:
+        if opcode == websocket.PING:
+            self._owe()
+            self.flush()
+            self.connection.put(*self._websocket.message([bytes(payload)], websocket.PONG))
+        elif opcode == websocket.CLOSE:
+            code, reason = websocket.close_reason(payload)
+            self.error = ConnectionError(f"session closed by the other end: {code} {reason}".rstrip())
+            self.flush()
+            self.connection.put(self._websocket.close(code if code != websocket.NO_STATUS else websocket.NORMAL))
+            self._shut()
+        elif opcode == websocket.TEXT:
+            raise WebSocketError(websocket.UNSUPPORTED_DATA, "text message in a session")
+
+    def _owe(self) -> None:
+        """One more pong."""
+        if self.connection.backlog:
+            self._owed += 1
+            if self._owed > MAX_OWED:
+                raise WebSocketError(websocket.POLICY_VIOLATION, "pings, and does not read pongs")
+
+    def ended(self) -> None:
+        self.error = self.error or ConnectionError("session closed by the other end")
+        self._shut()
+
+    def lost(self, error: Exception) -> None:
+        self._end(error)
+
+    def break_off(self, error: Exception) -> None:
+        self.lose(error)
+
+    # -- is it alive?
+
+    @property
+    def round_trip(self) -> float:
+        """Seconds, the shortest of late; 0 while unknown."""
+        return self._pings.round_trip
+
+    def _ping(self) -> None:
+        value = self._random(32)
+        self._pings.sent(value, self.reactor.precise_now())
+        self.send(self.mux.ping(value))
+        self.deadline = self.reactor.now + PONG_SECONDS
+
+    def expired(self) -> None:
+        """No pong in time, or time for the next ping."""
+        if self._pings.under_way:
+            self.lose(TimeoutError(f"no answer to a ping for {PONG_SECONDS:g} s"))
+        else:
+            self._ping()
+
+    async def wait_quiet(self) -> None:
+        """Return when no stream lives any more."""
+        while self.alive and self.mux.streams:
+            self._quiet = trio.Event()
+            await self._quiet.wait()
+
+    async def round_trip_done(self) -> None:
+        """Ping and wait for the answer: all the other end had sent before it has arrived then."""
+        self._ponged = trio.Event()
+        self._ping()
+        await self._ponged.wait()
+
+    # -- the end
+
+    def go_away(self) -> None:
+        """Ask for no new streams; those that are open go on."""
+        self.send(self.mux.go_away())
+
+    def close(self, code: int = websocket.NORMAL, reason: str = "") -> None:
+        """End the session now: go-away, close frame, close. Streams that still live are lost."""
+        if self.alive:
+            self.send(self.mux.go_away())
+            self.flush()
+            self.connection.put(self._websocket.close(code, reason))
+            self.error = self.error or ConnectionAbortedError(reason or "session closed")
+            self._shut()
+
+    def lose(self, error: Exception) -> None:
+        """End the session at once, with nothing said and nothing kept."""
+        self.error = self.error or error
+        self.connection.abort()
+        self._end(error)
+
+    def _fail(self, error: RemoteProtocolError) -> None:
+        """The other end does what it must not. It is told why, if it reads."""
+        log.warning("session ended for what the other end does", peer=self.connection.peer[0], error=str(error))
+        if self.connection.backlog:
+            self.lose(error)
+            return
+        self.error = error
+        self.send(self.mux.go_away(error.code if isinstance(error, YamuxError) else yamux.PROTOCOL_ERROR))
+        self.flush()
+        close_code = error.code if isinstance(error, WebSocketError) else websocket.PROTOCOL_ERROR
+        self.connection.put(self._websocket.close(close_code, error.public[:100]))
+        self._shut()
+
+    def _shut(self) -> None:
+        self.connection.close()
+        self._end(ConnectionError("session closed"))
+
+    def _end(self, error: Exception) -> None:
+        if not self.alive:
+            return
+        self.alive = False
+        self.error = self.error or error
+        self.reactor.unclock(self)
+        self._pieces.clear()
+        if not self.away:
+            self._went_away()
+        for stream in tuple(self.mux.streams.values()):
+            stream.state = State.GONE
+            stream.cut(self.error)
+        self.mux.streams.clear()
+        for event in (self._ponged, self._quiet):
+            if event is not None:
+                event.set()
+        self.reactor.hand_over()

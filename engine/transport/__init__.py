@@ -1,1 +1,0 @@
-"""What waits: one wire object, one stream, and the tasks that pump bytes between the two."""

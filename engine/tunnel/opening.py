@@ -1,0 +1,100 @@
+"""Heads that open something: reading one from a connection, and asking a node for a WebSocket (RFC 6455, 4.1)."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import trio
+
+from engine.errors import Refused, RemoteProtocolError, Unreachable
+from engine.loop.connection import Connection
+from engine.loop.dial import Server, dial_server
+from engine.loop.reading import Reader
+from engine.wire import http1, websocket
+from engine.wire.http1 import Fields, Response
+
+# An answer that invites another try (Piko's list); every other one but 101 is final.
+RETRYABLE: Final = frozenset((408, 429, 500, 502, 503, 504))
+UPGRADE_SECONDS: Final = 15.0
+ANSWER_EXCERPT: Final = 300
+
+
+async def read_head(connection: Connection) -> bytes:
+    """The head that `connection` begins with; what is behind it stays there.
+
+    Raises RemoteProtocolError for what cannot become a head, OSError when it ends before. The deadline is the caller's.
+    """
+    return await Reader(connection).until(http1.head_end)
+
+
+async def open_websocket(server: Server, path: str, fields: Fields) -> tuple[Connection, Response]:
+    """Dial `server` and open a WebSocket at `path` (RFC 6455, 4.1).
+
+    Raises Unreachable when trying again may help, Refused when the answer is final.
+    """
+    connection = await dial_server(server)
+    try:
+        with trio.fail_after(UPGRADE_SECONDS):
+            response = await _upgrade(connection, server, path, fields)
+    except BaseException as error:
+        connection.abort()
+        if isinstance(error, trio.TooSlowError):
+            raise Unreachable(f"{server.url} took the connection, but did not answer the upgrade") from None
+        if isinstance(error, RemoteProtocolError):
+            raise Unreachable(f"{server.url} is no node, or something on the way rewrites it: {error}") from error
+        if isinstance(error, OSError):
+            raise Unreachable(f"{server.url} hung up during the upgrade: {error}") from error
+        raise
+    return connection, response
+
+
+async def _upgrade(connection: Connection, server: Server, path: str, fields: Fields) -> Response:
+    key = websocket.new_key()
+    connection.put(
+        http1.encode_request(
+            b"GET",
+            (server.path + path).encode(),
+            [
+                (b"Host", server.authority.encode()),
+                (b"Connection", b"Upgrade"),
+                (b"Upgrade", b"websocket"),
+                (b"Sec-WebSocket-Version", b"13"),
+                (b"Sec-WebSocket-Key", key),
+                (b"User-Agent", b"trioduct"),
+                *fields,
+            ],
+        )
+    )
+    response = http1.parse_response(await read_head(connection), b"GET")
+    if response.status != 101:
+        raise await _no_websocket(connection, server, response)
+    websocket.check_upgrade_answer(101, response.fields, key)
+    return response
+
+
+async def _no_websocket(connection: Connection, server: Server, response: Response) -> Exception:
+    """What it means that the upgrade was answered by something else than 101."""
+    body = b""
+    reader = Reader(connection)
+    with trio.move_on_after(1):
+        while len(body) < min(response.body if response.body >= 0 else ANSWER_EXCERPT, ANSWER_EXCERPT):
+            more = await reader.some()
+            if not more:
+                break
+            body += more
+    status = response.status
+    said = body[:ANSWER_EXCERPT].decode("utf-8", "replace").strip()
+    text = f"{server.url} answered {status} {response.reason.decode('latin-1')}: {said}".rstrip(": ")
+    if status in RETRYABLE:
+        return Unreachable(text, retry_after_seconds=_retry_after(response.fields))
+    if any(name.lower() == b"via" for name, _ in response.fields):
+        what = "removed the WebSocket upgrade" if status == 400 else "answers in the node's place"
+        text += f" (a proxy on the way {what}; ask its administrator to let it pass, `trioduct doctor` says how)"
+    return Refused(text)
+
+
+def _retry_after(fields: Fields) -> float | None:
+    """In seconds; a date, which hardly anybody sends, is not looked at."""
+    found = [value for name, value in fields if name.lower() == b"retry-after"]
+    return float(found[0]) if len(found) == 1 and re.fullmatch(rb"[0-9]{1,6}", found[0]) else None

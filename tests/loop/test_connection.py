@@ -1,0 +1,244 @@
+"""Connections over real sockets: splits, ends, resets, back-pressure, TLS and TLS in TLS."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+
+import pytest
+import trio
+import trio.testing
+
+from engine.loop.connection import Connection
+from engine.loop.reactor import Reactor
+from engine.loop.reading import Reader, start_tls
+from tests.conftest import Pki
+from tests.loop.ends import LARGE, Clumsy, Ear, pair, run_both
+
+
+async def test_bytes_arrive_in_order_however_much_is_put_at_once(reactor: Reactor, nursery: trio.Nursery) -> None:
+    near, near_ear, _, far_ear = await run_both(nursery)
+    assert near.put(b"a", memoryview(b"b"))
+    assert not near.put(LARGE, b"end"), "10 MB cannot fit into the kernel"
+    assert near.backlog
+    near.put(b"!")
+    assert await far_ear.heard(len(LARGE) + 6) == b"ab" + LARGE + b"end!"
+    assert near.backlog == 0
+    assert near_ear.drains == 1
+
+
+async def test_what_was_put_as_a_view_may_be_overwritten_at_once(reactor: Reactor, nursery: trio.Nursery) -> None:
+    near, _, _, far_ear = await run_both(nursery)
+    buffer = bytearray(LARGE)
+    near.put(memoryview(buffer))
+    buffer[:] = bytes(len(buffer))
+    assert await far_ear.heard(len(LARGE)) == LARGE
+
+
+async def test_an_end_is_an_end_in_one_direction_only(reactor: Reactor, nursery: trio.Nursery) -> None:
+    near, near_ear, far, far_ear = await run_both(nursery)
+    near.put(LARGE)
+    near.end()
+    await far_ear.is_over()
+    assert far_ear.is_ended
+    assert far_ear.data == LARGE
+    far.put(b"and back")
+    assert await near_ear.heard(8) == b"and back"
+    far.end()
+    await near_ear.is_over()
+    assert not near.alive
+    assert not far.alive
+
+
+async def test_an_abort_is_seen_as_a_loss(reactor: Reactor, nursery: trio.Nursery) -> None:
+    near, near_ear, _, far_ear = await run_both(nursery)
+    near.abort()
+    await far_ear.is_over()
+    assert isinstance(far_ear.error, ConnectionResetError)
+    assert near_ear.error is None, "who aborts hears nothing more"
+
+
+async def test_sending_to_who_has_gone_is_reported_once_and_not_from_inside_put(
+    reactor: Reactor, nursery: trio.Nursery
+) -> None:
+    near_sock, far_sock = pair()
+    near, ear = Connection(near_sock), Ear()
+    near.receiver = ear
+    nursery.start_soon(near.run)
+    await trio.testing.wait_all_tasks_blocked()
+    near.pause()
+    far_sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    far_sock.close()
+    near.put(b"x")
+    near.put(b"y")
+    assert ear.error is None
+    await ear.is_over()
+    assert isinstance(ear.error, OSError)
+
+
+async def test_a_paused_connection_reads_nothing_and_loses_nothing(reactor: Reactor, nursery: trio.Nursery) -> None:
+    near, _, far, far_ear = await run_both(nursery)
+    far.pause()
+    near.put(b"first")
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    assert far_ear.data == b""
+    far.resume()
+    assert await far_ear.heard(5) == b"first"
+
+
+async def test_close_sends_what_is_queued_first(reactor: Reactor, nursery: trio.Nursery) -> None:
+    near, _, _, far_ear = await run_both(nursery)
+    near.put(LARGE)
+    near.close()
+    assert await far_ear.heard(len(LARGE)) == LARGE
+
+
+async def test_closing_over_unread_bytes_does_not_reset_what_was_said_last(
+    reactor: Reactor, nursery: trio.Nursery
+) -> None:
+    near, _, far, far_ear = await run_both(nursery)
+    far.put(b"a body nobody wants" * 1000)
+    near.put(b"no")
+    near.close()
+    far.put(b"and more of it")
+    await far_ear.is_over()
+    assert far_ear.is_ended
+    assert far_ear.data == b"no"
+    assert near.alive, "the other end has not said its end yet"
+    far.close()
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    assert not near.alive
+
+
+async def test_cancelling_the_task_is_a_loss_for_the_receiver(reactor: Reactor) -> None:
+    near_sock, far_sock = pair()
+    ear = Ear()
+    connection = Connection(near_sock)
+    connection.receiver = ear
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.run)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert isinstance(ear.error, ConnectionAbortedError)
+    far_sock.close()
+
+
+@pytest.mark.parametrize("call", ["received", "ended"])
+async def test_what_a_receiver_raises_ends_its_connection_only(
+    reactor: Reactor, nursery: trio.Nursery, call: str
+) -> None:
+    near, _, far, far_ear = await run_both(nursery)
+    clumsy = near.receiver = Clumsy(call)
+    other, _, _, other_ear = await run_both(nursery)
+    far.put(b"x")
+    far.end()
+    await far_ear.is_over()
+    assert isinstance(far_ear.error, ConnectionResetError)
+    assert isinstance(clumsy.broken_off, KeyError)
+    assert not near.alive
+    assert reactor.internal_errors == {"ready": 1}
+    other.put(b"still here")
+    assert await other_ear.heard(10) == b"still here"
+
+
+async def test_a_receiver_that_raises_when_it_is_told_of_a_loss_is_counted_and_nothing_more(
+    reactor: Reactor, nursery: trio.Nursery
+) -> None:
+    near, _, far, _ = await run_both(nursery)
+    clumsy = near.receiver = Clumsy("lost")
+    far.abort()
+    await clumsy.is_over()
+    assert not near.alive
+    assert reactor.internal_errors == {"lost": 1}
+
+
+async def test_what_was_read_too_much_in_a_handshake_is_received_first(reactor: Reactor, nursery: trio.Nursery) -> None:
+    near_sock, far_sock = pair()
+    far_sock.send(b"head and body")
+    connection, ear = Connection(near_sock, leftover=b"left over, "), Ear()
+    head = await Reader(connection).until(lambda data: data.find(b"head ") + 5 if b"head " in data else -1)
+    assert head == b"left over, head "
+    connection.receiver = ear
+    nursery.start_soon(connection.run)
+    with far_sock:
+        assert await ear.heard(8) == b"and body"
+
+
+async def tls_pair(pki: Pki, layers: int) -> tuple[Connection, Connection]:
+    near, far = (Connection(sock) for sock in pair())
+    for _ in range(layers):
+        async with trio.open_nursery() as handshakes:
+            handshakes.start_soon(lambda: start_tls(near, pki.client_context(), server_hostname="localhost"))
+            handshakes.start_soon(lambda: start_tls(far, pki.server_context(), server=True))
+    return near, far
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3], ids=["TLS", "TLS in TLS", "TLS through two TLS proxies"])
+async def test_tls_carries_everything_both_ways_and_its_ends(
+    reactor: Reactor, nursery: trio.Nursery, pki: Pki, layers: int
+) -> None:
+    near, far = await tls_pair(pki, layers)
+    near_ear, far_ear = Ear(), Ear()
+    near.receiver, far.receiver = near_ear, far_ear
+    nursery.start_soon(near.run)
+    nursery.start_soon(far.run)
+    await trio.testing.wait_all_tasks_blocked()
+    near.put(b"small", b" parts")
+    near.put(memoryview(LARGE))
+    far.put(LARGE)
+    assert await far_ear.heard(len(LARGE) + 11) == b"small parts" + LARGE
+    assert await near_ear.heard(len(LARGE)) == LARGE
+    near.end()
+    await far_ear.is_over()
+    assert far_ear.is_ended
+    far.end()
+    await near_ear.is_over()
+    assert near_ear.is_ended
+
+
+async def test_tls_that_is_cut_off_is_a_loss(reactor: Reactor, nursery: trio.Nursery, pki: Pki) -> None:
+    near, far = await tls_pair(pki, 1)
+    ear = Ear()
+    far.receiver = ear
+    nursery.start_soon(far.run)
+    await trio.testing.wait_all_tasks_blocked()
+    near._sock.shutdown(socket.SHUT_WR)
+    await ear.is_over()
+    assert not ear.is_ended
+    assert isinstance(ear.error, ConnectionResetError)
+    near.abort()
+
+
+async def test_a_certificate_nobody_trusts_fails_the_handshake(reactor: Reactor, pki: Pki) -> None:
+    near, far = (Connection(sock) for sock in pair())
+
+    async def serve() -> None:
+        with pytest.raises((ssl.SSLError, ConnectionResetError)):
+            await start_tls(far, pki.server_context(), server=True)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await start_tls(near, ssl.create_default_context(), server_hostname="localhost")
+        near.abort()
+    far.abort()
+
+
+async def test_data_right_behind_the_handshake_is_not_lost(reactor: Reactor, nursery: trio.Nursery, pki: Pki) -> None:
+    """A client's last handshake message and its first request often share a segment."""
+    near_sock, far_sock = pair()
+    near, far = Connection(near_sock), Connection(far_sock)
+    ear = Ear()
+
+    async def client() -> None:
+        await start_tls(near, pki.client_context(), server_hostname="localhost")
+        near.put(b"early bird")
+
+    async with trio.open_nursery() as handshakes:
+        handshakes.start_soon(client)
+        await trio.testing.wait_all_tasks_blocked()
+        await start_tls(far, pki.server_context(), server=True)
+    far.receiver = ear
+    nursery.start_soon(far.run)
+    assert await ear.heard(10) == b"early bird"
+    near.abort()
