@@ -1,0 +1,171 @@
+"""A defect in any callback, and any failure of a socket, ends what it hits; the roles go on, and nobody is mixed up."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from engine.agent.http import HttpUpstream
+from engine.gateway.inbound import Inbound
+from engine.gateway.outbound import Outbound
+from engine.loop.connection import Connection
+from engine.loop.reactor import Reactor
+from engine.node.client import Client
+from engine.session.stream import Stream
+from tests.faults.chaos import Chaos
+from tests.faults.switch import CALLBACKS, ERRORS, failing_sockets, raising
+from tests.roles import Roles, RunningNode, echo, settle
+from tests.system.ledger import Ledger, load
+
+CLIENTS = 3
+EVERY = 15
+FAULTS = 5  # as many are waited for, at most for
+SECONDS = 0.5
+
+
+@pytest.fixture
+def reactors(monkeypatch: pytest.MonkeyPatch) -> list[Reactor]:
+    """Those that the test's roles make."""
+    made: list[Reactor] = []
+    real = Reactor.__init__
+
+    def init(self: Reactor, *, busy_polls: bool = False) -> None:
+        real(self, busy_polls=busy_polls)
+        made.append(self)
+
+    monkeypatch.setattr(Reactor, "__init__", init)
+    return made
+
+
+@pytest.fixture
+async def node(roles: Roles, origin: int, reactors: list[Reactor]) -> RunningNode:
+    """A node with an agent of HTTP and one of TCP."""
+    return await start(roles, origin)
+
+
+async def start(roles: Roles, origin: int) -> RunningNode:
+    node = await roles.node()
+    await roles.agent(node, origin)
+    await roles.agent(node, await roles.service(echo), endpoint="tcp", protocol="tcp")
+    return node
+
+
+@pytest.fixture
+async def forwarded(roles: Roles, node: RunningNode) -> int:
+    """The port of a forward that leads to what echoes."""
+    return (await roles.forward(node, "tcp")).ports[0][1]
+
+
+def alive() -> dict[str, int]:
+    """What there is of connections, and of descriptors."""
+    gc.collect()
+    kinds = (Connection, Inbound, Stream)
+    found = {kind.__name__: sum(type(thing) is kind for thing in gc.get_objects()) for kind in kinds}
+    return found | {"descriptors": len(os.listdir("/proc/self/fd"))}
+
+
+@asynccontextmanager
+async def mixed_load(node: RunningNode, forwarded: int) -> AsyncIterator[Ledger]:
+    """Requests with books, a TCP connection through a forward that echoes, and clients that do what they like."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Chaos(node.proxy, seed=1).run)
+        nursery.start_soon(_echoes, forwarded)
+        async with load(node.proxy, clients=CLIENTS, largest=20_000) as ledger:
+            await ledger.wait_whole(5)
+            yield ledger
+        nursery.cancel_scope.cancel()
+
+
+async def _echoes(port: int) -> None:
+    """What comes back is what was said, or nothing more comes."""
+    while True:
+        try:
+            async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                for number in range(100):
+                    said = b"%d " % number * 100
+                    await stream.send_all(said)
+                    heard = b""
+                    while len(heard) < len(said):
+                        more = await stream.receive_some()
+                        if not more:
+                            break
+                        heard += more
+                    assert said.startswith(heard), "mixed up"
+        except (OSError, trio.BrokenResourceError):
+            await trio.sleep(0.01)
+
+
+# What ends one exchange, and not the session that carries others.
+OF_ONE_EXCHANGE = (Inbound, Outbound, Client, HttpUpstream, Stream)
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["in place of it", "behind it"])
+@pytest.mark.parametrize(("owner", "name"), CALLBACKS, ids=[f"{owner.__name__}.{name}" for owner, name in CALLBACKS])
+async def test_a_defect_ends_its_own_connection(
+    roles: Roles, node: RunningNode, forwarded: int, reactors: list[Reactor], owner: type, name: str, behind: bool
+) -> None:
+    async with mixed_load(node, forwarded) as ledger:
+        with raising(owner, name, every=EVERY, seed=1, behind=behind) as faults, trio.move_on_after(SECONDS):
+            await faults.wait(FAULTS)
+        await ledger.wait_whole(10)  # all is as before; an agent that had lost its session is back
+    assert not any(role.ended.is_set() for role in roles.running)
+    assert sum(sum(reactor.internal_errors.values()) for reactor in reactors) >= faults.raised
+    if owner in OF_ONE_EXCHANGE:
+        assert len(ledger.failed) <= faults.raised
+
+
+@pytest.mark.parametrize("error", [*ERRORS.values(), None], ids=[*ERRORS, "short writes"])
+async def test_a_socket_that_fails_is_one_connection_that_fails(
+    roles: Roles, origin: int, reactors: list[Reactor], error: Callable[[], Exception] | None
+) -> None:
+    with failing_sockets(error, every=60, seed=1) as faults:
+        node = await start(roles, origin)
+        forward = await roles.forward(node, "tcp")
+        async with mixed_load(node, forward.ports[0][1]) as ledger:
+            with trio.move_on_after(SECONDS):
+                await faults.wait(4 * FAULTS)
+    assert faults.raised
+    assert not any(role.ended.is_set() for role in roles.running)
+    if error is None:
+        assert not ledger.failed
+    assert not any(reactor.internal_errors for reactor in reactors)
+
+
+async def test_nothing_is_left_of_connections_that_defects_have_ended(node: RunningNode, forwarded: int) -> None:
+    async with mixed_load(node, forwarded):
+        pass
+    await settle()
+    before = alive()
+    for owner, name in CALLBACKS[:8]:
+        async with mixed_load(node, forwarded):
+            with raising(owner, name, every=EVERY, seed=2), trio.move_on_after(0.3):
+                await trio.sleep_forever()
+        for _ in range(100):
+            if all(count <= before[what] + 4 for what, count in alive().items()):
+                break
+            await trio.sleep(0.1)
+        assert {what: count for what, count in alive().items() if count > before[what] + 4} == {}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_chaos_is_survived(
+    roles: Roles, node: RunningNode, origin: int, reactors: list[Reactor], seed: int
+) -> None:
+    chaos = Chaos(node.proxy, seed)
+    async with load(node.proxy, clients=CLIENTS, largest=20_000) as ledger, trio.open_nursery() as nursery:
+        for _ in range(6):
+            nursery.start_soon(chaos.run)
+        for _ in range(3):  # agents die under it, and others take their place
+            await ledger.wait_whole(20)
+            agent = await roles.agent(node, origin)
+            await ledger.wait_whole(5)
+            agent.scope.cancel()
+            await agent.ended.wait()
+        nursery.cancel_scope.cancel()
+    assert chaos.moves
+    assert not any(reactor.internal_errors for reactor in reactors)
