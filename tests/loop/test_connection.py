@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from engine.loop.connection import Connection
+from engine.loop.memory import Overdrawn
 from engine.loop.reactor import Reactor
 from engine.loop.reading import Reader, start_tls
 from tests.conftest import Pki
@@ -242,3 +243,102 @@ async def test_data_right_behind_the_handshake_is_not_lost(reactor: Reactor, nur
     nursery.start_soon(far.run)
     assert await ear.heard(10) == b"early bird"
     near.abort()
+
+
+# -- what is bounded
+
+
+async def test_who_takes_nothing_of_what_is_queued_is_lost_and_who_takes_a_little_is_not(
+    reactor: Reactor, nursery: trio.Nursery, mock_clock: trio.testing.MockClock
+) -> None:
+    near_sock, far_sock = pair()
+    near, ear = Connection(near_sock), Ear()
+    near.receiver = ear
+    nursery.start_soon(near.run)
+    for _ in range(4):  # more than both kernels keep, and than is read below
+        near.put(LARGE)
+
+    async def pass_seconds(seconds: float) -> None:
+        mock_clock.jump(seconds)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+
+    alive = []
+    for _ in range(4):
+        for _ in range(20):
+            far_sock.recv(100_000)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        await pass_seconds(near.stall_seconds)
+        alive.append(near.alive)
+    for _ in range(10):  # the kernels move a little on their own
+        await pass_seconds(near.stall_seconds)
+    assert alive == [True] * 4
+    assert isinstance(ear.error, TimeoutError)
+    assert (near.alive, near.backlog, near.account.used) == (False, 0, 0)
+    far_sock.close()
+
+
+async def test_more_than_an_account_holds_ends_the_connection_with_nothing_kept(
+    reactor: Reactor, nursery: trio.Nursery
+) -> None:
+    near_sock, far_sock = pair()
+    near, ear = Connection(near_sock), Ear()
+    near.receiver = ear
+    near.account.limit = len(LARGE)
+    nursery.start_soon(near.run)
+    near.put(LARGE)
+    near.put(LARGE)
+    told_inside = ear.error
+    await ear.is_lost()
+    assert told_inside is None, "not from inside its own call"
+    assert isinstance(ear.error, Overdrawn)
+    assert (near.alive, near.backlog, near.account.used, reactor.memory.used) == (False, 0, 0, 0)
+    far_sock.close()
+
+
+async def test_when_the_process_holds_too_much_the_connection_that_takes_nothing_goes(
+    reactor: Reactor, nursery: trio.Nursery
+) -> None:
+    silent_sock, silent_far = pair()
+    silent, silent_ear = Connection(silent_sock), Ear()
+    silent.receiver = silent_ear
+    nursery.start_soon(silent.run)
+    silent.put(LARGE)
+    reading, _, _, far_ear = await run_both(nursery)
+    reactor.memory.limit = len(LARGE)
+    reading.put(LARGE)
+    await silent_ear.is_lost()
+    assert isinstance(silent_ear.error, Overdrawn)
+    assert await far_ear.heard(len(LARGE)) == LARGE
+    assert reactor.memory.ended == 1
+    silent_far.close()
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+async def test_what_is_taken_in_parts_is_offered_again_and_the_end_comes_behind_it(
+    reactor: Reactor, nursery: trio.Nursery, pki: Pki, layers: int
+) -> None:
+    near, far = await tls_pair(pki, layers)
+    ear = Ear(takes=100_000)
+    far.receiver = ear
+    nursery.start_soon(near.run)
+    nursery.start_soon(far.run)
+    near.put(LARGE)
+    near.end()
+    await ear.is_over()
+    assert ear.is_ended
+    assert ear.data == LARGE
+    assert far.account.used == 0
+    near.abort()
+    far.abort()
+
+
+async def test_an_idle_connection_is_looked_at_before_it_is_used_again(reactor: Reactor, nursery: trio.Nursery) -> None:
+    near, near_ear, far, _ = await run_both(nursery)
+    assert near.look()
+    assert near_ear.calls == 0
+    far.put(b"stray")
+    near.look()
+    assert near_ear.data == b"stray", "its receiver has seen it, and may have closed it"
+    far.end()
+    assert not near.look()
+    assert near_ear.is_ended

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.loop.connection import DRAIN_SECONDS, NEXT, Connection, State
-from engine.loop.duplex import NOBODY
+from engine.loop.duplex import NOBODY, Bytes
 from engine.loop.reactor import Reactor, open_reactor
 from engine.loop.reading import start_tls
 from tests.conftest import Pki
@@ -66,9 +66,7 @@ class Side:
     def call(self, what: str) -> None:
         connection = self.connection
         if what.startswith("put"):
-            parts: list[bytes | memoryview] = (
-                [LARGE, b"", memoryview(b"small"), LARGE] if what == "put many" else [PIECES[what]]
-            )
+            parts: list[Bytes] = [LARGE, b"", memoryview(b"small"), LARGE] if what == "put many" else [PIECES[what]]
             if self.says:
                 self.said += b"".join(parts)
             connection.put(*parts)
