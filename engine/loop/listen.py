@@ -126,7 +126,7 @@ class Room:
                 log.info("idle connection closed to make room", peer=connection.peer[0])
                 self.made += 1
                 del self._members[connection]
-                connection.abort()
+                connection.break_off(ConnectionAbortedError("closed to make room for others"))
                 return True
         return False
 
