@@ -16,6 +16,8 @@ from engine.errors import CannotListen
 from engine.loop.connection import Connection
 from engine.loop.listen import ACCEPTED_PER_TURN, FULL_SECONDS, Room, open_listeners, serve, split_address
 from engine.loop.reactor import Reactor
+from engine.loop.reading import Reader, start_tls
+from tests.conftest import Pki
 from tests.loop.ends import Ear
 
 
@@ -150,6 +152,34 @@ async def test_when_it_is_full_the_oldest_idle_one_goes_and_busy_ones_stay(react
         await port.connect()
         assert port.served == [True, False, False, True, True]
         assert port.room.made == 2
+
+
+@pytest.mark.parametrize("what", ["a TLS handshake", "a head"])
+async def test_a_task_that_waits_for_one_that_has_to_go_ends_with_it(reactor: Reactor, pki: Pki, what: str) -> None:
+    over: list[str] = []
+
+    async def handle(connection: Connection) -> None:
+        try:
+            if what == "a head":
+                await Reader(connection).some()
+            else:
+                await start_tls(connection, pki.server_context(), server=True)
+        except ConnectionError as error:
+            over.append(str(error))
+
+    room = Room(2)
+    listeners = open_listeners("127.0.0.1:0")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve, listeners, handle, nursery, room)
+        await settle()
+        clients = []
+        for _ in range(5):
+            clients.append(socket.create_connection(listeners[0].getsockname()))
+            await settle()
+        assert over == ["closed to make room for others"] * 3
+        nursery.cancel_scope.cancel()
+    for client in clients:
+        client.close()
 
 
 async def test_while_nobody_is_idle_the_queue_waits(reactor: Reactor, autojump_clock: trio.testing.MockClock) -> None:
