@@ -1,47 +1,72 @@
-"""Leaving when told to: within the grace period, unless somebody insists."""
+"""Leaving when told to: in peace, within the grace period, and at once for who insists."""
 
 from __future__ import annotations
 
+import signal
+from collections.abc import AsyncIterator
+
+import pytest
 import trio
-import trio.testing
+from trio.testing import MockClock
 
 from engine.loop.leaving import until_signal
 
 
-class Leaving:
-    """Something that takes `seconds` to leave, and signals that can be sent meanwhile."""
+class Leaver:
+    """Something that takes `seconds` to leave."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.left = False
-        self.signal, self.signals = trio.open_memory_channel[int](10)
+        self.cancelled = False
 
     async def leave(self) -> None:
-        await trio.sleep(self.seconds)
+        try:
+            await trio.sleep(self.seconds)
+        except trio.Cancelled:
+            self.cancelled = True
+            raise
         self.left = True
 
-    async def run(self, grace_seconds: float) -> float:
-        """How long it took."""
-        begun = trio.current_time()
-        async with self.signal, self.signals:
-            await until_signal(self.leave, grace_seconds, aiter(self.signals))
-        return trio.current_time() - begun
+
+class SignalAfter(AsyncIterator[int]):
+    """A signal that comes after so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    async def __anext__(self) -> int:
+        await trio.sleep(self._seconds)
+        return signal.SIGTERM
 
 
-async def test_what_leaves_in_time_is_waited_for(autojump_clock: trio.testing.MockClock) -> None:
-    leaving = Leaving(3)
-    assert await leaving.run(10) == 3
-    assert leaving.left
+@pytest.mark.parametrize(
+    ("needs", "insists_after", "takes"),
+    [(5, 1000, 5), (1000, 1000, 20), (1000, 3, 3), (0, 3, 0)],
+    ids=["in peace", "the grace period is over", "a second signal", "at once"],
+)
+async def test_leaving_takes_as_long_as_it_needs_within_the_grace_period_unless_somebody_insists(
+    autojump_clock: MockClock, needs: float, insists_after: float, takes: float
+) -> None:
+    leaver = Leaver(needs)
+    begun = trio.current_time()
+    await until_signal(leaver.leave, 20.0, SignalAfter(insists_after))
+    assert trio.current_time() - begun == takes
+    assert (leaver.left, leaver.cancelled) == (needs == takes, needs != takes)
 
 
-async def test_what_does_not_is_ended_when_the_grace_is_over(autojump_clock: trio.testing.MockClock) -> None:
-    leaving = Leaving(30)
-    assert await leaving.run(10) == 10
-    assert not leaving.left
+async def test_what_goes_wrong_in_leaving_is_seen(autojump_clock: MockClock) -> None:
+    async def fail() -> None:
+        await trio.sleep(1)
+        raise KeyError("left something behind")
+
+    with pytest.RaisesGroup(KeyError):
+        await until_signal(fail, 20.0, SignalAfter(1000))
 
 
-async def test_a_second_signal_ends_it_at_once(autojump_clock: trio.testing.MockClock) -> None:
-    leaving = Leaving(30)
-    leaving.signal.send_nowait(15)
-    assert await leaving.run(10) == 0
-    assert not leaving.left
+async def test_whoever_cancels_it_is_obeyed(autojump_clock: MockClock) -> None:
+    leaver = Leaver(1000)
+    with trio.move_on_after(2) as scope:
+        await until_signal(leaver.leave, 20.0, SignalAfter(1000))
+    assert scope.cancelled_caught
+    assert leaver.cancelled

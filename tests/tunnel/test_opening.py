@@ -1,140 +1,249 @@
-"""Heads that open something: read to their end and no further, and what an answer to an upgrade means."""
+"""Heads that open something: what a node answers to who asks for a WebSocket, and what is made of it."""
 
 from __future__ import annotations
 
-import socket
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
-import trio.testing
+from trio.testing import MockClock
 
-from engine.errors import Refused, RemoteProtocolError, Unreachable
+from engine.errors import HTTPError, Refused, Unreachable
 from engine.loop.connection import Connection
 from engine.loop.dial import Server
-from engine.loop.listen import Room, open_listeners, serve
 from engine.loop.reactor import Reactor
 from engine.loop.reading import Reader
-from engine.tunnel.opening import UPGRADE_SECONDS, open_websocket, read_head
-from engine.wire import http1, websocket
-from tests.loop.ends import pair
+from engine.tunnel.opening import ANSWER_EXCERPT, RETRYABLE, UPGRADE_SECONDS, open_websocket, read_head
+from engine.wire import websocket
+from proxy_adapters import Router
+from tests.loop.ends import Ear, pair
 
-HEAD = b"GET / HTTP/1.1\r\nHost: x.test\r\n\r\n"
+Node = Callable[[trio.SocketStream], Awaitable[None]]
 
 
-async def test_a_head_is_read_to_its_end_and_no_further(reactor: Reactor) -> None:
-    near, far = pair()
-    connection = Connection(near)
-    far.sendall(HEAD + b"what follows")
-    assert await read_head(connection) == HEAD
-    assert await Reader(connection).some() == b"what follows"
+async def hear_head(stream: trio.SocketStream) -> bytes:
+    heard = b""
+    while b"\r\n\r\n" not in heard:
+        more = await stream.receive_some(65536)
+        assert more, "the end, in a head"
+        heard += more
+    return heard
+
+
+def accept_value(head: bytes) -> bytes:
+    key = next(line for line in head.split(b"\r\n") if line.startswith(b"Sec-WebSocket-Key: "))
+    return websocket.accept_value(key.removeprefix(b"Sec-WebSocket-Key: "))
+
+
+def switched(head: bytes) -> bytes:
+    """The answer that opens what `head` asks for."""
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + accept_value(head) + b"\r\n\r\n"
+    )
+
+
+def says(answer: bytes) -> Node:
+    """A node that gives everybody the same answer."""
+
+    async def node(stream: trio.SocketStream) -> None:
+        await hear_head(stream)
+        await stream.send_all(answer)
+        await stream.send_eof()
+        await stream.receive_some(1)
+
+    return node
+
+
+async def serve(nursery: trio.Nursery, node: Node) -> Server:
+    """`node` on a port of its own; a way there that no environment leads elsewhere."""
+
+    async def one(stream: trio.SocketStream) -> None:
+        try:
+            async with stream:
+                await node(stream)
+        except trio.BrokenResourceError:
+            pass  # who dialled has gone, as it may
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    nursery.start_soon(trio.serve_listeners, one, listeners)
+    port = listeners[0].socket.getsockname()[1]
+    return Server(f"http://127.0.0.1:{port}/base/", router=Router(environ=None))
+
+
+async def test_a_websocket_is_asked_for_by_the_book_and_what_is_behind_the_answer_stays(
+    reactor: Reactor, nursery: trio.Nursery
+) -> None:
+    asked: list[bytes] = []
+
+    async def node(stream: trio.SocketStream) -> None:
+        asked.append(await hear_head(stream))
+        await stream.send_all(switched(asked[0]) + b"first words")
+        await trio.sleep_forever()
+
+    server = await serve(nursery, node)
+    connection, response = await open_websocket(server, "/piko/v1/upstream/web", [(b"Authorization", b"Bearer x")])
+    assert response.status == 101
+    request, *fields = asked[0].split(b"\r\n")
+    assert request == b"GET /base/piko/v1/upstream/web HTTP/1.1"
+    assert {b"Upgrade: websocket", b"Sec-WebSocket-Version: 13", b"Authorization: Bearer x"} < set(fields)
+    assert b"Host: " + server.authority.encode() in fields
+    connection.receiver = ear = Ear()
+    nursery.start_soon(connection.run)
+    assert await ear.heard(11) == b"first words"
     connection.abort()
-    far.close()
 
 
-@pytest.mark.parametrize("said", [b"\x16\x03\x01\x02\x00", b"GET / HTTP/1.1\r\nX: " + b"x" * 200_000])
-async def test_what_cannot_become_a_head_is_refused(reactor: Reactor, nursery: trio.Nursery, said: bytes) -> None:
-    near, far = pair()
-    connection = Connection(near)
-    far.setblocking(False)
-    far.send(said)
-    far.shutdown(socket.SHUT_WR)
-    with pytest.raises((RemoteProtocolError, ConnectionResetError)):
-        await read_head(connection)
-    connection.abort()
-    far.close()
+@pytest.mark.parametrize("status", sorted(RETRYABLE))
+async def test_an_answer_that_invites_another_try_is_no_refusal(
+    reactor: Reactor, nursery: trio.Nursery, status: int
+) -> None:
+    server = await serve(
+        nursery, says(b"HTTP/1.1 %d Later\r\nRetry-After: 7\r\nContent-Length: 4\r\n\r\nwait" % status)
+    )
+    with pytest.raises(Unreachable, match=f"answered {status} Later: wait$") as caught:
+        await open_websocket(server, "/", [])
+    assert caught.value.retry_after_seconds == 7
 
 
-async def test_an_end_before_the_heads_is_a_loss(reactor: Reactor) -> None:
-    near, far = pair()
-    connection = Connection(near)
-    far.sendall(HEAD[:-1])
-    far.close()
-    with pytest.raises(ConnectionResetError):
-        await read_head(connection)
-    connection.abort()
+@pytest.mark.parametrize("field", [b"Retry-After: tomorrow\r\n", b"Retry-After: 7\r\nRetry-After: 8\r\n", b""])
+async def test_a_pause_that_is_no_number_of_seconds_is_none(
+    reactor: Reactor, nursery: trio.Nursery, field: bytes
+) -> None:
+    server = await serve(nursery, says(b"HTTP/1.1 503 Later\r\nContent-Length: 0\r\n" + field + b"\r\n"))
+    with pytest.raises(Unreachable) as caught:
+        await open_websocket(server, "/", [])
+    assert caught.value.retry_after_seconds is None
 
 
-class Node:
-    """Answers every upgrade with `answer` ("%s" stands for the accept value), or with nothing if there is none."""
-
-    def __init__(self) -> None:
-        self.answer: bytes | None = None
-        self.hangs_up = False
-        self.heads: list[http1.Request] = []
-        listeners = open_listeners("127.0.0.1:0")
-        self.listeners = listeners
-        self.server = Server(f"http://127.0.0.1:{listeners[0].getsockname()[1]}/base")
-
-    async def handle(self, connection: Connection) -> None:
-        request = http1.parse_request(await read_head(connection))
-        self.heads.append(request)
-        if self.answer is not None:
-            accept = websocket.check_upgrade_request(request.fields)
-            connection.put(self.answer.replace(b"%s", accept))
-        if self.hangs_up:
-            connection.close()
-        await connection.run()
-
-
-@pytest.fixture
-async def node(reactor: Reactor, nursery: trio.Nursery) -> Node:
-    made = Node()
-    nursery.start_soon(serve, made.listeners, made.handle, nursery, Room(100))
-    await trio.testing.wait_all_tasks_blocked()
-    return made
-
-
-SWITCHED = (
-    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s\r\n"
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b'401 Unauthorized\r\nContent-Length: 25\r\n\r\n{"error":"invalid token"}', r'401 Unauthorized: \{"error"'),
+        (b"404 Not Found\r\n\r\nno such page", "404 Not Found: no such page$"),
+        (b"200 \r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", "answered 200"),
+        (b"204 No Content\r\n\r\n", "answered 204 No Content$"),
+        (b"400 Bad\r\nVia: 1.1 squid\r\nContent-Length: 0\r\n\r\n", "a proxy on the way removed the WebSocket upgrade"),
+        (b"403 No\r\nVia: 1.1 squid\r\nContent-Length: 0\r\n\r\n", "a proxy on the way answers in the node's place"),
+        (b"403 No\r\nContent-Length: 5000\r\n\r\n" + b"x" * 5000, f"x{{{ANSWER_EXCERPT}}}$"),
+        (b"403 No\r\nContent-Length: 3\r\n\r\n\xff\xfe\xfd", "403 No: \ufffd{3}$"),
+        (b"302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n", "302 Found$"),
+    ],
+    ids=["401", "until the end", "chunks", "no body", "no upgrade", "a proxy's", "long", "no text", "elsewhere"],
 )
+async def test_any_other_answer_is_final_and_is_told_with_its_beginning(
+    reactor: Reactor, nursery: trio.Nursery, answer: bytes, words: str
+) -> None:
+    server = await serve(nursery, says(b"HTTP/1.1 " + answer))
+    with pytest.raises(Refused, match=words):
+        await open_websocket(server, "/", [])
 
 
-async def test_a_websocket_is_opened_and_what_the_node_says_first_is_kept(node: Node) -> None:
-    node.answer = SWITCHED + b"X-Name: value\r\n\r\nfirst words"
-    connection, response = await open_websocket(node.server, "/piko/v1/tcp/a", [(b"Authorization", b"Bearer t")])
-    assert (b"X-Name", b"value") in response.fields
-    assert await Reader(connection).some() == b"first words"
-    assert node.heads[0].target == b"/base/piko/v1/tcp/a"
-    assert (b"Authorization", b"Bearer t") in node.heads[0].fields
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"", "hung up"),
+        (b"HTTP/1.1 101 Swit", "hung up"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "is no node, or something on the way rewrites it"),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", "rewrites it"),
+        (b"x" * 200_000, "is no node"),
+    ],
+    ids=["nothing", "half an answer", "another protocol", "another key", "endless"],
+)
+async def test_what_is_no_answer_may_be_one_the_next_time(
+    reactor: Reactor, nursery: trio.Nursery, answer: bytes, words: str
+) -> None:
+    server = await serve(nursery, says(answer))
+    with pytest.raises(Unreachable, match=words):
+        await open_websocket(server, "/", [])
+    assert not reactor.internal_errors
+
+
+async def test_a_node_that_takes_the_connection_and_says_nothing_is_given_up(
+    mock_clock: MockClock, reactor: Reactor, nursery: trio.Nursery
+) -> None:
+    asked = trio.Event()
+
+    async def node(stream: trio.SocketStream) -> None:
+        await hear_head(stream)
+        asked.set()
+        await stream.receive_some(1)
+
+    server = await serve(nursery, node)
+
+    async def dial() -> None:
+        with pytest.raises(Unreachable, match="did not answer the upgrade"):
+            await open_websocket(server, "/", [])
+
+    async with trio.open_nursery() as dialling:
+        dialling.start_soon(dial)
+        await asked.wait()
+        mock_clock.jump(UPGRADE_SECONDS)
+
+
+async def test_an_answer_whose_body_does_not_end_is_told_with_what_has_come(
+    autojump_clock: MockClock, reactor: Reactor, nursery: trio.Nursery
+) -> None:
+    async def node(stream: trio.SocketStream) -> None:
+        await hear_head(stream)
+        await stream.send_all(b"HTTP/1.1 403 No\r\nContent-Length: 10\r\n\r\nhalf")
+        await stream.receive_some(1)
+
+    server = await serve(nursery, node)
+    with pytest.raises(Refused, match=r"403 No: half$"):
+        await open_websocket(server, "/", [])
+
+
+async def test_whoever_gives_up_leaves_no_connection_behind(reactor: Reactor, nursery: trio.Nursery) -> None:
+    asked, gone = trio.Event(), trio.Event()
+
+    async def node(stream: trio.SocketStream) -> None:
+        await hear_head(stream)
+        asked.set()
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.receive_some(1)
+        gone.set()
+
+    server = await serve(nursery, node)
+    async with trio.open_nursery() as dialling:
+        dialling.start_soon(open_websocket, server, "/", [])
+        await asked.wait()
+        dialling.cancel_scope.cancel()
+    await gone.wait()
+
+
+# Reading a head
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000])
+async def test_a_head_is_read_however_it_comes_and_no_byte_more(
+    reactor: Reactor, nursery: trio.Nursery, step: int
+) -> None:
+    near, far = pair()
+    connection = Connection(near)
+    data = b"GET / HTTP/1.1\r\nHost: x.test\r\n\r\nand what follows"
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(far))
+
+    async def say() -> None:
+        for at in range(0, len(data), step):
+            await stream.send_all(data[at : at + step])
+            await trio.lowlevel.checkpoint()
+
+    nursery.start_soon(say)
+    assert await read_head(connection) == b"GET / HTTP/1.1\r\nHost: x.test\r\n\r\n"
+    rest = b""
+    while len(rest) < 16:
+        rest += await Reader(connection).some()
+    assert rest == b"and what follows"
     connection.abort()
+    await stream.aclose()
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-async def test_some_answers_invite_another_try_and_may_say_when(node: Node, status: int) -> None:
-    node.answer = b"HTTP/1.1 %d No\r\nRetry-After: 7\r\nContent-Length: 4\r\n\r\nbusy" % status
-    with pytest.raises(Unreachable, match=f"answered {status} No: busy") as raised:
-        await open_websocket(node.server, "/", [])
-    assert raised.value.retry_after_seconds == 7
-
-
-@pytest.mark.parametrize("status", [200, 301, 401, 404])
-async def test_others_are_final(node: Node, status: int) -> None:
-    node.answer = b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status
-    with pytest.raises(Refused, match=f"answered {status}"):
-        await open_websocket(node.server, "/", [])
-
-
-async def test_a_proxy_that_answers_in_the_nodes_place_is_named_as_one(node: Node) -> None:
-    node.answer = b"HTTP/1.1 400 Bad Request\r\nVia: 1.1 squid\r\nContent-Length: 0\r\n\r\n"
-    with pytest.raises(Refused, match="removed the WebSocket upgrade"):
-        await open_websocket(node.server, "/", [])
-
-
-@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.2\r\n\r\n", SWITCHED.replace(b"%s", b"wrong") + b"\r\n"])
-async def test_what_is_no_node_is_said_to_be_none(node: Node, answer: bytes) -> None:
-    node.answer = answer
-    with pytest.raises(Unreachable, match="is no node"):
-        await open_websocket(node.server, "/", [])
-
-
-async def test_who_hangs_up_is_unreachable(node: Node) -> None:
-    node.hangs_up = True
-    with pytest.raises(Unreachable, match="hung up during the upgrade"):
-        await open_websocket(node.server, "/", [])
-
-
-async def test_who_does_not_answer_is_unreachable(node: Node, autojump_clock: trio.testing.MockClock) -> None:
-    begun = trio.current_time()
-    with pytest.raises(Unreachable, match="did not answer the upgrade"):
-        await open_websocket(node.server, "/", [])
-    assert trio.current_time() - begun == pytest.approx(UPGRADE_SECONDS, abs=1)
+async def test_what_cannot_become_a_head_is_refused_before_it_ends(reactor: Reactor) -> None:
+    near, far = pair()
+    connection = Connection(near)
+    far.sendall(b"GET / HTTP/1.1\r\n" + b"x" * 70_000)
+    with pytest.raises(HTTPError):
+        await read_head(connection)
+    connection.abort()
+    far.close()
