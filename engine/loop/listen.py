@@ -99,8 +99,8 @@ Handler = Callable[[Connection], Awaitable[None]]
 class Room:
     """How many connections a process may have from outside at once, so that descriptors are left for everything else.
 
-    When there is no more room, the connection that has been idle for longest goes: a crowd of silent connections keeps
-    nobody out (RFC 9112, 9.5, lets a server close what is idle at any time).
+    When there is no more room, the oldest connection on which nothing is under way goes: a crowd of silent connections
+    keeps nobody out (RFC 9112, 9.5, lets a server close what is idle at any time).
     """
 
     def __init__(self, limit: int | None = None) -> None:

@@ -14,6 +14,7 @@ from perf.loads.outcome import SLICE_SECONDS
 from perf.record import Record, Row, Sample, Side
 from perf.reports.panels import panels
 from perf.reports.schemes import scheme_bars
+from perf.reports.victims import victim_dots
 from perf.statistics.histogram import merged
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def plots(record: Record) -> Iterator[tuple[str, Figure]]:
     if len(record.subjects) > 2:
         yield from panels(record)
     yield from scheme_bars(record)
+    yield from victim_dots(record)
 
 
 def save_plots(record: Record, folder: Path) -> list[Path]:

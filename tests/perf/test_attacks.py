@@ -1,0 +1,56 @@
+"""Attackers say what they should, and rows are found by the beginning of their names."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+import pytest
+
+from engine.wire.mux import PINGED, Mux, StreamState
+from engine.wire.websocket import PING, WebSocket
+from perf.attacks.rows import attack_rows
+from perf.attacks.sink import serve
+from perf.attacks.weapons import PING as YAMUX_PING
+from perf.attacks.weapons import SYN, WEAPONS, YAMUX, Aim, flood, frame, request
+from perf.errors import LabError
+
+
+def test_a_frame_is_a_websocket_clients() -> None:
+    pings = YAMUX.pack(0, YAMUX_PING, SYN, 0, 7) * 100
+    (event,) = WebSocket(client=False).receive(memoryview(frame(pings)))
+    mux = Mux(client=False, accepts=False, new_stream=StreamState)
+    assert [what for what, _, _ in mux.receive(memoryview(event.data))] == [PINGED] * 100
+    (event,) = WebSocket(client=False).receive(memoryview(frame(b"x" * 100, opcode=9)))
+    assert event.opcode == PING
+
+
+def test_a_flood_ends_when_its_time_is_over_or_its_peer_has_gone() -> None:
+    near, far = socket.socketpair()
+    far.close()
+    with near, pytest.raises(BrokenPipeError):
+        flood(near, Aim(0, 0, time.monotonic() + 60), b"x", read=False)
+    near, far = socket.socketpair()
+    with near, far:
+        flood(near, Aim(0, 0, time.monotonic()), b"x")
+
+
+def test_the_sink_answers_swallows_and_sends() -> None:
+    for said, heard in ((request("e") * 2, 2), (request("e", path="/bulk"), 1)):
+        near, far = socket.socketpair()
+        thread = threading.Thread(target=serve, args=(far,))
+        thread.start()
+        with near:
+            near.sendall(said)
+            answer = b""
+            while answer.count(b"HTTP/1.1 200 OK") < heard:
+                answer += near.recv(1 << 16)
+        thread.join()
+
+
+def test_rows_are_chosen_by_the_beginning_of_their_names() -> None:
+    assert len(attack_rows()) == 2 * len(WEAPONS)
+    assert [row.name for row in attack_rows("yamux-pings-deaf")] == ["yamux-pings-deaf-1", "yamux-pings-deaf-4"]
+    with pytest.raises(LabError, match="no row starts with nothing"):
+        attack_rows("nothing")
