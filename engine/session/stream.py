@@ -19,7 +19,9 @@ from engine.wire.mux import Mux, State, StreamState
 
 MAX_DATA: Final = 512 * 1024  # in one yamux frame: a read and a head, and others get their turn
 
-_END: Final = memoryview(b"")  # in a queue: nothing comes behind it
+# The last in a queue, and empty as no other piece is: the end; or that the stream has to end for what is kept for it.
+_END: Final = memoryview(b"")
+_OVERDRAWN: Final = memoryview(b"")
 _IDLE, _OPEN, _ENDED_HERE, _ENDED_THERE, _GONE = State
 
 
@@ -71,7 +73,7 @@ class Stream(StreamState):
 
     def put(self, *parts: Bytes) -> bool:
         session, queue = self.session, self._queue
-        if self.state is _GONE or self.state is _ENDED_HERE or (queue and queue[-1] is _END):
+        if self.state is _GONE or self.state is _ENDED_HERE or (queue and not queue[-1]):
             return True
         size = 0
         for part in parts:
@@ -81,7 +83,7 @@ class Stream(StreamState):
                 queue.append(memoryview(b"".join(parts)))  # cut in place, without copying what is left
                 self.backlog += size
                 if not self.account.charge(size):
-                    session.lose(Overdrawn(f"{self.account.used} bytes wait for the other end's windows"))
+                    self._overdraw()
                     return True
                 self._send_queue()
         elif size:
@@ -125,6 +127,8 @@ class Stream(StreamState):
             return
         while queue:
             part = queue[0]
+            if part is _OVERDRAWN:
+                return
             if part is _END:
                 queue.clear()
                 self._send_end()
@@ -146,7 +150,7 @@ class Stream(StreamState):
 
     def end(self) -> None:
         queue = self._queue
-        if self.state is _GONE or self.state is _ENDED_HERE or (queue and queue[-1] is _END):
+        if self.state is _GONE or self.state is _ENDED_HERE or (queue and not queue[-1]):
             return
         queue.append(_END)
         self._send_queue()
@@ -203,7 +207,13 @@ class Stream(StreamState):
         """Keep what the receiver does not take yet: a window at most, for nothing of it is granted back."""
         self._held.append(memoryview(bytes(data)))
         if not self.account.charge(len(data)):
-            self.session.lose(Overdrawn(f"{self.account.used} bytes are held for its streams"))
+            self._overdraw()
+
+    def _overdraw(self) -> None:
+        """The session has more to keep for its streams than it may: this one ends, in a turn of its own."""
+        self._forget()
+        self._queue.append(_OVERDRAWN)
+        self.session.reactor.again(self)
 
     def heard_end(self) -> None:
         """FIN has come."""
@@ -214,6 +224,12 @@ class Stream(StreamState):
 
     def turn(self) -> None:
         """Offer again what is held."""
+        if self._queue and self._queue[-1] is _OVERDRAWN:
+            receiver = self.receiver
+            self.abort()
+            error = Overdrawn(f"{self.account.used} bytes are kept for the streams of its session")
+            self.session.reactor.call("lost", receiver, receiver.lost, error)
+            return
         held = self._held
         while held and not self._paused:
             data = held.popleft()

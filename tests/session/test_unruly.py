@@ -157,7 +157,7 @@ async def test_no_more_streams_are_accepted_than_may_live_at_once(
     peer.sock.close()
 
 
-async def test_more_that_waits_for_a_peers_windows_than_an_account_holds_ends_the_session(
+async def test_who_would_keep_more_for_a_peers_windows_than_an_account_holds_ends_and_no_other_stream(
     reactor: Reactor, nursery: trio.Nursery
 ) -> None:
     peer = Peer(agent=False)
@@ -167,10 +167,13 @@ async def test_more_that_waits_for_a_peers_windows_than_an_account_holds_ends_th
     for stream, ear in zip(streams, ears, strict=True):
         stream.receiver = ear
     peer.session.connection.account.limit = len(LARGE)
-    for _ in range(2):
-        for stream in streams:
-            stream.put(LARGE)
-    assert isinstance(peer.session.error, Overdrawn)
-    assert all(isinstance(ear.error, Overdrawn) for ear in ears)
-    assert (peer.session.connection.account.used, reactor.memory.used) == (0, 0)
+    for stream in streams:
+        stream.put(LARGE)
+    streams[1].put(b"dropped")
+    streams[1].end()
+    await ears[1].is_over()
+    assert isinstance(ears[1].error, Overdrawn)
+    assert (peer.session.alive, ears[0].error, streams[1].gone) == (True, None, True)
+    assert peer.session.connection.account.used == streams[0].backlog
+    peer.session.connection.abort()
     peer.sock.close()
