@@ -154,12 +154,12 @@ async def test_a_secret_is_for_the_proxy_alone(
             except TunnelError as error:
                 shown += [error, error.args, error.report(), error.said, error.heard, *error.trail, vars(error)]
                 shown += traceback.TracebackException.from_exception(error, capture_locals=True).format()
-        try:
-            async with open_reactor():
+        async with open_reactor():
+            try:
                 (await dial_server(Server("http://t.test", router=router))).abort()
-        except Unreachable as unreachable:
-            shown += traceback.TracebackException.from_exception(unreachable, capture_locals=True).format()
-            log.get_logger("canary").error("failed", exc_info=unreachable)
+            except Unreachable as unreachable:
+                shown += traceback.TracebackException.from_exception(unreachable, capture_locals=True).format()
+                log.get_logger("canary").error("failed", exc_info=unreachable)
         (route,) = await router.routes_to("t.test", 80)
         shown += [*seen, memory, router, route, *route.hops, *(hop.login for hop in route.hops)]
         nursery.cancel_scope.cancel()
