@@ -168,8 +168,11 @@ class Outbound:
         body = self._body
         body.begin(response.body, chunks=request.version == 11)
         # The beginning of the body is read before the head is passed on: as long as it is not, an error can be told.
-        parts = body.receive(rest) if rest and not body.done else []
-        taken = body.taken if parts else 0
+        parts: list[Bytes] = []
+        taken = 0
+        if rest and not body.done:
+            parts = body.receive(rest)
+            taken = body.taken
         exchange.bytes_out += taken
         self._pass_on(inbound, exchange, [inbound.begin_answer(exchange, response), *parts], len(rest) - taken)
         return taken
