@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -130,6 +131,17 @@ async def passed_on(talks: list[Talk], steps: list[tuple[str, int]]) -> tuple[by
         return bench.service().said, bench.client.said, bench.role.statuses
     finally:
         reactor.close()
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=range(len(REQUESTS)))
+async def test_a_request_and_its_answer_may_be_cut_anywhere_in_two(request_: bytes) -> None:
+    for answer in HEAD_ANSWERS if request_.startswith(b"HEAD") else ANSWERS:
+        talk = Talk(request_, answer)
+        whole = await passed_on([talk], [])
+        for at in range(1, len(request_)):
+            assert await passed_on([talk], [("client", at)]) == whole
+        for at in range(1, len(answer)):
+            assert await passed_on([talk], [("client", len(request_)), ("service", at)]) == whole
 
 
 @settings(max_examples=200)
