@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Iterator
 
 import pytest
 import trio
@@ -11,10 +12,12 @@ import trio.testing
 
 from engine.errors import Unreachable
 from engine.loop.connection import Connection
-from engine.loop.dial import Server, dial_server, dial_tcp
+from engine.loop.dial import DIAL_SECONDS, Server, dial_server, dial_tcp
 from engine.loop.listen import Room, open_listeners, serve
 from engine.loop.reactor import Reactor
 from engine.loop.reading import Reader, start_tls
+from engine.wire import http1
+from proxy_adapters import Router
 from tests.conftest import Pki
 from tests.programs import free_port
 
@@ -120,3 +123,93 @@ async def test_plain_text_where_tls_was_wanted_is_said(reactor: Reactor, nursery
     port = await listen(nursery)
     with pytest.raises(Unreachable, match="does not speak TLS"):
         await dial_server(Server(f"https://127.0.0.1:{port}", tls=pki.client_context()))
+
+
+# What is listened to by hand
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        yield sock
+
+
+def port_of(listener: socket.socket) -> int:
+    return int(listener.getsockname()[1])
+
+
+async def accept(listener: socket.socket) -> Connection:
+    await trio.lowlevel.wait_readable(listener)
+    return Connection(listener.accept()[0])
+
+
+async def test_a_dial_that_is_cancelled_in_its_handshake_leaves_nothing_open(
+    reactor: Reactor, listener: socket.socket, pki: Pki
+) -> None:
+    async with trio.open_nursery() as dialling:
+        dialling.start_soon(lambda: dial_tcp("127.0.0.1", port_of(listener), tls=pki.client_context()))
+        far = await accept(listener)
+        await Reader(far).some()
+        dialling.cancel_scope.cancel()
+    with pytest.raises(ConnectionResetError):
+        await Reader(far).until(lambda data: -1)
+
+
+async def test_a_node_that_does_not_answer_is_given_up(
+    mock_clock: trio.testing.MockClock, reactor: Reactor, listener: socket.socket, pki: Pki
+) -> None:
+    async def go() -> None:
+        server = Server(f"https://127.0.0.1:{port_of(listener)}", pki.client_context(), router=Router(environ=None))
+        with pytest.raises(Unreachable, match=f"did not answer within {DIAL_SECONDS:g} s"):
+            await dial_server(server)
+
+    async with trio.open_nursery() as dialling:
+        dialling.start_soon(go)
+        far = await accept(listener)
+        await Reader(far).some()
+        mock_clock.jump(DIAL_SECONDS)
+    far.abort()
+
+
+async def test_what_a_server_says_behind_its_proxys_answer_is_not_lost(
+    reactor: Reactor, listener: socket.socket
+) -> None:
+    """The server may speak first, and its words come in the same segment."""
+    dialled: list[Connection] = []
+    router = Router([f"http://127.0.0.1:{port_of(listener)}"], environ=None)
+
+    async def go() -> None:
+        dialled.append(await dial_server(Server("http://node.test:8001", router=router)))
+
+    async with trio.open_nursery() as dialling:
+        dialling.start_soon(go)
+        proxy = await accept(listener)
+        asked = await Reader(proxy).until(http1.head_end)
+        proxy.put(b"HTTP/1.1 200 OK\r\n\r\nfirst words")
+    assert asked.startswith(b"CONNECT node.test:8001 HTTP/1.1\r\n")
+    assert await Reader(dialled[0]).some() == b"first words"
+    dialled[0].abort()
+    proxy.abort()
+
+
+async def test_a_pause_that_a_proxy_asks_for_holds_for_all_who_go_that_way(
+    reactor: Reactor, listener: socket.socket
+) -> None:
+    router = Router([f"http://127.0.0.1:{port_of(listener)}"], environ=None)
+    server = Server("http://node.test:8001", router=router)
+    failed: list[Unreachable] = []
+
+    async def go() -> None:
+        with pytest.raises(Unreachable) as caught:
+            await dial_server(server)
+        failed.append(caught.value)
+
+    async with trio.open_nursery() as dialling:
+        dialling.start_soon(go)
+        proxy = await accept(listener)
+        await Reader(proxy).until(http1.head_end)
+        proxy.put(b"HTTP/1.1 503 Busy\r\nRetry-After: 40\r\nContent-Length: 0\r\n\r\n")
+    proxy.abort()
+    assert failed[0].retry_after_seconds == 40
+    with pytest.raises(Unreachable, match="it asked for a pause"):
+        await dial_server(server)
