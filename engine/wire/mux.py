@@ -250,7 +250,7 @@ class Mux(Generic[S]):
             if flags & FIN and not length:
                 self._end(stream, events)
         self._left = length
-        self._left_stream = stream
+        self._left_stream = stream if length else None
         self._left_fin = bool(flags & FIN)
 
     def _accept(self, stream_id: int) -> S:
@@ -291,6 +291,9 @@ class Mux(Generic[S]):
             stream.acked = True
             self.pending -= 1
         stream.state = _GONE
+        if self._left_stream is stream:
+            # What is still to come of its frame is dropped; and whoever received from it is not held until another comes.
+            self._left_stream = None
 
     # -- what goes out
 
