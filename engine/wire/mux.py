@@ -292,7 +292,7 @@ class Mux(Generic[S]):
             self.pending -= 1
         stream.state = _GONE
         if self._left_stream is stream:
-            # What is still to come of its frame is dropped; and whoever received from it is not held until another comes.
+            # Whoever received from it is not held until another frame comes; the rest of this one is dropped.
             self._left_stream = None
 
     # -- what goes out
