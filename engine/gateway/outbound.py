@@ -99,8 +99,10 @@ class Outbound:
 
     def discard(self) -> None:
         """End the outlet, in the way that tells the other side that nobody wants the rest."""
-        self.leave()
-        self.outlet.abort()
+        try:
+            self.leave()
+        finally:
+            self.outlet.abort()
 
     # -- what the other side says
 
@@ -119,7 +121,7 @@ class Outbound:
             return max(self._answer(inbound, exchange, data) - known, 0)
         except HTTPError as error:
             log.warning("answer refused", error=str(error))
-            inbound.fail(502, piko.UPSTREAM_UNREACHABLE)
+            inbound.reactor.call("refused answer", inbound, inbound.fail, 502, piko.UPSTREAM_UNREACHABLE)
             return len(data) - known
 
     def _answer(self, inbound: Asker, exchange: Exchange, data: memoryview) -> int:
@@ -151,7 +153,12 @@ class Outbound:
             if response.status == 101:
                 if not request.upgrade:
                     raise HTTPError(502, "101 without having been asked to switch")
-                inbound.switch(exchange, response)
+                try:
+                    inbound.switch(exchange, response)
+                except Exception as error:  # half of it is done: neither side may be left with the other
+                    self.outlet.abort()
+                    inbound.reactor.failed("switch", inbound, error)
+                    return len(data)
                 return position
             self._interim += 1
             self._interim_bytes += end - begin
@@ -183,8 +190,7 @@ class Outbound:
         try:
             parts = body.receive(data)
         except HTTPError as error:
-            self.discard()
-            self._tell_lost(inbound, exchange, error)
+            self._lose(inbound, exchange, error)
             return len(data)
         exchange.bytes_out += body.taken
         self._pass_on(inbound, exchange, parts, len(data) - body.taken)
@@ -204,19 +210,29 @@ class Outbound:
     def _complete(self, inbound: Asker, exchange: Exchange) -> None:
         self._inbound = self._exchange = None
         whole = inbound.request_is_whole
-        if self._reusable and whole:
-            self.released()
-        else:
-            self.gone()
-            if whole:
-                self.outlet.close()
-            else:
-                self.outlet.abort()
-        # From here on the two have nothing to do with each other: what raises there does not end this way.
         try:
-            inbound.answer_done(exchange)
-        except Exception as error:
-            inbound.reactor.failed("answer", inbound, error)
+            if self._reusable and whole:
+                self.released()
+            else:
+                self.gone()
+                if whole:
+                    self.outlet.close()
+                else:
+                    self.outlet.abort()
+        finally:
+            # From here on the two have nothing to do with each other: what raises there does not end this way, and what
+            # has raised here does not leave the other without an end.
+            try:
+                inbound.answer_done(exchange)
+            except Exception as error:
+                inbound.reactor.failed("answer", inbound, error)
+
+    def _lose(self, inbound: Asker, exchange: Exchange, error: Exception) -> None:
+        """The answer will not become whole."""
+        try:
+            self.discard()
+        finally:
+            self._tell_lost(inbound, exchange, error)
 
     def _tell_lost(self, inbound: Asker, exchange: Exchange, error: Exception) -> None:
         """Nothing more comes this way."""
@@ -232,14 +248,15 @@ class Outbound:
             self._reusable = False
             self._complete(inbound, exchange)
         else:
-            self.discard()
-            self._tell_lost(inbound, exchange, ConnectionError("closed before the answer was complete"))
+            self._lose(inbound, exchange, ConnectionError("closed before the answer was complete"))
 
     def lost(self, error: Exception) -> None:
         inbound, exchange = self._inbound, self._exchange
-        self.leave()
-        if inbound is not None and exchange is not None:
-            self._tell_lost(inbound, exchange, error)
+        try:
+            self.leave()
+        finally:
+            if inbound is not None and exchange is not None:
+                self._tell_lost(inbound, exchange, error)
 
     def drained(self) -> None:
         if self._inbound is not None:
@@ -247,6 +264,8 @@ class Outbound:
 
     def break_off(self, error: Exception) -> None:
         inbound = self._inbound
-        self.discard()
-        if inbound is not None:
-            inbound.break_off(error)
+        try:
+            self.discard()
+        finally:
+            if inbound is not None:
+                inbound.break_off(error)
