@@ -102,11 +102,18 @@ class Reader:
     def drained(self) -> None: ...
 
     def break_off(self, error: Exception) -> None:
-        self.lost(error)
+        self.lost(_broken_off(error))
 
     def _tell(self) -> None:
         self._told.set()
         current_reactor().hand_over()
+
+
+def _broken_off(error: Exception) -> OSError:
+    """What the task is told. The defect has been counted; to the task this is a connection that is lost like others: an
+    agent, for one, dials again.
+    """
+    return ConnectionAbortedError(f"broken off: {error!r}")
 
 
 async def start_tls(
@@ -179,4 +186,4 @@ class _Handshake:
     def drained(self) -> None: ...
 
     def break_off(self, error: Exception) -> None:
-        self._end(error)
+        self._end(_broken_off(error))
