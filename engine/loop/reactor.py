@@ -305,19 +305,24 @@ class Reactor(trio.abc.Instrument):
     async def run_clock(self) -> None:
         while True:
             await trio.sleep(CLOCK_SECONDS)
-            self.now = now = trio.current_time()
-            self._turn_ends = time.perf_counter() + TURN_SECONDS
-            for thing in [thing for thing in self._clocked if thing.deadline <= now]:
-                if thing.deadline > now:  # it was moved by one before it
-                    continue
-                thing.deadline = math.inf
-                try:
-                    thing.expired()
-                except Exception as error:
-                    self.failed("deadline", thing, error)
-                if self.over():  # thousands that came together also end together
-                    await trio.lowlevel.checkpoint()
-                    self._turn_ends = time.perf_counter() + TURN_SECONDS
+            self.now = trio.current_time()
+            await self._look_at_deadlines()
+
+    async def _look_at_deadlines(self) -> None:
+        """Apart from the loop, whose variables would keep the last that has expired until another does."""
+        now = self.now
+        self._turn_ends = time.perf_counter() + TURN_SECONDS
+        for thing in [thing for thing in self._clocked if thing.deadline <= now]:
+            if thing.deadline > now:  # it was moved by one before it
+                continue
+            thing.deadline = math.inf
+            try:
+                thing.expired()
+            except Exception as error:
+                self.failed("deadline", thing, error)
+            if self.over():  # thousands that came together also end together
+                await trio.lowlevel.checkpoint()
+                self._turn_ends = time.perf_counter() + TURN_SECONDS
 
     def close(self) -> None:
         """When no socket is watched any more."""
