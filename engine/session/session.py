@@ -393,7 +393,7 @@ class Session:
             self._went_away()
         for stream in tuple(self.mux.streams.values()):
             stream.state = State.GONE
-            stream.cut(self.error)
+            self.reactor.call("cut", stream, stream.cut, self.error)  # whatever one does, all are told
         self.mux.streams.clear()
         for event in (self._ponged, self._quiet):
             if event is not None:
