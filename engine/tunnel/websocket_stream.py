@@ -166,7 +166,7 @@ class WebSocketStream:
             self._close(websocket.NORMAL)
         else:
             self.state = _ENDED_THERE
-        receiver.ended()
+        self._reactor.call("ended", receiver, receiver.ended)
 
     def _pong(self, payload: Bytes) -> None:
         if self._connection.backlog:
@@ -183,23 +183,24 @@ class WebSocketStream:
         if code not in (websocket.NORMAL, websocket.NO_STATUS, websocket.GOING_AWAY):
             self.state = _CLOSED
             self.receiver = NOBODY
-            receiver.lost(ConnectionResetError(f"closed by the other end: {code} {reason}".rstrip()))
+            error = ConnectionResetError(f"closed by the other end: {code} {reason}".rstrip())
+            self._reactor.call("lost", receiver, receiver.lost, error)
         elif before is _ENDED_HERE:
             self.state = _CLOSED
             self.receiver = NOBODY
-            receiver.ended()
+            self._reactor.call("ended", receiver, receiver.ended)
         else:
             self.state = _LEFT
             self.deadline = self._reactor.now + LEFT_SECONDS
             self._reactor.clock(self)
             if before is _OPEN:
-                receiver.ended()
+                self._reactor.call("ended", receiver, receiver.ended)
 
     def expired(self) -> None:
         """The other end has left, and our other side goes on."""
         receiver = self.receiver
         self._close()
-        receiver.lost(ConnectionResetError("the client has left"))
+        self._reactor.call("lost", receiver, receiver.lost, ConnectionResetError("the client has left"))
 
     def ended(self) -> None:
         self.lost(ConnectionResetError("hung up without closing its WebSocket"))
@@ -208,7 +209,8 @@ class WebSocketStream:
     def lost(self, error: Exception) -> None:
         receiver, self.receiver = self.receiver, NOBODY
         self.state = _CLOSED
-        receiver.lost(error)
+        # It is not ours any more: what raises in it would not find it, and its other side would stay.
+        self._reactor.call("lost", receiver, receiver.lost, error)
 
     def drained(self) -> None:
         self._owed = 0
