@@ -85,6 +85,7 @@ class Uplink:
                 if self._on_connect is not None:
                     self._on_connect(trio.current_time() - since)
                 self._complained = ("", 0.0)
+                self.error = None  # whose traceback would keep the connection that failed
                 log.info("connected", endpoint=self.endpoint, url=self._server.url)
                 over = trio.Event()
                 session = Session(
