@@ -143,6 +143,8 @@ class Inbound:
             self.state = _WHOLE
             self.deadline = self.reactor.now + self.role.timeouts.answer
         decision = self.role.begin(self, exchange, None)
+        if type(decision) is Route:
+            self._outbound = decision.outbound  # ours from here on: what is wrong with the body ends it
         parts: list[Bytes] = []
         taken = 0
         if rest and self.state is _BODY and not isinstance(decision, Wait):

@@ -129,6 +129,8 @@ class Client:
             return Refuse(error.status, error.public)
         if not accept:
             return Refuse(400, "a WebSocket upgrade is wanted here")
+        if request.body:
+            return Refuse(400, "an upgrade to a WebSocket has no body")
         if registration is None:
             return NO_UPSTREAMS
         try:
