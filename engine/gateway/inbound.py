@@ -36,6 +36,7 @@ class Inbound:
 
     __slots__ = (
         "_body",
+        "_ended",
         "_outbound",
         "_pace",
         "_partial",
@@ -58,6 +59,7 @@ class Inbound:
         self.exchange: Exchange | None = None
         self.last = False  # no request after this one
         self.leaving = False
+        self._ended = False  # the other end has said its last byte, behind a whole request
         self._partial = Partial(inlet.account)
         self._outbound: Outbound | None = None  # the way of the request that is under way
         self._body = Body()
@@ -225,7 +227,7 @@ class Inbound:
             # The request can't become whole any more; what has come of it must not look as if it were.
             self._give_up(400)
         else:
-            self.last = True
+            self.last = self._ended = True
 
     def lost(self, error: Exception) -> None:
         self.reactor.unclock(self)
@@ -423,6 +425,8 @@ class Inbound:
         if exchange.expires_at < math.inf:
             relay.end_at(exchange.expires_at, self.reactor)
         self._take_over(exchange, TakeOver(start))
+        if self._ended:  # which the relay has not heard
+            self.inlet.receiver.ended()
         self.inlet.resume()
 
     # -- clocks
