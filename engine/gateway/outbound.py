@@ -212,6 +212,8 @@ class Outbound:
         whole = inbound.request_is_whole
         try:
             if self._reusable and whole:
+                # It may be held back still for this answer's client, and the next request is somebody else's.
+                self.outlet.resume()
                 self.released()
             else:
                 self.gone()
