@@ -109,7 +109,7 @@ class HttpUpstream:
             connection = await self._service.connect(self._metrics, log, self.endpoint)
         except trio.TooSlowError:
             refusal = TIMEOUT
-        if connection is None:
+        if connection is None or not connection.alive:
             self._reactor.call("connect", inbound, inbound.decide, exchange, refusal)
             return
         outbound = ServiceOutbound(connection, self)

@@ -91,6 +91,9 @@ async def _forward(way: _Way, local: Connection) -> None:
         text = str(error) or f"no answer within {way.seconds:g} s"
         log.error("cannot reach the endpoint", endpoint=way.endpoint, error=text)
         return
+    if not (remote.alive and local.alive):  # closed while nobody served it: nobody would be told
+        remote.abort()
+        return
     half_close = any(name.lower() == piko.HALF_CLOSE for name, _ in answer.fields)
     Relay(local, WebSocketStream(remote, client=True, half_close=half_close))
     # Each side ends by itself when both its directions have; if one task is cancelled, both sides break.
