@@ -6,6 +6,8 @@ hold up those who are through with theirs.
 
 from __future__ import annotations
 
+import errno
+import os
 import ssl
 from collections.abc import Callable
 
@@ -156,6 +158,8 @@ class _Handshake:
             done = self._layer.handshake(data)
         except OSError as error:  # ssl.SSLError is one
             self._end(error)
+        except MemoryError:
+            self._end(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
         self._connection.put(self._layer.pending())
         if done:
             self._end(None)
