@@ -333,6 +333,8 @@ class Connection:
         self._more = any(layer.more for layer in self._tls)
         if plain:
             self._deliver(plain)
+        if not self._tls:  # closed by whoever was given it
+            return False
         if self._tls[-1].ended and not self._more and not self._held:
             self._end_of_input()
             return False
@@ -593,6 +595,7 @@ class Connection:
     def _close_socket(self) -> None:
         self.state = _CLOSED
         self._held = b""
+        self._tls = []  # tens of KiB each, which would wait for the garbage collector with the cycles around us
         self._forget_queue()
         if self._watched:
             self._reactor.watch(self._sock, self, 0, self._watched)
