@@ -115,7 +115,7 @@ def _broken_off(error: Exception) -> OSError:
     """What the task is told. The defect has been counted; to the task this is a connection that is lost like others: an
     agent, for one, dials again.
     """
-    return ConnectionAbortedError(f"broken off: {error!r}")
+    return error if isinstance(error, OSError) else ConnectionAbortedError(f"broken off: {error!r}")
 
 
 async def start_tls(
