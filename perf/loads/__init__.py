@@ -9,9 +9,10 @@ from perf.loads.fresh import Fresh
 from perf.loads.load import Load
 from perf.loads.open import Open
 from perf.loads.raw import PingPong, RawDownload, RawUpload
+from perf.loads.victim import Victim
 from perf.loads.websocket import Echo
 from perf.loads.wrk import Wrk
 
-AnyLoad = Closed | Open | Churn | Fresh | Download | Upload | RawDownload | RawUpload | PingPong | Echo | Wrk
+AnyLoad = Closed | Open | Churn | Fresh | Download | Upload | RawDownload | RawUpload | PingPong | Echo | Victim | Wrk
 
 __all__ = ["AnyLoad", "Load"]

@@ -137,7 +137,7 @@ class Asker:
         self._watch = watch
         self._free = free
         self._lost = lost
-        self._since: float | None = None
+        self.since: float | None = None
         self._answer: Answer | None = None  # of which something has come
         # An answer that came whole, in one piece: the same bytes again are the same answer, and need not be read.
         self._known, self._known_size = b"", 0
@@ -146,7 +146,7 @@ class Asker:
 
     def ask(self, request: bytes, since: float) -> None:
         """Send a request whose latency counts from `since`."""
-        self._since = since
+        self.since = since
         self._answer = None
         self._unsent = request
         self._send()
@@ -182,15 +182,15 @@ class Asker:
             self._fail(type(error).__name__)
             return
         now = time.monotonic()
-        if self._since is None:
+        if self.since is None:
             # Closed, or talked, without being asked: no answer is missing.
             self.close()
             self._lost(self)
             return
-        since = self._since
+        since = self.since
         answer = self._answer
         if answer is None and data and data == self._known:
-            self._since = None
+            self.since = None
             self._watch.answered(since, now, self._known_size)
             self._free(self)
             return
@@ -202,7 +202,7 @@ class Asker:
         except NotHttp as error:
             self._fail(str(error))
             return
-        self._since = None
+        self.since = None
         assert answer.head is not None
         if answer.head.status >= 400:
             self._watch.errors[f"status {answer.head.status}"] += 1
@@ -217,7 +217,7 @@ class Asker:
         self._free(self)
 
     def _fail(self, kind: str) -> None:
-        self._since = None
+        self.since = None
         self._watch.errors[kind] += 1
         self.close()
         self._lost(self)

@@ -77,6 +77,7 @@ class Schedule:
         self._watch = watch
         self._free: deque[Asker] = deque()
         self._waiting: deque[float] = deque()  # moments that found no free connection
+        self._askers: set[Asker] = set()  # all there have been
         self._timer = Timer()
         self._due = 0.0
 
@@ -89,10 +90,18 @@ class Schedule:
         """What is still waiting was never sent: that is an error of the target, not silence."""
         if self._waiting:
             self._watch.errors["not sent: no connection was free"] += len(self._waiting)
+        self.stop(crowd)
+
+    def stop(self, crowd: Crowd) -> None:
         crowd.discard(self._timer.fileno())
         self._timer.close()
 
+    def unanswered(self) -> list[float]:
+        """The moments of what waits for a connection or for its answer."""
+        return [*self._waiting, *(asker.since for asker in self._askers if asker.since is not None)]
+
     def free(self, asker: Asker) -> None:
+        self._askers.add(asker)
         if self._waiting:
             asker.ask(self._request, self._waiting.popleft())
         else:
