@@ -24,6 +24,11 @@ who gives a task something to do says so (`hand_over`), and then nothing is wait
 requests that came at once leave as one WebSocket message in one system call. Tasks that put something are covered by
 Trio telling an instrument when it is about to sleep.
 
+**Batches.** Such a message holds few requests after a moment in which nothing was to do, and twice as many with every
+round that follows at once: node and agent then work at the same time, instead of one after the other on all that is
+under way (32 connections: +16 % requests/s for +9 % of CPU), and who is busy anyhow saves the system calls (256: as
+before).
+
 **Deadlines.** A `trio.CancelScope` per request would cost more than its parsing. Whoever has a deadline keeps it as a
 number, and is asked a few times a second. They guard against peers that stall; a quarter of a second does not matter.
 """
@@ -47,7 +52,9 @@ import trio
 from engine.log import get_logger
 from engine.loop.memory import Memory, process_limit
 
-MAX_EVENTS: Final = 64  # handled before what they gave to sessions is sent
+FIRST_EVENTS: Final = 8  # of a batch, which are handled before what they gave to sessions is sent
+MAX_EVENTS: Final = 64
+IDLE_SECONDS: Final = 0.0001
 TURN_SECONDS: Final = 0.0005
 BUSY_POLL_SECONDS: Final = 0.001  # the shortest wait that epoll knows
 AWAY_SECONDS: Final = 0.002
@@ -127,6 +134,7 @@ class Reactor(trio.abc.Instrument):
         self._clocked: set[Clocked] = set()
         self._to_flush: list[Flushed] = []
         self._token = trio.lowlevel.current_trio_token()
+        self._batch = FIRST_EVENTS
         self._busy_polls = busy_polls
         self._working = False
         self._handed_over = False
@@ -234,15 +242,16 @@ class Reactor(trio.abc.Instrument):
     async def run(self) -> None:
         poll = self._epoll.poll
         while True:
+            idle_at = time.perf_counter()
             if self._again:
                 await trio.lowlevel.checkpoint()
             else:
                 await trio.lowlevel.wait_readable(self._epoll)
-            back_at = time.perf_counter() + AWAY_SECONDS
+            back_at = self._woken(idle_at) + AWAY_SECONDS
             self._handed_over = False
             self._working = True
             try:
-                events = poll(0, MAX_EVENTS)
+                events = poll(0, self._batch)
                 while True:
                     self._ready(events)
                     if self._again:
@@ -250,13 +259,22 @@ class Reactor(trio.abc.Instrument):
                     if self.memory.used > self.memory.limit:
                         self.memory.reclaim()
                     self.flush()
-                    if not self._busy_polls or self._handed_over or time.perf_counter() > back_at:
+                    idle_at = time.perf_counter()
+                    if not self._busy_polls or self._handed_over or idle_at > back_at:
                         break
-                    events = poll(0 if self._again else BUSY_POLL_SECONDS, MAX_EVENTS)
+                    events = poll(0 if self._again else BUSY_POLL_SECONDS, self._batch)
                     if not events and not self._again:
                         break
+                    self._woken(idle_at)
             finally:
                 self._working = False
+
+    def _woken(self, idle_at: float) -> float:
+        """There is something to do again, after idling since `idle_at`: how much of it is one batch. Returns now."""
+        now = time.perf_counter()
+        idle = now - idle_at > IDLE_SECONDS
+        self._batch = FIRST_EVENTS if idle else min(2 * self._batch, MAX_EVENTS)
+        return now
 
     def _ready(self, events: list[tuple[int, int]]) -> None:
         """Give those who have become ready a turn each."""
