@@ -201,8 +201,11 @@ class Inbound:
             self.state = _BODY
             self._await_body(exchange)
         parts = self._receive_body(exchange, data)
-        if self._outbound is not None and not self._outbound.outlet.put(*parts):
-            self.inlet.pause()
+        if self._outbound is not None:
+            outlet = self._outbound.outlet
+            if not outlet.put(*parts):
+                self.inlet.pause()
+            self.inlet.read_at_most(outlet.room)
         return self._body.taken
 
     def _receive_body(self, exchange: Exchange, data: memoryview) -> list[Bytes]:

@@ -10,7 +10,7 @@ from engine.gateway.exchange import Exchange
 from engine.gateway.partial import Partial
 from engine.gateway.states import Answer
 from engine.log import get_logger
-from engine.loop.duplex import Bytes, Duplex
+from engine.loop.duplex import FIRST_READ, Bytes, Duplex
 from engine.loop.reactor import Reactor
 from engine.wire import http1, piko
 from engine.wire.http1 import Response
@@ -200,6 +200,7 @@ class Outbound:
         """Send `parts` of the answer to the client; `left` bytes have come behind them."""
         more = inbound.inlet.put(*parts)
         if not self._body.done:
+            self.outlet.read_at_most(inbound.inlet.room)
             if not more:
                 self.outlet.pause()
         else:
@@ -214,6 +215,7 @@ class Outbound:
             if self._reusable and whole:
                 # It may be held back still for this answer's client, and the next request is somebody else's.
                 self.outlet.resume()
+                self.outlet.read_at_most(FIRST_READ)
                 self.released()
             else:
                 self.gone()

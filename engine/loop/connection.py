@@ -48,12 +48,11 @@ from typing import Final
 
 import trio
 
-from engine.loop.duplex import NOBODY, Bytes, Receiver
+from engine.loop.duplex import FIRST_READ, LEAST_READ, MOST_READ, NOBODY, Bytes, Receiver
 from engine.loop.memory import Account, Overdrawn
 from engine.loop.reactor import BROKEN, READABLE, WRITABLE, current_reactor
 from engine.wire.tls import TLS
 
-READ_BYTES: Final = 256 * 1024
 RECORDS: Final = 64  # of TLS, read before it is asked whether the turn is over
 JOIN_BYTES: Final = 16 * 1024  # below this, joining parts is cheaper than handing the kernel a vector
 QUEUE_PARTS: Final = 64  # sent per system call, at most
@@ -61,7 +60,7 @@ DRAIN_SECONDS: Final = 2.0  # for the other end's FIN, after ours
 STALL_SECONDS: Final = 30.0  # for the other end to take anything of what is queued
 KEEP_ALIVE_SECONDS: Final = 30  # between TCP's own questions whether the other end lives
 
-_buffer = memoryview(bytearray(READ_BYTES))
+_buffer = memoryview(bytearray(MOST_READ))
 # One for each layer of TLS, outermost first: what is a layer's plaintext is the ciphertext of the next.
 _plain_buffers: list[memoryview] = []
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -129,6 +128,7 @@ class Connection:
         "_held",
         "_look",
         "_more",
+        "_most",
         "_over",
         "_paused",
         "_queue",
@@ -161,6 +161,7 @@ class Connection:
         self.state = State.OPEN
         self._held: Bytes = leftover  # what has come and was not taken
         self._more = bool(tls)  # TLS has plaintext that was not asked for, perhaps
+        self._most = FIRST_READ
         self._paused = True
         self._look: select.poll | None = None  # asks the kernel for a third of what a read costs
         self._queue: deque[Bytes | bytearray] = deque()
@@ -262,6 +263,9 @@ class Connection:
 
     # -- the way in
 
+    def read_at_most(self, size: int) -> None:
+        self._most = min(size, MOST_READ)
+
     def pause(self) -> None:
         self._paused = True
 
@@ -298,10 +302,10 @@ class Connection:
 
     def _read(self) -> None:
         while not self._paused and not self._held and self.state in _HEARS:
-            filled = READ_BYTES  # of what TLS has more
+            most = filled = self._most  # of what TLS has more
             if not self._more:
                 try:
-                    filled = self._sock.recv_into(_buffer)
+                    filled = self._sock.recv_into(_buffer, most)
                 except BlockingIOError:
                     return
                 except (OSError, MemoryError) as error:
@@ -315,7 +319,7 @@ class Connection:
                 self._deliver(_buffer[:filled])
             elif not self._read_tls(b"" if self._more else _buffer[:filled]):
                 return
-            if filled < READ_BYTES and not self._more:
+            if filled < most and not self._more:
                 return
             if self._reactor.over():
                 self._reactor.again(self)
@@ -362,7 +366,7 @@ class Connection:
         process's.
         """
         if depth == len(_plain_buffers):
-            _plain_buffers.append(memoryview(bytearray(READ_BYTES)))
+            _plain_buffers.append(memoryview(bytearray(MOST_READ)))
         layer, buffer = self._tls[depth], _plain_buffers[depth]
         plain = buffer[: layer.receive(data, buffer, RECORDS)]
         self._flush_layer(depth)
@@ -408,6 +412,10 @@ class Connection:
             self._lose(self._error or ConnectionAbortedError("broken"))
 
     # -- the way out
+
+    @property
+    def room(self) -> int:
+        return LEAST_READ if self._queue else MOST_READ
 
     def put(self, *parts: Bytes) -> bool:
         """See Duplex. Sends at once what the kernel takes."""

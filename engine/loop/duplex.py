@@ -19,11 +19,15 @@ behind it, or behind `close` or `abort`, is dropped. None of them raises, whatev
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from engine.loop.memory import Account
 
 Bytes = bytes | memoryview
+
+FIRST_READ: Final = 64 * 1024  # of what is to be passed on, before it is known how much of it is taken
+LEAST_READ: Final = 16 * 1024
+MOST_READ: Final = 256 * 1024
 
 
 class Receiver(Protocol):
@@ -68,6 +72,10 @@ class Duplex(Protocol):
     def backlog(self) -> int:
         """Bytes that were put and have not left."""
 
+    @property
+    def room(self) -> int:
+        """How much it is worth reading at once, by who puts it here: about what `put` would not have to keep."""
+
     def put(self, *parts: Bytes) -> bool:
         """Send, in order; what can't go at once is copied and queued. False: hold back until `drained()`."""
 
@@ -79,6 +87,9 @@ class Duplex(Protocol):
 
     def abort(self) -> None:
         """Break it, visibly for the other end (RST). The receiver hears nothing more."""
+
+    def read_at_most(self, size: int) -> None:
+        """Give the receiver about so much at once, from now on: the `room` there is where it puts it."""
 
     def pause(self) -> None:
         """Stop calling `received` soon; what was under way may still come."""

@@ -21,7 +21,7 @@ import trio
 from engine.errors import RemoteProtocolError, WebSocketError, YamuxError
 from engine.log import get_logger
 from engine.loop.connection import Connection
-from engine.loop.duplex import Bytes
+from engine.loop.duplex import MOST_READ, Bytes
 from engine.loop.reactor import current_reactor
 from engine.session.liveness import MAX_OWED, MAX_RESETS, PING_SECONDS, PONG_SECONDS, RESET_SECONDS, Budget, Pings
 from engine.session.stream import Stream
@@ -82,6 +82,8 @@ class Session:
         self._unopened: dict[Stream, None] = {}  # in order of waiting for a place among the pending
         self._ponged: trio.Event | None = None
         self._quiet: trio.Event | None = None
+        self._untold: list[Stream] = []  # that the session is over
+        self.queued = False
         self.deadline = math.inf
         self.waiting: set[Stream] = set()  # told to hold back until the socket has caught up
         self.behind = False
@@ -94,6 +96,7 @@ class Session:
         self.resets = 0
         self.window_stalls = 0
         connection.receiver = self
+        connection.read_at_most(MOST_READ)
 
     def __repr__(self) -> str:
         return f"<Session {self.connection.peer[0]}:{self.connection.peer[1]} streams={len(self.mux.streams)}>"
@@ -169,8 +172,8 @@ class Session:
         self._owed = 0
         waiting, self.waiting = self.waiting, set()
         for stream in waiting:
-            if stream.state is not State.GONE and not stream.backlog:
-                self.reactor.call("drained", stream, stream.receiver.drained)
+            if stream.state is not State.GONE:
+                self.reactor.call("drained", stream, stream.caught_up)
 
     # -- the way in
 
@@ -332,6 +335,19 @@ class Session:
         else:
             self._ping()
 
+    def turn(self) -> None:
+        """Tell the streams that the session is over: all of them, whatever one does, but not all in one turn."""
+        error = self.error
+        while self._untold and error is not None:
+            stream = self._untold.pop()
+            self.reactor.call("cut", stream, stream.cut, error)
+            if self.reactor.over():
+                self.reactor.again(self)
+                return
+
+    def ready(self, events: int) -> None:
+        """The socket is the connection's: only `turn` is called."""
+
     async def wait_quiet(self) -> None:
         """Return when no stream lives any more."""
         while self.alive and self.mux.streams:
@@ -391,10 +407,11 @@ class Session:
         self._pieces.clear()
         if not self.away:
             self._went_away()
-        for stream in tuple(self.mux.streams.values()):
-            stream.state = State.GONE
-            self.reactor.call("cut", stream, stream.cut, self.error)  # whatever one does, all are told
+        self._untold = [*self.mux.streams.values()]
         self.mux.streams.clear()
+        for stream in self._untold:
+            stream.state = State.GONE
+        self.turn()
         for event in (self._ponged, self._quiet):
             if event is not None:
                 event.set()

@@ -11,12 +11,13 @@ from collections import deque
 from typing import Final, Protocol
 
 from engine.loop.connection import Connection
-from engine.loop.duplex import NOBODY, Bytes, Receiver
-from engine.loop.memory import Account, Overdrawn
+from engine.loop.duplex import LEAST_READ, NOBODY, Bytes, Receiver
+from engine.loop.memory import CONNECTION_BYTES, Account, Overdrawn
 from engine.loop.reactor import Reactor
 from engine.session.window import Pool, Window, first_window
 from engine.wire.mux import Mux, State, StreamState
 
+STREAMS_BYTES: Final = CONNECTION_BYTES // 2  # that they keep together; the other half is for the socket's queue
 MAX_DATA: Final = 512 * 1024  # in one yamux frame: a read and a head, and others get their turn
 
 # The last in a queue, and empty as no other piece is: the end; or that the stream has to end for what is kept for it.
@@ -71,6 +72,10 @@ class Stream(StreamState):
 
     # -- the way out
 
+    @property
+    def room(self) -> int:
+        return LEAST_READ if self.session.behind else max(self.send_window - self.backlog, LEAST_READ)
+
     def put(self, *parts: Bytes) -> bool:
         session, queue = self.session, self._queue
         if self.state is _GONE or self.state is _ENDED_HERE or (queue and not queue[-1]):
@@ -78,11 +83,17 @@ class Stream(StreamState):
         size = 0
         for part in parts:
             size += len(part)
-        if queue or size > self.send_window or size > MAX_DATA or not (self.state or session.may_open(self)):
+        if (
+            queue
+            or session.behind
+            or size > self.send_window
+            or size > MAX_DATA
+            or not (self.state or session.may_open(self))
+        ):
             if size:
                 queue.append(memoryview(b"".join(parts)))  # cut in place, without copying what is left
                 self.backlog += size
-                if not self.account.charge(size):
+                if not self._charge(size):
                     self._overdraw()
                     return True
                 self._send_queue()
@@ -120,8 +131,17 @@ class Stream(StreamState):
                 else:
                     self.receiver.drained()
 
+    def caught_up(self) -> None:
+        """The socket has taken what the streams had sent."""
+        if self._queue:
+            self.granted()
+        elif self.session.behind:  # another one has filled it again
+            self.session.waiting.add(self)
+        else:
+            self.receiver.drained()
+
     def _send_queue(self) -> None:
-        """Send what the window allows, and then the end if it waits there."""
+        """Send what the socket and the window allow, and then the end if it waits there."""
         session, queue = self.session, self._queue
         if not (self.state or session.may_open(self)):
             return
@@ -132,6 +152,9 @@ class Stream(StreamState):
             if part is _END:
                 queue.clear()
                 self._send_end()
+                return
+            if session.behind:
+                session.waiting.add(self)
                 return
             room = min(self.send_window, MAX_DATA)
             if not room:
@@ -206,8 +229,13 @@ class Stream(StreamState):
     def _hold(self, data: memoryview) -> None:
         """Keep what the receiver does not take yet: a window at most, for nothing of it is granted back."""
         self._held.append(memoryview(bytes(data)))
-        if not self.account.charge(len(data)):
+        if not self._charge(len(data)):
             self._overdraw()
+
+    def _charge(self, size: int) -> bool:
+        """Keep `size` bytes at the session's cost; False if its streams keep too much."""
+        account = self.account
+        return account.charge(size) and account.used <= STREAMS_BYTES
 
     def _overdraw(self) -> None:
         """The session has more to keep for its streams than it may: this one ends, in a turn of its own."""
@@ -262,6 +290,9 @@ class Stream(StreamState):
             size = self.window.grant(session.reactor.precise_now(), session.round_trip)
             if size:
                 session.send(session.mux.grant(self, size))
+
+    def read_at_most(self, size: int) -> None:
+        """The window does that."""
 
     def pause(self) -> None:
         self._paused = True

@@ -31,6 +31,7 @@ class _Side:
         self.count += len(data)
         if not self.there.put(data):
             self.here.pause()
+        self.here.read_at_most(self.there.room)
         return len(data)
 
     def ended(self) -> None:

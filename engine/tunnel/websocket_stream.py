@@ -78,6 +78,10 @@ class WebSocketStream:
     def backlog(self) -> int:
         return self._connection.backlog
 
+    @property
+    def room(self) -> int:
+        return self._connection.room
+
     def put(self, *parts: Bytes) -> bool:
         if self.state > _ENDED_THERE:
             return True
@@ -108,6 +112,9 @@ class WebSocketStream:
 
     def abort(self) -> None:
         self._close(websocket.INTERNAL_ERROR, "reset")
+
+    def read_at_most(self, size: int) -> None:
+        self._connection.read_at_most(size)
 
     def pause(self) -> None:
         self._connection.pause()

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import trio
 
-from perf.attacks.weapons import ATTACKED, WEAPONS
+from perf.attacks.weapons import ATTACKED, NICENESS, WEAPONS
 from perf.contender import Contender
 from perf.errors import LabError, LoadFailed
 from perf.loads.victim import PRIORITY, Victim
@@ -135,13 +135,18 @@ def attack_rows(only: str | None = None, memory_mib: int | None = None) -> list[
 
 
 async def _attacked_endpoint(ground: Ground, program: Path, upstream: int) -> None:
-    """An agent and a service of its own for the endpoint that is attacked: the victim shares only the node."""
+    """An agent and a service of its own for the endpoint that is attacked: the victim shares only the node.
+
+    Like the attackers, they stand for other machines.
+    """
     port = free_port()
     service = await ground.start("sink", [sys.executable, "-m", "perf.attacks.sink", "--port", str(port)])
     await service.answers_at(port)
     url = f"http://127.0.0.1:{upstream}"
     words = ["agent", "http", ATTACKED, f"127.0.0.1:{port}", "--connect.url", url, "--access-log.disable"]
-    await ground.start("attacked agent", [program, *words, "--log.level", "warn"])
+    agent = await ground.start("attacked agent", [program, *words, "--log.level", "warn"])
+    for started in (service, agent):
+        os.setpriority(os.PRIO_PROCESS, started.pid, NICENESS)
     await trio.sleep(1)
 
 

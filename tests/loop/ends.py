@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from engine.loop.connection import Connection, tune
-from engine.loop.duplex import NOBODY, Bytes, Receiver
+from engine.loop.duplex import FIRST_READ, NOBODY, Bytes, Receiver
 from engine.loop.memory import Account, Memory
 
 LARGE = bytes(range(256)) * 40_000  # 10 MB: more than any socket buffer
@@ -86,6 +86,12 @@ class End:
     def abort(self) -> None:
         self.receiver = NOBODY
         self.aborted = True
+
+    @property
+    def room(self) -> int:
+        return FIRST_READ
+
+    def read_at_most(self, size: int) -> None: ...
 
     def pause(self) -> None:
         self.paused = True

@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from engine.loop.connection import Connection
+from engine.loop.memory import Overdrawn
 from engine.loop.reactor import Reactor
 from engine.session.session import Session
 from engine.session.stream import Stream
@@ -129,10 +130,11 @@ async def test_what_windows_may_grow_to_is_bounded_for_the_session(reactor: Reac
         await settle()
         session.agent.windows.limit = 4 * yamux.INITIAL_WINDOW + 300_000
         session.agent._pings.round_trip = 3600.0
+        part = LARGE[: len(LARGE) // 4]  # a session keeps no more for its streams
         for stream, _ in opened:
-            stream.put(LARGE)
+            stream.put(part)
         for ear in session.ears:
-            await ear.heard(len(LARGE))
+            await ear.heard(len(part))
         assert 4 * yamux.INITIAL_WINDOW < session.agent.windows.granted <= session.agent.windows.limit
 
 
@@ -313,3 +315,41 @@ async def test_streams_that_a_node_opens_and_resets_at_once_do_not_end_its_sessi
         assert session.agent.alive
         assert not session.agent.mux.streams
         assert session.node.mux.pending == 0
+
+
+async def test_streams_that_nobody_reads_cost_themselves_and_never_their_session(reactor: Reactor) -> None:
+    async with open_session() as session:
+        stuck = [session.open() for _ in range(6)]
+        well, _ = session.open()
+        await settle()
+        for stream in session.streams[:6]:
+            stream.pause()
+        for stream, _ in stuck:
+            stream.put(LARGE)  # 60 MB together, of 32 MiB that the streams of a session may keep
+        await settle()
+        assert any(isinstance(ear.error, Overdrawn) for _, ear in stuck)
+        assert not all(ear.error for _, ear in stuck)
+        well.put(LARGE[:1_000_000])
+        assert await session.ears[6].heard(1_000_000) == LARGE[:1_000_000]
+        assert session.node.alive and session.agent.alive
+        for stream, _ in stuck:
+            stream.abort()
+        await settle()
+        assert session.node.connection.account.used == 0
+
+
+async def test_behind_a_full_socket_streams_wait_for_their_turn_and_keep_their_order(reactor: Reactor) -> None:
+    async with open_session() as session:
+        opened = [session.open() for _ in range(5)]
+        await settle()
+        session.agent.connection.pause()
+        for number, (stream, _) in enumerate(opened):
+            for part in range(0, 200_000, 50_000):
+                stream.put(LARGE[number + part : number + part + 50_000])
+            stream.end()
+        await settle()
+        assert session.node.connection.backlog < 1_000_000
+        session.agent.connection.resume()
+        for number, ear in enumerate(session.ears):
+            assert await ear.heard(200_000) == LARGE[number : number + 200_000]
+            await ear.is_over()
