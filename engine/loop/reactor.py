@@ -26,8 +26,7 @@ Trio telling an instrument when it is about to sleep.
 
 **Batches.** Such a message holds few requests after a moment in which nothing was to do, and twice as many with every
 round that follows at once: node and agent then work at the same time, instead of one after the other on all that is
-under way (32 connections: +16 % requests/s for +9 % of CPU), and who is busy anyhow saves the system calls (256: as
-before).
+under way (32 connections: +16 % requests/s for +9 % of CPU), and who is busy anyhow saves the system calls.
 
 **Deadlines.** A `trio.CancelScope` per request would cost more than its parsing. Whoever has a deadline keeps it as a
 number, and is asked a few times a second. They guard against peers that stall; a quarter of a second does not matter.
@@ -52,9 +51,8 @@ import trio
 from engine.log import get_logger
 from engine.loop.memory import Memory, process_limit
 
-FIRST_EVENTS: Final = 8  # of a batch, which are handled before what they gave to sessions is sent
+LEAST_EVENTS: Final = 8  # of a batch, which are handled before what they gave to sessions is sent
 MAX_EVENTS: Final = 64
-IDLE_SECONDS: Final = 0.0001
 TURN_SECONDS: Final = 0.0005
 BUSY_POLL_SECONDS: Final = 0.001  # the shortest wait that epoll knows
 AWAY_SECONDS: Final = 0.002
@@ -134,7 +132,6 @@ class Reactor(trio.abc.Instrument):
         self._clocked: set[Clocked] = set()
         self._to_flush: list[Flushed] = []
         self._token = trio.lowlevel.current_trio_token()
-        self._batch = FIRST_EVENTS
         self._busy_polls = busy_polls
         self._working = False
         self._handed_over = False
@@ -241,17 +238,17 @@ class Reactor(trio.abc.Instrument):
 
     async def run(self) -> None:
         poll = self._epoll.poll
+        batch = LEAST_EVENTS
         while True:
-            idle_at = time.perf_counter()
             if self._again:
                 await trio.lowlevel.checkpoint()
             else:
                 await trio.lowlevel.wait_readable(self._epoll)
-            back_at = self._woken(idle_at) + AWAY_SECONDS
+            back_at = time.perf_counter() + AWAY_SECONDS
             self._handed_over = False
             self._working = True
             try:
-                events = poll(0, self._batch)
+                events = poll(0, batch)
                 while True:
                     self._ready(events)
                     if self._again:
@@ -259,22 +256,17 @@ class Reactor(trio.abc.Instrument):
                     if self.memory.used > self.memory.limit:
                         self.memory.reclaim()
                     self.flush()
-                    idle_at = time.perf_counter()
-                    if not self._busy_polls or self._handed_over or idle_at > back_at:
+                    if not self._busy_polls or self._handed_over or time.perf_counter() > back_at:
                         break
-                    events = poll(0 if self._again else BUSY_POLL_SECONDS, self._batch)
+                    batch = min(2 * batch, MAX_EVENTS)
+                    events = poll(0, batch)
                     if not events and not self._again:
-                        break
-                    self._woken(idle_at)
+                        batch = LEAST_EVENTS
+                        events = poll(BUSY_POLL_SECONDS, batch)
+                        if not events:
+                            break
             finally:
                 self._working = False
-
-    def _woken(self, idle_at: float) -> float:
-        """There is something to do again, after idling since `idle_at`: how much of it is one batch. Returns now."""
-        now = time.perf_counter()
-        idle = now - idle_at > IDLE_SECONDS
-        self._batch = FIRST_EVENTS if idle else min(2 * self._batch, MAX_EVENTS)
-        return now
 
     def _ready(self, events: list[tuple[int, int]]) -> None:
         """Give those who have become ready a turn each."""
