@@ -4,6 +4,7 @@ A row opened for a side is a function that measures one round; between rounds of
 while the other side has its turn (`perf.rounds`).
 """
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Protocol, Self
@@ -362,6 +363,7 @@ def figures_of(outcome: Outcome, legs: dict[str, Usage], wanted: tuple[Figure, .
             "p99.9 ms": latency.p999,
         }
         found["max ms"] = latency.maximum
+        found["p99 / p50"] = latency.p99 / latency.p50 if latency.p50 else math.inf
     for name, amount in (
         ("CPU s/million", outcome.answers / 1e6),
         ("CPU s/GB down", outcome.bytes_down / 1e9),

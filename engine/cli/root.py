@@ -16,10 +16,13 @@ from engine.cli.flags import FlagGroup
 from engine.cli.forward import forward
 from engine.cli.server import server
 from engine.errors import ConfigError, Refused, Unreachable
+from engine.wire import mux
+
+BUILD = "pure Python" if mux.__file__.endswith(".py") else "compiled"
 
 
 @click.group(cls=FlagGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(__version__, "-v", "--version", message="%(prog)s %(version)s")
+@click.version_option(__version__, "-v", "--version", message=f"%(prog)s %(version)s ({BUILD})")
 def trioduct() -> None:
     """A reverse tunnel: services that nobody can reach open connections to a public node, and the node carries
     HTTP, WebSocket and TCP to them through those connections.

@@ -24,9 +24,10 @@ who gives a task something to do says so (`hand_over`), and then nothing is wait
 requests that came at once leave as one WebSocket message in one system call. Tasks that put something are covered by
 Trio telling an instrument when it is about to sleep.
 
-**Batches.** Such a message holds few requests after a moment in which nothing was to do, and twice as many with every
-round that follows at once: node and agent then work at the same time, instead of one after the other on all that is
-under way (32 connections: +16 % requests/s for +9 % of CPU), and who is busy anyhow saves the system calls.
+**Batches.** In busy-polling, such a message holds few requests after a moment in which nothing was to do, and twice as
+many with every round that follows at once: node and agent then work at the same time, instead of one after the other
+on all that is under way (32 connections: +16 % requests/s for +9 % of CPU), and who is busy anyhow saves the system
+calls.
 
 **Deadlines.** A `trio.CancelScope` per request would cost more than its parsing. Whoever has a deadline keeps it as a
 number, and is asked a few times a second. They guard against peers that stall; a quarter of a second does not matter.
@@ -238,7 +239,7 @@ class Reactor(trio.abc.Instrument):
 
     async def run(self) -> None:
         poll = self._epoll.poll
-        batch = LEAST_EVENTS
+        batch = MAX_EVENTS
         while True:
             if self._again:
                 await trio.lowlevel.checkpoint()

@@ -70,10 +70,10 @@ def client(aim: Aim) -> socket.socket:
     return _connected(aim.proxy)
 
 
-def agent(aim: Aim) -> socket.socket:
+def agent(aim: Aim, endpoint: str = "evil") -> socket.socket:
     """A session of an agent's that serves an endpoint of its own."""
     sock = _connected(aim.upstream)
-    sock.sendall(b"GET /piko/v1/upstream/evil HTTP/1.1\r\nHost: node.test\r\n" + UPGRADE)
+    sock.sendall(f"GET /piko/v1/upstream/{endpoint} HTTP/1.1\r\nHost: node.test\r\n".encode() + UPGRADE)
     sock.recv(4096)
     return sock
 
@@ -180,6 +180,20 @@ def slow_readers(aim: Aim, count: int = 125) -> None:
             sock.recv(10)
 
 
+def crowded_agents(aim: Aim, agents: int = 25, clients: int = 150) -> None:
+    """Many agents, each with many clients that it does not answer."""
+    socks = []
+    for number in range(agents):
+        endpoint = f"crowded-{os.getpid()}-{number}"
+        socks.append(agent(aim, endpoint))
+        for _ in range(clients):
+            socks.append(client(aim))
+            socks[-1].sendall(request(endpoint))
+    time.sleep(max(0.0, aim.until - time.monotonic()))
+    for sock in socks:
+        sock.close()
+
+
 def silence(aim: Aim, count: int = 100) -> None:
     """Many connections on which nothing is said."""
     socks = [client(aim) for _ in range(count)]
@@ -204,6 +218,7 @@ WEAPONS: dict[str, Callable[[Aim], None]] = {
     "bulk": bulk,
     "aborts": aborts,
     "slow-readers": slow_readers,
+    "crowded-agents": crowded_agents,
     "silence": silence,
 }
 

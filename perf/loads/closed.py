@@ -50,13 +50,26 @@ def request_bytes(target: Target, body_bytes: int) -> bytes:
     return target.request("POST", None, ("Content-Length", str(body_bytes))) + bytes(body_bytes)
 
 
+BROWSER = (
+    ("User-Agent", "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"),
+    ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+    ("Accept-Language", "en-US,en;q=0.5"),
+    ("Accept-Encoding", "gzip, deflate, br, zstd"),
+    ("Referer", "https://shop.example/"),
+    ("Sec-Fetch-Dest", "document"),
+    ("Sec-Fetch-Mode", "navigate"),
+    ("Sec-Fetch-Site", "same-origin"),
+    ("Priority", "u=0, i"),
+)
+
+
 def varied_requests(target: Target) -> Iterator[bytes]:
-    """Requests of which no two have the same head: path, query, cookie and trace differ, as those of a crowd do."""
+    """Requests of a crowd of browsers, of which no two have the same head: path, query, cookie and trace differ."""
     run = random.getrandbits(32)
     for number in count():
         each = f"{run:08x}{number:08x}"
         cookie, trace = ("Cookie", f"session={each}{each}"), ("traceparent", f"00-{each}{each}-{each}-01")
-        yield target.request("GET", f"/varied/{each}?page={number}", cookie, trace)
+        yield target.request("GET", f"/varied/{each}?page={number}", *BROWSER, cookie, trace)
 
 
 async def run_measured(crowd: Crowd, watch: Watch, seconds: float) -> None:

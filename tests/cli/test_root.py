@@ -9,6 +9,7 @@ import pytest
 
 from engine import __version__
 from engine.cli import main
+from engine.cli.root import BUILD
 from tests.cli.command_line import Captured, complains
 
 
@@ -38,13 +39,14 @@ def test_help_is_a_command_as_well(capsys: Captured) -> None:
 @pytest.mark.parametrize("flag", ["-v", "--version"])
 def test_the_version_is_told(flag: str, capsys: Captured) -> None:
     assert main([flag]) == 0
-    assert capsys.readouterr().out == f"trioduct {__version__}\n"
+    assert capsys.readouterr().out == f"trioduct {__version__} ({BUILD})\n"
 
 
 def test_help_imports_nothing_that_takes_long() -> None:
     program = """
 import sys
 from engine.cli import main
+from engine.cli.root import BUILD
 main(["--help"]), main(["server", "--help"])
 heavy = {"trio", "yaml", "ssl", "rich", "structlog", "jwt", "cryptography", "starlette", "hypercorn", "http.client"}
 sys.exit(", ".join(sorted(heavy & sys.modules.keys())) or 0)

@@ -13,7 +13,7 @@ import trio.testing
 
 from engine.loop import reactor as reactor_module
 from engine.loop.connection import Connection
-from engine.loop.reactor import AWAY_SECONDS, READABLE, WRITABLE, Reactor, current_reactor, open_reactor
+from engine.loop.reactor import AWAY_SECONDS, LEAST_EVENTS, READABLE, WRITABLE, Reactor, current_reactor, open_reactor
 from tests.loop.ends import Clumsy, Ear, run_both
 
 
@@ -123,6 +123,33 @@ async def test_busy_polling_over_endless_events_leaves_trio_its_turns() -> None:
         assert len(source.calls) > 10, "it does busy-poll"
         assert trio.current_time() - before < 100 * AWAY_SECONDS
         source.close()
+
+
+async def test_what_comes_at_once_after_idling_is_sent_on_in_parts() -> None:
+    async with open_reactor(alone=True) as reactor:
+        batches = [0]
+
+        class Counting(Told):
+            def ready(self, events: int) -> None:
+                self.near.recv(10)
+                if not batches[-1]:
+                    reactor.flush_soon(self)
+                batches[-1] += 1
+
+            def flush(self) -> None:
+                batches.append(0)
+
+        sources = [Counting(reactor) for _ in range(40)]
+        sources[0].far.send(b"x")
+        await settle()
+        assert batches == [1, 0]
+        for source in sources:
+            source.far.send(b"x")
+        await settle()
+        assert batches[1] == LEAST_EVENTS
+        assert sum(batches) == 1 + len(sources)
+        for source in sources:
+            source.close()
 
 
 async def test_outside_of_a_role_there_is_no_reactor() -> None:
