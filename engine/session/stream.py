@@ -18,6 +18,7 @@ from engine.session.window import Pool, Window, first_window
 from engine.wire.mux import Mux, State, StreamState
 
 STREAMS_BYTES: Final = CONNECTION_BYTES // 2  # that they keep together; the other half is for the socket's queue
+JOIN_BYTES: Final = 16 * 1024
 MAX_DATA: Final = 512 * 1024  # in one yamux frame: a read and a head, and others get their turn
 
 # The last in a queue, and empty as no other piece is: the end; or that the stream has to end for what is kept for it.
@@ -59,7 +60,7 @@ class Stream(StreamState):
         self.receiver: Receiver = NOBODY
         self.backlog = 0
         self.queued = False
-        self._queue: deque[memoryview] = deque()
+        self._queue: deque[memoryview | bytearray] = deque()
         self._held: deque[memoryview] = deque()
         self._paused = False
 
@@ -91,7 +92,7 @@ class Stream(StreamState):
             or not (self.state or session.may_open(self))
         ):
             if size:
-                queue.append(memoryview(b"".join(parts)))  # cut in place, without copying what is left
+                self._keep(size, parts)
                 self.backlog += size
                 if not self._charge(size):
                     self._overdraw()
@@ -106,6 +107,18 @@ class Stream(StreamState):
             session.waiting.add(self)
             return False
         return True
+
+    def _keep(self, size: int, parts: tuple[Bytes, ...]) -> None:
+        queue = self._queue
+        if size >= JOIN_BYTES:
+            queue.append(memoryview(b"".join(parts)))  # cut in place, without copying what is left
+            return
+        last = queue[-1] if queue else None
+        if not isinstance(last, bytearray) or len(last) >= JOIN_BYTES:
+            last = bytearray()
+            queue.append(last)
+        for part in parts:  # a byte here and a byte there would cost a hundred times their size, and a frame each
+            last += part
 
     def announce(self) -> bool:
         """Tell the other end that we exist, if there is a place among the pending: it may be its turn to speak."""
@@ -169,7 +182,7 @@ class Stream(StreamState):
             self.backlog -= size
             self.account.release(size)
             session.bytes_out += size
-            session.send(session.mux.data(self, size), part)
+            session.send(session.mux.data(self, size), memoryview(part))
 
     def end(self) -> None:
         queue = self._queue

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from engine.loop.reactor import Reactor, open_reactor
 from engine.session.session import Session
-from engine.session.stream import Stream
+from engine.session.stream import JOIN_BYTES, Stream
 from engine.wire.mux import MAX_PENDING, State
 from engine.wire.websocket import WebSocket
 from engine.wire.yamux import INITIAL_WINDOW
@@ -299,3 +299,18 @@ def check_nothing_is_left(end: Session) -> None:
 @given(steps)
 def test_any_order_of_calls_on_both_ends_loses_nothing_and_leaves_nothing(script: list[tuple[int, str]]) -> None:
     trio.run(play, script)
+
+
+async def test_a_byte_here_and_a_byte_there_wait_as_one_piece(reactor: Reactor) -> None:
+    async with open_session() as session:
+        near, _, _, far_ear = await open_stream(session)
+        session.node.behind = True
+        account = session.node.connection.account
+        for number in range(50_000):
+            assert not near.put(b"%d" % (number % 10))
+        assert near.backlog == account.used == 50_000
+        assert len(near._queue) <= 50_000 // JOIN_BYTES + 1
+        session.node.behind = False
+        near.caught_up()
+        assert near.backlog == account.used == 0
+        assert await far_ear.heard(50_000) == b"0123456789" * 5000
