@@ -28,17 +28,18 @@ def main(arguments: list[str]) -> int:
             target = copy / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(PROJECT / name, target)
-        build = [VENV_PYTHON, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, copy]
+        python = str(VENV_PYTHON)
+        build = [python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels), str(copy)]
         subprocess.run(build, env=os.environ | {HOOK: "true"}, check=True)
         (wheel,) = wheels.glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(copy, [name for name in archive.namelist() if name.endswith(".so")])
         environment = os.environ | {"PYTHONPATH": str(copy)}
-        told = [VENV_PYTHON, "-m", "engine", "--version"]
+        told = [python, "-m", "engine", "--version"]
         said = subprocess.run(told, cwd=copy, env=environment, capture_output=True, check=True, text=True).stdout
         if "(compiled)" not in said:
             sys.exit(f"what was built is not compiled: {said}")
-        tests = [VENV_PYTHON, "-m", "pytest", *(arguments or FOLDERS)]
+        tests = [python, "-m", "pytest", *(arguments or FOLDERS)]
         return subprocess.run(tests, cwd=copy, env=environment).returncode
 
 

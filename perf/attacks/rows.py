@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -37,6 +38,9 @@ FIGURES = (
     Figure("failed", Better.LOWER, Goal(0.0, absolute=True)),
     Figure("node MiB", Better.LOWER),
 )
+
+
+_groups = count()
 
 
 class AttackRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,14 +122,14 @@ def attack_rows(only: str | None = None, memory_mib: int | None = None) -> list[
     """
     rows: list[Measurable] = [
         AttackRow(
-            name=f"{name}-{count}",
-            title=f"{name.replace('-', ' ')}, {count} at once",
+            name=f"{name}-{connections}",
+            title=f"{name.replace('-', ' ')}, {connections} at once",
             weapon=name,
-            connections=count,
+            connections=connections,
             memory_mib=memory_mib,
         )
         for name in WEAPONS
-        for count in (1, 4)
+        for connections in (1, 4)
     ]
     if only is None:
         return rows
@@ -165,7 +169,7 @@ def _bounded(memory_mib: int | None, program: Path) -> Iterator[Path]:
     if memory_mib is None:
         yield program
         return
-    group = CGROUPS / f"trioduct-perf-{os.getpid()}"
+    group = CGROUPS / f"trioduct-perf-{os.getpid()}-{next(_groups)}"  # each node has its own
     try:
         group.mkdir(exist_ok=True)
         (group / "memory.limit_in_bytes").write_text(f"{memory_mib}M")
