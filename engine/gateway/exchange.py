@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from time import perf_counter
+from typing import Final
 
 from engine.gateway.states import Answer
 from engine.wire.http1 import Request, Response
+
+_ROUTING: Final[Answer] = Answer.ROUTING  # to look up a member of an enum costs more than a name of the module
 
 
 class Exchange:
@@ -34,7 +37,7 @@ class Exchange:
     def __init__(self, request: Request | None) -> None:
         self.request = request
         self.response: Response | None = None  # the final one, once its head was passed on
-        self.answer = Answer.ROUTING
+        self.answer = _ROUTING
         self.attempts = 0  # how many outbounds it was sent by
         self.kept: list[bytes] | None = None  # of the body, as long as it may be sent again
         self.status = 0

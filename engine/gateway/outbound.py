@@ -15,6 +15,7 @@ from engine.loop.reactor import Reactor
 from engine.wire import http1, piko
 from engine.wire.http1 import Response
 
+_BEGUN: Final[Answer] = Answer.BEGUN
 MAX_INTERIM: Final = 64  # 1xx answers to one request
 MAX_INTERIM_BYTES: Final = 64 * 1024
 
@@ -112,7 +113,7 @@ class Outbound:
             # Bytes behind a complete answer belong to nobody, least of all to the next request (RFC 9112, 6.3).
             self.discard()
             return len(data)
-        if exchange.answer is Answer.BEGUN:
+        if exchange.answer is _BEGUN:
             return self._go_on(inbound, exchange, data)
         known = len(self._partial.data)
         if known:
@@ -247,7 +248,7 @@ class Outbound:
         if inbound is None or exchange is None:
             self.gone()
             self.outlet.close()
-        elif exchange.answer is Answer.BEGUN and self._body.until_close:
+        elif exchange.answer is _BEGUN and self._body.until_close:
             inbound.inlet.put(self._body.end())
             self._reusable = False
             self._complete(inbound, exchange)

@@ -108,6 +108,7 @@ NEXT: Final = {
     (State.DRAINING, Change.HEARD): State.CLOSED,
 }
 
+_OPEN: Final = State.OPEN
 _HEARD: Final = State.HEARD
 _BROKEN: Final = State.BROKEN
 _CLOSED: Final = State.CLOSED
@@ -287,7 +288,7 @@ class Connection:
             self._look.register(self._sock, select.POLLIN | select.POLLRDHUP)
         if self._look.poll(0) and not self.queued:
             self._reactor.call("look", self, self._read)
-        return self.state is State.OPEN and not self._held
+        return self.state is _OPEN and not self._held
 
     def _watch(self) -> None:
         """Tell the reactor what we wait for now."""

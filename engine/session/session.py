@@ -35,6 +35,7 @@ FLUSH_BYTES: Final = 64 * 1024
 BACKLOG: Final = 256 * 1024  # queued on the socket: more than this, and sources are held back
 MAX_FRAME: Final = 1024 * 1024  # of the WebSocket; peers send a yamux frame per message, 256 KiB at most
 FRAMES: Final = 16  # of yamux, handled before it is asked whether the turn is over
+_random: Final = random.SystemRandom().getrandbits  # one for all: a session's own would weigh 2.5 KiB
 MAX_STREAMS: Final = 10_000  # that live at once; a stream that waits weighs a KiB or two at each end
 
 log = get_logger("upstream")
@@ -72,7 +73,6 @@ class Session:
         self._on_away = on_away
         self._ping_seconds = ping_seconds
         self._pings = Pings()
-        self._random = random.SystemRandom().getrandbits
         self._owed = 0  # pongs, since all that was sent was taken
         self._resets = Budget(MAX_RESETS, RESET_SECONDS)
         # When the last ping or pong came, and bytes_in and _out then.
@@ -323,7 +323,7 @@ class Session:
         return self._pings.round_trip
 
     def _ping(self) -> None:
-        value = self._random(32)
+        value = _random(32)
         self._pings.sent(value, self.reactor.precise_now())
         self.send(self.mux.ping(value))
         self.deadline = self.reactor.now + PONG_SECONDS

@@ -89,6 +89,13 @@ async def _echoes(port: int) -> None:
             await trio.sleep(0.01)
 
 
+async def all_is_paid(reactors: list[Reactor]) -> None:
+    """Return when nothing is held for anybody any more: whoever was charged and has gone has taken it along."""
+    with trio.fail_after(10):
+        while any(reactor.memory.used for reactor in reactors):
+            await trio.sleep(0.02)
+
+
 # What ends one exchange, and not the session that carries others.
 OF_ONE_EXCHANGE = (Inbound, Outbound, Client, HttpUpstream, Stream)
 
@@ -102,6 +109,7 @@ async def test_a_defect_ends_its_own_connection(
         with raising(owner, name, every=EVERY, seed=1, behind=behind) as faults, trio.move_on_after(SECONDS):
             await faults.wait(FAULTS)
         await ledger.wait_whole(10)  # all is as before; an agent that had lost its session is back
+    await all_is_paid(reactors)
     assert not any(role.ended.is_set() for role in roles.running)
     assert sum(sum(reactor.internal_errors.values()) for reactor in reactors) >= faults.raised
     if owner in OF_ONE_EXCHANGE:
@@ -118,6 +126,7 @@ async def test_a_socket_that_fails_is_one_connection_that_fails(
         async with mixed_load(node, forward.ports[0][1]) as ledger:
             with trio.move_on_after(SECONDS):
                 await faults.wait(4 * FAULTS)
+    await all_is_paid(reactors)
     assert faults.raised
     assert not any(role.ended.is_set() for role in roles.running)
     if error is None:
@@ -140,5 +149,6 @@ async def test_chaos_is_survived(
             agent.scope.cancel()
             await agent.ended.wait()
         nursery.cancel_scope.cancel()
+    await all_is_paid(reactors)
     assert chaos.moves
     assert not any(reactor.internal_errors for reactor in reactors)
