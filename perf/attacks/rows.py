@@ -4,7 +4,6 @@ import os
 import re
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import count
@@ -27,7 +26,6 @@ from perf.topologies.tunnels.piko import PikoLike
 VICTIM = Victim()
 BEGUN_SECONDS = 0.5  # after which an attack is under way
 LOOK_SECONDS = 0.1  # between two looks at the node's memory
-REMOVALS = 50  # tries, as far apart
 CGROUPS = Path("/sys/fs/cgroup/memory")  # version 1
 
 FIGURES = (
@@ -184,16 +182,4 @@ def _bounded(memory_mib: int | None, program: Path) -> Iterator[Path]:
         try:
             yield script
         finally:
-            _remove(group)
-
-
-def _remove(group: Path) -> None:
-    """Remove a cgroup, which takes the kernel a moment after its last process has ended."""
-    for _ in range(REMOVALS):
-        try:
             group.rmdir()
-        except OSError:
-            time.sleep(LOOK_SECONDS)
-        else:
-            return
-    raise LabError(f"the memory cgroup {group} is still in use")
