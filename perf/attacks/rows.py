@@ -19,6 +19,7 @@ from perf.loads.victim import PRIORITY, Victim
 from perf.probes.legs import read_leg
 from perf.record import Better, Figure, Goal, Plan, Sample
 from perf.rows import Heard, Measurable, Opened, Reach, apply
+from perf.topologies.build import Topology
 from perf.topologies.processes import Ground, free_port, open_ground
 from perf.topologies.shape import Shape
 from perf.topologies.tunnels.piko import PikoLike
@@ -54,64 +55,70 @@ class AttackRow(msgspec.Struct, frozen=True, kw_only=True):
 
     @asynccontextmanager
     async def opened(self, contender: Contender, plan: Plan, reach: Reach) -> AsyncIterator[Opened]:
+        """Each round starts everything anew: what a node still has to do after an attack (a socket's buffer full of
+        one-byte frames is work for half a minute) would be paid for by the other program's round.
+        """
         if not isinstance(contender.tunnel, PikoLike):
             raise LabError(f"{contender.name}: an attack needs a program with Piko's command line")
         program = contender.tunnel.program()
-        shape = Shape(secure=self.weapon == "handshakes")
-        with _bounded(self.memory_mib, program) as bounded:
-            started = msgspec.structs.replace(contender, tunnel=PikoLike(contender.name, path=bounded))
-            async with reach(shape, started) as running, open_ground() as ground:
-                for leg in ("agent", "service"):
-                    with suppress(OSError):  # root alone may
-                        os.setpriority(os.PRIO_PROCESS, running.pids[leg], PRIORITY)
-                node = running.commands()["node"]
-                proxy, upstream = (_port(node, name) for name in ("proxy", "upstream"))
-                if not shape.secure:
-                    await _attacked_endpoint(ground, program, upstream)
-                victim = msgspec.structs.replace(VICTIM, seconds=plan.seconds, warmup_seconds=plan.warmup_seconds)
+        commands: dict[str, str] = {}
 
-                async def measure(heard: Heard) -> Sample:
-                    calm, _ = await apply(victim, running, heard)
-                    seconds = BEGUN_SECONDS + plan.warmup_seconds + plan.seconds
-                    argv = [sys.executable, "-m", "perf.attacks.weapons", self.weapon, "--seconds", f"{seconds + 1:g}"]
-                    argv += ["--proxy", str(proxy), "--upstream", str(upstream)]
-                    for _ in range(self.connections):
-                        await ground.start("attacker", argv)
-                    await trio.sleep(BEGUN_SECONDS)
-                    most = 0
+        async def measure(heard: Heard) -> Sample:
+            with _bounded(self.memory_mib, program) as bounded:
+                started = msgspec.structs.replace(contender, tunnel=PikoLike(contender.name, path=bounded))
+                shape = Shape(secure=self.weapon == "handshakes")
+                async with reach(shape, started) as running, open_ground() as ground:
+                    commands.update(running.commands())
+                    return await self._attack(running, ground, program, plan, heard)
 
-                    async def look() -> None:
-                        nonlocal most
-                        while True:
-                            most = max(most, read_leg(running.pids["node"]).resident_bytes)
-                            await trio.sleep(LOOK_SECONDS)
+        yield Opened(measure, commands)
 
-                    failure: LabError | None = None
-                    async with trio.open_nursery() as nursery:
-                        nursery.start_soon(look)
-                        try:
-                            outcome, legs = await apply(victim, running, heard)
-                        except LabError as error:
-                            failure = error
-                        nursery.cancel_scope.cancel()
-                    while ground.started and ground.started[-1].leg == "attacker":
-                        await ground.started.pop().stop()
-                    if failure is not None:
-                        raise failure
-                    found, before = outcome.percentiles(), calm.percentiles()
-                    if found is None or before is None:
-                        raise LoadFailed("; ".join(outcome.doubts()))
-                    figures = {
-                        "calm p99 ms": before.p99,
-                        "p50 ms": found.p50,
-                        "p99 ms": found.p99,
-                        "max ms": found.maximum,
-                        "failed": sum(outcome.errors.values()),
-                        "node MiB": most / 2**20,
-                    }
-                    return Sample(figures, [outcome], legs)
+    async def _attack(self, running: Topology, ground: Ground, program: Path, plan: Plan, heard: Heard) -> Sample:
+        for leg in ("agent", "service"):
+            with suppress(OSError):  # root alone may
+                os.setpriority(os.PRIO_PROCESS, running.pids[leg], PRIORITY)
+        node = running.commands()["node"]
+        proxy, upstream = (_port(node, name) for name in ("proxy", "upstream"))
+        if self.weapon != "handshakes":
+            await _attacked_endpoint(ground, program, upstream)
+        victim = msgspec.structs.replace(VICTIM, seconds=plan.seconds, warmup_seconds=plan.warmup_seconds)
+        calm, _ = await apply(victim, running, heard)
+        seconds = BEGUN_SECONDS + plan.warmup_seconds + plan.seconds
+        argv = [sys.executable, "-m", "perf.attacks.weapons", self.weapon, "--seconds", f"{seconds + 1:g}"]
+        argv += ["--proxy", str(proxy), "--upstream", str(upstream)]
+        for _ in range(self.connections):
+            await ground.start("attacker", argv)
+        await trio.sleep(BEGUN_SECONDS)
+        most = 0
+        failure: LabError | None = None
 
-                yield Opened(measure, running.commands(), lambda: running.pids)
+        async def look() -> None:
+            nonlocal most
+            while True:
+                most = max(most, read_leg(running.pids["node"]).resident_bytes)
+                await trio.sleep(LOOK_SECONDS)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look)
+            try:
+                outcome, legs = await apply(victim, running, heard)
+            except LabError as error:
+                failure = error  # not out of a nursery, which would wrap it
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        found, before = outcome.percentiles(), calm.percentiles()
+        if found is None or before is None:
+            raise LoadFailed("; ".join(outcome.doubts()))
+        figures = {
+            "calm p99 ms": before.p99,
+            "p50 ms": found.p50,
+            "p99 ms": found.p99,
+            "max ms": found.maximum,
+            "failed": sum(outcome.errors.values()),
+            "node MiB": most / 2**20,
+        }
+        return Sample(figures, [outcome], legs)
 
 
 def attack_rows(only: str | None = None, memory_mib: int | None = None) -> list[Measurable]:

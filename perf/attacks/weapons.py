@@ -212,14 +212,14 @@ WEAPONS: dict[str, Callable[[Aim], None]] = {
     "websocket-pings": websocket_pings,
     "websocket-pings-deaf": websocket_pings_deaf,
     "small-windows": small_windows,
-    "accepts": accepts,
-    "handshakes": handshakes,
     "large-heads": large_heads,
     "bulk": bulk,
     "aborts": aborts,
     "slow-readers": slow_readers,
     "crowded-agents": crowded_agents,
     "silence": silence,
+    "handshakes": handshakes,
+    "accepts": accepts,  # last: the ports it has used are taken for a minute
 }
 
 
