@@ -5,17 +5,18 @@ import re
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
 
 import msgspec
 import trio
 
-from perf.attacks.weapons import ATTACKED, NICENESS, WEAPONS
+from perf.attacks.priority import ATTACKERS, VICTIM, prioritize
+from perf.attacks.weapons import ATTACKED, WEAPONS
 from perf.contender import Contender
 from perf.errors import LabError, LoadFailed
-from perf.loads.victim import PRIORITY, Victim
+from perf.loads.victim import Victim
 from perf.probes.legs import read_leg
 from perf.record import Better, Figure, Goal, Plan, Sample
 from perf.rows import Heard, Measurable, Opened, Reach, apply
@@ -24,7 +25,6 @@ from perf.topologies.processes import Ground, free_port, open_ground
 from perf.topologies.shape import Shape
 from perf.topologies.tunnels.piko import PikoLike
 
-VICTIM = Victim()
 BEGUN_SECONDS = 0.5  # after which an attack is under way
 LOOK_SECONDS = 0.1  # between two looks at the node's memory
 CGROUPS = Path("/sys/fs/cgroup/memory")  # version 1
@@ -75,13 +75,12 @@ class AttackRow(msgspec.Struct, frozen=True, kw_only=True):
 
     async def _attack(self, running: Topology, ground: Ground, program: Path, plan: Plan, heard: Heard) -> Sample:
         for leg in ("agent", "service"):
-            with suppress(OSError):  # root alone may
-                os.setpriority(os.PRIO_PROCESS, running.pids[leg], PRIORITY)
+            prioritize(running.pids[leg], VICTIM)
         node = running.commands()["node"]
         proxy, upstream = (_port(node, name) for name in ("proxy", "upstream"))
         if self.weapon != "handshakes":
             await _attacked_endpoint(ground, program, upstream)
-        victim = msgspec.structs.replace(VICTIM, seconds=plan.seconds, warmup_seconds=plan.warmup_seconds)
+        victim = Victim(seconds=plan.seconds, warmup_seconds=plan.warmup_seconds)
         calm, _ = await apply(victim, running, heard)
         seconds = BEGUN_SECONDS + plan.warmup_seconds + plan.seconds
         argv = [sys.executable, "-m", "perf.attacks.weapons", self.weapon, "--seconds", f"{seconds + 1:g}"]
@@ -157,7 +156,7 @@ async def _attacked_endpoint(ground: Ground, program: Path, upstream: int) -> No
     words = ["agent", "http", ATTACKED, f"127.0.0.1:{port}", "--connect.url", url, "--access-log.disable"]
     agent = await ground.start("attacked agent", [program, *words, "--log.level", "warn"])
     for started in (service, agent):
-        os.setpriority(os.PRIO_PROCESS, started.pid, NICENESS)
+        prioritize(started.pid, ATTACKERS)
     await trio.sleep(1)
 
 

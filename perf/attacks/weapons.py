@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import click
 
+from perf.attacks.priority import ATTACKERS, prioritize
+
 ATTACKED = "attacked"  # the endpoint that has an agent and a service
 UPGRADE = (
     b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
@@ -25,7 +27,6 @@ UPGRADE = (
 NO_MASK = bytes(4)  # a mask of zeros is a mask
 AGAIN_SECONDS = 0.05
 ADDRESS = "127.0.0.2"  # not the victim's: a node may well shut out an address
-NICENESS = 10  # an attacker is on another machine; here it shall not take the victim's processor, but the node's time
 YAMUX = struct.Struct(">BBHLL")
 WINDOW_UPDATE, PING, SYN = 1, 2, 1
 
@@ -239,7 +240,7 @@ def keep_at_it(weapon: Callable[[Aim], None], aim: Aim) -> None:
 @click.option("--seconds", type=float, default=3.0)
 def main(name: str, proxy: int, upstream: int, connections: int, seconds: float) -> None:
     """Attack a node on 127.0.0.1, by a thread for each connection."""
-    os.nice(NICENESS)
+    prioritize(0, ATTACKERS)
     aim = Aim(proxy, upstream, time.monotonic() + seconds)
     threads = [threading.Thread(target=keep_at_it, args=(WEAPONS[name], aim)) for _ in range(connections)]
     for thread in threads:

@@ -5,10 +5,9 @@ so far: a node that answers nobody during an attack must not look as if nobody h
 processor with the attackers if it can help it, because it stands for another machine.
 """
 
-import os
 import time
-from contextlib import suppress
 
+from perf.attacks.priority import VICTIM, prioritize
 from perf.crowd import Crowd
 from perf.loads.askers import open_askers
 from perf.loads.closed import request_bytes, run_measured
@@ -16,16 +15,13 @@ from perf.loads.open import Open, Schedule
 from perf.loads.outcome import Outcome, Watch
 from perf.loads.target import Target
 
-PRIORITY = -15
-
 
 class Victim(Open, frozen=True, kw_only=True, tag="victim"):
     rate: float = 100.0
     connections: int = 16
 
     def generate(self, target: Target, watch: Watch) -> Outcome:
-        with suppress(OSError):  # root alone may
-            os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
+        prioritize(0, VICTIM)
         return super().generate(target, watch)
 
     async def _generate(self, target: Target, watch: Watch) -> Outcome:
