@@ -604,8 +604,10 @@ class Connection:
     def _close_socket(self) -> None:
         self.state = _CLOSED
         self._held = b""
-        self._tls = []  # tens of KiB each, which would wait for the garbage collector with the cycles around us
+        self._tls = []  # tens of KiB each, whatever else may keep us
+        self._error = None  # leads to the frames that it has passed, and they to us
         self._forget_queue()
+        self.account.end()
         if self._watched:
             self._reactor.watch(self._sock, self, 0, self._watched)
         self._sock.close()

@@ -46,7 +46,8 @@ class Memory:
         while self.used > self.limit and self._holders:
             account = next(iter(self._holders))
             self.ended += 1
-            account.owner.overdrawn()
+            if account.owner is not None:
+                account.owner.overdrawn()
             account.close()
 
 
@@ -56,7 +57,7 @@ class Account:
     __slots__ = ("_memory", "limit", "owner", "used")
 
     def __init__(self, memory: Memory, owner: Owner, limit: int = CONNECTION_BYTES) -> None:
-        self.owner = owner
+        self.owner: Owner | None = owner
         self.limit = limit
         self.used = 0
         self._memory = memory
@@ -83,6 +84,11 @@ class Account:
     def close(self) -> None:
         """Nothing is held any more."""
         self.release(self.used)
+
+    def end(self) -> None:
+        """Nothing is held any more, and nothing will be: the owner is let go, for the garbage collector's sake."""
+        self.close()
+        self.owner = None
 
 
 def process_limit() -> int:

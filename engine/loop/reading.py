@@ -10,6 +10,7 @@ import errno
 import os
 import ssl
 from collections.abc import Callable
+from typing import Protocol
 
 import trio
 
@@ -17,6 +18,28 @@ from engine.loop.connection import Connection
 from engine.loop.duplex import NOBODY
 from engine.loop.reactor import current_reactor
 from engine.wire.tls import TLS
+
+
+class HungUp(ConnectionResetError):
+    """The other end has said its last byte, before what was waited for."""
+
+
+class Failing(Protocol):
+    error: Exception | None
+
+
+def _raise_of(thing: Failing) -> None:
+    """Raise the error that `thing` has, and leave it to the caller alone.
+
+    An error leads to all frames that it has passed, and they to their variables: if one of those leads back to it, all
+    of them wait for the garbage collector.
+    """
+    error, thing.error = thing.error, None
+    assert error is not None
+    try:
+        raise error
+    finally:
+        del error
 
 
 class Reader:
@@ -31,23 +54,26 @@ class Reader:
         self._find: Callable[[bytes], int] = len
         self._end = -1  # of what was asked for, in `_data`
         self._over = False  # nothing more will come
-        self._error: Exception | None = None
+        self.error: Exception | None = None
         self._told = trio.Event()
         connection.receiver = self
 
     async def until(self, find: Callable[[bytes], int]) -> bytes:
         """All through the index that `find` gives, once it gives one: -1 asks for more.
 
-        Raises ConnectionResetError when it ends before, what the connection was lost by, and what `find` raises.
+        Raises HungUp when it ends before, what the connection was lost by (ConnectionResetError if that has been said
+        before), and what `find` raises.
         """
         self._find = find
         self._connection.receiver = self
         try:
             while not self._is_found():
-                if self._error is not None:
-                    raise self._error
-                if self._over or not self._connection.alive:
-                    raise ConnectionResetError("hung up")
+                if self.error is not None:
+                    _raise_of(self)
+                if self._over:
+                    raise HungUp("hung up")
+                if not self._connection.alive:
+                    raise ConnectionResetError("the connection is closed")
                 self._told = trio.Event()
                 self._connection.resume()
                 await self._told.wait()
@@ -61,9 +87,7 @@ class Reader:
         """The next bytes; b"" at the end of them. Raises what the connection was lost by."""
         try:
             return await self.until(lambda data: len(data) or -1)
-        except ConnectionResetError:
-            if self._error is not None:
-                raise
+        except HungUp:
             return b""
 
     def _is_found(self) -> bool:
@@ -88,7 +112,7 @@ class Reader:
                 self._connection.pause()
                 self._tell()
         except Exception as error:  # what it finds is the task's to judge
-            self._error = error
+            self.error = error
             self._connection.pause()
             self._tell()
         return taken
@@ -98,7 +122,7 @@ class Reader:
         self._tell()
 
     def lost(self, error: Exception) -> None:
-        self._error = error
+        self.error = error
         self._tell()
 
     def drained(self) -> None: ...
@@ -136,7 +160,7 @@ async def start_tls(
     await handshake.over.wait()
     connection.receiver = NOBODY
     if handshake.error is not None:
-        raise handshake.error
+        _raise_of(handshake)
     connection.add_layer(layer)
     return layer
 

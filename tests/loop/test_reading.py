@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import ssl
 
@@ -241,3 +242,32 @@ async def test_who_refuses_our_certificate_is_heard(reactor: Reactor, pki: Pki, 
         await start_tls(connection, pki.server_context(), server=True)
     connection.abort()
     far.close()
+
+
+@pytest.mark.parametrize("way", ["reset while read", "reset in the handshake", "ended"])
+async def test_a_connection_that_has_ended_is_freed_without_the_garbage_collector(reactor: Reactor, way: str) -> None:
+    async def use(connection: Connection) -> None:
+        if way == "reset in the handshake":
+            await start_tls(connection, ssl.create_default_context(), server_hostname="localhost")
+        else:
+            await Reader(connection).until(line_end)
+
+    async def serve() -> None:
+        connection, far = one()
+        if way != "ended":
+            far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        far.close()
+        with pytest.raises(ConnectionResetError):
+            try:
+                await use(connection)
+            finally:
+                connection.abort()
+
+    gc.collect()
+    gc.disable()
+    try:
+        await serve()
+        await trio.testing.wait_all_tasks_blocked()
+        assert not [thing for thing in gc.get_objects() if isinstance(thing, Connection)]
+    finally:
+        gc.enable()
