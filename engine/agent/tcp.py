@@ -55,7 +55,7 @@ class TcpUpstream:
         finally:
             if not stream.gone:
                 stream.abort()
-            self._metrics.tcp_done(self.endpoint, relay.bytes_right, relay.bytes_left)
+            self._metrics.tcp_done(self.endpoint, *relay.passed)
 
 
 class _Waiting:

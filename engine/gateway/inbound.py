@@ -418,7 +418,7 @@ class Inbound:
         outbound.leave()
 
         def done(error: Exception | None) -> None:
-            exchange.bytes_in, exchange.bytes_out = relay.bytes_right, relay.bytes_left
+            exchange.bytes_in, exchange.bytes_out = relay.passed
             self._finish(exchange, 101)
 
         def start() -> None:

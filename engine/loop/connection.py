@@ -388,9 +388,10 @@ class Connection:
             self._lose(ConnectionResetError("hung up without closing TLS"))
             return
         if self.state in _HEARS:
+            receiver = self.receiver
             self._move(Change.HEARD)
             self._watch()
-            self.receiver.ended()
+            receiver.ended()
 
     def _read_last_words(self) -> None:
         """Sending failed: the other end has reset the connection. It may have said why before (an early answer).
@@ -524,11 +525,12 @@ class Connection:
             return
         self.account.release(before - self.backlog)
         if not queue:
+            receiver = self.receiver
             self._reactor.unclock(self)
             self._watch()
             if self.state in _SENDS_ITS_END:
                 self._shut_down()
-            self.receiver.drained()
+            receiver.drained()
 
     # -- the ends
 
@@ -603,6 +605,7 @@ class Connection:
 
     def _close_socket(self) -> None:
         self.state = _CLOSED
+        self.receiver = NOBODY
         self._held = b""
         self._tls = []  # tens of KiB each, whatever else may keep us
         self._error = None  # leads to the frames that it has passed, and they to us

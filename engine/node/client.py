@@ -155,8 +155,8 @@ class Client:
         def done(error: Exception | None) -> None:
             (relay,) = relays
             port.tcp_connections -= 1
-            exchange.bytes_in, exchange.bytes_out = relay.bytes_right, relay.bytes_left
-            port.metrics.tcp_done(exchange.endpoint, relay.bytes_right, relay.bytes_left)
+            exchange.bytes_in, exchange.bytes_out = relay.passed
+            port.metrics.tcp_done(exchange.endpoint, *relay.passed)
             self.finished(inbound, exchange)
 
         relays: list[Relay] = []

@@ -14,30 +14,28 @@ from engine.loop.reactor import Reactor
 
 
 class _Side:
-    """Receives from `here`, passes on to `there`."""
+    """Receives from `here`, passes on to `there`, which is the relay's `way`: 0 to the right, 1 to the left."""
 
-    __slots__ = ("count", "ended_", "here", "relay", "there")
+    __slots__ = ("here", "relay", "there", "way")
 
     idle = False
 
-    def __init__(self, relay: Relay, here: Duplex, there: Duplex) -> None:
+    def __init__(self, relay: Relay, here: Duplex, there: Duplex, way: int) -> None:
         self.relay = relay
         self.here = here
         self.there = there
-        self.count = 0
-        self.ended_ = False
+        self.way = way
 
     def received(self, data: memoryview) -> int:
-        self.count += len(data)
+        self.relay.passed[self.way] += len(data)
         if not self.there.put(data):
             self.here.pause()
         self.here.read_at_most(self.there.room)
         return len(data)
 
     def ended(self) -> None:
-        self.ended_ = True
         self.there.end()
-        self.relay.maybe_done()
+        self.relay.ended(self.way)
 
     def lost(self, error: Exception) -> None:
         self.there.abort()
@@ -54,29 +52,22 @@ class Relay:
     """Joins `left` and `right` from now on; `on_done(error)` is called once, when it is over.
 
     It is over when both have ended (error None: all bytes are at least queued), or when one is lost (the other
-    was then aborted). The relay owns neither: who opened a duplex closes it.
+    was then aborted). The relay owns neither: who opened a duplex closes it. It does not know its two sides, which are
+    the receivers of the duplexes: when those are closed, nothing leads back to it.
     """
 
     def __init__(self, left: Duplex, right: Duplex, on_done: Callable[[Exception | None], None] | None = None) -> None:
         self.deadline = math.inf
-        self._left = _Side(self, left, right)
-        self._right = _Side(self, right, left)
+        self.passed = [0, 0]  # bytes: from left to right, from right to left
+        self._ended = [False, False]
+        self._ends = (left, right)
         self._on_done = on_done
         self._reactor: Reactor | None = None
-        left.receiver = self._left
-        right.receiver = self._right
+        left.receiver = _Side(self, left, right, 0)
+        right.receiver = _Side(self, right, left, 1)
 
     def __repr__(self) -> str:
-        return f"<Relay {self._left.here!r} {self._right.here!r}>"
-
-    @property
-    def bytes_right(self) -> int:
-        """Bytes that went from left to right."""
-        return self._left.count
-
-    @property
-    def bytes_left(self) -> int:
-        return self._right.count
+        return f"<Relay {self._ends[0]!r} {self._ends[1]!r}>"
 
     def end_at(self, deadline: float, reactor: Reactor) -> None:
         """Break it off at `deadline` (in the reactor's seconds): what allowed it is not valid any longer."""
@@ -89,20 +80,22 @@ class Relay:
 
     def break_off(self, error: Exception) -> None:
         """Abort both sides."""
-        self._left.here.abort()
-        self._right.here.abort()
+        for duplex in self._ends:
+            duplex.abort()
         self.done(error)
 
-    def maybe_done(self) -> None:
-        if self._left.ended_ and self._right.ended_:
+    def ended(self, way: int) -> None:
+        """The last byte of this way has been passed on."""
+        self._ended[way] = True
+        if all(self._ended):
             self.done(None)
 
     def done(self, error: Exception | None) -> None:
         on_done, self._on_done = self._on_done, None
         if self._reactor is not None:
             self._reactor.unclock(self)
-        for side in (self._left, self._right):
-            if side.here.receiver is side and error is not None:
-                side.here.receiver = NOBODY
+        for duplex in self._ends:
+            if isinstance(duplex.receiver, _Side) and duplex.receiver.relay is self:
+                duplex.receiver = NOBODY
         if on_done is not None:
             on_done(error)

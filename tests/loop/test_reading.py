@@ -258,10 +258,8 @@ async def test_a_connection_that_has_ended_is_freed_without_the_garbage_collecto
             far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         far.close()
         with pytest.raises(ConnectionResetError):
-            try:
-                await use(connection)
-            finally:
-                connection.abort()
+            await use(connection)
+        connection.abort()
 
     gc.collect()
     gc.disable()

@@ -32,8 +32,7 @@ async def test_a_relay_passes_bytes_ends_and_resets_exactly(reactor: Reactor, nu
     service.end()
     await client_ear.is_over()
     assert over == [None]
-    assert relay.bytes_right == len(LARGE)
-    assert relay.bytes_left == len(LARGE) + 13
+    assert relay.passed == [len(LARGE), len(LARGE) + 13]
 
 
 async def test_a_relay_passes_a_reset_on_as_a_reset(reactor: Reactor, nursery: trio.Nursery) -> None:
@@ -69,7 +68,7 @@ def test_it_is_over_when_both_have_ended_and_nothing_is_closed(joined: Joined) -
     joined.right.hear_end()
     assert (joined.left.said, joined.left.ended, joined.over) == (b"bye", True, [None])
     assert not joined.left.closed
-    assert (joined.relay.bytes_right, joined.relay.bytes_left) == (5, 3)
+    assert joined.relay.passed == [5, 3]
 
 
 @pytest.mark.parametrize("ended_before", [True, False])
