@@ -23,7 +23,7 @@ tables: `loop.connection.NEXT`, `wire.mux.State`, `gateway.states`, `tunnel.webs
 Which nursery owns what:
 
     role (run_node, run_agent, run_forward)
-        open_reactor        the reactor's task and its clock; they end with the role
+        loop.run            the reactor's task and its clock; they end with the role
         a node's            one task for each connection that its ports accept: its handshake, then
                             `Connection.run`, which ends when the socket is closed; the admin port; key sets
         an agent's          one uplink for each endpoint, with a nursery for its sessions (the old one goes on while the

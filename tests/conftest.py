@@ -12,7 +12,8 @@ import hypothesis
 import pytest
 import trustme
 
-from engine.loop.reactor import Reactor, open_reactor
+from engine.loop.reactor import Reactor
+from engine.loop.run import open_reactor
 from tests.origin import open_origin
 from tests.programs import Programs, free_port, open_programs
 

@@ -25,7 +25,8 @@ from engine.log import get_logger
 from engine.loop.dial import Server
 from engine.loop.leaving import until_signal
 from engine.loop.listen import open_listeners
-from engine.loop.reactor import Reactor, open_reactor
+from engine.loop.reactor import Reactor
+from engine.loop.run import open_reactor
 from engine.session.session import Session
 
 PARALLEL_DIALS = 32  # proxies count connections, and some take too many at once for an attack

@@ -25,7 +25,7 @@ from engine.doctor.way import Target, Way, described
 from engine.errors import ConfigError
 from engine.loop.connection import Connection
 from engine.loop.dial import Server
-from engine.loop.reactor import open_reactor
+from engine.loop.run import open_reactor
 from proxy_adapters import NoRoute, Route, Tunnel, TunnelError
 
 SILENT_SECONDS: Final = 90.0  # longer than most proxies' shortest timers; both ends ping every 20 s

@@ -16,7 +16,7 @@ from engine.loop.connection import Address, Connection
 from engine.loop.dial import Server
 from engine.loop.leaving import until_signal
 from engine.loop.listen import Room, open_listeners, serve
-from engine.loop.reactor import open_reactor
+from engine.loop.run import open_reactor
 from engine.tunnel.opening import open_websocket
 from engine.tunnel.relay import Relay
 from engine.tunnel.websocket_stream import WebSocketStream

@@ -369,7 +369,8 @@ class Connection:
         if depth == len(_plain_buffers):
             _plain_buffers.append(memoryview(bytearray(MOST_READ)))
         layer, buffer = self._tls[depth], _plain_buffers[depth]
-        plain = buffer[: layer.receive(data, buffer, RECORDS)]
+        size = layer.receive(data, buffer, RECORDS)  # not in the slice: mypyc would call it twice
+        plain = buffer[:size]
         self._flush_layer(depth)
         if depth + 1 == len(self._tls):
             return plain

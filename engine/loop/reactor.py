@@ -35,15 +35,13 @@ number, and is asked a few times a second. They guard against peers that stall; 
 
 from __future__ import annotations
 
-import gc
 import math
 import os
 import select
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Final, ParamSpec, Protocol
 
@@ -58,7 +56,6 @@ TURN_SECONDS: Final = 0.0005
 BUSY_POLL_SECONDS: Final = 0.001  # the shortest wait that epoll knows
 AWAY_SECONDS: Final = 0.002
 CLOCK_SECONDS: Final = 0.25
-GARBAGE_THRESHOLDS: Final = (10_000, 20, 20)  # Python's are 700, 10, 10
 REPEAT_SECONDS: Final = 60.0  # between two reports of one defect
 MAX_CAUSES: Final = 256
 
@@ -102,19 +99,19 @@ class Flushed(Breakable, Protocol):
         """Send what was collected during this turn."""
 
 
-_current: ContextVar[Reactor] = ContextVar("reactor")
+current: ContextVar[Reactor] = ContextVar("reactor")
 
 
 def current_reactor() -> Reactor:
     """The reactor of the role that this task belongs to. RuntimeError outside `open_reactor`."""
     try:
-        return _current.get()
+        return current.get()
     except LookupError:
         raise RuntimeError("connections live only inside open_reactor()") from None
 
 
-class Reactor(trio.abc.Instrument):
-    """One per role, made by `open_reactor`.
+class Reactor:
+    """One per role, made by `run.open_reactor`.
 
     `busy_polls` makes everything else in this Trio run wait now and then.
     """
@@ -310,9 +307,6 @@ class Reactor(trio.abc.Instrument):
                 except Exception as error:
                     self.failed("flush", thing, error)
 
-    def before_io_wait(self, timeout: float) -> None:
-        self.flush()
-
     async def run_clock(self) -> None:
         while True:
             await trio.sleep(CLOCK_SECONDS)
@@ -340,37 +334,3 @@ class Reactor(trio.abc.Instrument):
         self._working = True  # nobody is to be woken
         self._epoll.close()
         os.close(self._bell)
-
-
-def _spare_garbage_collection() -> None:
-    """Let the collector look less often, and never at what was made by the start of the program (the modules).
-
-    What a connection or a request leaves behind is freed by its reference counts; only cycles need the collector, and
-    a full round over 60 000 objects that do not change takes 20 ms, which somebody's p99 would pay.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GARBAGE_THRESHOLDS)
-
-
-@asynccontextmanager
-async def open_reactor(*, alone: bool = False) -> AsyncIterator[Reactor]:
-    """A role's reactor. It works as long as the block lasts, for all tasks that are started in it.
-
-    `alone`: the role has the process to itself (see busy-polling).
-    """
-    if alone:
-        _spare_garbage_collection()
-    reactor = Reactor(busy_polls=alone)
-    before = _current.set(reactor)
-    trio.lowlevel.add_instrument(reactor)
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(reactor.run_clock, name="clock")
-            nursery.start_soon(reactor.run, name="reactor")
-            yield reactor
-            nursery.cancel_scope.cancel()
-    finally:
-        trio.lowlevel.remove_instrument(reactor)
-        reactor.close()
-        _current.reset(before)

@@ -33,7 +33,8 @@ from engine.log import get_logger
 from engine.loop.connection import Address
 from engine.loop.leaving import until_signal
 from engine.loop.listen import Room, open_listeners, serve
-from engine.loop.reactor import Reactor, open_reactor
+from engine.loop.reactor import Reactor
+from engine.loop.run import open_reactor
 from engine.node.agent_port import AgentPort
 from engine.node.client import Clients
 from engine.node.client_port import ClientPort

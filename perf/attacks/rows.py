@@ -12,11 +12,11 @@ from pathlib import Path
 import msgspec
 import trio
 
-from perf.attacks.priority import ATTACKERS, VICTIM, prioritize
 from perf.attacks.weapons import ATTACKED, WEAPONS
 from perf.contender import Contender
 from perf.errors import LabError, LoadFailed
 from perf.loads.victim import Victim
+from perf.priority import ATTACKERS, VICTIM, prioritize
 from perf.probes.legs import read_leg
 from perf.record import Better, Figure, Goal, Plan, Sample
 from perf.rows import Heard, Measurable, Opened, Reach, apply

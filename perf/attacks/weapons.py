@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import click
 
-from perf.attacks.priority import ATTACKERS, prioritize
+from perf.priority import ATTACKERS, prioritize
 
 ATTACKED = "attacked"  # the endpoint that has an agent and a service
 UPGRADE = (

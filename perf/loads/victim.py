@@ -7,13 +7,13 @@ processor with the attackers if it can help it, because it stands for another ma
 
 import time
 
-from perf.attacks.priority import VICTIM, prioritize
 from perf.crowd import Crowd
 from perf.loads.askers import open_askers
 from perf.loads.closed import request_bytes, run_measured
 from perf.loads.open import Open, Schedule
 from perf.loads.outcome import Outcome, Watch
 from perf.loads.target import Target
+from perf.priority import VICTIM, prioritize
 
 
 class Victim(Open, frozen=True, kw_only=True, tag="victim"):

@@ -13,7 +13,7 @@ from engine.config import AgentConfig, ConnectConfig, ListenerConfig
 from engine.errors import Unreachable
 from engine.loop.backoff import LONGEST_SECONDS
 from engine.loop.dial import Server, dial_server
-from engine.loop.reactor import open_reactor
+from engine.loop.run import open_reactor
 from tests.agent.proxies import Proxy
 from tests.agent.upstream_port import Port
 from tests.conftest import Pki

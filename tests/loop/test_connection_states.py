@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from engine.loop.connection import DRAIN_SECONDS, NEXT, Connection, State
 from engine.loop.duplex import NOBODY, Bytes
-from engine.loop.reactor import Reactor, open_reactor
+from engine.loop.reactor import Reactor
 from engine.loop.reading import start_tls
+from engine.loop.run import open_reactor
 from tests.conftest import Pki
 from tests.loop.ends import pair
 

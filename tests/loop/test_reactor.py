@@ -12,9 +12,9 @@ import trio
 import trio.testing
 
 from engine.loop import reactor as reactor_module
-from engine.loop.connection import Connection
-from engine.loop.reactor import AWAY_SECONDS, LEAST_EVENTS, READABLE, WRITABLE, Reactor, current_reactor, open_reactor
-from tests.loop.ends import Clumsy, Ear, run_both
+from engine.loop.reactor import AWAY_SECONDS, LEAST_EVENTS, READABLE, WRITABLE, Reactor, current_reactor
+from engine.loop.run import open_reactor
+from tests.loop.ends import Clumsy, run_both
 
 
 class Told:
@@ -317,14 +317,6 @@ async def test_what_was_collected_is_flushed_when_the_turn_is_over_once(reactor:
     assert source.calls == ["ready", "flush"]
 
 
-async def test_what_a_task_puts_is_flushed_before_trio_sleeps(reactor: Reactor, make: Make) -> None:
-    source = make()
-    reactor.flush_soon(source)
-    assert source.calls == []
-    await settle()
-    assert source.calls == ["flush"]
-
-
 # -- deadlines
 
 
@@ -376,17 +368,3 @@ async def test_many_deadlines_at_once_give_way_to_others(reactor: Reactor, make:
     while len(order) < 31:
         await trio.lowlevel.checkpoint()
     assert order.index("ready") < 15
-
-
-async def test_connections_end_with_their_role(nursery: trio.Nursery) -> None:
-    ear = Ear()
-    near, far = socket.socketpair()
-    async with open_reactor():
-        connection = Connection(near)
-        connection.receiver = ear
-        async with trio.open_nursery() as inner:
-            inner.start_soon(connection.run)
-            await settle()
-            inner.cancel_scope.cancel()
-    assert isinstance(ear.error, ConnectionAbortedError)
-    far.close()

@@ -23,7 +23,7 @@ from engine import log
 from engine.config import OutConfig
 from engine.errors import Unreachable
 from engine.loop.dial import Server, dial_server
-from engine.loop.reactor import open_reactor
+from engine.loop.run import open_reactor
 from proxy_adapters import Memory, Seen, TunnelError, open_tunnel
 from tests.proxy_adapters.beds.conftest import no_realm
 from tests.proxy_adapters.test_auth import TYPE_2, wanted

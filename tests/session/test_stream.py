@@ -9,7 +9,8 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.loop.reactor import Reactor, open_reactor
+from engine.loop.reactor import Reactor
+from engine.loop.run import open_reactor
 from engine.session.session import Session
 from engine.session.stream import JOIN_BYTES, Stream
 from engine.wire.mux import MAX_PENDING, State

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.loop.connection import Connection
-from engine.loop.reactor import open_reactor
+from engine.loop.run import open_reactor
 from engine.tunnel.websocket_stream import State, WebSocketStream
 from tests.loop.ends import LARGE, Ear, pair
 
