@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 _RECORD = 16384
 
@@ -64,14 +64,13 @@ class TLS:
             self._incoming.write(data)
         filled = 0
         size = len(buffer)
-        read = self.object.read
+        read: Callable[[int, memoryview], int] = self.object.read  # type: ignore[assignment]  # typeshed knows no buffer
         self.more = False
         try:
             # A record is begun only if all of it will fit: `close` must not find the rest of one.
             while records and (size - filled >= _RECORD or not filled):
                 records -= 1
-                # Into a buffer it returns a number, which typeshed does not know.
-                count: int = read(size - filled, buffer[filled:])  # type: ignore[assignment]
+                count = read(size - filled, buffer[filled:])
                 if not count:
                     self.ended = True
                     break
