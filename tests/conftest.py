@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 import trustme
 
+from engine.cli.root import BUILD
 from engine.loop.reactor import Reactor
 from engine.loop.run import open_reactor
 from tests.origin import open_origin
@@ -21,6 +22,12 @@ from tests.programs import Programs, free_port, open_programs
 hypothesis.settings.register_profile("usual", deadline=None)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=5000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "usual"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if BUILD == "compiled" and item.get_closest_marker("interpreted"):
+            item.add_marker(pytest.mark.skip(reason="needs the interpreted modules"))
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from engine.wire.mux import Mux, StreamState
 from engine.wire.yamux import INITIAL_WINDOW
 from tests.programs import Program, Programs
 
-pytestmark = pytest.mark.timeout(300)  # of which Go's first build is most
+pytestmark = [pytest.mark.interpreted, pytest.mark.timeout(300)]  # of which Go's first build is most
 
 
 @pytest.fixture(scope="session")

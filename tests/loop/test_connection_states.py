@@ -183,6 +183,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("layers", [0, 1, 2], ids=["plain", "TLS", "TLS in TLS"])
 @given(steps=STEPS)
 def test_any_order_of_calls_is_defined(pki: Pki, layers: int, steps: Steps) -> None:

@@ -129,6 +129,7 @@ def test_a_cgroup_without_a_file_has_no_limit(tmp_path: Path) -> None:
     assert memory_module._limit_in(tmp_path / "memory.max") == memory_module._UNLIMITED
 
 
+@pytest.mark.interpreted
 def test_the_smallest_limit_of_the_machine_and_all_cgroups_above_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,6 +108,7 @@ async def test_what_is_not_watched_any_more_is_not_told_of_in_the_same_round(mak
     assert len(first.calls) + len(second.calls) == 1
 
 
+@pytest.mark.interpreted
 async def test_busy_polling_over_endless_events_leaves_trio_its_turns() -> None:
     async with open_reactor(alone=True) as reactor:
 

@@ -123,6 +123,7 @@ async def test_an_agent_that_resets_more_streams_than_clients_give_up_is_ended(
     peer.sock.close()
 
 
+@pytest.mark.interpreted
 async def test_no_more_streams_are_opened_than_may_live_at_once(
     reactor: Reactor, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +141,7 @@ async def test_no_more_streams_are_opened_than_may_live_at_once(
     peer.sock.close()
 
 
+@pytest.mark.interpreted
 async def test_no_more_streams_are_accepted_than_may_live_at_once(
     reactor: Reactor, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:

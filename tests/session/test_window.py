@@ -4,6 +4,7 @@ bounded for the session.
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -93,6 +94,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.interpreted
 @given(STEPS, st.integers(0, 8 * INITIAL_WINDOW))
 def test_a_pool_counts_what_its_windows_may_have_under_way_and_no_more_is_granted(
     steps: list[tuple[int, str, int, float]], limit: int

@@ -105,6 +105,7 @@ async def play(script: list[tuple[int, str]], *, half_close: bool) -> None:
         assert reactor.memory.used == 0
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("half_close", [True, False])
 @settings(max_examples=60)
 @given(script=steps)
