@@ -6,6 +6,7 @@ arriving on the old one until the node closes it, and on the new one as soon as 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import trio
@@ -13,7 +14,7 @@ import trio
 from engine.agent.rhythm import Rhythm
 from engine.errors import Unreachable
 from engine.log import get_logger
-from engine.loop.backoff import SETTLED_SECONDS, Backoff
+from engine.loop.backoff import LONGEST_SECONDS, SETTLED_SECONDS, Backoff
 from engine.loop.connection import Connection
 from engine.loop.dial import Server
 from engine.session.session import Session
@@ -24,6 +25,8 @@ from engine.wire import piko
 REPEAT_SECONDS = 60.0  # between lines that say the same
 HINT = "`trioduct doctor`, with the same configuration, walks the way and says who can change it"
 HASTY_SECONDS = 1.0  # who sends us away sooner may do so for ever
+RETURN_SECONDS = 30.0  # a node that has ended is expected back: so long we dial no more than
+RETURN_CEILING_SECONDS = 1.0  # apart
 
 log = get_logger("client")
 
@@ -62,6 +65,8 @@ class Uplink:
         self._leaving = False
         self._rhythm = Rhythm()
         self._complained = ("", 0.0)  # of what, and when
+        self._left: Session | None = None  # whose node has asked us to go away
+        self._expected_until = -math.inf  # the node that we had, or another in its place
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve for ever; started once the first registration stands.
@@ -70,7 +75,6 @@ class Uplink:
         """
         async with trio.open_nursery() as nursery:
             registered = False
-            left: Session | None = None  # the session whose node has asked us to go away
             while True:
                 try:
                     async with self._dials:
@@ -78,7 +82,8 @@ class Uplink:
                         connection = await self._register()
                 except Unreachable as error:
                     self.error = error
-                    delay = self._backoff.next(error.retry_after_seconds)
+                    ceiling = RETURN_CEILING_SECONDS if self._node_is_expected() else LONGEST_SECONDS
+                    delay = self._backoff.next(error.retry_after_seconds, ceiling=ceiling)
                     self._complain(str(error), delay)
                     await trio.sleep(delay)
                     continue
@@ -96,8 +101,8 @@ class Uplink:
                     ping_seconds=self._rhythm.seconds,
                 )
                 self.sessions.add(session)
-                if left is not None:
-                    left.go_away()  # tells the node that we have arrived elsewhere; what it still sends is served
+                if self._left is not None:
+                    self._left.go_away()  # tells the node that we have arrived elsewhere; what it still sends is served
                 since = trio.current_time()
                 nursery.start_soon(
                     session.reactor.supervise, "session", self._run_session, session, name=f"session {self.endpoint}"
@@ -115,7 +120,8 @@ class Uplink:
                 hasty = lasted < HASTY_SECONDS
                 if lasted >= SETTLED_SECONDS or (session.alive and not hasty):
                     self._backoff.settled()
-                left = session if session.alive else None
+                    self._expected_until = trio.current_time() + RETURN_SECONDS
+                self._left = session if session.alive else None
                 reason = "going away" if session.alive else _reason(session)
                 log.warning(
                     "session ended, connecting again",
@@ -128,6 +134,16 @@ class Uplink:
                     self._on_reconnect(reason)
                 if hasty or not session.alive:
                     await trio.sleep(self._backoff.next())
+
+    def _node_is_expected(self) -> bool:
+        """Has the node that we had ended a moment ago, or does it still end? It is a restart, most likely."""
+        now = trio.current_time()
+        if self._left is not None:
+            self._expected_until = now + RETURN_SECONDS
+            if not self._left.alive:
+                self._left = None
+                self._backoff.settled()
+        return now < self._expected_until
 
     def _complain(self, error: str, delay: float) -> None:
         """Log why there is no session: at once if that is news, else now and then."""

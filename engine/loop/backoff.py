@@ -25,9 +25,11 @@ class Backoff:
         self._uniform = uniform
         self._ceiling = FIRST_SECONDS
 
-    def next(self, at_least: float | None = None) -> float:
-        """Seconds to wait now, not fewer than were asked for; the ceiling doubles with every call."""
-        delay = min(at_least or 0.0, LONGEST_PAUSE_SECONDS) + self._uniform(0, self._ceiling)
+    def next(self, at_least: float | None = None, *, ceiling: float = LONGEST_SECONDS) -> float:
+        """Seconds to wait now, not fewer than were asked for; the ceiling doubles with every call, and is at most
+        `ceiling` for this one.
+        """
+        delay = min(at_least or 0.0, LONGEST_PAUSE_SECONDS) + self._uniform(0, min(self._ceiling, ceiling))
         self._ceiling = min(self._ceiling * 2, LONGEST_SECONDS)
         return delay
 

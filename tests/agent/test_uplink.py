@@ -11,10 +11,10 @@ from trio.testing import MockClock
 from wsproto.events import CloseConnection, TextMessage
 
 from engine import log
-from engine.agent.uplink import HASTY_SECONDS, REPEAT_SECONDS
+from engine.agent.uplink import HASTY_SECONDS, REPEAT_SECONDS, RETURN_CEILING_SECONDS
 from engine.config import ListenerConfig
 from engine.errors import Refused, Unreachable
-from engine.loop.backoff import LONGEST_SECONDS
+from engine.loop.backoff import LONGEST_SECONDS, SETTLED_SECONDS
 from engine.session.liveness import PING_SECONDS, PONG_SECONDS
 from tests.agent.upstream_port import Port, start
 from tests.peers import ACK, DATA, FIN, GO_AWAY, SYN, WINDOW, Peer, accept
@@ -291,6 +291,30 @@ async def test_an_agent_that_finds_nowhere_else_serves_where_it_is(
         await old.hear_data(stream, b"web.test\r\n\r\n")
         await settle()
         mock_clock.jump(2)
+        await settle()
+
+
+@pytest.mark.parametrize("way", ["RST", "go-away"])
+async def test_a_node_that_has_ended_is_expected_back(
+    roles: Roles, port: Port, mock_clock: MockClock, way: str
+) -> None:
+    peer = await start(roles, port, agent_config(port.number, 1))
+    if way == "RST":
+        mock_clock.jump(SETTLED_SECONDS)
+        await peer.talk.reset()
+    else:
+        mock_clock.jump(HASTY_SECONDS)
+        await peer.say(GO_AWAY)
+    await settle()
+    for dial in range(12):  # without that, they would be 15 s apart by then
+        if dial == 6 and way == "go-away":
+            await peer.talk.reset()
+            await settle()
+        if dial or way == "RST":
+            mock_clock.jump(RETURN_CEILING_SECONDS)
+            await settle()
+        talk, _ = port.arrivals.receive_nowait()
+        await talk.say(answer(status=b"503 Full"))
         await settle()
 
 

@@ -29,6 +29,14 @@ def test_a_success_starts_it_over() -> None:
     assert backoff.next() == FIRST_SECONDS
 
 
+def test_a_lower_ceiling_holds_for_one_wait() -> None:
+    backoff = Backoff(lambda low, high: high)
+    for _ in range(12):
+        backoff.next()
+    assert backoff.next(ceiling=1.0) == 1.0
+    assert backoff.next() == LONGEST_SECONDS
+
+
 def test_who_asks_to_be_left_alone_is_left_alone_and_not_all_come_back_at_once() -> None:
     backoff = Backoff(lambda low, high: high)
     assert backoff.next(30.0) == 30.0 + FIRST_SECONDS
