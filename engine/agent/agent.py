@@ -7,7 +7,6 @@ second signal ends it at once.
 
 from __future__ import annotations
 
-import signal
 from functools import partial
 from typing import NamedTuple
 
@@ -23,7 +22,7 @@ from engine.config import AgentConfig, ListenerConfig
 from engine.errors import Unreachable
 from engine.log import get_logger
 from engine.loop.dial import Server
-from engine.loop.leaving import until_signal
+from engine.loop.leaving import stop_signals, until_signal
 from engine.loop.listen import open_listeners
 from engine.loop.reactor import Reactor
 from engine.loop.run import open_reactor
@@ -73,7 +72,7 @@ async def run_agent(
         metrics.sessions = lambda: [
             AgentSession(uplink.endpoint, session) for uplink in uplinks for session in uplink.sessions
         ]
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(*stop_signals()) as signals:
             nursery.start_soon(_connect_all, uplinks, connect.timeout, nursery, task_status)
             await anext(signals)
             log.info("leaving", grace_seconds=config.grace_period)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from collections.abc import Iterator
 
 import click
@@ -13,9 +15,24 @@ from engine.errors import CannotListen, ConfigError, Refused, Unreachable
 RoleDraft = Draft[ServerConfig] | Draft[AgentConfig] | Draft[ForwardConfig]
 
 
+def open_standard_streams() -> None:
+    """Open /dev/null in place of a standard stream that is closed (`2>&-`).
+
+    A socket that got its descriptor would be sent what is meant for the stream.
+    """
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest that is free, which is this
+            if getattr(sys, name) is None:
+                setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115
+
+
 def complain(text: str, code: int) -> int:
-    """Say what is wrong in one line on stderr, and return the exit code."""
-    click.echo(f"trioduct: {text}", err=True)
+    """Say what is wrong in one line on stderr, as far as it takes one, and return the exit code."""
+    with contextlib.suppress(OSError):
+        click.echo(f"trioduct: {text}", err=True)
     return code
 
 

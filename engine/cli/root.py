@@ -11,7 +11,7 @@ from engine.cli.agent import agent
 from engine.cli.completion import completion
 from engine.cli.demo import demo
 from engine.cli.doctor import doctor
-from engine.cli.ending import complain
+from engine.cli.ending import complain, open_standard_streams
 from engine.cli.flags import FlagGroup
 from engine.cli.forward import forward
 from engine.cli.server import server
@@ -56,6 +56,7 @@ def help_(ctx: click.Context, command: tuple[str, ...]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. What went wrong stands on stderr, on one line."""
+    open_standard_streams()
     try:
         code = trioduct.main(argv, prog_name="trioduct", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -68,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return complain(str(error), 2)
     except (Refused, Unreachable) as error:
         return complain(str(error), 1)
+    except OSError as error:  # the disk behind stdout is full, say
+        return complain(f"cannot write: {error.strerror or error}", 1)
     except (click.Abort, KeyboardInterrupt):
         return 130
     return code if isinstance(code, int) else 0

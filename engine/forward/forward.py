@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +13,7 @@ from engine.errors import Refused, Unreachable
 from engine.log import get_logger
 from engine.loop.connection import Address, Connection
 from engine.loop.dial import Server
-from engine.loop.leaving import until_signal
+from engine.loop.leaving import stop_signals, until_signal
 from engine.loop.listen import Room, open_listeners, serve
 from engine.loop.run import open_reactor
 from engine.tunnel.opening import open_websocket
@@ -70,7 +69,7 @@ async def run_forward(
                             log.info("forwarding", addr=listeners[0].getsockname()[:2], endpoint=way.endpoint)
             over.set()
 
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(*stop_signals()) as signals:
             async with open_reactor(alone=alone), trio.open_nursery() as nursery:
                 nursery.start_soon(run_ports)
                 task_status.started([listeners[0].getsockname()[:2] for listeners in sockets])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import trio
@@ -9,6 +10,14 @@ import trio
 from engine.log import get_logger
 
 log = get_logger("main")
+
+
+def stop_signals() -> list[signal.Signals]:
+    """What tells a role to leave: SIGTERM, SIGINT, and SIGHUP (the terminal has gone) unless whoever has started us
+    ignores it, as nohup(1) does.
+    """
+    hang_up = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
+    return [signal.SIGTERM, signal.SIGINT, *hang_up]
 
 
 async def until_signal(leave: Callable[[], Awaitable[None]], grace_seconds: float, signals: AsyncIterator[int]) -> None:

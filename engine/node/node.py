@@ -12,7 +12,6 @@ over, the sessions are closed. A second signal ends it at once.
 from __future__ import annotations
 
 import math
-import signal
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -31,7 +30,7 @@ from engine.config import AccessLogConfig, AuthConfig, ServerConfig
 from engine.gateway.clocks import Timeouts
 from engine.log import get_logger
 from engine.loop.connection import Address
-from engine.loop.leaving import until_signal
+from engine.loop.leaving import stop_signals, until_signal
 from engine.loop.listen import Room, open_listeners, serve
 from engine.loop.reactor import Reactor
 from engine.loop.run import open_reactor
@@ -98,7 +97,7 @@ async def run_node(
                 upstream=_shown(addresses.upstream),
                 admin=_shown(addresses.admin),
             )
-            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            with trio.open_signal_receiver(*stop_signals()) as signals:
                 task_status.started(addresses)
                 await anext(signals)
                 log.info("leaving", grace_seconds=config.grace_period)

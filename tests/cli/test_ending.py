@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from engine.config import AgentConfig, Draft, ForwardConfig, ServerConfig
 from engine.errors import ConfigError, Refused, Unreachable
 from engine.loop.listen import open_listeners
 from tests.cli.command_line import Captured
+from tests.programs import Programs, free_port, get
 
 
 @pytest.mark.parametrize(
@@ -99,3 +103,29 @@ def test_an_address_of_another_machine_is_told_with_its_key(capsys: Captured) ->
         "trioduct: forward.yaml:2: ports[0].addr: '192.0.2.1:80': Cannot assign requested address; "
         "expected a free port on an address of this machine\n"
     )
+
+
+@pytest.mark.parametrize(
+    "command", ["--help", "--version", "server config check", "agent http shop 3000 --config.check"]
+)
+async def test_what_cannot_be_written_is_one_line(programs: Programs, command: str) -> None:
+    shell = f'exec "{sys.executable}" -m engine {command} 2>&1 >/dev/full'
+    program = await programs.start("sh", "-c", shell)
+    assert await program.wait_end() == 1
+    assert program.lines == [f"trioduct: cannot write: {os.strerror(errno.ENOSPC)}"]
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+async def test_a_role_runs_with_a_standard_stream_closed_and_leaves_when_its_terminal_has_gone(
+    programs: Programs, closed: str
+) -> None:
+    ports = {name: free_port() for name in ("proxy", "upstream", "admin")}
+    flags = " ".join(f"--{name}.bind-addr 127.0.0.1:{port}" for name, port in ports.items())
+    shell = f'exec "{sys.executable}" -m engine server {flags} {closed}'
+    program = await programs.start("sh", "-c", shell, port=ports["admin"])
+    assert (await get(ports["admin"], "/health"))[0] == 200
+    streams = [os.readlink(f"/proc/{program.pid}/fd/{descriptor}") for descriptor in range(3)]
+    assert not any(stream.startswith("socket:") for stream in streams)
+    assert await program.stop(signal.SIGHUP) == 0
+    if "2>" not in closed:
+        assert '"msg":"node stopped"' in program.text

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from engine.loop.leaving import until_signal
+from engine.loop.leaving import stop_signals, until_signal
 
 
 class Leaver:
@@ -70,3 +70,13 @@ async def test_whoever_cancels_it_is_obeyed(autojump_clock: MockClock) -> None:
         await until_signal(leaver.leave, 20.0, SignalAfter(1000))
     assert scope.cancelled_caught
     assert leaver.cancelled
+
+
+def test_a_hang_up_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        assert stop_signals() == [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        assert stop_signals() == [signal.SIGTERM, signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGHUP, before)
