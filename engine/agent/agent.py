@@ -127,17 +127,18 @@ def _upstream(
         idle_seconds=http.idle_conn_timeout,
         keep_alive_seconds=http.keep_alive_timeout,
     )
+    chosen = listener.access_log
+    if listener.protocol == "tcp":
+        level = "debug" if chosen.disable else chosen.level
+        return TcpUpstream(service, listener.endpoint_id, reactor, metrics, nursery, level)
     access_log = None
-    if not listener.access_log.disable:
-        chosen = listener.access_log
+    if not chosen.disable:
         access_log = AccessLog(
-            "proxy.tcp.access" if listener.protocol == "tcp" else "proxy.http.access",
+            "proxy.http.access",
             level=chosen.level,
             request_headers=HeaderFilter(chosen.request_headers.allow_list, chosen.request_headers.block_list),
             response_headers=HeaderFilter(chosen.response_headers.allow_list, chosen.response_headers.block_list),
         )
-    if listener.protocol == "tcp":
-        return TcpUpstream(service, listener.endpoint_id, reactor, metrics, nursery)
     return HttpUpstream(service, listener.endpoint_id, reactor, metrics, nursery, access_log)
 
 

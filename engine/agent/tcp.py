@@ -12,19 +12,30 @@ from engine.session.stream import Stream
 from engine.tunnel.relay import Relay
 
 log = get_logger("proxy.tcp")
+access_log = get_logger("proxy.tcp.access")
 
 
 class TcpUpstream:
-    """Joins each stream to a connection of its own, which runs in `nursery`."""
+    """Joins each stream to a connection of its own, which runs in `nursery`.
+
+    `access_level` is that of the lines which say that a connection was opened, and closed.
+    """
 
     def __init__(
-        self, service: Service, endpoint: str, reactor: Reactor, metrics: AgentMetrics, nursery: trio.Nursery
+        self,
+        service: Service,
+        endpoint: str,
+        reactor: Reactor,
+        metrics: AgentMetrics,
+        nursery: trio.Nursery,
+        access_level: str = "debug",
     ) -> None:
         self.endpoint = endpoint
         self._service = service
         self._reactor = reactor
         self._nursery = nursery
         self._metrics = metrics
+        self._access_level = access_level
 
     def close(self) -> None:
         """Nothing is kept here."""
@@ -49,13 +60,23 @@ class TcpUpstream:
         if waiting.ended_:
             stream.receiver.ended()
         stream.resume()
-        log.debug("connection opened", endpoint=self.endpoint)
+        access_log.log(self._access_level, "connection opened", endpoint=self.endpoint)
+        begun = trio.current_time()
         try:
             await connection.run()
         finally:
             if not stream.gone:
                 stream.abort()
             self._metrics.tcp_done(self.endpoint, *relay.passed)
+            bytes_in, bytes_out = relay.passed
+            access_log.log(
+                self._access_level,
+                "connection closed",
+                endpoint=self.endpoint,
+                bytes_in=bytes_in,
+                bytes_out=bytes_out,
+                seconds=round(trio.current_time() - begun, 3),
+            )
 
 
 class _Waiting:
