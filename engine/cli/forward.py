@@ -6,7 +6,7 @@ import click
 
 from engine.cli.flags import FlagGroup, takes
 from engine.cli.launch import add_config_check, launch, read_role
-from engine.config import ForwardConfig, Invocation, PortConfig
+from engine.config import Draft, ForwardConfig, Invocation, PortConfig
 from engine.errors import ConfigError
 
 
@@ -41,6 +41,12 @@ def forward_tcp(ctx: click.Context, addr: str, endpoint: str) -> int:
     return launch(ctx, draft)
 
 
+def with_ports(draft: Draft[ForwardConfig]) -> None:
+    """Raise ConfigError if there is nothing to forward."""
+    if not draft.config.ports:
+        raise ConfigError(draft.complaint("ports", "", "there are none; expected some in --config.path FILE"))
+
+
 @takes(ForwardConfig, Invocation)
 @forward.command("start")
 @click.pass_context
@@ -51,9 +57,8 @@ def start_forward(ctx: click.Context) -> int:
       trioduct forward start --config.path forward.yaml
     """
     draft = read_role(ctx, ForwardConfig)
-    if not draft.config.ports:
-        raise ConfigError(draft.complaint("ports", "", "there are none; expected some in --config.path FILE"))
+    with_ports(draft)
     return launch(ctx, draft)
 
 
-add_config_check(forward, ForwardConfig)
+add_config_check(forward, ForwardConfig, complete=with_ports)

@@ -81,7 +81,11 @@ def run(role: Role, draft: RoleDraft | None = None) -> int:
         return verdict(error, draft)
 
 
-def add_config_check(group: click.Group, root: type[C]) -> None:
+def add_config_check(
+    group: click.Group, root: type[C], *, complete: Callable[[Draft[C]], None] = lambda draft: None
+) -> None:
+    """Give a group its `config check`; `complete` raises ConfigError for what its `start` would refuse as well."""
+
     @group.group()
     def config() -> None:
         """Look at a configuration and start nothing."""
@@ -98,4 +102,6 @@ def add_config_check(group: click.Group, root: type[C]) -> None:
     )
     @click.pass_context
     def check(ctx: click.Context) -> int:
-        return show(read_role(ctx, root))
+        draft = read_role(ctx, root)
+        complete(draft)
+        return show(draft)

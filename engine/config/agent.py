@@ -54,7 +54,8 @@ class ListenerConfig(Section):
         try:
             self.target()
         except ValueError:
-            expected = "a port, host:port or http(s)://host" if self.protocol == "http" else "a port or host:port"
+            url = " or http(s)://host" if self.protocol == "http" else ""
+            expected = f"a port from 1 to 65535, host:port{url}"
             value = MASK if "@" in self.addr else self.addr
             raise Defect("addr", value, f"{'' if self.addr else 'missing; '}expected {expected}") from None
 

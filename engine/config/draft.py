@@ -76,7 +76,10 @@ class Draft(Generic[C]):
             # Not str(error), which quotes the lines around it, secrets and all.
             mark = error.problem_mark or error.context_mark
             place = f"{path}:{mark.line + 1}" if mark else path
-            raise ConfigError(f"{place}: {error.problem or error.context}; expected YAML") from None
+            problem, expected = error.problem or error.context, "YAML"
+            if mark and text.splitlines()[mark.line : mark.line + 1] and "\t" in text.splitlines()[mark.line]:
+                problem, expected = "a tab where YAML indents", "spaces"
+            raise ConfigError(f"{place}: {problem}; expected {expected}") from None
         except (yaml.YAMLError, UnicodeEncodeError):
             raise ConfigError(f"{path}: control characters; expected YAML") from None
 

@@ -30,7 +30,7 @@ class PortConfig(Section):
             split_address(self.bind_addr)
         except ValueError:
             missing = "" if self.addr else "missing; "
-            raise Defect("addr", self.addr, f"{missing}expected a port or host:port") from None
+            raise Defect("addr", self.addr, f"{missing}expected a port from 0 to 65535, or host:port") from None
         if not self.endpoint_id:
             raise Defect("endpoint_id", "", "missing; expected the name of an endpoint")
 

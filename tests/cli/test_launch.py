@@ -8,7 +8,14 @@ import pytest
 import yaml
 
 from engine.cli import main
-from tests.cli.command_line import Captured, effective, value_of
+from tests.cli.command_line import Captured, complains, effective, value_of
+
+OFFERS = {
+    "server": "",
+    "agent": "\nlisteners: [{endpoint_id: a, addr: 1}]",
+    "forward": "\nports: [{endpoint_id: a, addr: 1}]",
+}
+NOTHING = {"agent": "listeners: there are none", "forward": "ports: there are none"}
 
 
 def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
@@ -39,9 +46,16 @@ def test_flags_of_the_two_start_commands(capsys: Captured) -> None:
         assert value_of(config, "log.level") == "warn"
 
 
+@pytest.mark.parametrize("role", ["agent", "forward"])
+def test_config_check_finds_that_there_is_nothing_to_start(role: str, capsys: Captured) -> None:
+    Path("a.yaml").write_text("log: {level: warn}")
+    complains(f"{role} config check --config.path a.yaml", NOTHING[role], capsys)
+    complains(f"{role} start --config.path a.yaml", NOTHING[role], capsys)
+
+
 @pytest.mark.parametrize("role", ["server", "agent", "forward"])
 def test_config_check_prints_what_would_be_in_effect(role: str, capsys: Captured) -> None:
-    Path("a.yaml").write_text("log: {level: warn}")
+    Path("a.yaml").write_text(f"log: {{level: warn}}{OFFERS[role]}")
     assert main([role, "config", "check", "--config.path", "a.yaml"]) == 0
     checked = capsys.readouterr()
     assert yaml.safe_load(checked.out)["log"] == {"level": "warn", "subsystems": []}
@@ -53,6 +67,7 @@ def test_config_check_prints_what_would_be_in_effect(role: str, capsys: Captured
 def test_config_check_shows_no_secret(capsys: Captured) -> None:
     Path("a.yaml").write_text(
         "connect: {token: 5ecret, proxy_url: 'http://user:5ecret@proxy:1', url: 'http://me:5ecret@node:1'}"
+        + OFFERS["agent"]
     )
     assert main(["agent", "config", "check", "--config.path", "a.yaml"]) == 0
     out = capsys.readouterr().out

@@ -62,7 +62,7 @@ WRONG = [
     (
         AgentConfig,
         "listeners:\n- {endpoint_id: a}",
-        "2: listeners[0].addr: missing; expected a port, host:port or http(s)://host",
+        "2: listeners[0].addr: missing; expected a port from 1 to 65535, host:port or http(s)://host",
     ),
     (
         AgentConfig,
@@ -72,12 +72,12 @@ WRONG = [
     (
         AgentConfig,
         "listeners: [{endpoint_id: a, addr: 0}]",
-        "1: listeners[0].addr: '0': expected a port, host:port or http(s)://host",
+        "1: listeners[0].addr: '0': expected a port from 1 to 65535, host:port or http(s)://host",
     ),
     (
         AgentConfig,
         "listeners: [{endpoint_id: a, addr: 'http://a', protocol: tcp}]",
-        "1: listeners[0].addr: 'http://a': expected a port or host:port",
+        "1: listeners[0].addr: 'http://a': expected a port from 1 to 65535, host:port",
     ),
     (
         AgentConfig,
@@ -133,5 +133,7 @@ def test_an_endpoint_on_the_command_line_replaces_those_of_the_file(write: Write
     arguments = {"endpoint_id": ("ENDPOINT", "shop"), "addr": ("ADDR", "nowhere")}
     draft.take_item("listeners", ListenerConfig(), arguments, {"--timeout": ["3s"]}, {"TRIODUCT_TIMEOUT": "4s"})
     assert draft.config.listeners == [ListenerConfig(endpoint_id="shop", addr="nowhere", timeout=3)]
-    with pytest.raises(ConfigError, match=r"^ADDR: 'nowhere': expected a port, host:port or http\(s\)://host$"):
+    with pytest.raises(
+        ConfigError, match=r"^ADDR: 'nowhere': expected a port from 1 to 65535, host:port or http\(s\)://host$"
+    ):
         draft.finish()

@@ -89,6 +89,7 @@ WRONG = [
     (ServerConfig, "a: b: c", "1: mapping values are not allowed in this context; expected YAML"),
     (ServerConfig, "\n- proxy", "2: expected a mapping of keys"),
     (ServerConfig, "proxy: *nobody", "1: found undefined alias; expected YAML"),
+    (ServerConfig, "proxy:\n\tbind_addr: x", "2: a tab where YAML indents; expected spaces"),
     (ServerConfig, "a: 1\n---\nb: 2", "2: but found another document; expected YAML"),
     (ServerConfig, "log: {level: info}\nlog: {}", "2: log: stands already on line 1"),
     (ServerConfig, "? [a]\n: b", "1: a mapping: expected a name for each key"),

@@ -27,7 +27,11 @@ def test_a_forward_file_may_hold_every_key_of_piko_and_ours(write: Write) -> Non
 
 
 WRONG = [
-    (ForwardConfig, "ports: [{endpoint_id: a}]", "1: ports[0].addr: missing; expected a port or host:port"),
+    (
+        ForwardConfig,
+        "ports: [{endpoint_id: a}]",
+        "1: ports[0].addr: missing; expected a port from 0 to 65535",
+    ),
     (ForwardConfig, "ports: [{addr: 1}]", "1: ports[0].endpoint_id: missing; expected the name of an endpoint"),
     (
         ForwardConfig,
