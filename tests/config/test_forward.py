@@ -30,7 +30,7 @@ WRONG = [
     (
         ForwardConfig,
         "ports: [{endpoint_id: a}]",
-        "1: ports[0].addr: missing; expected a port from 0 to 65535",
+        "1: ports[0].addr: missing; expected a port from 0 to 65535, or host:port",
     ),
     (ForwardConfig, "ports: [{addr: 1}]", "1: ports[0].endpoint_id: missing; expected the name of an endpoint"),
     (
