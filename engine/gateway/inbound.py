@@ -325,7 +325,8 @@ class Inbound:
             self.last = True
         answer = http1.error_response(status, message, close=self.last)
         if exchange.request is not None and exchange.request.method == b"HEAD":
-            answer = answer[: answer.index(b"\r\n\r\n") + 4]
+            head, end, _ = answer.partition(b"\r\n\r\n")
+            answer = head + end
         exchange.bytes_out = len(answer)
         self.inlet.put(answer)
         self._finish(exchange, status)

@@ -66,7 +66,10 @@ def shown_line(line: bytes) -> str:
     """A first line or a target for the log, without what may be a secret in it: a query, or a name and password."""
     line = line.partition(b"?")[0]
     before, at, _ = line.rpartition(b"@")
-    return shown(before[: max(before.rfind(b" "), before.rfind(b"/")) + 1] if at else line)
+    if not at:
+        return shown(line)
+    name = max(before.rfind(b" "), before.rfind(b"/")) + 1
+    return shown(before[:name])
 
 
 def shown(value: bytes) -> str:
