@@ -204,7 +204,7 @@ async def ask_for_upgrade(
         foreign: Fields = [(b"Sec-WebSocket-Version", b"13"), (b"Origin", b"http://doctor.invalid"), *fields]
         second = await _ask(await again(), server, endpoint, foreign)
         if second.status in (101, 403):
-            return f"it arrives as one{second.inspected}"
+            return f"the upgrade reaches the node{second.inspected}"
         if second.status == 400:
             raise Stopped("upgrade", f"it arrives without its `Upgrade: websocket`{second.inspected}")
         answer = second
@@ -286,17 +286,16 @@ async def _ask(
 def _meaning(answer: _Answer) -> str:
     status, said, text, _, inspected = answer
     if status in (101, 426) or "version" in text:
-        return f"it arrives as one{inspected}"
+        return f"the upgrade reaches the node{inspected}"
     if status == 400 and "upgrade" in text:
         raise Stopped("upgrade", f"it arrives without its `Upgrade: websocket`{inspected}; the node: {said}")
     if status == 401:
         fact, advice = f"the node wants a token, or another one: {said}{inspected}", "give connect.token"
         raise Stopped("node", fact, who=YOU, advice=advice)
-    port = "an agent needs its upstream port (8001, if nobody changed it)"
-    if piko.MISSING_ENDPOINT_ID in text or piko.NO_AVAILABLE_UPSTREAMS in text:
-        raise Stopped("node", f"that is a node's proxy port, for clients: {said}", who=YOU, advice=port)
-    if status == 404 and not inspected:
-        raise Stopped("node", f"that is no upstream port of a node: {said}", who=YOU, advice=port)
+    wrong = piko.wrong_port(piko.upstream_path(""), status, text)
+    if wrong is not None and not (inspected and status == 404):
+        what, advice = wrong
+        raise Stopped("node", f"{what}: {said}", who=YOU, advice=advice)
     if inspected:
         raise Stopped("upgrade", f"it was answered by {said}{inspected}")
     raise Stopped("node", f"it was answered by {said}", who=NODE)

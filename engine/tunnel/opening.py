@@ -11,7 +11,7 @@ from engine.errors import Refused, RemoteProtocolError, Unreachable
 from engine.loop.connection import Connection
 from engine.loop.dial import Server, dial_server
 from engine.loop.reading import Reader
-from engine.wire import http1, websocket
+from engine.wire import http1, piko, websocket
 from engine.wire.http1 import Fields, Response
 
 # An answer that invites another try (Piko's list); every other one but 101 is final.
@@ -68,12 +68,12 @@ async def _upgrade(connection: Connection, server: Server, path: str, fields: Fi
     )
     response = http1.parse_response(await read_head(connection), b"GET")
     if response.status != 101:
-        raise await _no_websocket(connection, server, response)
+        raise await _no_websocket(connection, server, path, response)
     websocket.check_upgrade_answer(101, response.fields, key)
     return response
 
 
-async def _no_websocket(connection: Connection, server: Server, response: Response) -> Exception:
+async def _no_websocket(connection: Connection, server: Server, path: str, response: Response) -> Exception:
     """What it means that the upgrade was answered by something else than 101."""
     body = b""
     reader = Reader(connection)
@@ -86,9 +86,12 @@ async def _no_websocket(connection: Connection, server: Server, response: Respon
     status = response.status
     said = body[:ANSWER_EXCERPT].decode("utf-8", "replace").strip()
     text = f"{server.url} answered {status} {response.reason.decode('latin-1')}: {said}".rstrip(": ")
+    between = any(name.lower() == b"via" for name, _ in response.fields)
+    if not between and (wrong := piko.wrong_port(path, status, said)) is not None:
+        text += f"; {wrong[0]}: {wrong[1]}"
     if status in RETRYABLE:
         return Unreachable(text, retry_after_seconds=_retry_after(response.fields))
-    if any(name.lower() == b"via" for name, _ in response.fields):
+    if between:
         what = "removed the WebSocket upgrade" if status == 400 else "answers in the node's place"
         text += f" (a proxy on the way {what}; ask its administrator to let it pass, `trioduct doctor` says how)"
     return Refused(text)

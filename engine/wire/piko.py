@@ -102,6 +102,21 @@ UPSTREAM_UNREACHABLE: Final = "upstream unreachable"  # 502
 UPSTREAM_TIMEOUT: Final = "upstream timeout"  # 504
 
 
+def wrong_port(path: str, status: int, said: str) -> tuple[str, str] | None:
+    """What an answer to a request for `path` says about the port that was asked, and which to ask instead; None if it
+    says nothing about that. `said` is the body.
+    """
+    upstream = "an agent needs its upstream port (8001, if nobody changed it)"
+    if path.startswith(_UPSTREAM_PATH):
+        if MISSING_ENDPOINT_ID in said or NO_AVAILABLE_UPSTREAMS in said:
+            return "that is a node's proxy port, for clients", upstream
+        if status == 404:
+            return "that is no upstream port of a node", upstream
+    elif path.startswith(_TCP_PATH) and status == 404:
+        return "that is no proxy port of a node", "a forward needs its proxy port (8000, if nobody changed it)"
+    return None
+
+
 # What is ours and not Piko's ----------------------------------------------------------------------------------
 
 HALF_CLOSE: Final = b"x-trioduct-half-close"

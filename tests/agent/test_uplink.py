@@ -190,7 +190,14 @@ async def test_an_answer_that_is_final_ends_the_agent_with_it(roles: Roles, port
         nursery.start_soon(refuse)
         error = await roles.failure_of_agent(config)
     assert isinstance(error, Refused)
-    assert str(error) == f'{config.connect.url} answered {status} Sorry: {{"error":"no"}}'
+    assert str(error).startswith(f'{config.connect.url} answered {status} Sorry: {{"error":"no"}}')
+
+
+async def test_an_agent_that_asks_the_proxy_port_is_told_which_it_needs(roles: Roles) -> None:
+    error = await roles.failure_of_agent(agent_config((await roles.node()).proxy, 1))
+    assert isinstance(error, Refused)
+    wrong = "that is a node's proxy port, for clients: an agent needs its upstream port (8001, if nobody changed it)"
+    assert str(error).endswith(f"; {wrong}")
 
 
 async def test_an_agent_that_is_refused_later_ends_then(roles: Roles, port: Port, mock_clock: MockClock) -> None:

@@ -85,3 +85,21 @@ def test_names_of_fields_are_in_lower_case_as_they_are_compared() -> None:
         assert name.islower()
         assert name.startswith(piko.PREFIX)
     assert piko.HALF_CLOSE.islower()
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "said", "what"),
+    [
+        (piko.upstream_path("a"), 400, '{"error":"missing endpoint id"}', "that is a node's proxy port"),
+        (piko.upstream_path("a"), 502, '{"error":"no available upstreams"}', "that is a node's proxy port"),
+        (piko.upstream_path("a"), 404, "not found", "that is no upstream port"),
+        (piko.tcp_path("a"), 404, "not found", "that is no proxy port"),
+        (piko.upstream_path("a"), 401, '{"error":"invalid token"}', None),
+        (piko.tcp_path("a"), 502, '{"error":"no available upstreams"}', None),
+        ("/status", 404, "not found", None),
+    ],
+)
+def test_an_answer_tells_which_port_has_been_asked(path: str, status: int, said: str, what: str | None) -> None:
+    wrong = piko.wrong_port(path, status, said)
+    assert (wrong is None) == (what is None)
+    assert wrong is None or what is None or wrong[0].startswith(what)
