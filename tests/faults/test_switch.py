@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -23,6 +24,7 @@ CLIENTS = 3
 EVERY = 15
 FAULTS = 5  # as many are waited for, at most for
 SECONDS = 0.5
+IDLE = 32  # descriptors: both ends of the connections that an agent keeps to its service
 
 
 @pytest.fixture
@@ -89,13 +91,20 @@ async def _echoes(port: int) -> None:
             await trio.sleep(0.01)
 
 
-async def all_is_paid(reactors: list[Reactor]) -> None:
-    """Return when nothing is held for anybody any more: whoever was charged and has gone has taken it along."""
+def descriptors() -> int:
+    """How many this process has open."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def all_is_paid(reactors: list[Reactor], before: int) -> None:
+    """Return when nothing is held for anybody any more, and there are no more descriptors than `before`: whoever was
+    charged and has gone has taken it along.
+    """
     for _ in range(500):
-        if not any(reactor.memory.used for reactor in reactors):
+        if not any(reactor.memory.used for reactor in reactors) and descriptors() <= before + IDLE:
             return
         await trio.sleep(0.02)
-    raise AssertionError([reactor.memory.used for reactor in reactors])
+    raise AssertionError([reactor.memory.used for reactor in reactors], before, descriptors())
 
 
 # What ends one exchange, and not the session that carries others.
@@ -107,11 +116,12 @@ OF_ONE_EXCHANGE = (Inbound, Outbound, Client, HttpUpstream, Stream)
 async def test_a_defect_ends_its_own_connection(
     roles: Roles, node: RunningNode, forwarded: int, reactors: list[Reactor], owner: type, name: str, behind: bool
 ) -> None:
+    before = descriptors()
     async with mixed_load(node, forwarded) as ledger:
         with raising(owner, name, every=EVERY, seed=1, behind=behind) as faults, trio.move_on_after(SECONDS):
             await faults.wait(FAULTS)
         await ledger.wait_whole(10)  # all is as before; an agent that had lost its session is back
-    await all_is_paid(reactors)
+    await all_is_paid(reactors, before)
     assert not any(role.ended.is_set() for role in roles.running)
     assert sum(sum(reactor.internal_errors.values()) for reactor in reactors) >= faults.raised
     if owner in OF_ONE_EXCHANGE:
@@ -125,10 +135,11 @@ async def test_a_socket_that_fails_is_one_connection_that_fails(
     with failing_sockets(error, every=60, seed=1) as faults:
         node = await start(roles, origin)
         forward = await roles.forward(node, "tcp")
+        before = descriptors()
         async with mixed_load(node, forward.ports[0][1]) as ledger:
             with trio.move_on_after(SECONDS):
                 await faults.wait(4 * FAULTS)
-    await all_is_paid(reactors)
+    await all_is_paid(reactors, before)
     assert faults.raised
     assert not any(role.ended.is_set() for role in roles.running)
     if error is None:
@@ -141,6 +152,7 @@ async def test_chaos_is_survived(
     roles: Roles, node: RunningNode, origin: int, reactors: list[Reactor], seed: int
 ) -> None:
     chaos = Chaos(node.proxy, seed)
+    before = descriptors()
     async with load(node.proxy, clients=CLIENTS, largest=20_000) as ledger, trio.open_nursery() as nursery:
         for _ in range(6):
             nursery.start_soon(chaos.run)
@@ -151,6 +163,6 @@ async def test_chaos_is_survived(
             agent.scope.cancel()
             await agent.ended.wait()
         nursery.cancel_scope.cancel()
-    await all_is_paid(reactors)
+    await all_is_paid(reactors, before)
     assert chaos.moves
     assert not any(reactor.internal_errors for reactor in reactors)
