@@ -1,6 +1,6 @@
 """Trioduct's engine: a reverse tunnel in three roles.
 
-A *node* is public. *Agents* beside services that nobody can reach dial out to it and keep a *session* open: a
+A *node* is public. *Agents* beside services behind NAT or a firewall dial out to it and keep a *session* open: a
 WebSocket that carries yamux. When a *client* asks the node for an *endpoint*, the node opens a *stream* in
 a session of an agent that offers it, and the agent joins the stream to its service. A *forward* does the
 client's part for TCP: it listens locally and carries each connection to an endpoint.

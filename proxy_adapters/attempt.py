@@ -306,7 +306,7 @@ class Attempt:
         return tunnel
 
     def _warn(self, hop: Hop, position: int, scheme: str) -> None:
-        """Once per proxy: that a secret can be read on the way to it, and that it is only hearsay."""
+        """Once per proxy: that a secret can be read on the way to it, and that its source is not trusted."""
         url, login = hop.url, hop.login
         if scheme in REVEALING and not url.tls:
             text = (
@@ -316,7 +316,7 @@ class Attempt:
             self._trail.warn(position, str(url), text, lambda: self._memory.warn_once(url, "clear text"))
         if scheme and login is not None and login.withheld:
             text = f"it is shown who we are ({scheme}), and nothing that shows more, for {login.withheld}"
-            self._trail.warn(position, str(url), text, lambda: self._memory.warn_once(url, "hearsay"))
+            self._trail.warn(position, str(url), text, lambda: self._memory.warn_once(url, "untrusted source"))
 
     def _script(self, hop: Hop, host: str, port: int, binding: Callable[[], bytes | None]) -> Script[None]:
         url, login = hop.url, hop.login

@@ -60,6 +60,9 @@ async def open_tunnel(
         route = Route((Hop(route),), "explicit")
     elif route is None:
         route = Router()
+    elif not isinstance(route, Router | Route):
+        # Not its text, which may hold passwords.
+        raise TypeError(f"route is a Router, a Route, a ProxyURL or text, not {type(route).__name__}")
     context = default_context() if tls is True else tls or None
     target = Target(host, port, context, server_hostname or host)
     means = Means(deadlines or Deadlines(), memory or SHARED_MEMORY, dial, user_agent, watch)

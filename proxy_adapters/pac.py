@@ -146,8 +146,8 @@ class PAC:
                 ) from None
             words = printable(answer[:MAXIMUM_LIST_CHARACTERS].strip().encode("utf-8", "replace"))
             source = f"PAC {self._shown}: {words or 'nothing, which means direct'}"
-            hearsay = self._scheme == "http"  # anybody on the way may have written it
-            routes = [replace(route, hearsay=hearsay) for route in parse_answer_list(answer, source=source)]
+            untrusted = self._scheme == "http"  # anybody on the way may have written it
+            routes = [replace(route, untrusted=untrusted) for route in parse_answer_list(answer, source=source)]
             if not routes:
                 raise _failed(
                     "pac-eval", f"its answer {answer[:200]!r} has no route that is known here", who=PROXY_ADMIN

@@ -70,12 +70,12 @@ class Hop:
 class Route:
     """One way: the hops to pass, and the source that chose it (in words, for people).
 
-    `hearsay`: anybody on the way may have written that source, for instance a PAC file that came over plain http.
+    `untrusted`: anybody on the way may have written that source, for instance a PAC file that came over plain http.
     """
 
     hops: tuple[Hop, ...] = ()
     source: str = "direct"
-    hearsay: bool = False
+    untrusted: bool = False
 
     @classmethod
     def parse(cls, text: str, *, source: str = "explicit") -> Route:

@@ -11,7 +11,7 @@ import ipaddress
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 import trio
 
@@ -41,12 +41,13 @@ class Router:
     """Decides; `open_tunnel(host, port, route=router)` goes. One per process, or per set of settings.
 
     `routes` what was configured explicitly, best first (a Route, or text for `Route.parse`) · `pac` who is
-    asked if there are none · `no_proxy` what goes straight nevertheless · `environ` None: do not look at the
-    environment · `default` what hops of any source get where they say nothing themselves (login, TLS,
-    headers) · `login_hosts` if given, the only proxies that get the default's login. Without it a proxy that is
-    only hearsay (named by a PAC file over plain http, which may name anybody's) gets it, too, but by schemes that
-    do not show the secret itself · `on_refusal` "next": move on to the next route also when a proxy
-    refuses or wants another login. Raises ValueError for routes that cannot be read.
+    asked if there are none · `no_proxy` what goes straight nevertheless · `environ` where HTTPS_PROXY and the
+    like are looked up: the process's environment, a mapping in its place, or None for nowhere · `default` what
+    hops of any source get where they say nothing themselves (login, TLS, headers) · `login_hosts` if given, the
+    only proxies that get the default's login. Without it a proxy that a PAC file over plain http names (which
+    may name anybody's) gets it, too, but by schemes that do not show the secret itself · `on_refusal` "next":
+    move on to the next route also when a proxy refuses or wants another login. Raises ValueError for routes that
+    cannot be read.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Router:
         *,
         no_proxy: str = "",
         pac: RouteSource | None = None,
-        environ: Mapping[str, str] | None = os.environ,
+        environ: Mapping[str, str] | Literal["process"] | None = "process",
         default: Hop | None = None,
         login_hosts: Collection[str] = (),
         on_refusal: str = "stop",
@@ -65,7 +66,7 @@ class Router:
         self._routes = [Route.parse(route) if isinstance(route, str) else route for route in routes]
         self._no_proxy = no_proxy
         self._pac = pac
-        self._environ = environ
+        self._environ = os.environ if environ == "process" else environ
         self._default = default
         self._login_hosts = {normal_host(name) for name in login_hosts}
         self._on_refusal = on_refusal
@@ -103,7 +104,7 @@ class Router:
             return default
         if self._login_hosts:
             return replace(default, login=None)
-        if route.hearsay:
+        if route.untrusted:
             why = f"only a PAC file that came over plain http names it: get that by https, or add {host} to login_hosts"
             return replace(default, login=replace(default.login, withheld=why))
         return default

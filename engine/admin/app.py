@@ -93,7 +93,7 @@ def node_app(
         return JSONResponse(here.whole())
 
     async def gossip(request: Request) -> Response:
-        return _error(404, "there is no gossip here: nodes do not find each other that way")
+        return _error(404, "this node has no gossip: it is not part of a cluster")
 
     return Starlette(
         routes=[

@@ -23,7 +23,7 @@ from engine.tunnel.opening import open_websocket
 from engine.wire import piko
 
 REPEAT_SECONDS = 60.0  # between lines that say the same
-HINT = "`trioduct doctor`, with the same configuration, walks the way and says who can change it"
+HINT = "run `trioduct doctor` with the same configuration: it checks each hop and says who can change what"
 HASTY_SECONDS = 1.0  # who sends us away sooner may do so for ever
 RETURN_SECONDS = 30.0  # a node that has ended is expected back: so long we dial no more than
 RETURN_CEILING_SECONDS = 1.0  # apart

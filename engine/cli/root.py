@@ -24,7 +24,7 @@ BUILD = "pure Python" if mux.__file__.endswith(".py") else "compiled"
 @click.group(cls=FlagGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, "-v", "--version", message=f"%(prog)s %(version)s ({BUILD})")
 def trioduct() -> None:
-    """A reverse tunnel: services that nobody can reach open connections to a public node, and the node carries
+    """A reverse tunnel: services behind NAT or a firewall connect out to a public node, and the node forwards
     HTTP, WebSocket and TCP to them through those connections.
 
     \b

@@ -135,7 +135,7 @@ async def test_nodes_have_pikos_shapes(port: Port, state: State) -> None:
 async def test_gossip_is_said_not_to_be_there(port: Port, path: str) -> None:
     answer = await port.get(path)
     assert answer.status == 404
-    assert answer.json()["error"].startswith("there is no gossip here")
+    assert answer.json()["error"].startswith("this node has no gossip")
 
 
 async def test_forwarding_to_this_node_is_answered_here_and_to_another_is_404(port: Port) -> None:

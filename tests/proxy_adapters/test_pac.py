@@ -338,7 +338,7 @@ async def test_over_http_it_is_fetched_once_then_conditionally_and_the_last_good
         await PAC(location).routes("h.test", 443, "https")
 
 
-async def test_only_what_came_over_plain_http_is_hearsay(
+async def test_only_what_came_over_plain_http_is_untrusted(
     nursery: trio.Nursery, tmp_path: Path, pki: Pki, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(pki.ca))
@@ -352,7 +352,7 @@ async def test_only_what_came_over_plain_http_is_hearsay(
     below = listeners[0].transport_listener
     assert isinstance(below, trio.SocketListener)
     at_secure = f"https://127.0.0.1:{below.socket.getsockname()[1]}/"
-    for location, hearsay in (
+    for location, untrusted in (
         (script("return 'PROXY p:1'"), False),
         (str(file), False),
         (at_plain, True),
@@ -363,7 +363,7 @@ async def test_only_what_came_over_plain_http_is_hearsay(
             plain.answers = [b"HTTP/1.1 500 Oops\r\n\r\n"]
         source = PAC(location, keep=kept if location == at_plain else None)
         (route,) = await source.routes("h.test", 443, "https")
-        assert (str(route), route.hearsay) == ("http://p:1", hearsay), location
+        assert (str(route), route.untrusted) == ("http://p:1", untrusted), location
     with pytest.raises(NoRoute, match="redirects from https to where anybody may change it"):
         await PAC(at_secure).routes("h.test", 443, "https")
 

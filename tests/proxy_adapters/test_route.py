@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pydoc
+
 import pytest
 import trio
 import trio.testing
 
 from proxy_adapters.auth.login import Login
 from proxy_adapters.errors import HopUnreachable, TunnelRefused
+from proxy_adapters.open import open_tunnel
 from proxy_adapters.route import Hop, Route, environment_route
 from proxy_adapters.router import BAD_SECONDS, Router
 from proxy_adapters.secret import Secret
@@ -144,3 +147,23 @@ async def test_a_refusal_is_final_unless_told_otherwise() -> None:
         assert router.went(first, refusal) is goes_on
         assert router.went(first, beyond) is goes_on
         assert str((await router.routes_to("h", 1))[0]) == "http://a:1"
+
+
+def test_help_shows_nothing_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:5ecret@proxy:1")
+    assert "5ecret" not in pydoc.render_doc(Router)
+    assert "5ecret" not in repr(Router())
+
+
+async def test_the_environment_is_that_of_the_process_unless_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:1")
+    for environ, way in ((None, "direct"), ({"HTTPS_PROXY": "http://other:1"}, "http://other:1")):
+        (route,) = await Router(environ=environ).routes_to("foo.test", 443)
+        assert str(route) == way
+    (route,) = await Router().routes_to("foo.test", 443)
+    assert str(route) == "http://proxy:1"
+
+
+async def test_a_route_of_another_kind_is_refused_without_its_text() -> None:
+    with pytest.raises(TypeError, match=r"^route is a Router, a Route, a ProxyURL or text, not list$"):
+        await open_tunnel("foo.test", 443, route=["http://me:5ecret@proxy:1"])  # type: ignore[arg-type]

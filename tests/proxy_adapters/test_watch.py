@@ -176,10 +176,10 @@ async def test_what_is_not_in_clear_text_is_not_warned_about(pki: Pki, challenge
     assert "warning" not in [one.outcome for one in seen]
 
 
-# -- Proxies that are only hearsay
+# -- Proxies named by a source that is not trusted
 
 
-class Hearsay:
+class Untrusted:
     """A PAC file that came over plain http."""
 
     def __init__(self, text: str) -> None:
@@ -187,7 +187,7 @@ class Hearsay:
 
     async def routes(self, host: str, port: int, scheme: str) -> list[Route]:
         way = Route.parse(self._text)
-        return [Route(way.hops, "a PAC file", hearsay=True)]
+        return [Route(way.hops, "a PAC file", untrusted=True)]
 
     def distrust(self) -> None:
         pass
@@ -201,8 +201,8 @@ class Hearsay:
         (Login(command=Secret.literal("s3cret")), ["Custom"]),
     ],
 )
-async def test_what_is_only_hearsay_is_not_shown_the_secret_itself(login: Login, offers: list[str]) -> None:
-    router = Router(pac=Hearsay("http://p.test:1"), environ=None, default=Hop(ProxyURL.parse("http://any:1"), login))
+async def test_a_proxy_of_an_untrusted_source_is_not_shown_the_secret_itself(login: Login, offers: list[str]) -> None:
+    router = Router(pac=Untrusted("http://p.test:1"), environ=None, default=Hop(ProxyURL.parse("http://any:1"), login))
     async with world(answering(wanted(*offers))) as (dial, dialled):
         with pytest.raises(AuthenticationFailed) as caught:
             await open_tunnel("t", 2, route=router, dial=dial, memory=Memory())
@@ -215,7 +215,7 @@ async def test_it_is_shown_a_proof_with_one_warning() -> None:
     seen: list[Seen] = []
     memory = Memory()
     default = Hop(ProxyURL.parse("http://any:1"), ALICE)
-    router = Router(pac=Hearsay("http://p.test:1"), environ=None, default=default)
+    router = Router(pac=Untrusted("http://p.test:1"), environ=None, default=default)
     offers = wanted("Basic", 'Digest realm="r", nonce="n", qop="auth"')
     async with world(answering(offers, OK), answering(OK)) as (dial, _):
         for _ in range(2):
@@ -227,29 +227,31 @@ async def test_it_is_shown_a_proof_with_one_warning() -> None:
 
 async def test_login_hosts_lift_it() -> None:
     default = Hop(ProxyURL.parse("http://any:1"), ALICE)
-    router = Router(pac=Hearsay("http://p.test:1"), environ=None, default=default, login_hosts=["P.test"])
+    router = Router(pac=Untrusted("http://p.test:1"), environ=None, default=default, login_hosts=["P.test"])
     async with world(answering(wanted("Basic"), OK)) as (dial, _):
         await open_tunnel("t", 2, route=router, dial=dial, memory=Memory())
 
 
-async def test_a_scheme_that_worked_there_before_is_not_shown_to_hearsay_either() -> None:
+async def test_a_scheme_that_worked_there_before_is_not_shown_to_an_untrusted_source_either() -> None:
     memory, default = Memory(), Hop(ProxyURL.parse("http://any:1"), ALICE)
     known = Router(["http://p.test:1"], environ=None, default=default)
-    hearsay = Router(pac=Hearsay("http://p.test:1"), environ=None, default=default)
+    untrusted = Router(pac=Untrusted("http://p.test:1"), environ=None, default=default)
     async with world(answering(wanted("Basic"), OK), answering(wanted("Basic"))) as (dial, _):
         await open_tunnel("t", 2, route=known, dial=dial, memory=memory)
         with pytest.raises(AuthenticationFailed):
-            await open_tunnel("t", 2, route=hearsay, dial=dial, memory=memory)
+            await open_tunnel("t", 2, route=untrusted, dial=dial, memory=memory)
 
 
-async def test_a_socks_password_is_not_shown_to_hearsay() -> None:
+async def test_a_socks_password_is_not_shown_to_an_untrusted_source() -> None:
     heard: list[bytes] = []
 
     async def serve(stream: trio.abc.Stream) -> None:
         heard.append(bytes(await stream.receive_some()))
         await stream.send_all(b"\x05\xff")
 
-    router = Router(pac=Hearsay("socks5h://p.test:1"), environ=None, default=Hop(ProxyURL.parse("http://any:1"), ALICE))
+    router = Router(
+        pac=Untrusted("socks5h://p.test:1"), environ=None, default=Hop(ProxyURL.parse("http://any:1"), ALICE)
+    )
     async with world(serve) as (dial, _):
         with pytest.raises(AuthenticationFailed, match=r"add p\.test to login_hosts"):
             await open_tunnel("t", 2, route=router, dial=dial, memory=Memory())
