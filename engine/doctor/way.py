@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -29,6 +31,15 @@ class Target(NamedTuple):
     @property
     def place(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _of_no_use(scheme: str, environ: Mapping[str, str]) -> str:
+    """Which variable names a proxy, but not for such a URL (curl(1), ENVIRONMENT): set and not heeded, it puzzles."""
+    if scheme in ("http", "ws"):
+        for variable in ("https_proxy", "HTTPS_PROXY"):
+            if environ.get(variable):
+                return f" for {scheme}:// ({variable} is for https:// and wss:// only, http_proxy is for this)"
+    return ""
 
 
 class Way:
@@ -93,7 +104,8 @@ class Way:
         match seen.leg.rpartition("-")[2]:
             case "route":
                 step.place = self.target.place
-                step.text = seen.text.replace("chosen by direct", "no proxy is configured").replace("chosen by ", "")
+                nothing = f"no proxy is configured{_of_no_use(self.target.scheme, os.environ)}"
+                step.text = seen.text.replace("chosen by direct", nothing).replace("chosen by ", "")
             case "fetch" | "eval":
                 step.place = self.target.place
             case "dns" if seen.outcome == "ok":

@@ -50,6 +50,17 @@ async def test_a_straight_way_is_told_step_by_step_and_nothing_is_registered(rol
     assert "ENDPOINT" in done.verdict.text
 
 
+async def test_a_variable_that_is_not_for_this_url_is_named(
+    roles: Roles, examine: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:5ecret@127.0.0.1:1")
+    node = await roles.node()
+    done = await examine(connect_to(node.upstream))
+    assert done.verdict.outcome == "works"
+    assert "no proxy is configured for http:// (HTTPS_PROXY is for https:// and wss:// only" in done.text
+    assert "5ecret" not in done.text
+
+
 async def test_an_endpoint_is_registered_for_a_moment(roles: Roles, examine: Examine) -> None:
     node = await roles.node()
     done = await examine(connect_to(node.upstream), "shop", patient=True, silent_seconds=0.3)
