@@ -36,11 +36,8 @@ def main(arguments: list[str]) -> int:
     install_compiler()
     with tempfile.TemporaryDirectory(prefix="trioduct-compiled-") as folder:
         copy, wheels = Path(folder) / "project", Path(folder) / "wheels"
-        listed = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, check=True, text=True)
-        for name in filter(None, listed.stdout.split("\0")):
-            target = copy / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(PROJECT / name, target)
+        leftovers = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "perf-results")
+        shutil.copytree(PROJECT, copy, ignore=leftovers)
         python = str(VENV_PYTHON)
         build = [python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels), str(copy)]
         subprocess.run(build, env=os.environ | {HOOK: "true"}, check=True)
