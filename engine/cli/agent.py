@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 import click
 
 from engine.cli.flags import FLAGS, FlagGroup, takes
-from engine.cli.launch import add_config_check, launch, read_role
-from engine.config import AgentConfig, Draft, Invocation, ListenerConfig
-from engine.errors import ConfigError
+from engine.cli.launch import add_config_check, expect_some, launch, read_role
+from engine.config import AgentConfig, Invocation, ListenerConfig
 
 NO_FLAGS = ("endpoint_id", "addr", "protocol", "tls")  # three are arguments, and TLS is set in the file only
 
@@ -66,12 +66,6 @@ def launch_listener(ctx: click.Context, protocol: str, endpoint: str, addr: str)
     return launch(ctx, draft)
 
 
-def with_listeners(draft: Draft[AgentConfig]) -> None:
-    """Raise ConfigError if there is nothing to offer."""
-    if not draft.config.listeners:
-        raise ConfigError(draft.complaint("listeners", "", "there are none; expected some in --config.path FILE"))
-
-
 @takes(AgentConfig, Invocation)
 @agent.command("start")
 @click.pass_context
@@ -82,8 +76,8 @@ def start_agent(ctx: click.Context) -> int:
       trioduct agent start --config.path agent.yaml
     """
     draft = read_role(ctx, AgentConfig)
-    with_listeners(draft)
+    expect_some("listeners", draft)
     return launch(ctx, draft)
 
 
-add_config_check(agent, AgentConfig, complete=with_listeners)
+add_config_check(agent, AgentConfig, complete=partial(expect_some, "listeners"))

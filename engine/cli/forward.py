@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
 from engine.cli.flags import FlagGroup, takes
-from engine.cli.launch import add_config_check, launch, read_role
-from engine.config import Draft, ForwardConfig, Invocation, PortConfig
-from engine.errors import ConfigError
+from engine.cli.launch import add_config_check, expect_some, launch, read_role
+from engine.config import ForwardConfig, Invocation, PortConfig
 
 
 @takes(ForwardConfig, Invocation)
@@ -41,12 +42,6 @@ def forward_tcp(ctx: click.Context, addr: str, endpoint: str) -> int:
     return launch(ctx, draft)
 
 
-def with_ports(draft: Draft[ForwardConfig]) -> None:
-    """Raise ConfigError if there is nothing to forward."""
-    if not draft.config.ports:
-        raise ConfigError(draft.complaint("ports", "", "there are none; expected some in --config.path FILE"))
-
-
 @takes(ForwardConfig, Invocation)
 @forward.command("start")
 @click.pass_context
@@ -57,8 +52,8 @@ def start_forward(ctx: click.Context) -> int:
       trioduct forward start --config.path forward.yaml
     """
     draft = read_role(ctx, ForwardConfig)
-    with_ports(draft)
+    expect_some("ports", draft)
     return launch(ctx, draft)
 
 
-add_config_check(forward, ForwardConfig, complete=with_ports)
+add_config_check(forward, ForwardConfig, complete=partial(expect_some, "ports"))

@@ -13,6 +13,7 @@ from engine import log
 from engine.cli.ending import RoleDraft, complain, verdict
 from engine.cli.flags import FLAGS, takes
 from engine.config import AgentConfig, Draft, ForwardConfig, Invocation, Section, ServerConfig, to_yaml
+from engine.errors import ConfigError
 
 Role = Callable[[], Awaitable[int | None]]  # what it returns is the exit code
 C = TypeVar("C", ServerConfig, AgentConfig, ForwardConfig)
@@ -45,6 +46,12 @@ def launch(ctx: click.Context, draft: Draft[C]) -> int:
     for warning in draft.warnings():
         log.get_logger("main").warning(warning)
     return run(role_of(config), draft)
+
+
+def expect_some(key: str, draft: Draft[C]) -> None:
+    """Raise ConfigError if the list at `key` is empty: there would be nothing to do."""
+    if not getattr(draft.config, key):
+        raise ConfigError(draft.complaint(key, "", "there are none; expected some in --config.path FILE"))
 
 
 def show(draft: Draft[C]) -> int:
