@@ -77,7 +77,8 @@ class Draft(Generic[C]):
             mark = error.problem_mark or error.context_mark
             place = f"{path}:{mark.line + 1}" if mark else path
             problem, expected = error.problem or error.context, "YAML"
-            if mark and text.splitlines()[mark.line : mark.line + 1] and "\t" in text.splitlines()[mark.line]:
+            # Not by [mark.line]: YAML ends lines by more than line feeds.
+            if mark and "".join(text.split("\n")[mark.line : mark.line + 1])[mark.column :].startswith("\t"):
                 problem, expected = "a tab where YAML indents", "spaces"
             raise ConfigError(f"{place}: {problem}; expected {expected}") from None
         except (yaml.YAMLError, UnicodeEncodeError):
