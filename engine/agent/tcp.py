@@ -67,8 +67,8 @@ class TcpUpstream:
         finally:
             if not stream.gone:
                 stream.abort()
-            self._metrics.tcp_done(self.endpoint, *relay.passed)
             bytes_in, bytes_out = relay.passed
+            self._metrics.tcp_done(self.endpoint, bytes_in, bytes_out)
             access_log.log(
                 self._access_level,
                 "connection closed",

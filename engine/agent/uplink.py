@@ -25,8 +25,8 @@ from engine.wire import piko
 REPEAT_SECONDS = 60.0  # between lines that say the same
 HINT = "run `trioduct doctor` with the same configuration: it checks each hop and says who can change what"
 HASTY_SECONDS = 1.0  # who sends us away sooner may do so for ever
-RETURN_SECONDS = 30.0  # a node that has ended is expected back: so long we dial no more than
-RETURN_CEILING_SECONDS = 1.0  # apart
+RETURN_SECONDS = 30.0  # after a node has ended, it or another in its place is expected back
+RETURN_CEILING_SECONDS = 1.0  # between two dials while it is expected
 
 log = get_logger("client")
 
