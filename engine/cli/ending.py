@@ -36,6 +36,15 @@ def complain(text: str, code: int) -> int:
     return code
 
 
+def drop_output() -> None:
+    """Drop what stdout could not write: some versions of Python try again at their end, and fail with a code of their
+    own.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
 def verdict(error: BaseException, draft: RoleDraft | None = None) -> int:
     """Say in one line why it ended, and return the exit code. Raises what is a defect of ours."""
     errors = list(leaves(error))

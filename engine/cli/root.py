@@ -11,7 +11,7 @@ from engine.cli.agent import agent
 from engine.cli.completion import completion
 from engine.cli.demo import demo
 from engine.cli.doctor import doctor
-from engine.cli.ending import complain, open_standard_streams
+from engine.cli.ending import complain, drop_output, open_standard_streams
 from engine.cli.flags import FlagGroup
 from engine.cli.forward import forward
 from engine.cli.server import server
@@ -70,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Refused, Unreachable) as error:
         return complain(str(error), 1)
     except OSError as error:  # the disk behind stdout is full, say
+        drop_output()
         return complain(f"cannot write: {error.strerror or error}", 1)
     except (click.Abort, KeyboardInterrupt):
         return 130
