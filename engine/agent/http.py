@@ -25,7 +25,7 @@ from engine.log import get_logger
 from engine.loop.connection import Connection
 from engine.loop.reactor import Reactor
 from engine.session.stream import Stream
-from engine.wire import http1, piko
+from engine.wire import piko
 from engine.wire.http1 import MAX_HEAD, Request
 
 SWEEP_SECONDS: Final = 1.0
@@ -160,7 +160,9 @@ def _nothing() -> None: ...
 
 def _head(request: Request, base_path: bytes) -> bytes:
     """How a request goes on to the service."""
-    return (not base_path and request.whole) or request_head(request, http1.end_to_end(request), base_path)
+    if request.intact and not base_path:
+        return request.head
+    return request_head(request, request.lines, base_path)
 
 
 _known_head = lru_cache(maxsize=512)(_head)

@@ -264,8 +264,7 @@ class Inbound:
         """Pass a 1xx answer on at once. HTTP/1.0 knows none (RFC 9110, 15.2)."""
         request = exchange.request
         if request is not None and request.version == 11:
-            fields = http1.end_to_end(response)
-            self.inlet.put(http1.encode_response(response.status, response.reason, fields))
+            self.inlet.put(http1.encode_lines(response.lines))
         if response.status == 100 and self.state is _EXPECTING:
             self.state = _BODY
             self._await_body(exchange)
@@ -412,8 +411,7 @@ class Inbound:
         outbound, request = self._outbound, exchange.request
         assert outbound is not None
         assert request is not None
-        fields = http1.end_to_end(response)
-        fields += [(b"Connection", b"Upgrade"), (b"Upgrade", response.upgrade or request.upgrade)]
+        upgrade = [b"Connection: Upgrade", b"Upgrade: " + (response.upgrade or request.upgrade)]
         outlet = outbound.outlet
         self._outbound = None
         outbound.leave()
@@ -423,7 +421,7 @@ class Inbound:
             self._finish(exchange, 101)
 
         def start() -> None:
-            self.inlet.put(http1.encode_response(101, response.reason, fields))
+            self.inlet.put(http1.encode_lines(response.lines + upgrade))
 
         relay = Relay(self.inlet, outlet, done)
         if exchange.expires_at < math.inf:

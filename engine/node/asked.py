@@ -5,8 +5,8 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from engine.gateway.head import request_head
-from engine.wire import http1, piko
-from engine.wire.http1 import Fields, Request
+from engine.wire import piko
+from engine.wire.http1 import Request
 
 
 class Asked:
@@ -25,38 +25,37 @@ class Asked:
         tcp_endpoint = piko.endpoint_of_tcp_path(request.target) if request.method == b"GET" else None
         self.is_tcp = tcp_endpoint is not None
         named = b""
-        fields: Fields = []
+        lines = request.lines
         forwarded_for: list[bytes] = []
-        for field in http1.end_to_end(request):
-            name = field[0].lower()
-            if name[:2] == b"x-":
-                if name[:7] == piko.PREFIX:
-                    if name == piko.ENDPOINT:
-                        named = field[1]
-                    elif name == piko.AUTHORIZATION:
-                        self.own_credentials.append(field[1])
-                    elif name == piko.TENANT_ID:
-                        self.tenants.append(field[1])
+        for name, value, line in request.for_node:
+            if name == b"authorization":
+                if not takes_tokens:
                     continue
-                if name == b"x-forwarded-for":
-                    forwarded_for.append(field[1])
-                    continue
-                if name in (b"x-forwarded-proto", b"x-forwarded-host"):
-                    continue
-            elif name == b"authorization" and takes_tokens:
-                self.credentials.append(field[1])
+                self.credentials.append(value)
+            elif name == b"x-forwarded-for":
+                forwarded_for.append(value)
+            elif name == piko.ENDPOINT:
+                named = value
+            elif name == piko.AUTHORIZATION:
+                self.own_credentials.append(value)
+            elif name == piko.TENANT_ID:
+                self.tenants.append(value)
+            elif name[:7] != piko.PREFIX and name not in (b"x-forwarded-proto", b"x-forwarded-host"):
                 continue
-            fields.append(field)
+            if lines is request.lines:
+                lines = lines.copy()
+            lines.remove(line)
         self.endpoint = tcp_endpoint or named.decode("utf-8", "replace") or piko.endpoint_of_host(request.host)
+        added: list[bytes] = []
         if any(self.own_credentials):
             # The service's own credentials, which were not ours to look at.
             own = self.own_credentials
-            fields += [(b"Authorization", value) for value in self.credentials if value not in own]
+            added += [b"Authorization: " + value for value in self.credentials if value not in own]
         forwarded_for.append(client.encode())
-        fields.append((b"X-Forwarded-For", b", ".join(forwarded_for)))
+        added.append(b"X-Forwarded-For: " + b", ".join(forwarded_for))
         if request.host:
-            fields.append((b"X-Forwarded-Host", request.host))
+            added.append(b"X-Forwarded-Host: " + request.host)
         else:  # HTTP/1.0 can do without; 1.1, in which the request goes on, cannot (RFC 9112, 3.2)
-            fields.append((b"Host", quote(self.endpoint, safe="").encode()))
-        fields.append((b"X-Forwarded-Proto", proto))
-        self.head = request_head(request, fields)
+            added.append(b"Host: " + quote(self.endpoint, safe="").encode())
+        added.append(b"X-Forwarded-Proto: " + proto)
+        self.head = request_head(request, lines + added)

@@ -46,7 +46,7 @@ def benchmarks() -> list[Benchmark]:
 def _forward() -> Run:
     def run() -> bytes:
         request = http1.parse_request(BROWSER)
-        return http1.encode_request(request.method, request.target, http1.end_to_end(request))
+        return http1.encode_lines(request.lines)
 
     return run
 

@@ -13,7 +13,6 @@ from engine.gateway.outbound import Outbound
 from engine.gateway.role import Decision, Refuse, Route, Wait, Waiting
 from engine.gateway.states import NEXT_ANSWER, NEXT_REQUEST, Answer, Request
 from engine.loop.reactor import Reactor
-from engine.wire import http1
 from tests.loop.ends import End, Turns
 
 GET = b"GET /a HTTP/1.1\r\nHost: x.test\r\n\r\n"
@@ -88,7 +87,7 @@ class MemoryRole:
     def route(self, exchange: Exchange, *, fresh: bool = False) -> Route:
         request = exchange.request
         assert request is not None
-        head = request_head(request, http1.end_to_end(request))
+        head = request_head(request, request.lines)
         if self.idle and not fresh:
             return Route(self.idle.pop(), head)
         self.outbounds.append(MemoryOutbound(self))

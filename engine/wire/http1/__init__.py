@@ -7,6 +7,7 @@ line*, the others are *field lines*. A *body* ends by a length, by chunks, or wi
     message     Request, Response and Fields: what a head is after it was read
     known       heads that come again are read once
     defect      what is wrong with a head that does not match the grammar
+    lines       field lines that come again are read once
     hop         fields that end at this hop, fields and trailers that go on
     read        head_end, parse_request, parse_response
     chunked     ChunkedBody: where a body of chunks ends, and what of it goes on
@@ -18,11 +19,10 @@ that answers a request. If it was a response, the caller answers its own client 
 
 from engine.wire.http1.chunked import ChunkedBody
 from engine.wire.http1.grammar import MAX_FIELDS, MAX_HEAD, MAX_LINE
-from engine.wire.http1.hop import end_to_end
 from engine.wire.http1.known import KNOWN_HEADS
-from engine.wire.http1.message import CHUNKED, UNTIL_CLOSE, Fields, Request, Response
+from engine.wire.http1.message import CHUNKED, UNTIL_CLOSE, Fields, Mark, Request, Response
 from engine.wire.http1.read import head_end, parse_request, parse_response
-from engine.wire.http1.write import encode_request, encode_response, error_response
+from engine.wire.http1.write import encode_lines, encode_request, encode_response, error_response
 
 __all__ = [
     "CHUNKED",
@@ -33,11 +33,12 @@ __all__ = [
     "UNTIL_CLOSE",
     "ChunkedBody",
     "Fields",
+    "Mark",
     "Request",
     "Response",
+    "encode_lines",
     "encode_request",
     "encode_response",
-    "end_to_end",
     "error_response",
     "head_end",
     "parse_request",

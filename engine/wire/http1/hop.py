@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from engine.errors import HTTPError
 from engine.wire import piko
 from engine.wire.http1.defect import field_defect
@@ -13,11 +15,12 @@ from engine.wire.http1.grammar import (
     split_lines,
     whole_lines,
 )
-from engine.wire.http1.message import Fields, Request, Response
+from engine.wire.http1.message import Fields, Mark
 
 # Fields that are about this connection only, and so are never passed on. Proxy-Authenticate and its kin are between a
 # proxy and its client. This is a gateway, which has no such talk, and a service must not see the secret.
-HOP_BY_HOP = frozenset(
+NOTHING: Final[frozenset[bytes]] = frozenset()
+HOP_BY_HOP: Final = frozenset(
     b"connection keep-alive proxy-connection te transfer-encoding upgrade http2-settings"
     b" proxy-authenticate proxy-authorization proxy-authentication-info".split()
 )
@@ -43,15 +46,15 @@ _NO_TRAILER_PREFIXES = (piko.PREFIX, b"x-forwarded-", b"proxy-")
 
 
 def connection(version: int, found: dict[bytes, bytes]) -> tuple[bool, bytes, frozenset[bytes]]:
-    """What the Connection field decides: keep-alive, the upgrade wanted, and which fields end at this hop.
+    """What the Connection field decides: keep-alive, the upgrade wanted, and which fields end here besides HOP_BY_HOP.
 
     `found` has the deciding fields by their names in lower case, Connection among them.
     """
     option = found[b"connection"].lower()
     if option == b"keep-alive":
-        return True, b"", HOP_BY_HOP
+        return True, b"", NOTHING
     if option == b"close":
-        return False, b"", HOP_BY_HOP
+        return False, b"", NOTHING
     if is_token_list(option) is None:
         raise HTTPError(400, "expected names in Connection")
     options = frozenset(list_elements(option))
@@ -65,19 +68,18 @@ def connection(version: int, found: dict[bytes, bytes]) -> tuple[bool, bytes, fr
         protocols = list_elements(upgrade)
         wanted = b", ".join([p for p in protocols if not p.lower().startswith((b"h2c", b"http/"))])
     removable = [n for n in options if n not in _END_TO_END and not n.startswith(_END_TO_END_PREFIXES)]
-    return keep_alive, wanted, HOP_BY_HOP.union(removable)
+    return keep_alive, wanted, frozenset(removable) - HOP_BY_HOP
 
 
-def end_to_end(message: Request | Response) -> Fields:
-    """The fields to pass on: without those of this hop, and without those that Connection nominates and may remove.
-
-    A new list, which is the caller's. The fields for framing and for the next connection are the caller's to add:
-    Content-Length is among those that are passed on, Transfer-Encoding is not.
+def drop(lines: list[bytes], marks: list[Mark], nominated: frozenset[bytes], passes: tuple[bytes, ...]) -> None:
+    """Take out of a head's `lines` the fields that end at this hop: those of HOP_BY_HOP but `passes`, and those that
+    the Connection field has nominated.
     """
-    dropped = message.dropped
-    if not dropped:  # as in most: nothing was for this hop
-        return message.fields.copy()
-    return [field for field in message.fields if field[0].lower() not in dropped]
+    for name, _, line in marks:
+        if name in HOP_BY_HOP and name not in passes:
+            lines.remove(line)
+    if nominated:
+        lines[1:] = [line for line in lines[1:] if line.partition(b":")[0].lower() not in nominated]
 
 
 def passable_trailers(block: bytes) -> bytes:

@@ -5,6 +5,9 @@ from __future__ import annotations
 Fields = list[tuple[bytes, bytes]]
 """Names and values in the order in which they came, as they were spelled."""
 
+Mark = tuple[bytes, bytes, bytes]
+"""A field that decides something, or that a node reads: its name in lower case, its value, and its line."""
+
 # What `body` is where it is no length.
 CHUNKED = -1
 UNTIL_CLOSE = -2
@@ -13,101 +16,127 @@ UNTIL_CLOSE = -2
 class Request:
     """A request's head.
 
-    `target` is in origin-form (or `*`), whatever form it came in. `host` is where the request goes: a target in
-    absolute-form has overruled the Host field, in `fields` too (RFC 9112, 3.2.2).
+    `head` is what came, in plain form (see grammar): where it was not, it was written anew. `target` is in origin-form
+    (or `*`), whatever form it came in. `host` is where the request goes: a target in absolute-form has overruled the
+    Host field, in `head` too (RFC 9112, 3.2.2).
+
+    `lines` is what goes on to the next hop, without the empty lines behind: a request line of HTTP/1.1, then the
+    field lines, without those that end at this hop. Framing is among them, an upgrade is not. If `intact`, that is
+    all of `head`. `for_node` has the fields that a node reads or replaces, in order: Piko's, X-Forwarded-*,
+    Authorization.
 
     `body` is a length or CHUNKED. `upgrade` is the value of the Upgrade field if the Connection field nominates it,
-    else b"". `expect_continue` says that the client waits for 100 before it sends the body. `dropped` holds the names
-    of fields that are not passed on, in lower case.
+    else b"". `expect_continue` says that the client waits for 100 before it sends the body.
 
-    `repeats`: equal heads give this very object, so what follows from it may be remembered with it as the key.
-    `whole`: the head as it came, if it may go on like that (nothing in it ends at this hop, no framing is to be
-    added), else b"".
+    `repeats`: equal heads give this very object, so what follows from it may be remembered with it as the key. Nobody
+    may change it.
     """
 
     __slots__ = (
         "body",
-        "dropped",
         "expect_continue",
-        "fields",
+        "for_node",
+        "head",
         "host",
+        "intact",
         "keep_alive",
+        "lines",
         "method",
         "repeats",
         "target",
         "upgrade",
         "version",
-        "whole",
     )
 
     def __init__(
         self,
+        head: bytes,
+        lines: list[bytes],
+        intact: bool,
         method: bytes,
         target: bytes,
         version: int,
-        fields: Fields,
         host: bytes,
         body: int,
         keep_alive: bool,
         upgrade: bytes,
         expect_continue: bool,
-        dropped: frozenset[bytes],
-        whole: bytes,
+        for_node: list[Mark],
     ) -> None:
+        self.head = head
+        self.lines = lines
+        self.intact = intact
         self.method = method
         self.target = target
         self.version = version
-        self.fields = fields
         self.host = host
         self.body = body
         self.keep_alive = keep_alive
         self.upgrade = upgrade
         self.expect_continue = expect_continue
+        self.for_node = for_node
         self.repeats = False
-        self.whole = whole
-        self.dropped = dropped
+
+    @property
+    def fields(self) -> Fields:
+        """All that came, those for this hop included."""
+        return fields_of(self.head)
 
 
 class Response:
     """A response's head.
 
     `body` is a length, CHUNKED or UNTIL_CLOSE, and 0 if the status or the request's method says that there is none.
-    `keep_alive` is False if the end of the connection ends the body. `dropped`, `repeats` and `whole` are as in
-    Request.
+    `keep_alive` is False if the end of the connection ends the body. `head`, `lines` and `repeats` are as in Request.
+    If `intact`, `head` may go on as it is to a client of HTTP/1.1.
     """
 
     __slots__ = (
         "body",
-        "dropped",
-        "fields",
+        "head",
+        "intact",
         "keep_alive",
+        "lines",
         "reason",
         "repeats",
         "status",
         "upgrade",
         "version",
-        "whole",
     )
 
     def __init__(
         self,
+        head: bytes,
+        lines: list[bytes],
+        intact: bool,
         version: int,
         status: int,
         reason: bytes,
-        fields: Fields,
         body: int,
         keep_alive: bool,
         upgrade: bytes,
-        dropped: frozenset[bytes],
-        whole: bytes,
     ) -> None:
+        self.head = head
+        self.lines = lines
+        self.intact = intact
         self.version = version
         self.status = status
         self.reason = reason
-        self.fields = fields
         self.body = body
         self.keep_alive = keep_alive
         self.upgrade = upgrade
         self.repeats = False
-        self.whole = whole
-        self.dropped = dropped
+
+    @property
+    def fields(self) -> Fields:
+        """All that came, those for this hop included."""
+        return fields_of(self.head)
+
+
+def fields_of(head: bytes) -> Fields:
+    """The fields of a head in plain form."""
+    fields = []
+    for line in head.split(b"\r\n")[1:-2]:
+        name, _, value = line.partition(b": ")
+        fields.append((name, value))
+    return fields

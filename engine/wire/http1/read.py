@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from engine.errors import HTTPError
 from engine.wire import piko
 from engine.wire.http1.defect import request_defect, response_defect, shown, shown_line
@@ -13,26 +15,34 @@ from engine.wire.http1.grammar import (
     absolute_target,
     is_host,
     is_token,
-    plain_request,
-    plain_response,
+    request_line,
     search_control,
     search_end,
     split_lines,
+    status_line,
     whole_request,
     whole_response,
 )
-from engine.wire.http1.hop import HOP_BY_HOP, connection
-from engine.wire.http1.known import Known
-from engine.wire.http1.message import CHUNKED, UNTIL_CLOSE, Fields, Request, Response
+from engine.wire.http1.hop import NOTHING, connection, drop
+from engine.wire.http1.known import MAX_KNOWN_HEAD, Known
+from engine.wire.http1.lines import DECISIVE, Lines, marks_of
+from engine.wire.http1.message import CHUNKED, UNTIL_CLOSE, Fields, Mark, Request, Response
+from engine.wire.http1.write import encode_lines
 
-_NOTHING: frozenset[bytes] = frozenset()
-_DECISIVE = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
+StatusLine = tuple[int, int, bytes]
+"""Version (11 or 10), status, reason."""
+
+MAX_STATUS_LINES: Final = 64
 
 # Names whose "_" spelling is refused even alone: they frame or route, or the node itself adds the "-" spelling.
 _GUARDED_PREFIXES = (piko.PREFIX, *b"x-forwarded- x-real-ip content-length transfer-encoding proxy-".split())
+_CODING: Final = (b"transfer-encoding",)
 
 _known_requests: Known[Request] = Known()
 _known_responses: Known[Response] = Known()
+_request_lines: Final = Lines()
+_response_lines: Final = Lines()
+_known_status_lines: Final[dict[bytes, StatusLine]] = {}
 
 
 def head_end(data: bytes | bytearray | memoryview, start: int = 0, limit: int = MAX_HEAD) -> int:
@@ -90,10 +100,12 @@ def _refuse_hopeless(head: bytes) -> None:
 def parse_request(head: bytes, limit: int = MAX_HEAD) -> Request:
     """Read a request's head, as cut by `head_end`, of at most `limit` bytes.
 
-    The limit is not looked at again for a head that is known, which has a KiB at most: to look one up takes 75 ns, and
-    that would add 15. Raises HTTPError with the status that answers the request. Equal heads may give the same object,
+    The limit is not looked at again for a head that is known, which is short: to look one up takes 75 ns, and that
+    would add 15. Raises HTTPError with the status that answers the request. Equal heads may give the same object,
     so what is returned must not be changed.
     """
+    if len(head) > MAX_KNOWN_HEAD:
+        return _parse_request(head, limit)
     request = _known_requests.get(head)
     if request is None:
         request = _parse_request(head, limit)
@@ -104,49 +116,59 @@ def parse_request(head: bytes, limit: int = MAX_HEAD) -> Request:
 def _parse_request(head: bytes, limit: int) -> Request:
     if len(head) > limit:
         raise _too_long(limit)
-    whole = b""
-    match = plain_request(head)
-    if match is not None:
-        method, target, minor, lines = match.groups()
-        fields: Fields = split_lines(lines)
-        whole = head
-    else:
-        method, target, minor, fields = _rare_request(head)
-    if len(fields) > MAX_FIELDS:
-        raise HTTPError(431, f"{len(fields)} fields, more than {MAX_FIELDS}")
     if len(head) > MAX_LINE:
         _refuse_long_line(head)
+    lines = head.split(b"\r\n")
+    marks: list[Mark] | None = None
+    first = request_line(lines[0])
+    if first is not None and len(lines) > 2 and not lines.pop() and not lines.pop():
+        marks = _request_lines.read(lines)
+    if first is None or marks is None or first[2][0] != 0x2F or first[1] == b"CONNECT":  # 0x2f: origin-form, "/…"
+        method, target, minor, lines = _rare_request(head)
+        marks = marks_of(lines)
+        head = encode_lines(lines)
+    else:
+        method, target, minor = first.groups()
+    if len(lines) > MAX_FIELDS + 1:
+        raise HTTPError(431, f"{len(lines) - 1} fields, more than {MAX_FIELDS}")
     version = 11 if minor == b"1" else 10
-    found = _decisive_fields(fields)
+    found: dict[bytes, bytes] = {}
+    for_node: list[Mark] = []
+    for mark in marks:
+        name = mark[0]
+        if name in DECISIVE:
+            found[name] = found[name] + b", " + mark[1] if name in found else mark[1]
+        else:
+            for_node.append(mark)
 
-    host = found.get(b"host")
-    if host is not None:
+    host = found.get(b"host", b"")
+    if host or b"host" in found:
         if is_host(host) is None:
             raise HTTPError(400, "expected one host in Host")
     elif version == 11:
         raise HTTPError(400, "a request without Host")
-    if target[0] != 0x2F or method == b"CONNECT":  # the other forms than "/…"
-        target, host, fields = _other_target(method, target, host, fields)
-        whole = b""
 
-    body, keep_alive, upgrade, expect_continue, dropped = 0, version == 11, b"", False, _NOTHING
-    if len(found) > 1 or host is None:  # more than Host
-        if not HOP_BY_HOP.isdisjoint(found):
-            dropped = HOP_BY_HOP
+    body, keep_alive, upgrade, expect_continue, intact = 0, version == 11, b"", False, True
+    if len(found) > 1 or not host:  # more than Host
         coding, length = found.get(b"transfer-encoding"), found.get(b"content-length")
         if coding is not None or length is not None:
             body = _framed(version, coding, length)
+        nominated = NOTHING
         if b"connection" in found:
-            keep_alive, upgrade, dropped = connection(version, found)
+            keep_alive, upgrade, nominated = connection(version, found)
         if b"expect" in found:
             expect_continue = _expects_continue(version, found[b"expect"]) and body != 0
         # Trailers pass through here, so the wish for them may too (RFC 9110, 10.1.4), in the form all send.
-        if found.get(b"te") == b"trailers":
-            dropped = dropped - {b"te"}
-    if dropped or version == 10:
-        whole = b""
-    host = host or b""
-    return Request(method, target, version, fields, host, body, keep_alive, upgrade, expect_continue, dropped, whole)
+        passes = (b"transfer-encoding", b"te" if found.get(b"te") == b"trailers" else b"")
+        count = len(lines)
+        drop(lines, marks, nominated, passes)
+        intact = count == len(lines)
+    if version == 10:
+        intact = False
+        lines[0] = b"%b %b HTTP/1.1" % (method, target)
+    return Request(
+        head, lines, intact, method, target, version, host, body, keep_alive, upgrade, expect_continue, for_node
+    )
 
 
 def parse_response(head: bytes, method: bytes, limit: int = MAX_HEAD) -> Response:
@@ -155,7 +177,7 @@ def parse_response(head: bytes, method: bytes, limit: int = MAX_HEAD) -> Respons
     Its body is framed by the rules of RFC 9112, 6.3. Raises HTTPError. Its status is not for the client, who gets 502.
     Equal heads may give the same object, so what is returned must not be changed.
     """
-    if method == b"HEAD":
+    if len(head) > MAX_KNOWN_HEAD or method == b"HEAD":
         return _parse_response(head, method, limit)
     response = _known_responses.get(head)
     if response is None:
@@ -167,54 +189,51 @@ def parse_response(head: bytes, method: bytes, limit: int = MAX_HEAD) -> Respons
 def _parse_response(head: bytes, method: bytes, limit: int) -> Response:
     if len(head) > limit:
         raise _too_long(limit)
-    whole = b""
-    match = plain_response(head)
-    if match is not None:
-        minor, code, reason, lines = match.groups()
-        fields: Fields = split_lines(lines)
-        whole = head
-    else:
-        match = whole_response(head)
-        if match is None:
-            raise response_defect(head)
-        minor, code, reason, lines = match.groups()
-        fields = [(name, value.rstrip(b" \t")) for name, value in split_lines(lines)]
-    if len(fields) > MAX_FIELDS:
-        raise HTTPError(431, f"{len(fields)} fields, more than {MAX_FIELDS}")
-    version = 11 if minor == b"1" else 10
-    status = int(code)
-    found = _decisive_fields(fields)
+    lines = head.split(b"\r\n")
+    marks: list[Mark] | None = None
+    first = _known_status_lines.get(lines[0]) or _read_status_line(lines[0])
+    if first is not None and len(lines) > 2 and not lines.pop() and not lines.pop():
+        marks = _response_lines.read(lines)
+    if first is None or marks is None:
+        first, lines = _rare_response(head)
+        marks = marks_of(lines)
+        head = encode_lines(lines)
+    version, status, reason = first
+    if len(lines) > MAX_FIELDS + 1:
+        raise HTTPError(431, f"{len(lines) - 1} fields, more than {MAX_FIELDS}")
+    found: dict[bytes, bytes] = {}
+    for name, value, _ in marks:
+        found[name] = found[name] + b", " + value if name in found else value
 
     # Defective framing is refused even where no body follows: the next message of who sends it is in doubt too.
     coding, length = found.get(b"transfer-encoding"), found.get(b"content-length")
     body = UNTIL_CLOSE if coding is None and length is None else _framed(version, coding, length)
-    keep_alive, upgrade = version == 11, b""
-    dropped = _NOTHING if HOP_BY_HOP.isdisjoint(found) else HOP_BY_HOP
+    keep_alive, upgrade, nominated = version == 11, b"", NOTHING
     if b"connection" in found:
-        keep_alive, upgrade, dropped = connection(version, found)
+        keep_alive, upgrade, nominated = connection(version, found)
     if status < 200 or status == 204 or status == 304 or method == b"HEAD":
         body = 0
         if length is not None and (status < 200 or status == 204):  # RFC 9110, 8.6: MUST NOT be there
-            dropped = dropped | {b"content-length"}
+            nominated = nominated | {b"content-length"}
     elif body == UNTIL_CLOSE:
         keep_alive = False
-    if dropped or version == 10 or body < 0 or reason is None:
-        whole = b""
-    return Response(version, status, reason or b"", fields, body, keep_alive, upgrade, dropped, whole)
+    count = len(lines)
+    drop(lines, marks, nominated, _CODING if body == CHUNKED else ())
+    intact = count == len(lines) and version == 11 and body != UNTIL_CLOSE
+    if version == 10:
+        lines[0] = b"HTTP/1.1 %d %b" % (status, reason)
+    return Response(head, lines, intact, version, status, reason, body, keep_alive, upgrade)
 
 
-def _decisive_fields(fields: Fields) -> dict[bytes, bytes]:
-    """The fields that decide something, by their names in lower case.
-
-    A field that comes twice becomes a list (RFC 9110, 5.3). Host, Content-Length and Transfer-Encoding must not be
-    lists, so two of them, even equal ones, are refused by whatever reads the value.
-    """
-    found: dict[bytes, bytes] = {}
-    for name, value in fields:
-        name = name.lower()
-        if name in _DECISIVE:
-            found[name] = found[name] + b", " + value if name in found else value
-    return found
+def _read_status_line(line: bytes) -> StatusLine | None:
+    match = status_line(line)
+    if match is None:
+        return None
+    minor, code, reason = match.groups()
+    read = (11 if minor == b"1" else 10, int(code), reason)
+    if len(_known_status_lines) < MAX_STATUS_LINES:
+        _known_status_lines[line] = read
+    return read
 
 
 def _framed(version: int, coding: bytes | None, length: bytes | None) -> int:
@@ -242,17 +261,31 @@ def _expects_continue(version: int, expect: bytes) -> bool:
     return True
 
 
-def _other_target(
-    method: bytes, target: bytes, host: bytes | None, fields: Fields
-) -> tuple[bytes, bytes | None, Fields]:
-    """Read a target that is no path (RFC 9112, 3.2.2-3.2.4).
+def _rare_request(head: bytes) -> tuple[bytes, bytes, bytes, list[bytes]]:
+    """Method, target, the minor digit of the version, and the lines of a request in plain form.
 
-    Absolute-form becomes origin-form, and its host becomes the Host field.
+    Absolute-form becomes origin-form, and its host becomes the Host field (RFC 9112, 3.2.2-3.2.4).
     """
+    match = whole_request(head)
+    if match is None:
+        raise request_defect(head)
+    method, target, minor, lines = match.groups()
+    fields = [(name, value.rstrip(b" \t")) for name, value in split_lines(lines)]
+    _refuse_twins(fields)
     if method == b"CONNECT":
         raise HTTPError(501, "CONNECT is not served here")
-    if target == b"*" and method == b"OPTIONS":
-        return target, host, fields
+    if target[0] != 0x2F and not (target == b"*" and method == b"OPTIONS"):
+        authority, target = _absolute(method, target)
+        hosts = [value for name, value in fields if name.lower() == b"host"]
+        if len(hosts) > 1 or (hosts and is_host(hosts[0]) is None):
+            raise HTTPError(400, "expected one host in Host")
+        if hosts or minor == b"0":  # else it stays without, and is refused for that
+            fields = [(b"Host", authority), *[field for field in fields if field[0].lower() != b"host"]]
+    return method, target, minor, [b"%b %b HTTP/1.%b" % (method, target, minor), *map(b": ".join, fields)]
+
+
+def _absolute(method: bytes, target: bytes) -> tuple[bytes, bytes]:
+    """Host and path of a target in absolute-form."""
     match = absolute_target(target)
     if match is None:
         raise HTTPError(400, "expected a target that begins with /", shown_line(target))
@@ -261,18 +294,18 @@ def _other_target(
         raise HTTPError(400, "expected a host in the target", shown_line(target))
     if not path.startswith(b"/"):
         path = b"*" if method == b"OPTIONS" and not path else b"/" + path
-    others = [field for field in fields if field[0].lower() != b"host"]
-    return path, authority, [(b"Host", authority), *others]
+    return authority, path
 
 
-def _rare_request(head: bytes) -> tuple[bytes, bytes, bytes, Fields]:
-    match = whole_request(head)
+def _rare_response(head: bytes) -> tuple[StatusLine, list[bytes]]:
+    """The status line, read, and the lines of a response in plain form."""
+    match = whole_response(head)
     if match is None:
-        raise request_defect(head)
-    method, target, minor, lines = match.groups()
-    fields = [(name, value.rstrip(b" \t")) for name, value in split_lines(lines)]
-    _refuse_twins(fields)
-    return method, target, minor, fields
+        raise response_defect(head)
+    minor, code, reason, lines = match.groups()
+    fields = [b"%b: %b" % (name, value.rstrip(b" \t")) for name, value in split_lines(lines)]
+    status = (11 if minor == b"1" else 10, int(code), reason or b"")
+    return status, [b"HTTP/1.%b %b %b" % (minor, code, reason or b""), *fields]
 
 
 def _refuse_twins(fields: Fields) -> None:

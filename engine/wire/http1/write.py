@@ -7,6 +7,11 @@ from collections.abc import Iterable
 from http import HTTPStatus
 
 
+def encode_lines(lines: Iterable[bytes]) -> bytes:
+    """A head of these lines: a request or status line, and field lines."""
+    return b"\r\n".join([*lines, b"", b""])
+
+
 def encode_request(method: bytes, target: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     """A request's head. Nothing is checked: what goes in was parsed by this package, or is our own."""
     return b"\r\n".join([b"%b %b HTTP/1.1" % (method, target), *map(b": ".join, fields), b"", b""])

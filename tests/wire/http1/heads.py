@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from engine.errors import HTTPError
 from engine.wire import http1
-from engine.wire.http1 import Request, Response
+from engine.wire.http1 import Fields, Request, Response
+from engine.wire.http1.message import fields_of
 
 BROWSER = (
     b"GET /assets/app.js?v=12 HTTP/1.1\r\n"
@@ -46,6 +47,11 @@ def refusal(*lines: bytes, first: bytes = b"GET / HTTP/1.1", host: bool = True) 
     with pytest.raises(HTTPError) as caught:
         request(*lines, first=first, host=host)
     return caught.value.status
+
+
+def passed_on(message: Request | Response) -> Fields:
+    """The fields that go on to the next hop."""
+    return fields_of(http1.encode_lines(message.lines))
 
 
 # Bytes that are nearly messages.

@@ -9,7 +9,7 @@ from engine.errors import HTTPError
 from engine.wire import http1
 from engine.wire.http1 import CHUNKED, UNTIL_CLOSE
 from engine.wire.http1.known import MAX_KNOWN_HEAD
-from tests.wire.http1.heads import BROWSER, NGINX, head, refusal, request, response, soup
+from tests.wire.http1.heads import BROWSER, NGINX, head, passed_on, refusal, request, response, soup
 
 
 def test_a_browsers_request_is_read_field_by_field() -> None:
@@ -294,7 +294,7 @@ def test_a_length_is_passed_on_where_it_means_something() -> None:
         (b"HTTP/1.1 204 No Content", b"GET", []),
         (b"HTTP/1.1 103 Early Hints", b"GET", []),
     ]:
-        assert http1.end_to_end(response(b"Content-Length: 7", first=first, method=method)) == kept
+        assert passed_on(response(b"Content-Length: 7", first=first, method=method)) == kept
 
 
 def test_expect_means_100_continue_in_http_1_1_and_nothing_in_http_1_0() -> None:
