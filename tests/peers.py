@@ -92,13 +92,13 @@ class Peer:
                     raise AssertionError(f"{event} in a session")
 
 
-async def register(roles: Roles, node: RunningNode, endpoint: str = "web") -> Peer:
+async def register(roles: Roles, node: RunningNode, endpoint: str = "web", *, fields: str = "") -> Peer:
     """An agent that a test plays: registered with the node, and on its own from there."""
     talk = await roles.dial(node.upstream)
     key = base64.b64encode(b"sixteen  letters")
     await talk.say(
         f"GET /piko/v1/upstream/{endpoint} HTTP/1.1\r\nHost: node.test\r\nConnection: Upgrade\r\n"
-        f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key.decode()}\r\n\r\n".encode()
+        f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key.decode()}\r\n{fields}\r\n".encode()
     )
     head = await talk.until(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 101 "), head

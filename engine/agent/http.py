@@ -26,7 +26,7 @@ from engine.loop.connection import Connection
 from engine.loop.reactor import Reactor
 from engine.session.stream import Stream
 from engine.wire import piko
-from engine.wire.http1 import MAX_HEAD, Request
+from engine.wire.http1 import MAX_HEAD, Request, summary
 
 SWEEP_SECONDS: Final = 1.0
 UNREACHABLE: Final = Refuse(502, piko.UPSTREAM_UNREACHABLE)
@@ -83,6 +83,9 @@ class HttpUpstream:
         Inbound(stream, self, self._reactor)
 
     # -- gateway.Role
+
+    def next_request(self, data: memoryview, start: int, limit: int) -> tuple[Request, int] | None:
+        return summary.next_request(data, start, limit)
 
     def begin(self, inbound: Waiting, exchange: Exchange, lost: Outbound | None) -> Decision:
         request = exchange.request

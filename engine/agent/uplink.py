@@ -156,7 +156,7 @@ class Uplink:
         log.warning("cannot connect", endpoint=self.endpoint, error=error, retry_seconds=round(delay, 2), hint=HINT)
 
     async def _register(self) -> Connection:
-        fields = piko.credentials(self._token(), self._tenant)
+        fields = [*piko.credentials(self._token(), self._tenant), (piko.SUMMARIES, b"1")]
         connection, _ = await open_websocket(self._server, piko.upstream_path(self.endpoint), fields)
         return connection
 

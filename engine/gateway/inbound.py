@@ -96,11 +96,11 @@ class Inbound:
                         # An answer is done when it is queued; who asks and asks, and reads nothing, has to wait.
                         self.inlet.pause()
                         break
-                    end = http1.head_end(data, position, self.role.max_head)
-                    if end < 0:
+                    found = self.role.next_request(data, position, self.role.max_head)
+                    if found is None:
                         self._keep_partial(data[position:])
                         return size - known
-                    request = http1.parse_request(bytes(data[position:end]))
+                    request, end = found
                     position = end + self._begin(request, data[end:])
                 elif state <= _BODY:
                     taken = self._go_on(data[position:])

@@ -131,11 +131,11 @@ class Outbound:
         assert request is not None
         position = 0
         while True:
-            end = http1.head_end(data, position)
-            if end < 0:
+            found = http1.next_response(data, position, request.method)
+            if found is None:
                 self._partial.keep(data[position:])
                 return len(data)
-            response = http1.parse_response(bytes(data[position:end]), request.method)
+            response, end = found
             begin, position = position, end
             if response.status >= 200:
                 self._reusable = response.keep_alive

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from engine.gateway.clocks import Timeouts
 from engine.gateway.exchange import Exchange
 from engine.gateway.outbound import Outbound
+from engine.wire.http1 import Request
 
 
 class Route(NamedTuple):
@@ -57,6 +58,9 @@ class Role(Protocol):
 
     timeouts: Timeouts
     max_head: int  # bytes
+
+    def next_request(self, data: memoryview, start: int, limit: int) -> tuple[Request, int] | None:
+        """See http1.next_request."""
 
     def begin(self, inbound: Waiting, exchange: Exchange, lost: Outbound | None) -> Decision:
         """Where the request goes. `lost` is the outbound that it was sent by before, if this is its second try."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
@@ -27,6 +27,14 @@ HANDSHAKE_SECONDS: Final = 10.0
 MAX_ENDPOINT: Final = 255  # bytes
 
 log = get_logger("upstream")
+
+
+class _Opened(NamedTuple):
+    """What an agent has registered for."""
+
+    endpoint: str
+    claims: Claims | None  # of its token, if it needs one
+    summaries: bool  # it understands them
 
 
 class AgentPort:
@@ -68,11 +76,10 @@ class AgentPort:
             connection.close()
             await connection.run()  # until the answer has been taken
             return
-        endpoint, claims = opened
-        await self._run_session(connection, endpoint, claims)
+        await self._run_session(connection, opened)
 
-    async def _open(self, connection: Connection) -> tuple[str, Claims | None] | None:
-        """Read the request and answer it; the endpoint and the token's claims if the WebSocket is open now."""
+    async def _open(self, connection: Connection) -> _Opened | None:
+        """Read the request and answer it; what was asked for, if the WebSocket is open now."""
         try:
             request = http1.parse_request(await read_head(connection))
             endpoint = _endpoint(request)
@@ -100,7 +107,8 @@ class AgentPort:
                 [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"), (b"Sec-WebSocket-Accept", accept)],
             )
         )
-        return endpoint, claims
+        summaries = any(name.lower() == piko.SUMMARIES for name, _ in request.fields)
+        return _Opened(endpoint, claims, summaries)
 
     def _admit(self, request: Request, endpoint: str) -> Claims | None:
         fields = [(name.lower(), value) for name, value in request.fields]
@@ -113,7 +121,9 @@ class AgentPort:
         claims.check(endpoint)
         return claims
 
-    async def _run_session(self, connection: Connection, endpoint: str, claims: Claims | None) -> None:
+    async def _run_session(self, connection: Connection, opened: _Opened) -> None:
+        endpoint, claims, summaries = opened
+
         def away() -> None:
             registration.close_idle(self._reactor.now)
             if not (self._leaving and session.alive):
@@ -121,7 +131,7 @@ class AgentPort:
             self._moved.set()
 
         session = Session(connection, agent=False, on_away=away)
-        registration = Registration(session, endpoint, self._reactor)
+        registration = Registration(session, endpoint, self._reactor, summaries=summaries)
         self.registrations.add(registration)
         self._reactor.clock(registration)
         log.info("upstream connected", endpoint=endpoint, agent=connection.peer[0])

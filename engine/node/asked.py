@@ -7,12 +7,13 @@ from urllib.parse import quote
 from engine.gateway.head import request_head
 from engine.wire import piko
 from engine.wire.http1 import Request
+from engine.wire.http1.summary import with_summary
 
 
 class Asked:
     """What a request's head asks for, and how it goes on: the same for every request with this head and connection."""
 
-    __slots__ = ("credentials", "endpoint", "head", "is_tcp", "own_credentials", "request", "tenants")
+    __slots__ = ("_with_summary", "credentials", "endpoint", "head", "is_tcp", "own_credentials", "request", "tenants")
 
     def __init__(self, request: Request, client: str, proto: bytes, *, takes_tokens: bool) -> None:
         """`client` is the address that the request comes from, `proto` http or https, whether by TLS; `takes_tokens`:
@@ -59,3 +60,12 @@ class Asked:
             added.append(b"Host: " + quote(self.endpoint, safe="").encode())
         added.append(b"X-Forwarded-Proto: " + proto)
         self.head = request_head(request, lines + added)
+        self._with_summary = b""
+
+    def head_for(self, *, summaries: bool) -> bytes:
+        """The head for an agent, which understands summaries or not."""
+        if not summaries:
+            return self.head
+        if not self._with_summary:
+            self._with_summary = with_summary(self.request, self.head)
+        return self._with_summary

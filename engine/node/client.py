@@ -25,7 +25,7 @@ from engine.session.session import NoStream
 from engine.tunnel.relay import Relay
 from engine.tunnel.websocket_stream import WebSocketStream
 from engine.wire import http1, piko, websocket
-from engine.wire.http1 import MAX_HEAD
+from engine.wire.http1 import MAX_HEAD, Request
 
 NO_UPSTREAMS = Refuse(502, piko.NO_AVAILABLE_UPSTREAMS)
 BUSY = Refuse(503, "too many streams are open")
@@ -62,6 +62,9 @@ class Client:
         self._port = port
         self._proto = b"https" if port.secure else b"http"
         self._asked: Asked | None = None  # by the latest request
+
+    def next_request(self, data: memoryview, start: int, limit: int) -> tuple[Request, int] | None:
+        return http1.next_request(data, start, limit)
 
     @property
     def address(self) -> str:
@@ -165,6 +168,6 @@ class Client:
 
 def _route(registration: Registration, asked: Asked, *, fresh: bool = False) -> Decision:
     try:
-        return Route(registration.take(fresh=fresh), asked.head)
+        return Route(registration.take(fresh=fresh), asked.head_for(summaries=registration.summaries))
     except NoStream:
         return BUSY

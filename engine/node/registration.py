@@ -34,10 +34,14 @@ class StreamOutbound(Outbound):
 
 
 class Registration:
-    """One agent's session for one endpoint. Closes streams that have idled for long."""
+    """One agent's session for one endpoint. Closes streams that have idled for long.
 
-    def __init__(self, session: Session, endpoint: str, reactor: Reactor) -> None:
+    `summaries`: the agent understands summaries in front of heads.
+    """
+
+    def __init__(self, session: Session, endpoint: str, reactor: Reactor, *, summaries: bool = False) -> None:
         self.session = session
+        self.summaries = summaries
         self.endpoint = endpoint
         self.idle: dict[StreamOutbound, None] = {}
         self.deadline = reactor.now + IDLE_SECONDS

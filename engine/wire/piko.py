@@ -119,5 +119,8 @@ def wrong_port(path: str, status: int, said: str) -> tuple[str, str] | None:
 
 # What is ours and not Piko's ----------------------------------------------------------------------------------
 
+SUMMARIES: Final = b"x-trioduct-summaries"
+"""In a registration: the agent understands summaries in front of heads (engine.wire.http1.summary)."""
+
 HALF_CLOSE: Final = b"x-trioduct-half-close"
 """In the opening handshake of a TCP client and in its answer: an empty message is the end of one direction."""

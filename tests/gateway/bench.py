@@ -13,6 +13,7 @@ from engine.gateway.outbound import Outbound
 from engine.gateway.role import Decision, Refuse, Route, Wait, Waiting
 from engine.gateway.states import NEXT_ANSWER, NEXT_REQUEST, Answer, Request
 from engine.loop.reactor import Reactor
+from engine.wire import http1
 from tests.loop.ends import End, Turns
 
 GET = b"GET /a HTTP/1.1\r\nHost: x.test\r\n\r\n"
@@ -77,6 +78,9 @@ class MemoryRole:
     @property
     def statuses(self) -> list[int]:
         return [exchange.status for exchange in self.over]
+
+    def next_request(self, data: memoryview, start: int, limit: int) -> tuple[http1.Request, int] | None:
+        return http1.next_request(data, start, limit)
 
     def begin(self, inbound: Waiting, exchange: Exchange, lost: Outbound | None) -> Decision:
         self.asked.append((exchange, lost))

@@ -11,6 +11,7 @@ line*, the others are *field lines*. A *body* ends by a length, by chunks, or wi
     hop         fields that end at this hop, fields and trailers that go on
     read        head_end, parse_request, parse_response
     chunked     ChunkedBody: where a body of chunks ends, and what of it goes on
+    summary     heads that another of ours has read need not be read again
     write       heads and error responses as bytes
 
 Doubt about where a message ends is refused and never repaired (RFC 9112, 11.2). What is refused carries the status
@@ -21,7 +22,7 @@ from engine.wire.http1.chunked import ChunkedBody
 from engine.wire.http1.grammar import MAX_FIELDS, MAX_HEAD, MAX_LINE
 from engine.wire.http1.known import KNOWN_HEADS
 from engine.wire.http1.message import CHUNKED, UNTIL_CLOSE, Fields, Mark, Request, Response
-from engine.wire.http1.read import head_end, parse_request, parse_response
+from engine.wire.http1.read import head_end, next_request, next_response, parse_request, parse_response
 from engine.wire.http1.write import encode_lines, encode_request, encode_response, error_response
 
 __all__ = [
@@ -41,6 +42,8 @@ __all__ = [
     "encode_response",
     "error_response",
     "head_end",
+    "next_request",
+    "next_response",
     "parse_request",
     "parse_response",
 ]

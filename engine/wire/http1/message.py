@@ -33,14 +33,14 @@ class Request:
     """
 
     __slots__ = (
+        "_host",
+        "_lines",
         "body",
         "expect_continue",
         "for_node",
         "head",
-        "host",
         "intact",
         "keep_alive",
-        "lines",
         "method",
         "repeats",
         "target",
@@ -51,12 +51,12 @@ class Request:
     def __init__(
         self,
         head: bytes,
-        lines: list[bytes],
+        lines: list[bytes] | None,
         intact: bool,
         method: bytes,
         target: bytes,
         version: int,
-        host: bytes,
+        host: bytes | None,
         body: int,
         keep_alive: bool,
         upgrade: bytes,
@@ -64,18 +64,28 @@ class Request:
         for_node: list[Mark],
     ) -> None:
         self.head = head
-        self.lines = lines
+        self._lines = lines
         self.intact = intact
         self.method = method
         self.target = target
         self.version = version
-        self.host = host
+        self._host = host
         self.body = body
         self.keep_alive = keep_alive
         self.upgrade = upgrade
         self.expect_continue = expect_continue
         self.for_node = for_node
         self.repeats = False
+
+    @property
+    def host(self) -> bytes:
+        if self._host is None:
+            self._host = next((value for name, value in self.fields if name.lower() == b"host"), b"")
+        return self._host
+
+    @property
+    def lines(self) -> list[bytes]:
+        return self.head.split(b"\r\n")[:-2] if self._lines is None else self._lines
 
     @property
     def fields(self) -> Fields:

@@ -97,6 +97,21 @@ def _refuse_hopeless(head: bytes) -> None:
         raise HTTPError(400, "expected the first line of a message", shown_line(line))
 
 
+def next_request(data: memoryview, start: int, limit: int = MAX_HEAD) -> tuple[Request, int] | None:
+    """The request whose head begins at `start`, and where the head ends; None if it has not come whole.
+
+    Its head has at most `limit` bytes. Raises HTTPError with the status that answers it.
+    """
+    end = head_end(data, start, limit)
+    return None if end < 0 else (parse_request(bytes(data[start:end])), end)
+
+
+def next_response(data: memoryview, start: int, method: bytes) -> tuple[Response, int] | None:
+    """The response to a request with `method` whose head begins at `start`, as for requests."""
+    end = head_end(data, start)
+    return None if end < 0 else (parse_response(bytes(data[start:end]), method), end)
+
+
 def parse_request(head: bytes, limit: int = MAX_HEAD) -> Request:
     """Read a request's head, as cut by `head_end`, of at most `limit` bytes.
 
