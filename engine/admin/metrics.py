@@ -16,12 +16,13 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
 from engine import log
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
+    from prometheus_client.registry import Collector
 
 MAX_ENDPOINTS: Final = 1000
 MAX_ANSWERS: Final = 500  # pairs of method and status
@@ -121,17 +122,12 @@ class RoleMetrics:
             ProcessCollector,
             generate_latest,
         )
-        from prometheus_client.registry import Collector
 
         families = list(self.collect())
 
-        class Ours(Collector):
-            def collect(self) -> Iterable[Metric]:
-                return families
-
         def write() -> tuple[bytes, str]:
             registry = CollectorRegistry()
-            registry.register(Ours())
+            registry.register(cast("Collector", _Collected(families)))
             ProcessCollector(registry=registry)
             PlatformCollector(registry=registry)
             return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
@@ -478,6 +474,16 @@ def _bounded(by_endpoint: dict[str, _Counted], endpoint: str, make: Callable[[],
             endpoint = OTHER
         by_endpoint.setdefault(endpoint, make())
     return by_endpoint[endpoint]
+
+
+class _Collected:
+    """Numbers as they were, as a Collector of prometheus-client's (whose class is not imported before it is wanted)."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        return self._families
 
 
 # Showing ----------------------------------------------------------------------------------------------------
