@@ -50,7 +50,7 @@ async def resolve(host: str, port: int, *, seconds: float) -> list[Address]:
 
 
 def unresolved(host: str, error: OSError) -> HopUnreachable:
-    return HopUnreachable(f"cannot resolve {host}: {error.strerror or error}", advice="is the name right?", who=YOU)
+    return HopUnreachable(f"cannot resolve {host}: {error.strerror or error}", advice="check the name", who=YOU)
 
 
 async def connect(addresses: list[Address], *, seconds: float, role: str) -> trio.SocketStream:

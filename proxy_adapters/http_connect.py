@@ -20,11 +20,12 @@ from proxy_adapters.errors import (
     PROXY_ADMIN,
     TARGET_ADMIN,
     YOU,
+    YOU_OR_PROXY_ADMIN,
     HopUnreachable,
     NotAProxy,
     TunnelRefused,
 )
-from proxy_adapters.handshake import EVIDENCE_BYTES, Hear, Redial, Say, Script, exactly, printable
+from proxy_adapters.handshake import EVIDENCE_BYTES, Hear, Leg, Redial, Say, Script, exactly, printable
 from proxy_adapters.url import ProxyURL, authority
 
 MAXIMUM_HEAD_BYTES = 65536
@@ -59,6 +60,9 @@ def http_connect(
         try:
             answer = yield from _hear_answer()
         except HopUnreachable as error:
+            if value is not None and not error.heard:
+                # pproxy does that after a good login, when it cannot reach the destination.
+                error.advice = "it may refuse the login, or not reach the destination: is each of them right?"
             if error.heard or value is not None:
                 raise
             raise TunnelRefused(
@@ -81,6 +85,8 @@ def http_connect(
             continue
         # tinyproxy answers 401 to a wrong password.
         if answer.status != 407 and not (answer.status == 401 and value is not None):
+            if value is not None:
+                yield Leg("proxy-request")  # what it refuses is not the login
             raise _refusal(answer, body, target)
         offers = parse_challenges(answer.all("proxy-authenticate"))
         value, fresh = yield from negotiation.next(offers, connection_lives=lives, status=answer.status)
@@ -271,6 +277,14 @@ class ChunksEnd:
 # -- A refusal in words --------------------------------
 
 
+# How squid, RFC 9209, Apache, privoxy and others say that a name has no address.
+_UNRESOLVED = re.compile(
+    r"ERR_DNS_FAIL|dns_error|DNS lookup failure|no such (?:domain|host)|(?:cannot|could not|unable to) resolve"
+    r"|could not be resolved|name or service not known|nodename nor servname",
+    re.IGNORECASE,
+)
+
+
 def _refusal(answer: Answer, body: bytes, target: str) -> Exception:
     words = page_words(body)
     said = f"{answer.status} {printable(answer.reason.encode('latin-1'))[:120]}".strip() + (
@@ -281,6 +295,14 @@ def _refusal(answer: Answer, body: bytes, target: str) -> Exception:
         if value := answer.get(name):
             said += f"; {name}: {printable(value.encode('latin-1'))[:120]}"
     status = answer.status
+    if status in (404, 500, 502, 503, 504) and _UNRESOLVED.search(said):  # privoxy says 404
+        return TunnelRefused(
+            f"it cannot resolve {target.rpartition(':')[0]}: {said}",
+            advice="check the name; if it is right, the proxy's DNS does not know it",
+            who=YOU_OR_PROXY_ADMIN,
+            retryable=True,
+            status=status,
+        )
     # Web servers answer 400 to a CONNECT as well, and these are never forward proxies.
     web = re.match(r"nginx|openresty|lighttpd|caddy|cloudflare|microsoft-iis", answer.get("server").lower())
     if status in (401, 404, 405, 501) or (status == 400 and web):

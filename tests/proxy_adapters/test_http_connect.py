@@ -167,6 +167,23 @@ def test_a_refusal_shows_the_title_of_its_page_and_the_ids_in_its_head() -> None
 
 
 @pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 503 Service Unavailable\r\nX-Squid-Error: ERR_DNS_FAIL 0\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 502 Bad Gateway\r\nProxy-Status: corp; error=dns_error; rcode=NXDOMAIN\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 404 No such domain\r\nContent-Length: 0\r\n\r\n",
+    ],
+    ids=["squid", "RFC 9209", "privoxy"],
+)
+def test_a_name_without_an_address_is_to_be_checked(answer: bytes) -> None:
+    error = failure([answer])
+    assert isinstance(error, TunnelRefused)
+    assert error.fact.startswith("it cannot resolve target.test: ")
+    assert error.advice.startswith("check the name")
+    assert error.retryable
+
+
+@pytest.mark.parametrize(
     ("framing", "body"),
     [
         (

@@ -127,6 +127,7 @@ async def test_a_destination_that_refuses_is_the_destination(name: str, errand: 
         await errand.get(errand.proxy.route(), port=errand.dead)
     assert caught.value.retryable
     assert not isinstance(caught.value, AuthenticationFailed)
+    assert caught.value.leg == "proxy-request", "the login was not what it refused"
     assert await errand.curl(port=errand.dead) != 0
 
 
