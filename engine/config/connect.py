@@ -11,7 +11,7 @@ from engine.config.address import split_url
 from engine.config.check import Defect
 from engine.config.kinds import URL, Route, SecondsAboveZero, Token, Word
 from engine.config.knob import Section
-from engine.config.mask import mask_userinfo
+from engine.config.mask import MASK, mask_userinfo
 from engine.config.tls import ClientTLS
 from engine.config.way_out import OutConfig, check_route
 from engine.errors import ConfigError
@@ -51,9 +51,12 @@ class ConnectConfig(Section):
 
         node = split_url(self.url)
         try:
-            environment_route(node.host, node.port, scheme=node.scheme, environ=os.environ)
+            route = environment_route(node.host, node.port, scheme=node.scheme, environ=os.environ)
         except ValueError as error:
             raise ConfigError(str(error)) from None
+        if route is not None and any(hop.url.password == MASK for hop in route.hops):
+            problem = f"{MASK} stands where a secret is not shown; expected the secret itself"
+            raise ConfigError(f"{route.source.replace('environment:', 'environment variable')}: {problem}")
 
     def router(self) -> Router:
         """What chooses the way out to the node. Raises ConfigError, but not once the configuration is verified."""

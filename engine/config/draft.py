@@ -137,6 +137,9 @@ class Draft(Generic[C]):
     ) -> None:
         values = []
         for text in texts:
+            if (kind.secret and text == MASK) or (kind.userinfo and f":{MASK}@" in text):
+                # Copied from what was printed; it would be sent as a password.
+                raise ConfigError(f"{origin}: {MASK} stands where a secret is not shown; expected the secret itself")
             try:
                 values.append(kind.parse(text))
             except ValueError:

@@ -71,6 +71,14 @@ def test_a_proxy_of_the_environment_that_is_none_is_found_before_anything_starts
     ConnectConfig(url="https://node", proxy_url="direct").verify()
 
 
+def test_a_placeholder_in_a_proxy_of_the_environment_is_no_password(
+    no_proxies: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://alice:***@proxy:1")
+    with pytest.raises(ConfigError, match=r"^environment variable HTTPS_PROXY: \*\*\* stands where a secret"):
+        ConnectConfig(url="https://node").verify()
+
+
 def test_the_variable_of_both_keys_is_that_of_the_list() -> None:
     draft = Draft(AgentConfig)
     draft.read_environment({"TRIODUCT_CONNECT_PROXY_URL": 'http://a:1,"http://u:p,q@b:1"'})

@@ -39,6 +39,10 @@ WRONG_WAYS_OUT = [
         "proxy: {user: a, password_command: 'a \"b'}",
         "proxy.password_command: 'a \"b': expected a command, quoted",
     ),
+    ("proxy_url: 'http://u:***@a:1'", "proxy_url: *** stands where a secret is not shown; expected the secret itself"),
+    ("proxy: {url: ['http://u:***@a:1']}", "proxy.url: *** stands where a secret is not shown; expected the secret"),
+    ("proxy: {user: u, password: '***'}", "proxy.password: *** stands where a secret is not shown"),
+    ("token: '***'", "token: *** stands where a secret is not shown"),
     ("proxy: {headers: [X-Key 5ecret]}", "proxy.headers: '***': expected a list of `Name: value`"),
     ("proxy: {proxy_protocol: 3}", "proxy.proxy_protocol: '3': expected one of off, 1, 2"),
     (
