@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from engine.doctor.node import YOU, Stopped
@@ -14,6 +15,7 @@ _HERE: Final = (
     ("give a user and a password", "give connect.proxy.user and connect.proxy.password_file"),
     ("in the proxy URL", "in connect.proxy.url"),
 )
+_LOGIN_HOSTS: Final = re.compile(r"add (\S+) to login_hosts")
 
 # Attempts to log in that came to nothing for want of something, and what it is.
 _MISSING: Final = {
@@ -35,8 +37,13 @@ def next_step(problem: TunnelError | Stopped) -> tuple[str, str]:
         missing = [words for words in _MISSING if any(words in attempt for attempt in problem.attempts)]
         if all(any(words in attempt for words in _MISSING) for attempt in problem.attempts):
             advice = ", or ".join(_MISSING[words] for words in missing)
-    if isinstance(problem, AuthenticationFailed) and not advice:
-        advice = "check connect.proxy.user and its password"
+    if isinstance(problem, AuthenticationFailed) and (login_refused(problem) or not advice):
+        advice = "check user and password: connect.proxy.user and connect.proxy.password_file, or those in the URL"
     for general, here in _HERE:
         advice = advice.replace(general, here)
-    return who, advice
+    return who, _LOGIN_HOSTS.sub(r"trust that name by --connect.proxy.auth.login-hosts \1", advice)
+
+
+def login_refused(error: AuthenticationFailed) -> bool:
+    """Whether the proxy was told who we are, and did not like it."""
+    return any("refused" in attempt for attempt in error.attempts)

@@ -18,11 +18,12 @@ import ssl
 from dataclasses import replace
 from itertools import count, takewhile
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import msgspec
 import trio
 
-from engine.config import ConnectConfig
+from engine.config import MASK, ConnectConfig, split_url
 from engine.doctor.node import Stopped, ask_for_upgrade, look, secure
 from engine.doctor.report import Report, Step, words
 from engine.doctor.way import Target
@@ -48,6 +49,8 @@ USUAL_PORTS = ((3128, "http"), (8080, "http"), (8888, "http"), (80, "http"), (44
 
 NOBODY = Login(schemes=())
 
+PASSWORD_VARIABLE = "TRIODUCT_PROXY_PASSWORD"  # for a password that a setting needs and does not show
+
 TRY_SECONDS = 10.0  # the first bytes tell what somebody speaks; a port that is silent is not worth more
 TCP_SECONDS = 4.0  # SYN goes out at 0, 1 and 3 s
 
@@ -58,6 +61,7 @@ class Cure(NamedTuple):
     changes: dict[str, str]
     effect: str
     reached: bool
+    warning: str = ""  # what to do first, or to know
 
     @property
     def flags(self) -> str:
@@ -69,7 +73,7 @@ class Cure(NamedTuple):
 
     @property
     def yaml(self) -> str:
-        """Ready to paste into a file, which wins over flags."""
+        """Lines of a file, which wins over flags."""
         import yaml
 
         tree: dict[str, Any] = {}
@@ -79,7 +83,7 @@ class Cure(NamedTuple):
             for step in path:
                 section = section.setdefault(step, {})
             section[name] = value
-        return str(yaml.safe_dump(tree, default_flow_style=True, sort_keys=False, width=1000)).strip()
+        return str(yaml.safe_dump(tree, default_flow_style=False, sort_keys=False, width=1000)).strip()
 
 
 class Candidate(NamedTuple):
@@ -98,8 +102,11 @@ async def find_cure(
 ) -> Cure | None:
     """The first setting by which the node is reached, or one that gets further; None if there is none.
 
-    `route` is the one that failed.
+    `route` is the one that failed. Where a proxy wants a login, or refused it, the proxy is right and the login is not:
+    no other setting is tried, least of all one that goes past the proxy.
     """
+    if isinstance(problem, AuthenticationFailed):
+        return None
     with report.waiting("other settings"):
         candidates = await _candidates(connect, target, route, problem, report)
         outcomes: dict[int, Cure | None] = {}
@@ -112,7 +119,23 @@ async def find_cure(
 
             for index in range(len(candidates)):
                 nursery.start_soon(attempt, index)
-    return next((cure for _, cure in sorted(outcomes.items()) if cure is not None), None)
+    found = next((cure for _, cure in sorted(outcomes.items()) if cure is not None), None)
+    return found and found._replace(warning=_warning(connect, found.changes))
+
+
+def _warning(connect: ConnectConfig, changes: dict[str, str]) -> str:
+    """What a setting gives away, and what it needs that is not shown."""
+    if changes.get("connect.url", "").startswith("http://") and split_url(connect.url).scheme in ("https", "wss"):
+        token = ", the token of connect.token included" if connect.token else ""
+        return (
+            f"Warning: everybody on the way can then read what passes{token}; it is better to have the node speak TLS"
+            " (upstream.tls.cert and upstream.tls.key there)"
+        )
+    if user := changes.get("connect.proxy.user"):
+        return f"Put the password of {user} into the environment variable {PASSWORD_VARIABLE} first"
+    if any(f":{MASK}@" in value for value in changes.values()):
+        return f"Write the passwords in the place of {MASK} first"
+    return ""
 
 
 async def _attempt(connect: ConnectConfig, candidate: Candidate, report: Report) -> Cure | None:
@@ -227,8 +250,16 @@ async def _other_authorities(
 
 def _changes(connect: ConnectConfig, route: Route) -> dict[str, str]:
     """What makes an agent take this route: by the key that is in use, without those that it may not stand beside."""
-    text = " -> ".join(map(_with_user, (hop.url for hop in route.hops))) or "direct"
-    changes = {"connect.proxy_url" if connect.proxy_url else "connect.proxy.url": text}
+    urls = [hop.url for hop in route.hops]
+    key = "connect.proxy_url" if connect.proxy_url else "connect.proxy.url"
+    if len(urls) == 1 and urls[0].user and urls[0].password is not None:
+        # Not with the place of a password in the URL: what is pasted would be sent.
+        changes = {key: str(urls[0]), "connect.proxy.user": urls[0].user}
+        names = ("password", "password_file", "password_env", "password_command", "password_keyring")
+        changes |= {f"connect.proxy.{name}": "" for name in names if getattr(connect.proxy, name)}
+        changes |= {"connect.proxy.password_env": PASSWORD_VARIABLE}
+    else:
+        changes = {key: " -> ".join(map(_with_user, urls)) or "direct"}
     changes |= {"connect.proxy.pac": ""} if connect.proxy.pac else {}
     return changes | ({"connect.proxy.no_proxy": ""} if connect.proxy.no_proxy and route.hops else {})
 
@@ -318,8 +349,8 @@ def _bare(route: Route) -> Route:
 
 
 def _with_user(url: ProxyURL) -> str:
-    """With the place of a password, but not the password."""
+    """With the place of a password, which no configuration takes for one, but not the password."""
     if url.user is None:
         return str(url)
     scheme, _, place = str(url).partition("://")
-    return f"{scheme}://{url.user}{':***' if url.password is not None else ''}@{place}"
+    return f"{scheme}://{quote(url.user, safe='')}{f':{MASK}' if url.password is not None else ''}@{place}"

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from engine.config import ConnectConfig, split_url
-from engine.doctor.advice import next_step
+from engine.doctor.advice import login_refused, next_step
 from engine.doctor.certificate import Certificate
 from engine.doctor.cure import Cure, find_cure
 from engine.doctor.curl import curl_command
@@ -26,7 +26,7 @@ from engine.errors import ConfigError
 from engine.loop.connection import Connection
 from engine.loop.dial import Server
 from engine.loop.run import open_reactor
-from proxy_adapters import NoRoute, Route, Tunnel, TunnelError
+from proxy_adapters import AuthenticationFailed, NoRoute, Route, Tunnel, TunnelError
 
 SILENT_SECONDS: Final = 90.0  # longer than most proxies' shortest timers; both ends ping every 20 s
 ECHO_SECONDS: Final = 3.0
@@ -131,13 +131,16 @@ class _Examination:
             return _cured(cure, error)
         place = error.hop or (self._pac if error.leg.startswith("pac") else "the way out")
         leg = f" ({error.leg})" if error.leg else ""
+        blocked = f"Blocked by {place}{leg}"
+        if isinstance(error, AuthenticationFailed):
+            blocked = f"The proxy {place} {'refused the login' if login_refused(error) else 'wants a login'}{leg}"
         return Verdict(
             "blocked",
-            f"Blocked by {place}{leg}: {error.fact}",
+            f"{blocked}: {error.fact}",
             place,
             error.leg,
             error.status,
-            *next_step(error),
+            *next_step(last),
             letter=letter(error, self._target, self._way.route, self._pac, self._way.local, when),
             curl=curl_command(self._connect, self._target, self._way.route),
         )
@@ -168,9 +171,10 @@ class _Examination:
 
 def _cured(cure: Cure, problem: TunnelError | Stopped) -> Verdict:
     if cure.reached:
-        text = f"Not as it is configured ({problem.fact}), but with this setting, by flags or in the file"
+        text = f"Not as it is configured ({problem.fact}), but with this setting"
     else:
-        text = f"Not as it is configured ({problem.fact}). It gets further with this setting, by flags or in the file"
+        text = f"Not as it is configured ({problem.fact}). It gets further with this setting"
     settings = [cure.flags, cure.yaml]
     who, advice = next_step(problem)
-    return Verdict("setting", f"{text} ({cure.effect}):", who=who if advice else "", advice=advice, settings=settings)
+    text = f"{text} ({cure.effect}){f'. {cure.warning}' if cure.warning else ''}:"
+    return Verdict("setting", text, who=who if advice else "", advice=advice, settings=settings)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import socket
 from datetime import datetime
 
+from engine.doctor.advice import login_refused
 from engine.doctor.node import Stopped
 from engine.doctor.way import Target
 from proxy_adapters import AuthenticationFailed, HopTLSError, HopUnreachable, NoRoute, NotAProxy, Route, TunnelError
+from proxy_adapters.errors import TARGET_ADMIN
 from proxy_adapters.network import my_addresses
 
 
@@ -23,8 +25,10 @@ def letter(
     kind = "TLS, and inside it HTTP/1.1" if target.secure else "HTTP/1.1"
     return (
         f"At {when:%Y-%m-%d %H:%M:%S UTC}, {here} asked for a connection to {target.host}, TCP port {target.port}, "
-        f"{by}. {_fact(problem)} {_request(problem, target, route)} What we need is outbound only: {kind} with a "
-        "WebSocket upgrade, one connection per service, which stays open."
+        f"{by}. {_fact(problem)} {_request(problem, target, route)} The program is Trioduct's agent, a "
+        f"reverse tunnel that offers services of this machine through {target.host}; it needs outbound connections "
+        f"only, to {target.host}, TCP port {target.port}: {kind} with a WebSocket upgrade, one connection per service, "
+        "which stays open."
     )
 
 
@@ -55,6 +59,8 @@ def _request(problem: TunnelError | Stopped, target: Target, route: Route | None
         place = route.hops[problem.position].url.place  # what this proxy was to lead to
     if problem.leg.startswith("pac"):
         return "Which proxy, or which PAC file, is right for it?"
+    if isinstance(problem, AuthenticationFailed) and login_refused(problem):
+        return f"Is this account right and not locked, and may an unattended service use it towards {place}?"
     if isinstance(problem, AuthenticationFailed):
         return f"Which of these ways to log in, and which account, may an unattended service use towards {place}?"
     if isinstance(problem, NotAProxy):
@@ -62,16 +68,20 @@ def _request(problem: TunnelError | Stopped, target: Target, route: Route | None
     if isinstance(problem, HopTLSError):
         return "Which authority has issued the proxy's certificate, and does it want one of ours?"
     if isinstance(problem, HopUnreachable):
+        if problem.leg == "target-dns":
+            return f"Is {target.host} the right name? If only a proxy resolves it here, which proxy is it?"
         if problem.leg.startswith("target"):
             return f"Please allow TCP to {place}, or tell us which proxy to use."
         if problem.leg.endswith("dns"):
             return "Which name, or address, and which port does the proxy have?"
         return "Is the proxy up, on this host and port, and may this machine reach it?"
     match problem.status:
-        case 500 | 502 | 503 | 504:
+        case 404 | 500 | 502 | 503 | 504:
             return f"Can the proxy resolve and reach {place}?"
         case 408 | 429:
             return f"How many connections, and how often, may this machine ask for towards {place}?"
         case int(status) if 300 <= status < 400:
             return "How does a machine without a browser get past this page?"
+        case _ if problem.who == TARGET_ADMIN:
+            return f"Can the proxy resolve and reach {place}?"
     return f"Please allow a tunnel to {place} from this machine."

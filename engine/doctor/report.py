@@ -41,7 +41,7 @@ class Verdict(msgspec.Struct):
     """How it ends.
 
     `place`, `leg` and `status` say where it is blocked, and what number it answered with, if any; `who` can act, by
-    the `advice`. `settings` is one setting that helps, ready to paste, as flags and for the file; `letter` is for
+    the `advice`. `settings` is one setting that helps, as flags and as lines of a YAML file; `letter` is for
     whoever can open the way, and `curl` the same errand for curl.
     """
 
@@ -65,6 +65,19 @@ class Verdict(msgspec.Struct):
         """Who can do what, in one line; empty if nobody has to."""
         title = "Who can act otherwise" if self.settings else "Who can act"
         return f"{title}: {self.who}{f' - {self.advice}' if self.advice else ''}" if self.who else ""
+
+    @property
+    def shown_settings(self) -> list[str]:
+        """The setting, line by line, with what to do with it."""
+        if not self.settings:
+            return []
+        flags, lines = self.settings
+        return [
+            "As flags, where no file says otherwise:",
+            f"  {flags}",
+            "In the YAML file; a key that is there already (connect:, say) gets them below it, and is not repeated:",
+            *(f"  {line}" for line in lines.splitlines()),
+        ]
 
 
 class Report:
@@ -111,7 +124,7 @@ class Report:
         """Tell the verdict, which is the end of it."""
         self._say(f"\n{verdict.text}")
         if verdict.settings:
-            self._say("\n" + "\n".join(f"  {line}" for line in verdict.settings) + "\n")
+            self._say("\n" + "\n".join(verdict.shown_settings) + "\n")
         if verdict.next_step:
             self._say(verdict.next_step)
         if verdict.letter:
@@ -166,14 +179,13 @@ class Terminal(Report):
 
     def conclude(self, verdict: Verdict) -> None:
         from rich.markup import escape
-        from rich.padding import Padding
 
         colour = {"works": "green", "setting": "yellow"}.get(verdict.outcome, "red")
         self._console.print(f"\n[bold {colour}]{escape(verdict.text)}[/]")
         if verdict.settings:
             self._console.print()
-            for line in verdict.settings:
-                self._console.print(Padding(escape(line), (0, 2)), soft_wrap=True)
+            for line in verdict.shown_settings:
+                self._console.print(escape(line), soft_wrap=True)
             self._console.print()
         if verdict.next_step:
             self._console.print(escape(verdict.next_step))

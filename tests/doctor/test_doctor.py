@@ -16,7 +16,7 @@ import pytest
 import trio
 import trustme
 
-from engine.config import AgentConfig, ConnectConfig, Draft
+from engine.config import MASK, AgentConfig, ConnectConfig, Draft
 from engine.doctor.certificate import Certificate, added_authorities
 from engine.doctor.doctor import run_doctor
 from engine.doctor.report import Machine, Terminal
@@ -25,7 +25,7 @@ from tests.conftest import Pki, Web
 from tests.doctor.conftest import Examine, connect_to
 from tests.programs import PIKO, Node, Programs, free_port, get, needs_piko
 from tests.proxy_adapters.beds.proxies import PASSWORD, USER, Squid
-from tests.roles import Roles, RunningNode, Service, Talk, answer, join, server_config
+from tests.roles import Roles, RunningNode, Service, Talk, answer, join, says, server_config
 
 HMAC_KEY = "a secret of at least thirty-two bytes"
 
@@ -133,13 +133,49 @@ async def test_a_wrong_password_is_shown_once_and_told_by_nobody(
     node = await roles.node()
     proxy = f"http://127.0.0.1:{squid_basic.port}"
     done = await examine(connect_to(node.upstream, proxy, user="mallory", password="wr0ng-5ecret"))
-    # It says that the node is reached straight, but that is not what an agent would do.
-    assert done.verdict.outcome == "setting"
+    # The node is reached straight as well, but nobody has asked for that.
+    assert (done.verdict.outcome, done.verdict.leg, done.verdict.settings) == ("blocked", "proxy-auth", [])
+    assert done.verdict.text.startswith(f"The proxy {proxy} refused the login (proxy-auth): 407, offers basic")
+    assert done.verdict.next_step.startswith("Who can act: you - check user and password: connect.proxy.user")
+    assert "Is this account right and not locked" in done.verdict.letter
     assert done.of("authentication") == [("note", "basic: refused for mallory")]
     lines = await squid_basic.logged("trioduct", 1, having="mallory")
     assert [line for line in lines if "mallory" in line] == ["mallory TCP_DENIED/407"]
     for secret in ("wr0ng-5ecret", base64.b64encode(b"mallory:wr0ng-5ecret").decode()):
         assert secret not in done.text
+
+
+async def test_a_destination_that_is_down_is_not_told_as_a_refused_login(
+    squid_basic: Squid, examine: Examine, dead: int, no_realm: None
+) -> None:
+    done = await examine(connect_to(dead, f"http://127.0.0.1:{squid_basic.port}", user=USER, password=PASSWORD))
+    assert done.of("authentication") == [("ok", f"basic: accepted as {USER}")]
+    assert [state for state, _ in done.of("CONNECT")] == ["ok", "failed"]
+    assert (done.verdict.leg, done.verdict.status) == ("proxy-request", 503)
+    assert "it could not reach" in done.verdict.text
+
+
+async def test_what_a_pac_file_over_http_may_not_have_is_told_with_its_flag(
+    squid_basic: Squid, roles: Roles, examine: Examine, no_realm: None
+) -> None:
+    script = f'function FindProxyForURL(url, host) {{ return "PROXY 127.0.0.1:{squid_basic.port}" }}'
+    node, wpad = await roles.node(), await roles.service(says(script.encode()))
+    connect = connect_to(node.upstream, pac=f"http://localhost:{wpad}/proxy.pac", user=USER, password=PASSWORD)
+    connect.url = f"http://target.test:{node.upstream}"
+    done = await examine(connect)
+    assert "get that by https, or trust that name by --connect.proxy.auth.login-hosts 127.0.0.1" in done.text
+    connect.proxy.auth.login_hosts = ["127.0.0.1"]
+    assert (await examine(connect)).verdict.outcome == "works"
+
+
+async def test_a_name_without_an_address_is_to_be_checked(examine: Examine, no_straight_way: None) -> None:
+    connect = connect_to(8001)
+    connect.url = "http://no-such-name.invalid:8001"
+    done = await examine(connect)
+    assert done.verdict.leg == "target-dns"
+    assert done.verdict.advice.startswith("check the name")
+    assert "Is no-such-name.invalid the right name?" in done.verdict.letter
+    assert "Please allow" not in done.verdict.letter
 
 
 async def test_a_forbidden_scheme_is_not_tried_and_named(
@@ -221,6 +257,8 @@ async def test_who_forbids_it_is_told_with_the_ids_of_their_own_page(
         "ERR_ACCESS_DENIED",
         "UTC",
         "Please allow a tunnel to 127.0.0.1:9",
+        "Trioduct's agent, a reverse tunnel",
+        "outbound connections only, to 127.0.0.1, TCP port 9:",
     ):
         assert words in letter
     assert done.verdict.next_step.startswith(
@@ -269,7 +307,7 @@ async def test_an_authority_on_this_machine_is_found_and_proposed(
     assert (done.verdict.outcome, done.verdict.exit_code) == ("setting", 3)
     assert done.verdict.settings == [
         f"--connect.tls.root-cas {pki.ca}",
-        f"{{connect: {{tls: {{root_cas: {pki.ca}}}}}}}",
+        f"connect:\n  tls:\n    root_cas: {pki.ca}",
     ]
 
 
@@ -508,6 +546,47 @@ async def test_a_proxy_of_another_kind_is_recognised(
     assert pasted(done.verdict.settings, tmp_path).connect.proxy.url == [f"http://127.0.0.1:{proxy}"]
 
 
+async def test_a_cure_does_not_put_a_placeholder_where_a_password_belongs(
+    roles: Roles, programs: Programs, examine: Examine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, proxy = await roles.node(), await pproxy(programs, "http")
+    done = await examine(connect_to(node.upstream, f"https://CORP%5Calice:5ecret@127.0.0.1:{proxy}"))
+    assert "5ecret" not in done.text
+    assert MASK not in done.text
+    assert "the password of CORP\\alice into the environment variable TRIODUCT_PROXY_PASSWORD" in done.verdict.text
+    monkeypatch.setenv("TRIODUCT_PROXY_PASSWORD", "5ecret")
+    found = pasted(done.verdict.settings, tmp_path).connect.proxy
+    assert (found.url, found.user, found.password_env) == (
+        [f"http://127.0.0.1:{proxy}"],
+        "CORP\\alice",
+        "TRIODUCT_PROXY_PASSWORD",
+    )
+
+
+async def test_a_cure_for_a_chain_says_where_passwords_are_missing_and_is_refused_without_them(
+    roles: Roles, programs: Programs, examine: Examine, tmp_path: Path
+) -> None:
+    node, first, second = await roles.node(), await pproxy(programs, "socks5"), await pproxy(programs, "http")
+    chain = f"socks5h://127.0.0.1:{first} -> https://alice:5ecret@127.0.0.1:{second}"
+    done = await examine(connect_to(node.upstream, chain))
+    assert "Write the passwords in the place of *** first" in done.verdict.text
+    with pytest.raises(ConfigError, match=r"connect\.proxy\.url: \*\*\* stands where a secret is not shown"):
+        pasted(done.verdict.settings, tmp_path)
+
+
+async def test_a_cure_shows_where_its_lines_go_in_a_file_that_exists(
+    roles: Roles, programs: Programs, examine: Examine
+) -> None:
+    node, proxy = await roles.node(), await pproxy(programs, "http")
+    done = await examine(connect_to(node.upstream, f"https://127.0.0.1:{proxy}"))
+    assert (
+        "As flags, where no file says otherwise:\n"
+        f"  --connect.proxy.url http://127.0.0.1:{proxy}\n"
+        "In the YAML file; a key that is there already (connect:, say) gets them below it, and is not repeated:\n"
+        f"  connect:\n    proxy:\n      url: http://127.0.0.1:{proxy}\n"
+    ) in done.text
+
+
 async def test_a_proxy_that_listens_elsewhere_is_found(
     roles: Roles, programs: Programs, examine: Examine, dead: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -570,7 +649,11 @@ async def test_a_pac_file_that_is_broken_is_told_and_what_works_without_it(
 
 async def test_a_node_without_tls_is_recognised_and_one_with_it(roles: Roles, pki: Pki, examine: Examine) -> None:
     plain, secure = await roles.node(), await tls_node(roles, pki)
-    done = await examine(connect_to(plain.upstream, scheme="https"))
+    without = connect_to(plain.upstream, scheme="https")
+    assert "Warning: everybody on the way can then read what passes; " in (await examine(without)).verdict.text
+    without.token = "t0ken"
+    done = await examine(without)
+    assert "can then read what passes, the token of connect.token included; " in done.verdict.text
     assert done.verdict.settings[0] == f"--connect.url http://127.0.0.1:{plain.upstream}"
     connect = connect_to(secure.upstream)
     connect.tls.root_cas = str(pki.ca)
