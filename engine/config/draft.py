@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 NOTHING: Mapping[str, Never] = MappingProxyType({})
 C = TypeVar("C", bound=Section)
 _NULL = "tag:yaml.org,2002:null"
+_ESCAPES = "in double quotes YAML takes a backslash for the beginning of an escape"
 
 
 class Draft(Generic[C]):
@@ -80,6 +81,8 @@ class Draft(Generic[C]):
             # Not by [mark.line]: YAML ends lines by more than line feeds.
             if mark and "".join(text.split("\n")[mark.line : mark.line + 1])[mark.column :].startswith("\t"):
                 problem, expected = "a tab where YAML indents", "spaces"
+            elif re.search("escape character|hexa?decimal", error.problem or ""):
+                problem, expected = f"{_ESCAPES}, and this is none", "single quotes"
             raise ConfigError(f"{place}: {problem}; expected {expected}") from None
         except (yaml.YAMLError, UnicodeEncodeError):
             raise ConfigError(f"{path}: control characters; expected YAML") from None
@@ -177,7 +180,12 @@ class Draft(Generic[C]):
                 continue
             self._origins[here] = origin
             if isinstance(member, Leaf):
-                self._set(section, name, member.kind, self._texts(value, member.kind, origin), here, origin)
+                try:
+                    self._set(section, name, member.kind, self._texts(value, member.kind, origin), here, origin)
+                except ConfigError as error:
+                    if not any(map(_has_escape, value.value if isinstance(value, yaml.SequenceNode) else [value])):
+                        raise
+                    raise ConfigError(f"{error}; {_ESCAPES}: use single quotes") from None
             elif not isinstance(member, ListOf):
                 self._read_section(path, loader, value, getattr(section, name), here)
             elif isinstance(value, yaml.SequenceNode):
@@ -251,6 +259,13 @@ def _split_list(text: str, origin: str) -> list[str]:
         return next(csv.reader([text], strict=True), [])
     except csv.Error:
         raise ConfigError(f"{origin}: {quoted(text)}: expected a list, separated by commas") from None
+
+
+def _has_escape(node: yaml.Node) -> bool:
+    """Whether an escape has become something in there that nobody can have meant, as in "CORP\\alice"."""
+    import yaml
+
+    return isinstance(node, yaml.ScalarNode) and node.style == '"' and not str(node.value).isprintable()
 
 
 def _did_you_mean(name: str, known: list[str]) -> str:

@@ -85,11 +85,23 @@ def test_a_list_in_a_flag_has_commas_or_repetitions_or_both() -> None:
     assert draft.config.log.subsystems == ["a", "b", "c,d"]
 
 
+ESCAPES = "in double quotes YAML takes a backslash for the beginning of an escape"
 WRONG = [
     (ServerConfig, "a: b: c", "1: mapping values are not allowed in this context; expected YAML"),
     (ServerConfig, "\n- proxy", "2: expected a mapping of keys"),
     (ServerConfig, "proxy: *nobody", "1: found undefined alias; expected YAML"),
     (ServerConfig, "proxy:\n\tbind_addr: x", "2: a tab where YAML indents; expected spaces"),
+    (AgentConfig, r'connect: {proxy: {user: "CORP\kim"}}', f"1: {ESCAPES}, and this is none; expected single quotes"),
+    (
+        AgentConfig,
+        r'connect: {proxy: {user: "CORP\xavier"}}',
+        f"1: {ESCAPES}, and this is none; expected single quotes",
+    ),
+    (
+        AgentConfig,
+        r'connect: {proxy: {user: "CORP\alice"}}',
+        rf"1: connect.proxy.user: 'CORP\x07lice': expected text on one line; {ESCAPES}: use single quotes",
+    ),
     (ServerConfig, "a: 1\n---\nb: 2", "2: but found another document; expected YAML"),
     (ServerConfig, "log: {level: info}\nlog: {}", "2: log: stands already on line 1"),
     (ServerConfig, "? [a]\n: b", "1: a mapping: expected a name for each key"),
