@@ -82,7 +82,9 @@ class ProxyURL:
         if match is None:
             raise ValueError(f"proxy URL with host {place!r}: expected scheme://user:password@host:port")
         host, port = match[1], int(match[2] or 0)
-        if not 1 <= port <= 65535:
+        if match[2] and not 1 <= port <= 65535:
+            raise ValueError(f"port {port} of the proxy: it must be from 1 to 65535")
+        if not port:
             raise ValueError(
                 f"name the port of the proxy: {scheme}://{host}:PORT (3128 and 8080 are common, SOCKS 1080)"
             )

@@ -44,8 +44,8 @@ def test_a_url_is_read_as_it_was_meant(
     ("text", "words"),
     [
         ("http://proxy.test", "name the port"),
-        ("http://proxy.test:0", "name the port"),
-        ("http://proxy.test:70000", "name the port"),
+        ("http://proxy.test:0", "port 0 of the proxy: it must be from 1 to 65535"),
+        ("http://proxy.test:70000", "port 70000 of the proxy: it must be from 1 to 65535"),
         ("ftp://proxy.test:21", "must be one of"),
         ("http+tls://p:1", "must be one of"),
         ("http://s3cret:s3cret@proxy.test", "name the port"),
