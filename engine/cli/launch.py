@@ -59,6 +59,8 @@ def show(draft: Draft[C]) -> int:
     config = draft.finish()
     for warning in draft.warnings():
         complain(warning, 0)
+    if isinstance(config, AgentConfig | ForwardConfig) and (route := config.connect.environment_route()):
+        click.echo(f"# the way to the node: {route} ({route.source})")
     click.echo(to_yaml(config), nl=False)
     return 0
 

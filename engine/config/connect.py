@@ -19,6 +19,7 @@ from engine.errors import ConfigError
 if TYPE_CHECKING:
     import ssl
 
+    from proxy_adapters import Route as ProxyRoute
     from proxy_adapters import Router
 
 
@@ -43,20 +44,26 @@ class ConnectConfig(Section):
             if beside := next((name for name in ("url", "pac") if getattr(self.proxy, name)), ""):
                 value = mask_userinfo(self.proxy_url)
                 raise Defect("proxy_url", value, f"stands beside proxy.{beside}; expected one of the two")
-        elif not self.proxy.url and not self.proxy.pac:
-            self._check_environment()
+        self.environment_route()
 
-    def _check_environment(self) -> None:
+    def environment_route(self) -> ProxyRoute | None:
+        """The way to the node by the environment; None if it names none, or is not asked. Raises ConfigError."""
+        from proxy_adapters.no_proxy import match_no_proxy
         from proxy_adapters.route import environment_route
 
         node = split_url(self.url)
+        if self.proxy_url or self.proxy.url or self.proxy.pac:
+            return None
         try:
+            if (entries := ",".join(self.proxy.no_proxy)) and match_no_proxy(node.host, node.port, entries):
+                return None
             route = environment_route(node.host, node.port, scheme=node.scheme, environ=os.environ)
         except ValueError as error:
             raise ConfigError(str(error)) from None
         if route is not None and any(hop.url.password == MASK for hop in route.hops):
             problem = f"{MASK} stands where a secret is not shown; expected the secret itself"
             raise ConfigError(f"{route.source.replace('environment:', 'environment variable')}: {problem}")
+        return route
 
     def router(self) -> Router:
         """What chooses the way out to the node. Raises ConfigError, but not once the configuration is verified."""

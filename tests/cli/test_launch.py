@@ -64,6 +64,24 @@ def test_config_check_prints_what_would_be_in_effect(role: str, capsys: Captured
     assert capsys.readouterr() == checked
 
 
+def test_config_check_shows_the_proxy_that_the_environment_names(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("https_proxy", "http://alice:5ecret@proxy:3128")
+    for words in ("agent http shop 3000", "agent tcp shop 3000", "forward tcp 3000 shop", "doctor"):
+        command = [*words.split(), "--config.check", "--connect.url", "https://node:1"]
+        assert main(command) == 0
+        out = capsys.readouterr().out
+        assert out.startswith("# the way to the node: http://proxy:3128 (environment: https_proxy)\nconnect:\n")
+        assert "5ecret" not in out
+        assert yaml.safe_load(out)["connect"]["url"] == "https://node:1"
+        for other in ("--connect.proxy.url=direct", "--connect.proxy.no-proxy=node", "--connect.url=http://node:1"):
+            assert main([*command, other]) == 0
+            assert capsys.readouterr().out.startswith("connect:\n")
+
+
 def test_config_check_shows_no_secret(capsys: Captured) -> None:
     Path("a.yaml").write_text(
         "connect: {token: 5ecret, proxy_url: 'http://user:5ecret@proxy:1', url: 'http://me:5ecret@node:1'}"
