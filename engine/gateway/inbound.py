@@ -323,10 +323,10 @@ class Inbound:
         if self.state is not _WHOLE:
             self.last = True
         answer = http1.error_response(status, message, close=self.last)
+        head, end, body = answer.partition(b"\r\n\r\n")
         if exchange.request is not None and exchange.request.method == b"HEAD":
-            head, end, _ = answer.partition(b"\r\n\r\n")
-            answer = head + end
-        exchange.bytes_out = len(answer)
+            answer, body = head + end, b""
+        exchange.bytes_out = len(body)
         self.inlet.put(answer)
         self._finish(exchange, status)
         self._next()
