@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from typing import Final
 
 from engine.access_log import AccessLog
 from engine.admin.metrics import NodeMetrics
@@ -15,12 +16,14 @@ from engine.gateway.clocks import Timeouts
 from engine.gateway.exchange import Exchange
 from engine.gateway.outbound import Outbound
 from engine.gateway.role import Decision, Refuse, Route, TakeOver, Wait, Waiting
+from engine.log import get_logger
 from engine.loop.connection import Connection
 from engine.loop.reactor import Reactor
 from engine.node.aborts import Aborts
 from engine.node.asked import Asked
 from engine.node.registration import Registration, StreamOutbound
 from engine.routing.registry import Registry
+from engine.session.liveness import Budget
 from engine.session.session import NoStream
 from engine.tunnel.relay import Relay
 from engine.tunnel.websocket_stream import WebSocketStream
@@ -29,6 +32,34 @@ from engine.wire.http1 import MAX_HEAD, Request
 
 NO_UPSTREAMS = Refuse(502, piko.NO_AVAILABLE_UPSTREAMS)
 BUSY = Refuse(503, "too many streams are open")
+
+UNSERVED_LINES: Final = 10
+UNSERVED_SECONDS: Final = 60.0
+
+log = get_logger("proxy")
+
+
+class Unserved:
+    """Requests for endpoints that nobody offers, as the log tells of them where there is no access log.
+
+    `UNSERVED_LINES` within `UNSERVED_SECONDS` at the most, for strangers can ask for anything; the next line says how
+    many were left out.
+    """
+
+    def __init__(self) -> None:
+        self._budget = Budget(UNSERVED_LINES, UNSERVED_SECONDS)
+        self._left_out = 0
+
+    def tell(self, endpoint: str, client: str, now: float) -> None:
+        """A request by `client` for `endpoint` was answered by 502."""
+        if not self._budget.spend(now):
+            self._left_out += 1
+            return
+        left_out, self._left_out = self._left_out, 0
+        if left_out:
+            log.warning(piko.NO_AVAILABLE_UPSTREAMS, endpoint=endpoint, client=client, left_out=left_out)
+        else:
+            log.warning(piko.NO_AVAILABLE_UPSTREAMS, endpoint=endpoint, client=client)
 
 
 @dataclass(eq=False, slots=True)
@@ -49,6 +80,7 @@ class Clients:
     secure: bool = False  # by TLS
     patient_until: float = -math.inf
     aborts: Aborts = field(default_factory=Aborts)
+    unserved: Unserved = field(default_factory=Unserved)
     tcp_connections: int = 0  # being relayed
 
 
@@ -120,6 +152,8 @@ class Client:
             port.aborts.count(self.address, port.reactor.now)
         if port.access_log is not None:
             record.write(port.access_log, exchange, client=self.address, endpoint=exchange.endpoint)
+        elif exchange.status == 502 and not exchange.attempts and exchange.request is not None:
+            port.unserved.tell(exchange.endpoint, self.address, port.reactor.now)
 
     # -- raw TCP
 

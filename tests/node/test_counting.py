@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+from io import StringIO
 
 import trio
+from trio.testing import MockClock
 
+from engine import log
+from engine.node.client import UNSERVED_LINES, UNSERVED_SECONDS
 from tests.roles import GET, Roles, RunningNode, Talk, answer, settle
 
 
@@ -15,6 +20,27 @@ async def metrics(roles: Roles, node: RunningNode) -> dict[str, float]:
     await client.say(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")
     text = (await client.rest()).decode()
     return {name: float(value) for name, value in re.findall(r"^(piko\S+|trioduct\S+) (\S+)$", text, re.MULTILINE)}
+
+
+async def test_an_endpoint_that_nobody_offers_is_in_the_log_where_no_access_log_is_and_cannot_fill_it(
+    roles: Roles, mock_clock: MockClock
+) -> None:
+    node, stream = await roles.node(), StringIO()
+    log.configure("warn", (), stream)
+    try:
+        client = await roles.dial(node.proxy)
+        for number in range(3 * UNSERVED_LINES):
+            assert (await client.ask(GET.replace(b"web", b"web%d" % number))).status == 502
+        mock_clock.jump(UNSERVED_SECONDS)
+        client = await roles.dial(node.proxy)
+        assert (await client.ask(GET)).status == 502
+        log.flush()
+    finally:
+        log.configure("warn")
+    told = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["msg"] for line in told] == ["no available upstreams"] * (UNSERVED_LINES + 1)
+    assert (told[0]["endpoint"], told[0]["client"]) == ("web0", "127.0.0.1")
+    assert (told[-1]["endpoint"], told[-1]["left_out"]) == ("web", 2 * UNSERVED_LINES)
 
 
 async def test_whatever_becomes_of_a_request_it_is_counted_once(roles: Roles) -> None:
