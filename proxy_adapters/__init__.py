@@ -27,6 +27,8 @@ from proxy_adapters.tunnel import Tunnel
 from proxy_adapters.url import ProxyURL
 from proxy_adapters.watch import Seen
 
+__version__ = "0.1.0"
+
 __all__ = [
     "open_tunnel",
     "Tunnel",

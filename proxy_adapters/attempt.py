@@ -1,7 +1,7 @@
 """One attempt along one route: dial the first hop, play one handshake after the other. All the I/O is here.
 
 Theory. Hop k is reached *through* hop k-1, so reaching is recursive, and a script that asks for a fresh
-connection gets one by the same recursion. Every leg has a deadline of its own, because "no answer within 65
+connection gets one by the same recursion. Every leg has a deadline of its own, because "no answer within 30
 s to our CONNECT" and "no answer within 10 s to our SYN" have different culprits; the deadline is moved from
 leg to leg in one scope.
 """
@@ -23,6 +23,7 @@ from proxy_adapters.auth.login import REVEALING, Login, Memory
 from proxy_adapters.dial import Dial, connect, connect_by, resolve
 from proxy_adapters.errors import (
     NOBODY,
+    PROXY_ADMIN,
     TARGET_ADMIN,
     YOU,
     AuthenticationFailed,
@@ -54,18 +55,18 @@ class Deadlines:
     """Seconds that each leg may take.
 
     `dns` leaves time for a second name server when the first is dead. `greeting` is for what a SOCKS5 proxy answers
-    by itself. `proxy_request` and `proxy_auth` are long
-    because squid itself waits 60 s for a destination before it says so; they count from our last word. `work` is
-    for what blocks outside the connection (Kerberos libraries, commands that print a password); when it is over,
-    the next scheme is tried. `evidence` is how long a refusal's page is waited for.
+    by itself. `proxy_request` and `proxy_auth` count from our last word. A proxy that is silent so long is dead, or
+    still waits for the destination; squid says after 60 s that it could not reach it, and who wants to hear that gives
+    65 s. `work` is for what blocks outside the connection (Kerberos libraries, commands that print a password); when it
+    is over, the next scheme is tried. `evidence` is how long a refusal's page is waited for.
     """
 
     dns: float = 10.0
     tcp: float = 15.0
     proxy_tls: float = 10.0
     greeting: float = 10.0
-    proxy_request: float = 65.0
-    proxy_auth: float = 65.0
+    proxy_request: float = 30.0
+    proxy_auth: float = 30.0
     target_tls: float = 15.0
     work: float = 10.0
     evidence: float = 2.0
@@ -205,11 +206,13 @@ class Attempt:
             except BaseException as cause:
                 await trio.aclose_forcefully(tunnel)
                 if isinstance(cause, trio.TooSlowError):
-                    error = HopUnreachable(f"no TLS handshake within {seconds:g} s", advice="is this a TLS port?")
+                    who = PROXY_ADMIN if to_proxy else TARGET_ADMIN
+                    fact = f"no TLS handshake within {seconds:g} s"
+                    error = HopUnreachable(fact, advice="is this a TLS port?", who=who)
                 elif isinstance(cause, ssl.SSLError):
-                    error = explain(cause, getattr(cause, "layer", None), host)
+                    error = explain(cause, getattr(cause, "layer", None), host, to_proxy=to_proxy)
                 elif isinstance(cause, trio.BrokenResourceError):
-                    error = _closed_early(position)
+                    error = _closed_early(position, to_proxy=to_proxy)
                 elif isinstance(cause, HopTLSError):
                     error = cause
                 else:
@@ -286,13 +289,15 @@ class Attempt:
                         case Work():
                             await self._work(player, step)
             if scope.cancelled_caught:
-                advice = "is it a SOCKS5 proxy? one would have answered: try http:// in its URL" if greeting else ""
+                advice = "is the proxy alive? or it still waits for the destination"
+                if greeting:
+                    advice = "is it a SOCKS5 proxy? one would have answered: try http:// in its URL"
                 raise HopUnreachable(f"no answer within {seconds:g} s", advice=advice)
         except BaseException as error:
             await trio.aclose_forcefully(tunnel)
             leg = leg or self._trail.begin("proxy-request", position, name)
             if isinstance(error, ssl.SSLError):
-                explained = explain(error, None, hop.url.host)
+                explained = explain(error, None, hop.url.host, to_proxy=True)
                 leg.died(explained)
                 raise explained from error
             leg.died(error)
@@ -387,14 +392,15 @@ class Attempt:
         return leg.addresses[0]
 
 
-def _closed_early(position: int) -> TunnelError:
+def _closed_early(position: int, *, to_proxy: bool) -> TunnelError:
     if position > 1:
         return HopUnreachable(
             "the connection was closed right after the proxy's success",
             advice="some proxies say success before they have connected: is the destination up?",
             who=TARGET_ADMIN,
         )
-    return HopUnreachable("the connection was closed during the TLS handshake", advice="is this a TLS port?")
+    who = PROXY_ADMIN if to_proxy else TARGET_ADMIN
+    return HopUnreachable("the connection was closed during the TLS handshake", advice="is this a TLS port?", who=who)
 
 
 _WORKERS: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("proxy_adapters workers")

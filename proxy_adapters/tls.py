@@ -14,7 +14,7 @@ import ssl
 import sys
 from typing import Any
 
-from proxy_adapters.errors import PROXY_ADMIN, YOU, HopTLSError
+from proxy_adapters.errors import PROXY_ADMIN, TARGET_ADMIN, YOU, HopTLSError
 from proxy_adapters.handshake import printable
 
 # What one read returns at most (RFC 8446, 5.1). Room for 256 KiB, which Python allocates each time and then shrinks,
@@ -134,11 +134,12 @@ def check_peer(layer: TLSLayer, *, pin: str | None = None) -> None:
         )
 
 
-def explain(error: ssl.SSLError, layer: TLSLayer | None, host: str) -> HopTLSError:
-    """A failure of TLS with `host` as a sentence, with who must act and what to try."""
+def explain(error: ssl.SSLError, layer: TLSLayer | None, host: str, *, to_proxy: bool) -> HopTLSError:
+    """A failure of TLS with `host`, a proxy or the destination, as a sentence, with who must act and what to try."""
+    admin = PROXY_ADMIN if to_proxy else TARGET_ADMIN
     if isinstance(error, ssl.SSLCertVerificationError):
         names = _certificate_names(layer)
-        who, advice = PROXY_ADMIN, ""
+        who, advice = admin, ""
         match error.verify_code:
             case 10:
                 fact = "its certificate has expired (or the clock of this machine is wrong)"
@@ -166,12 +167,13 @@ def explain(error: ssl.SSLError, layer: TLSLayer | None, host: str) -> HopTLSErr
     if "UNKNOWN_CA" in reason or "CERTIFICATE_UNKNOWN" in reason or "ALERT_CERTIFICATE_EXPIRED" in reason:
         return HopTLSError(f"it does not accept our client certificate ({reason})")
     if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"):
-        return HopTLSError("it speaks no TLS on this port", advice="use http:// in the proxy URL, or another port")
+        advice = "use http:// in the proxy URL, or another port" if to_proxy else "is TLS right for it, and the port?"
+        return HopTLSError("it speaks no TLS on this port", advice=advice)
     if "PROTOCOL_VERSION" in reason or reason in ("UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"):
         return HopTLSError(
             "it and we have no TLS version in common",
             advice="ask for TLS 1.2 or newer there",
-            who=PROXY_ADMIN,
+            who=admin,
         )
     return HopTLSError(f"TLS failed: {error.reason or error}")
 

@@ -1,4 +1,4 @@
-"""The way as far as the node's port: one attempt, exactly an agent's, told leg by leg while it is made."""
+"""The way as far as the node's port: one attempt, an agent's, told leg by leg while it is made."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import NamedTuple
 
 from engine.doctor.certificate import Certificate
 from engine.doctor.report import Report, State, Step
-from proxy_adapters import Route, Router, Seen, Tunnel, open_tunnel
+from proxy_adapters import Deadlines, Route, Router, Seen, Tunnel, open_tunnel
+
+# An agent does not wait so long, but squid says only after 60 s that it could not reach the destination.
+DEADLINES = Deadlines(proxy_request=65.0, proxy_auth=65.0)
 
 
 class Target(NamedTuple):
@@ -59,7 +62,9 @@ class Way:
         """A tunnel to the node, as an agent opens one. Raises TunnelError."""
         target = self.target
         try:
-            tunnel = await open_tunnel(target.host, target.port, route=router, scheme=target.scheme, watch=self._see)
+            tunnel = await open_tunnel(
+                target.host, target.port, route=router, scheme=target.scheme, deadlines=DEADLINES, watch=self._see
+            )
         finally:
             for _, waiting in self._under_way.values():
                 waiting.close()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import socket
 import ssl
+import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import trio
@@ -304,7 +307,7 @@ async def test_every_connection_that_failed_is_closed() -> None:
 @pytest.mark.parametrize(
     ("text", "server", "words"),
     [
-        ("http://p:1", stall, "hop 1, http://p:1, proxy-request: no answer within 65 s"),
+        ("http://p:1", stall, "hop 1, http://p:1, proxy-request: no answer within 30 s - is the proxy alive?"),
         ("https://p:1", stall, "hop 1, https://p:1, proxy-tls: no TLS handshake within 10 s"),
         ("socks5h://p:1", stall, "hop 1, socks5h://p:1, proxy-request: no answer within 10 s - is it a SOCKS5 proxy?"),
         ("http://a:1 -> http://p:1", http_proxy(OK, stall), "hop 2, http://p:1, proxy-request: no answer"),
@@ -413,6 +416,41 @@ async def test_each_failure_of_tls_has_its_own_sentence(pki: Pki, case: str, wor
         with pytest.raises(HopTLSError, match=words) as caught:
             await open_tunnel("t", 1, route=route(f"https://{host}:1", tls=client, pin=pin), dial=dial)
         assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("way", ["direct", "http://p:1"])
+@pytest.mark.parametrize(
+    ("case", "words", "who"),
+    [
+        ("plain", "it speaks no TLS on this port - is TLS right for it, and the port?", "you"),
+        ("wrong name", "is for another name than t.test", "the administrator of the destination"),
+        ("old", "no TLS version in common", "the administrator of the destination"),
+    ],
+)
+async def test_a_failure_of_tls_with_the_destination_is_not_the_proxys(
+    pki: Pki, way: str, case: str, words: str, who: str
+) -> None:
+    server, client = pki.server_context(), pki.client_context()
+    if case == "old":
+        server.minimum_version, client.maximum_version = ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2
+
+    async def plain(stream: trio.abc.Stream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+
+    target = plain if case == "plain" else behind_tls(pki, echo, context=server)
+    async with world(target if way == "direct" else http_proxy(then=target)) as (dial, _):
+        with pytest.raises(HopTLSError, match=f"target-tls: .*{re.escape(words)}") as caught:
+            await open_tunnel("t.test" if case == "wrong name" else "localhost", 1, route=way, tls=client, dial=dial)
+    assert caught.value.who == who
+    assert "proxy URL" not in str(caught.value)
+
+
+def test_it_has_a_version_which_is_that_of_the_project() -> None:
+    import proxy_adapters
+
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert proxy_adapters.__version__ == project["version"]
 
 
 async def test_the_right_pin_passes(pki: Pki) -> None:

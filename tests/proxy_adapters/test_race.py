@@ -123,7 +123,7 @@ async def test_a_proxy_that_connects_and_then_is_slow_is_waited_for_alone(
     async def test(world: World) -> None:
         async def slow(stream: trio.abc.Stream) -> None:
             await hear(stream, b"\r\n\r\n")
-            await trio.sleep(50)
+            await trio.sleep(25)
             await stream.send_all(OK)
             await echo(stream)
 
