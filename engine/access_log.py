@@ -86,8 +86,8 @@ class AccessLog:
                 level,
                 f"{request.method.decode('ascii', 'backslashreplace')} {request.status}",
                 path=request.target.partition(b"?")[0],
-                endpoint=request.endpoint,
-                client=request.client,
+                endpoint_id=request.endpoint,
+                client_ip=request.client,
                 took=f"{request.seconds * 1000:.1f}ms",
                 bytes_in=request.bytes_in,
                 bytes_out=request.bytes_out,
@@ -187,14 +187,14 @@ class _Line(msgspec.Struct, gc=False):
         return self.access_log.rendered(self.request, self.level, self.timestamp)
 
 
-class _Object(msgspec.Struct):
+class _Object(msgspec.Struct, rename=log.KEYS):
     level: str
     ts: str
     subsystem: str
     msg: str
     request: msgspec.Raw
-    client: str
-    endpoint: str
+    client_ip: str
+    endpoint_id: str
     bytes_in: int
     bytes_out: int
     first_byte_us: int | None

@@ -38,6 +38,9 @@ VALUE_BYTES = 200
 ERROR_BYTES = 1000  # a way out through several proxies has more to tell, and ends with what to do about it
 MASK = "***"
 
+#: Fields whose keys are Piko's, which no name in Python can be.
+KEYS = {"endpoint_id": "endpoint-id", "client_ip": "client-ip"}
+
 
 class Logger:
     """The log of one subsystem. Get it from `get_logger`; each subsystem has exactly one.
@@ -154,6 +157,7 @@ def _emit(level: int, subsystem: str, event: str, fields: dict[str, object]) -> 
         "msg": printable(event),
     }
     for key, value in fields.items():
+        key = KEYS.get(key, key)
         record[key if key not in record else f"{key}_"] = harmless(key, value)
     if isinstance(error, BaseException):
         record["exception"] = _traceback(error)

@@ -78,8 +78,8 @@ def test_a_line_has_pikos_keys_then_ours() -> None:
             "status": 200,
             "duration": "1.500ms",
         },
-        "client": "192.0.2.1:5000",
-        "endpoint": "svc",
+        "client-ip": "192.0.2.1:5000",
+        "endpoint-id": "svc",
         "bytes_in": 3,
         "bytes_out": 128,
         "first_byte_us": 1000,
@@ -156,7 +156,7 @@ def test_what_is_not_ascii_is_escaped() -> None:
     assert line["request"]["path"] == r"/\xff"
     assert line["request"]["request_headers"] == {"A": [r"\xe9\x9b"]}
     assert line["request"]["response_headers"] == {"B": ["\x1b\\x9b"]}
-    assert line["endpoint"] == r"\u202e"
+    assert line["endpoint-id"] == r"\u202e"
 
 
 def test_a_long_line_is_made_again_with_its_values_cut() -> None:

@@ -169,7 +169,7 @@ class _Gate:
             return
         status, reason = refusal
         client = (scope.get("client") or ("",))[0]
-        log.warning("request refused", status=status, reason=reason, path=scope["path"], client=client)
+        log.warning("request refused", status=status, reason=reason, path=scope["path"], client_ip=client)
         answer = WebSocketClose() if scope["type"] == "websocket" else _error(status, reason)
         await answer(scope, receive, _with_caution(send))
 

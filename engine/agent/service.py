@@ -37,7 +37,7 @@ class Service:
         except (OSError, trio.TooSlowError) as error:
             slow = isinstance(error, trio.TooSlowError)
             text = "timeout" if slow else str(error)
-            log.warning("upstream unreachable", endpoint=endpoint, host=self.host, port=self.port, error=text)
+            log.warning("upstream unreachable", endpoint_id=endpoint, host=self.host, port=self.port, error=text)
             if slow:
                 raise
             return None

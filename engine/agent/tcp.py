@@ -60,7 +60,7 @@ class TcpUpstream:
         if waiting.ended_:
             stream.receiver.ended()
         stream.resume()
-        access_log.log(self._access_level, "connection opened", endpoint=self.endpoint)
+        access_log.log(self._access_level, "connection opened", endpoint_id=self.endpoint)
         begun = trio.current_time()
         try:
             await connection.run()
@@ -72,7 +72,7 @@ class TcpUpstream:
             access_log.log(
                 self._access_level,
                 "connection closed",
-                endpoint=self.endpoint,
+                endpoint_id=self.endpoint,
                 bytes_in=bytes_in,
                 bytes_out=bytes_out,
                 seconds=round(trio.current_time() - begun, 3),

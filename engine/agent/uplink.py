@@ -91,7 +91,7 @@ class Uplink:
                     self._on_connect(trio.current_time() - since)
                 self._complained = ("", 0.0)
                 self.error = None  # whose traceback would keep the connection that failed
-                log.info("connected", endpoint=self.endpoint, url=self._server.url)
+                log.info("connected", endpoint_id=self.endpoint, url=self._server.url)
                 over = trio.Event()
                 session = Session(
                     connection,
@@ -115,7 +115,9 @@ class Uplink:
                     return
                 if not session.alive and self._rhythm.cut_after(session.silence):
                     seconds = round(self._rhythm.seconds, 1)
-                    log.warning("silent sessions are cut, pinging sooner", endpoint=self.endpoint, ping_seconds=seconds)
+                    log.warning(
+                        "silent sessions are cut, pinging sooner", endpoint_id=self.endpoint, ping_seconds=seconds
+                    )
                 lasted = trio.current_time() - since
                 hasty = lasted < HASTY_SECONDS
                 if lasted >= SETTLED_SECONDS or (session.alive and not hasty):
@@ -125,7 +127,7 @@ class Uplink:
                 reason = "going away" if session.alive else _reason(session)
                 log.warning(
                     "session ended, connecting again",
-                    endpoint=self.endpoint,
+                    endpoint_id=self.endpoint,
                     reason=reason,
                     error=str(session.error or ""),
                     **({"hint": f"{HINT}: give it the endpoint as well"} if hasty and not session.alive else {}),
@@ -150,10 +152,10 @@ class Uplink:
         before, since = self._complained
         now = trio.current_time()
         if error == before and now - since < REPEAT_SECONDS:
-            log.debug("cannot connect", endpoint=self.endpoint, error=error, retry_seconds=round(delay, 2))
+            log.debug("cannot connect", endpoint_id=self.endpoint, error=error, retry_seconds=round(delay, 2))
             return
         self._complained = error, now
-        log.warning("cannot connect", endpoint=self.endpoint, error=error, retry_seconds=round(delay, 2), hint=HINT)
+        log.warning("cannot connect", endpoint_id=self.endpoint, error=error, retry_seconds=round(delay, 2), hint=HINT)
 
     async def _register(self) -> Connection:
         fields = [*piko.credentials(self._token(), self._tenant), (piko.SUMMARIES, b"1")]

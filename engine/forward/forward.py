@@ -66,7 +66,7 @@ async def run_forward(
                     async with trio.open_nursery() as nursery:
                         for listeners, way in zip(sockets, ways, strict=True):
                             nursery.start_soon(serve, listeners, partial(_forward, way), connections, room)
-                            log.info("forwarding", addr=listeners[0].getsockname()[:2], endpoint=way.endpoint)
+                            log.info("forwarding", addr=listeners[0].getsockname()[:2], endpoint_id=way.endpoint)
             over.set()
 
         with trio.open_signal_receiver(*stop_signals()) as signals:
@@ -88,7 +88,7 @@ async def _forward(way: _Way, local: Connection) -> None:
             remote, answer = await open_websocket(way.server, path, way.fields)
     except (Refused, Unreachable, trio.TooSlowError) as error:
         text = str(error) or f"no answer within {way.seconds:g} s"
-        log.error("cannot reach the endpoint", endpoint=way.endpoint, error=text)
+        log.error("cannot reach the endpoint", endpoint_id=way.endpoint, error=text)
         return
     if not (remote.alive and local.alive):  # closed while nobody served it: nobody would be told
         remote.abort()

@@ -68,7 +68,7 @@ class AgentPort:
                     await start_tls(connection, self._tls, server=True)
                 opened = await self._open(connection)
         except (OSError, trio.TooSlowError) as error:
-            log.info("no registration", agent=connection.peer[0], error=str(error) or "timeout")
+            log.info("no registration", client_ip=connection.peer[0], error=str(error) or "timeout")
             connection.close()  # behind TLS's alert, if it has said one
             await connection.run()
             return
@@ -93,11 +93,11 @@ class AgentPort:
                 claims = self._admit(request, endpoint)
             accept = websocket.check_upgrade_request(request.fields if request.upgrade else [])
         except HTTPError as error:
-            log.info("registration refused", agent=connection.peer[0], status=error.status, error=str(error))
+            log.info("registration refused", client_ip=connection.peer[0], status=error.status, error=str(error))
             connection.put(http1.error_response(error.status, error.public, close=True))
             return None
         except Unauthorized as error:
-            log.warning("registration refused", agent=connection.peer[0], status=401, error=str(error))
+            log.warning("registration refused", client_ip=connection.peer[0], status=401, error=str(error))
             connection.put(http1.error_response(401, str(error), close=True))
             return None
         connection.put(
@@ -134,7 +134,7 @@ class AgentPort:
         registration = Registration(session, endpoint, self._reactor, summaries=summaries)
         self.registrations.add(registration)
         self._reactor.clock(registration)
-        log.info("upstream connected", endpoint=endpoint, agent=connection.peer[0])
+        log.info("upstream connected", endpoint_id=endpoint, client_ip=connection.peer[0])
         expiry = trio.CancelScope()
         if claims is not None and claims.expires_at is not None:
             expiry.deadline = trio.current_time() + claims.expires_at - time.time()
@@ -147,7 +147,9 @@ class AgentPort:
             self.registrations.discard(registration)
             self._reactor.unclock(registration)
             self._metrics.session_ended(registration)
-            log.info("upstream disconnected", endpoint=endpoint, agent=connection.peer[0], reason=str(session.error))
+            log.info(
+                "upstream disconnected", endpoint_id=endpoint, client_ip=connection.peer[0], reason=str(session.error)
+            )
 
     async def leave(self) -> None:
         """Ask every agent to dial elsewhere, and return when all have.

@@ -36,7 +36,7 @@ BUSY = Refuse(503, "too many streams are open")
 UNSERVED_LINES: Final = 10
 UNSERVED_SECONDS: Final = 60.0
 
-log = get_logger("proxy")
+log = get_logger("proxy.http")
 
 
 class Unserved:
@@ -57,9 +57,9 @@ class Unserved:
             return
         left_out, self._left_out = self._left_out, 0
         if left_out:
-            log.warning(piko.NO_AVAILABLE_UPSTREAMS, endpoint=endpoint, client=client, left_out=left_out)
+            log.warning(piko.NO_AVAILABLE_UPSTREAMS, endpoint_id=endpoint, client_ip=client, left_out=left_out)
         else:
-            log.warning(piko.NO_AVAILABLE_UPSTREAMS, endpoint=endpoint, client=client)
+            log.warning(piko.NO_AVAILABLE_UPSTREAMS, endpoint_id=endpoint, client_ip=client)
 
 
 @dataclass(eq=False, slots=True)

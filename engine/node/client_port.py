@@ -42,7 +42,7 @@ class ClientPort:
                 with trio.fail_after(HANDSHAKE_SECONDS):
                     await start_tls(connection, self._tls, server=True)
             except (OSError, trio.TooSlowError) as error:
-                log.info("TLS handshake failed", client=connection.peer[0], error=str(error))
+                log.info("TLS handshake failed", client_ip=connection.peer[0], error=str(error))
                 connection.close()  # behind the alert that says why
                 await connection.run()
                 return

@@ -390,7 +390,7 @@ async def test_a_refusal_is_logged_once_without_its_credentials(
     await port.get("/x%0d%0ay?token=canary", Authorization="Bearer canary")
     (line,) = logged()
     assert (line["msg"], line["status"], line["reason"]) == ("request refused", 401, "invalid token")
-    assert line["client"] == "127.0.0.1"
+    assert line["client-ip"] == "127.0.0.1"
     assert line["path"] == "/x\\r\\ny"
     assert "canary" not in json.dumps(line)
 

@@ -44,5 +44,5 @@ async def test_a_connection_is_logged_when_it_is_opened_and_when_it_is_closed(
     assert len(found) == lines
     if lines:
         opened, closed = found
-        assert (opened["msg"], opened["endpoint"], opened["level"]) == ("connection opened", "database", level)
+        assert (opened["msg"], opened["endpoint-id"], opened["level"]) == ("connection opened", "database", level)
         assert (closed["msg"], closed["bytes_in"], closed["bytes_out"]) == ("connection closed", 5, 5)

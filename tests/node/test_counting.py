@@ -39,8 +39,8 @@ async def test_an_endpoint_that_nobody_offers_is_in_the_log_where_no_access_log_
         log.configure("warn")
     told = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [line["msg"] for line in told] == ["no available upstreams"] * (UNSERVED_LINES + 1)
-    assert (told[0]["endpoint"], told[0]["client"]) == ("web0", "127.0.0.1")
-    assert (told[-1]["endpoint"], told[-1]["left_out"]) == ("web", 2 * UNSERVED_LINES)
+    assert (told[0]["endpoint-id"], told[0]["client-ip"]) == ("web0", "127.0.0.1")
+    assert (told[-1]["endpoint-id"], told[-1]["left_out"]) == ("web", 2 * UNSERVED_LINES)
 
 
 async def test_whatever_becomes_of_a_request_it_is_counted_once(roles: Roles) -> None:
