@@ -39,7 +39,7 @@ ERROR_BYTES = 1000  # a way out through several proxies has more to tell, and en
 MASK = "***"
 
 #: Fields whose keys are Piko's, which no name in Python can be.
-KEYS = {"endpoint_id": "endpoint-id", "client_ip": "client-ip"}
+KEYS = {"endpoint_id": "endpoint-id", "client_ip": "client-ip", "node_id": "node-id"}
 
 
 class Logger:
