@@ -37,7 +37,7 @@ def next_step(problem: TunnelError | Stopped) -> tuple[str, str]:
         missing = [words for words in _MISSING if any(words in attempt for attempt in problem.attempts)]
         if all(any(words in attempt for words in _MISSING) for attempt in problem.attempts):
             advice = ", or ".join(_MISSING[words] for words in missing)
-    if isinstance(problem, AuthenticationFailed) and (login_refused(problem) or not advice):
+    if isinstance(problem, AuthenticationFailed) and (_password_refused(problem) or not advice):
         advice = "check user and password: connect.proxy.user and connect.proxy.password_file, or those in the URL"
     for general, here in _HERE:
         advice = advice.replace(general, here)
@@ -46,4 +46,9 @@ def next_step(problem: TunnelError | Stopped) -> tuple[str, str]:
 
 def login_refused(error: AuthenticationFailed) -> bool:
     """Whether the proxy was told who we are, and did not like it."""
-    return any("refused" in attempt for attempt in error.attempts)
+    return any(re.search(r"(?::|was) refused\b", attempt) for attempt in error.attempts)
+
+
+def _password_refused(error: AuthenticationFailed) -> bool:
+    """And it was a user and a password, not a ticket or a token."""
+    return any(re.search(r"(?<!^GSSAPI): refused\b", attempt) for attempt in error.attempts)

@@ -145,6 +145,21 @@ async def test_a_wrong_password_is_shown_once_and_told_by_nobody(
         assert secret not in done.text
 
 
+async def test_a_refused_token_is_not_told_as_a_refused_password(roles: Roles, examine: Examine) -> None:
+    async def refuse(talk: Talk) -> None:
+        while True:
+            await talk.until(b"\r\n\r\n")
+            fields = b"Proxy-Authenticate: Bearer\r\n"
+            await talk.say(answer(b"no", status=b"407 Proxy Authentication Required", fields=fields))
+
+    proxy = f"http://127.0.0.1:{await roles.service(refuse)}"
+    done = await examine(connect_to(9, proxy, auth__token="t0ken"))
+    assert done.verdict.text.startswith(f"The proxy {proxy} refused the login")
+    assert "bearer: the token was refused" in done.text
+    assert "password" not in done.verdict.text
+    assert "connect.proxy.user" not in done.verdict.advice
+
+
 async def test_a_destination_that_is_down_is_not_told_as_a_refused_login(
     squid_basic: Squid, examine: Examine, dead: int, no_realm: None
 ) -> None:
