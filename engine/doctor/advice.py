@@ -30,7 +30,9 @@ def next_step(problem: TunnelError | Stopped) -> tuple[str, str]:
     if isinstance(problem, TunnelError) and problem.leg.startswith("pac"):
         return YOU, advice or "is connect.proxy.pac right?"
     if isinstance(problem, TunnelError) and problem.leg.startswith("target") and "://" not in problem.hop:
-        advice = f"{advice} Or is a proxy the only way out of this network (connect.proxy.url)?".lstrip()
+        advice = f"{advice.rstrip('?')}; or is a proxy the only way out of this network (connect.proxy.url)?".lstrip(
+            "; "
+        )
     if isinstance(problem, TunnelError) and (seconds := problem.retry_after_seconds):
         advice = f"it asks to be left alone for {seconds:g} s, and an agent does that"
     if isinstance(problem, AuthenticationFailed) and problem.attempts:

@@ -75,7 +75,7 @@ class Verdict(msgspec.Struct):
         return [
             "As flags, where no file says otherwise:",
             f"  {flags}",
-            "In the YAML file; a key that is there already (connect:, say) gets them below it, and is not repeated:",
+            "In the YAML file; where connect: is there already, add only the lines below it, and so on inside:",
             *(f"  {line}" for line in lines.splitlines()),
         ]
 

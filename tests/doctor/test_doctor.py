@@ -188,7 +188,9 @@ async def test_a_name_without_an_address_is_to_be_checked(examine: Examine, no_s
     connect.url = "http://no-such-name.invalid:8001"
     done = await examine(connect)
     assert done.verdict.leg == "target-dns"
-    assert done.verdict.advice.startswith("check the name")
+    assert done.verdict.advice == (
+        "check the name; or is a proxy the only way out of this network (connect.proxy.url)?"
+    )
     assert "Is no-such-name.invalid the right name?" in done.verdict.letter
     assert "Please allow" not in done.verdict.letter
 
@@ -597,7 +599,7 @@ async def test_a_cure_shows_where_its_lines_go_in_a_file_that_exists(
     assert (
         "As flags, where no file says otherwise:\n"
         f"  --connect.proxy.url http://127.0.0.1:{proxy}\n"
-        "In the YAML file; a key that is there already (connect:, say) gets them below it, and is not repeated:\n"
+        "In the YAML file; where connect: is there already, add only the lines below it, and so on inside:\n"
         f"  connect:\n    proxy:\n      url: http://127.0.0.1:{proxy}\n"
     ) in done.text
 
