@@ -6,7 +6,8 @@ How it is driven, and why:
   and only a read that filled the buffer is followed by another, while the turn lasts.
 * **One receive buffer for the whole process.** From the read to the last use of the bytes nothing waits, so nobody
   else can touch the buffer, and an idle connection owns none. What the receiver does not take is copied, and nothing
-  more is read before it is taken.
+  more is read before it is taken. With TRIODUCT_POISON in the environment (the tests run with it, too) the bytes are
+  overwritten as soon as the receiver has returned, so that who has kept a view of them is found out.
 * **A send is tried at once.** Only what the kernel refuses is copied into a queue, and only then the reactor is asked
   to say when the socket takes more.
 
@@ -37,6 +38,7 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 import select
 import socket
 import ssl
@@ -60,6 +62,7 @@ DRAIN_SECONDS: Final = 2.0  # for the other end's FIN, after ours
 STALL_SECONDS: Final = 30.0  # for the other end to take anything of what is queued
 KEEP_ALIVE_SECONDS: Final = 30  # between TCP's own questions whether the other end lives
 
+_POISON: Final = "TRIODUCT_POISON" in os.environ
 _buffer = memoryview(bytearray(MOST_READ))
 # One for each layer of TLS, outermost first: what is a layer's plaintext is the ciphertext of the next.
 _plain_buffers: list[memoryview] = []
@@ -355,6 +358,8 @@ class Connection:
                 self._lose(Overdrawn(f"{self.account.used} bytes are held for it"))
             elif not self._paused:
                 self._reactor.again(self)
+        if _POISON and not ours:
+            data[:] = b"\xa5" * len(data)
 
     def _offer_held(self) -> None:
         """What was not taken before."""

@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from engine.loop import connection
 from engine.loop.connection import Connection
 from engine.loop.memory import Overdrawn
 from engine.loop.reactor import Reactor
@@ -195,6 +196,31 @@ async def test_tls_carries_everything_both_ways_and_its_ends(
     far.end()
     await near_ear.is_over()
     assert near_ear.is_ended
+
+
+class Keeper(Ear):
+    """Keeps what it is given beyond the call, which nobody may."""
+
+    kept = memoryview(b"")
+
+    def received(self, data: memoryview) -> int:
+        self.kept = data
+        return super().received(data)
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("layers", [0, 1, 2])
+async def test_a_poisoned_buffer_finds_out_who_keeps_a_view(
+    reactor: Reactor, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, pki: Pki, layers: int
+) -> None:
+    monkeypatch.setattr(connection, "_POISON", True)
+    near, far = await tls_pair(pki, layers)
+    far.receiver = keeper = Keeper()
+    nursery.start_soon(near.run)
+    nursery.start_soon(far.run)
+    near.put(b"hello")
+    assert await keeper.heard(5) == b"hello"
+    assert bytes(keeper.kept) == b"\xa5" * 5
 
 
 async def test_tls_that_is_cut_off_is_a_loss(reactor: Reactor, nursery: trio.Nursery, pki: Pki) -> None:
