@@ -13,7 +13,7 @@ from perf.errors import LabError
 from perf.loads import AnyLoad
 from perf.loads.bulk import Download, Upload
 from perf.loads.churn import Churn
-from perf.loads.closed import Closed
+from perf.loads.closed import VARIED, Closed
 from perf.loads.fresh import Fresh
 from perf.loads.load import Load
 from perf.loads.open import Arrivals, Open
@@ -32,6 +32,7 @@ RATE = Figure("requests/s")
 DOWN, UP = Figure("MB/s down"), Figure("MB/s up")
 P50, P99, P999 = (Figure(f"{name} ms", Better.LOWER) for name in ("p50", "p99", "p99.9"))
 PER_MILLION = Figure("CPU s/million", Better.LOWER)
+CLOSED = RATE, P50, P99, PER_MILLION
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -48,17 +49,24 @@ class Options(msgspec.Struct, frozen=True):
 
 
 LOADS = (
-    *("fresh", "open", "stalled", "slow-readers", "ramp", "closed", "wrk", "churn"),
+    *("crowd", "fresh", "open", "stalled", "slow-readers", "ramp", "closed", "wrk", "churn"),
     *("down", "up", "echo", "raw-down", "raw-up", "ping-pong"),
 )
 
 
-def load_row(name: str, options: Options, *, path: str = "/bulk") -> Measurable:
-    """A load by its name, on the service that it needs. Raises LabError."""
+def load_row(name: str, options: Options, *, abroad: bool = False) -> Measurable:
+    """A load by its name, on the service that it needs; `abroad`, on one that is not ours and knows its own path alone.
+
+    Raises LabError.
+    """
     connections, processes = options.connections, options.processes
     web = Shape(service=Service.OWN if options.own_service or options.body_bytes else Service.WEB)
     own, raw = Shape(service=Service.OWN), Shape(service=Service.RAW)
     match name:
+        case "crowd":
+            folder = "" if abroad else VARIED
+            crowd = Closed(connections=connections, processes=processes, varied=True, folder=folder)
+            return _row(name, f"a crowd of browsers, {connections} connections", web, crowd, *CLOSED)
         case "fresh":
             return _row(name, "a new connection, leg by leg", web, Fresh(), P50, P99)
         case "open":
@@ -83,7 +91,7 @@ def load_row(name: str, options: Options, *, path: str = "/bulk") -> Measurable:
             return RampRow(name=name, title=title, shape=web, load=ramp, bound_ms=options.bound_ms)
         case "closed":
             closed = Closed(connections=connections, body_bytes=options.body_bytes, processes=processes)
-            return _row(name, f"closed loop, {connections} connections", web, closed, RATE, P50, P99, PER_MILLION)
+            return _row(name, f"closed loop, {connections} connections", web, closed, *CLOSED)
         case "wrk":
             title = f"closed loop by wrk, {connections} connections, and by us in turns"
             figures = Figure(BY_WRK), Figure(BY_US), P50, P99
@@ -94,6 +102,7 @@ def load_row(name: str, options: Options, *, path: str = "/bulk") -> Measurable:
             title = f"a new connection per request, {connections} at a time"
             return _row(name, title, web, Churn(connections=connections, processes=processes), RATE, P50, P99)
         case "down":
+            path = "" if abroad else "/bulk"
             return _row(name, "download, one stream", web, Download(path=path), DOWN, _per_gb("down"))
         case "up":
             return _row(name, "upload, one stream", own, Upload(), UP, _per_gb("up"))

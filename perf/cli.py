@@ -121,7 +121,7 @@ def _plan_options(
     "-l",
     "--load",
     "loads",
-    default="fresh,open,closed,down",
+    default="crowd,fresh,open,down",
     show_default=True,
     metavar="NAME,…",
     help=", ".join(LOADS),
@@ -189,7 +189,7 @@ def run(
         ]
     rows: list[Measurable] = [mix_row(mix)] if mix else []
     if mix is None:
-        rows = [load_row(name.strip(), options, path="" if target else "/bulk") for name in loads.split(",")]
+        rows = [load_row(name.strip(), options, abroad=target is not None) for name in loads.split(",")]
     record = _new_record(contenders, msgspec.structs.replace(plan, strace=count_calls))
     _measure(record, rows, contenders, output, standing=True)
     OUT.print(topologies_table(record))

@@ -20,11 +20,14 @@ from perf.loads.load import Load, part
 from perf.loads.outcome import Outcome, Watch
 from perf.loads.target import Target
 
+VARIED = "/varied/"  # below which the services' answers differ, too
+
 
 class Closed(Load, frozen=True, kw_only=True, tag="closed"):
     connections: int = 32
     body_bytes: int = 0  # of each request; more than 0 makes it a POST
-    varied: bool = False  # no two heads are the same, below /varied/; else all are
+    varied: bool = False  # no two heads are the same; else all are
+    folder: str = VARIED  # what a varied load asks below; "" is the target's own path, with a query that differs
 
     def share(self, index: int) -> Self:
         return msgspec.structs.replace(self, connections=part(self.connections, index, self.processes))
@@ -34,7 +37,8 @@ class Closed(Load, frozen=True, kw_only=True, tag="closed"):
 
     async def _generate(self, target: Target, watch: Watch) -> Outcome:
         crowd = Crowd()
-        requests = varied_requests(target) if self.varied else repeat(request_bytes(target, self.body_bytes))
+        equal = repeat(request_bytes(target, self.body_bytes))
+        requests = varied_requests(target, self.folder) if self.varied else equal
 
         def ask(asker: Asker) -> None:
             asker.ask(next(requests), time.monotonic())
@@ -63,13 +67,18 @@ BROWSER = (
 )
 
 
-def varied_requests(target: Target) -> Iterator[bytes]:
-    """Requests of a crowd of browsers, of which no two have the same head: path, query, cookie and trace differ."""
+def varied_requests(target: Target, folder: str = VARIED) -> Iterator[bytes]:
+    """Requests of a crowd of browsers, of which no two have the same head: path, query, cookie and trace differ.
+
+    Without a folder the path is the target's, and what differs of the rest is its query.
+    """
+    beyond = "&" if "?" in target.path else "?"
     run = random.getrandbits(32)
     for number in count():
         each = f"{run:08x}{number:08x}"
         cookie, trace = ("Cookie", f"session={each}{each}"), ("traceparent", f"00-{each}{each}-{each}-01")
-        yield target.request("GET", f"/varied/{each}?page={number}", *BROWSER, cookie, trace)
+        path = f"{folder}{each}?page={number}" if folder else f"{target.path}{beyond}page={each}"
+        yield target.request("GET", path, *BROWSER, cookie, trace)
 
 
 async def run_measured(crowd: Crowd, watch: Watch, seconds: float) -> None:

@@ -9,7 +9,8 @@ from perf.statistics.ratio import paired_ratio
 
 AGREE_PERCENT = 10
 WHAT_TAKES = {"fresh": "a new connection", "open": "a request"}  # medians
-WHAT_REMAINS = {"closed": "requests/s", "down": "MB/s down", "up": "MB/s up"}
+WHAT_REMAINS = {"crowd": "requests/s", "closed": "requests/s", "down": "MB/s down", "up": "MB/s up"}
+OF_A_CROWD = " of a crowd"  # beside the closed loop, whose requests are all equal
 
 
 def costs(record: Record) -> Iterator[str]:
@@ -51,13 +52,14 @@ def _beside(record: Record, index: int, base: int) -> str:
         doubt = "?" if any(sample.invalid for sample in side.samples + other.samples) else ""
         if row.name in WHAT_TAKES and (more := _difference(side, other, "p50 ms")) is not None:
             takes.append(f"{WHAT_TAKES[row.name]} takes {_signed(more)}{doubt}{_noise(side, other, 'p50 ms')}")
-        if row.name == "closed" and (cpu := _difference(side, other, "CPU s/million")) is not None:
+        of = OF_A_CROWD if row.name == "crowd" else ""
+        if row.name in ("crowd", "closed") and (cpu := _difference(side, other, "CPU s/million")) is not None:
             # A second per million is a microsecond for each.
             noise = _noise(side, other, "CPU s/million")
-            takes.append(f"the processes between take {number(cpu)} µs of CPU per request{noise}")
+            takes.append(f"the processes between take {number(cpu)} µs of CPU per request{of}{noise}")
         figure = WHAT_REMAINS.get(row.name, "")
         if (ratio := row.ratio(figure, index, base)) is not None:
-            remains.append(f"{100 * ratio.middle:.0f} % of the {figure}{_noise(side, other, figure)}")
+            remains.append(f"{100 * ratio.middle:.0f} % of the {figure}{of}{_noise(side, other, figure)}")
     return ", ".join(takes) + ("; " if takes and remains else "") + " and ".join(remains) + " remain" * bool(remains)
 
 

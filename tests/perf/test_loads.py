@@ -43,6 +43,7 @@ async def applied(load: Load, shape: Shape) -> Outcome:
         brief(Closed(connections=4)),
         brief(Closed(connections=4, body_bytes=10_000)),
         brief(Closed(connections=5, processes=2)),
+        brief(Closed(connections=4, varied=True)),
         brief(Open(rate=200, connections=4)),
         brief(Open(rate=200, connections=4, arrivals="poisson", processes=2)),
         brief(Churn(connections=4)),

@@ -10,15 +10,17 @@ from pathlib import Path
 import pytest
 import trio
 
+from perf.bench import Options, load_row
 from perf.errors import MissingProgram, Unsupported
 from perf.goals import peer_rows
-from perf.loads.closed import varied_requests
+from perf.loads.closed import Closed, varied_requests
 from perf.loads.outcome import Watch
 from perf.loads.target import Target
 from perf.loads.wrk import Wrk
 from perf.probes.machine import facts
 from perf.record import Better, Figure, Plan, Record, Row, Sample, Side, Subject, load_record
 from perf.reports.markdown import drifted, markdown_table, write_into
+from perf.rows import LoadRow
 from perf.topologies.build import topology
 from perf.topologies.processes import find_program, open_ground
 from perf.topologies.shape import Route, Service, Shape
@@ -155,6 +157,17 @@ def test_no_two_heads_of_a_varied_load_are_alike() -> None:
         values = {request.partition(part)[2].partition(b"\r\n")[0] for request in requests}
         assert len(values) == 100
     assert all(b"\r\nx-piko-endpoint: lab\r\n" in request for request in requests)
+    assert all(request.count(b"\r\n") - 2 >= 12 for request in requests)
+
+
+def test_a_crowd_at_somebodys_own_service_asks_for_the_path_that_was_given() -> None:
+    row = load_row("crowd", Options(), abroad=True)
+    assert isinstance(row, LoadRow)
+    assert isinstance(row.load, Closed)
+    for path, begins in (("/health", b"GET /health?page="), ("/a?b=c", b"GET /a?b=c&page=")):
+        requests = list(islice(varied_requests(Target("127.0.0.1", 1, path), row.load.folder), 100))
+        assert len(set(requests)) == 100
+        assert all(request.startswith(begins) for request in requests)
 
 
 async def test_nor_are_those_of_wrk() -> None:

@@ -131,6 +131,15 @@ def test_what_is_added_to_the_way_is_said_in_words() -> None:
     ]
 
 
+def test_what_a_crowd_is_told_of_it_is_not_taken_for_equal_requests() -> None:
+    sides = [Side([Sample({"requests/s": 100.0})]), Side([Sample({"requests/s": 20.0, "CPU s/million": 90.0})])]
+    record = Record([Subject("direct"), Subject("tunnel")], Plan(), facts(), "", [Row("crowd", "crowd", [], sides)])
+    assert list(costs(record)) == [
+        "tunnel beside direct: the processes between take 90 µs of CPU per request of a crowd; "
+        "20 % of the requests/s of a crowd remain."
+    ]
+
+
 @pytest.mark.parametrize(
     ("ours", "cpu", "verdict"),
     [
