@@ -49,6 +49,7 @@ class Sample(msgspec.Struct):
     figures: dict[str, float]
     outcomes: list[Outcome] = []
     legs: dict[str, Usage] = {}
+    tries: int = 1  # of which this is the last: in those before it the generator was late
 
     def doubts(self) -> list[str]:
         return [doubt for outcome in self.outcomes for doubt in outcome.doubts()]

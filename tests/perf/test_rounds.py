@@ -3,15 +3,20 @@
 import os
 import shutil
 import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 
 from perf.bench import Options, contender_named, load_row
 from perf.contender import Contender
+from perf.loads.outcome import Outcome
 from perf.probes.machine import facts
-from perf.record import Plan, Record, Subject
+from perf.record import Figure, Plan, Record, Sample, Subject
 from perf.rounds import measure_rows
-from perf.rows import Measurable, Standing
+from perf.rows import Heard, Measurable, Opened, Reach, Standing
+from perf.statistics.histogram import encoded, histogram_of
 from perf.statistics.ratio import Verdict
 from perf.topologies.shape import Route, Service, Shape
 
@@ -44,6 +49,39 @@ async def test_sides_take_turns_in_both_orders() -> None:
     await measure_rows(record, [load_row("closed", OWN)], [DIRECT, LATE], tell=heard.append)
     rounds = [line.removeprefix("closed (1 of 1): ") for line in heard if "round" in line and line.count(": ") == 1]
     assert rounds == ["round 1 of 2, direct", "round 1 of 2, late", "round 2 of 2, late", "round 2 of 2, direct"]
+
+
+class Scripted(msgspec.Struct, frozen=True):
+    """A row whose rounds are given: by True those in which the generator was late."""
+
+    late: Iterator[bool]
+    name: str = "scripted"
+    title: str = "scripted"
+    figures: tuple[Figure, ...] = (Figure("requests/s"),)
+    most_rounds: int | None = None
+
+    @asynccontextmanager
+    async def opened(self, contender: Contender, plan: Plan, reach: Reach) -> AsyncIterator[Opened]:
+        async def measure(heard: Heard) -> Sample:
+            lag = encoded(histogram_of({5000 if next(self.late) else 10: 100}))
+            return Sample({"requests/s": 1.0}, [Outcome(1.0, answers=100, lag=lag)])
+
+        yield Opened(measure, {})
+
+
+async def test_a_round_in_which_the_generator_was_late_is_measured_again_and_that_is_told() -> None:
+    heard: list[str] = []
+    record = record_of(DIRECT, rounds=3)
+    late = iter([False, True, True, False, True, True, True])
+    await measure_rows(record, [Scripted(late)], [DIRECT], tell=heard.append)
+    assert next(late, None) is None
+    samples = record.rows[0].sides[0].samples
+    assert [(sample.tries, sample.invalid) for sample in samples] == [(1, False), (3, False), (3, True)]
+    assert [line.removeprefix("scripted (1 of 1): ") for line in heard if "try" in line] == [
+        f"round {number} of 3, direct, try {count} of 3, because the generator itself was late"
+        for number in (2, 3)
+        for count in (2, 3)
+    ]
 
 
 async def test_topologies_stand_from_row_to_row_and_one_that_died_is_replaced() -> None:
