@@ -1,16 +1,16 @@
 """The codecs alone, so that a regression has an address: nanoseconds per operation, bytes per second.
 
-The only room of the lab that sees inside the engine, and only its sans-IO part; and the TLS of `proxy_adapters`. One
-file per codec; each has `benchmarks()`.
+The only room of the lab that sees inside the engine, and only what needs no socket; and the TLS of `proxy_adapters`.
+One file per codec; each has `benchmarks()`.
 """
 
 import time
 
-from perf.micro import http1, layers, mux, relay, tls, websocket
+from perf.micro import heads, http1, layers, mux, relay, tls, websocket
 from perf.micro.benchmark import Benchmark, Run
 from perf.record import Better, Figure, Record, Row, Sample, Side
 
-CODECS = (http1, websocket, mux, relay, tls, layers)
+CODECS = (heads, http1, websocket, mux, relay, tls, layers)
 TIME = Figure("ns/operation", Better.LOWER)
 BYTES = Figure("MB/s")
 
