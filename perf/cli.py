@@ -18,7 +18,7 @@ from rich.console import Console
 
 from perf.attacks.rows import attack_rows
 from perf.bench import LOADS, Options, contender_named, contenders_at, load_row, mix_row
-from perf.contender import Contender
+from perf.contender import Contender, contenders_of
 from perf.errors import LabError, MissingProgram
 from perf.goals import peer_rows, promised_rows
 from perf.loads.open import Arrivals
@@ -32,7 +32,7 @@ from perf.reports.table import comparison_table, cost_words, hottest_table, path
 from perf.reports.words import number
 from perf.rounds import measure_rows
 from perf.rows import Measurable, Standing, reached
-from perf.topologies.tunnels import PEERS, tunnel_named
+from perf.topologies.tunnels import PEERS
 from perf.topologies.tunnels.commit import last_release
 from perf.wayout.rows import wayout_rows, wayout_sides
 
@@ -239,7 +239,7 @@ def compare(
     if len(names) == 2 and Path(names[1]).name != "piko":
         rows = promised_rows(against_piko=False)
     chosen = _selected(rows, only)
-    contenders = [Contender.of_program(tunnel_named(name)) for name in names]
+    contenders = contenders_of(names)
     record = _new_record(contenders, plan)
     _measure(record, chosen, contenders, output)
     OUT.print(comparison_table(record))
@@ -276,7 +276,7 @@ def peers(
     if only is not None:
         offered = {row.name: row for row in (*promised_rows(against_piko=False), *rows)}
         rows = _selected(list(offered.values()), only)
-    contenders = [Contender.of_program(tunnel_named(name)) for name in programs] or list(_installed_peers())
+    contenders = contenders_of(programs) or list(_installed_peers())
     record = _new_record(contenders, plan)
     _measure(record, rows, contenders, output)
     OUT.print(comparison_table(record))
@@ -336,7 +336,7 @@ def attack(
     chosen = attack_rows(only, memory_mib)
     if list_rows:
         return _list(chosen)
-    contenders = [Contender.of_program(tunnel_named(name)) for name in programs or ("trioduct",)]
+    contenders = contenders_of(programs or ("trioduct",))
     record = _new_record(contenders, plan)
     _measure(record, chosen, contenders, output)
     OUT.print(comparison_table(record))
@@ -439,7 +439,7 @@ def gate(
     if baseline or write:
         contenders = [contender_named(name, proxy="pproxy", program="trioduct") for name in ("direct", "tunnel")]
     else:
-        contenders = [Contender.of_program(tunnel_named(name)) for name in ("trioduct", f"git:{last_release()}")]
+        contenders = contenders_of(("trioduct", f"git:{last_release()}"))
     stored = load_record(baseline) if baseline else None
     record = _new_record(contenders, plan)
     _measure(record, rows, contenders, write or output)
@@ -520,7 +520,7 @@ def _list(rows: Sequence[Measurable]) -> int:
 def _installed_peers() -> Iterator[Contender]:
     """Every program that there is; what is missing is said and left out."""
     for name in PEERS:
-        contender = Contender.of_program(tunnel_named(name))
+        (contender,) = contenders_of((name,))
         try:
             contender.version()
         except MissingProgram as error:

@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from perf.bench import Options, load_row
+from perf.contender import contenders_of, short_names
 from perf.errors import MissingProgram, Unsupported
 from perf.goals import peer_rows
 from perf.loads.closed import Closed, varied_requests
@@ -140,6 +141,32 @@ def test_compare_takes_two_and_says_what_takes_more() -> None:
     answer = command("compare", "trioduct", "piko", "frp")
     assert answer.returncode == 2
     assert "A and B, got 3 names: `peers` takes more" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("programs", "names"),
+    [
+        (("trioduct", "/opt/old/.venv/bin/piko"), ["trioduct", "piko"]),
+        (("trioduct", "/opt/old/.venv/bin/trioduct"), ["trioduct", "trioduct (old)"]),
+        (("/opt/old/.venv/bin/trioduct", "/opt/new/bin/trioduct"), ["trioduct (old)", "trioduct (new)"]),
+        (("/a/x/bin/trioduct", "/b/x/bin/trioduct"), ["/a/x/bin/trioduct", "/b/x/bin/trioduct"]),
+        (("/opt/x/trioduct", "/opt/x/trioduct"), ["trioduct (x)", "trioduct (x)"]),
+        (("trioduct", "trioduct"), ["trioduct", "trioduct"]),
+        (("/opt/old/trioduct", "git:feature/trioduct"), ["trioduct", "git:feature/trioduct"]),
+    ],
+)
+def test_a_program_is_called_by_its_name_and_by_its_folder_only_beside_one_of_the_same_name(
+    programs: tuple[str, ...], names: list[str]
+) -> None:
+    assert short_names(programs) == names
+
+
+def test_a_program_given_by_its_path_is_found_there_whatever_it_is_called(tmp_path: Path) -> None:
+    path = tmp_path / "old" / "bin" / "trioduct"
+    path.parent.mkdir(parents=True)
+    program = executable(path, "#!/bin/sh\necho 0.0\n")
+    (mine, theirs) = contenders_of(("trioduct", program))
+    assert (mine.name, theirs.name, theirs.version()) == ("trioduct", "trioduct (old)", "0.0")
 
 
 def test_the_rows_of_all_tunnels_have_no_goals() -> None:
