@@ -95,11 +95,14 @@ class Row(msgspec.Struct):
         """
         if max(a_index, b_index) >= len(self.sides) or figure.endswith("%"):
             return None
-        a, b = (self.sides[index].values(figure) for index in (a_index, b_index))
+        a, b = self.sides[a_index], self.sides[b_index]
         if not self.interleaved:
-            return unpaired_ratio(a, b)
-        rounds = min(len(a), len(b))
-        return paired_ratio(a[:rounds], b[:rounds])
+            return unpaired_ratio(a.values(figure), b.values(figure))
+        rounds = zip(a.samples, b.samples, strict=False)
+        both = [
+            (x.figures[figure], y.figures[figure]) for x, y in rounds if figure in x.figures and figure in y.figures
+        ]
+        return paired_ratio([x for x, _ in both], [y for _, y in both])
 
     def reached(self, figure: Figure) -> bool | None:
         """Whether the goal is met by the middle of the rounds; None if there is none or it was not

@@ -20,7 +20,7 @@ from perf.loads.outcome import Progress
 from perf.probes.calls import Calls, counted
 from perf.record import Plan, Record, Row, Sample, Side
 from perf.rows import Measurable, Opened, Reach, reached
-from perf.statistics.histogram import histogram_of, percentiles
+from perf.statistics.histogram import answers_needed, histogram_of, percentiles
 
 Tell = Callable[[str], None]
 MOST_TRIES = 3  # of a round
@@ -123,4 +123,5 @@ def _tell_progress(tell: Tell, doing: str, progress: Progress) -> None:
     if histogram.get_total_count():
         found = percentiles(histogram)
         rate = found.count / progress.seconds
-        tell(f"{doing}: {rate:,.0f}/s, p50 {found.p50:.2f} ms, p99 {found.p99:.2f} ms")
+        p99 = f", p99 {found.p99:.2f} ms" if found.count >= answers_needed(99) else ""
+        tell(f"{doing}: {rate:,.0f}/s, p50 {found.p50:.2f} ms{p99}")

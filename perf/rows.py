@@ -23,6 +23,7 @@ from perf.loads.wrk import Wrk
 from perf.probes.legs import Usage, read_legs, used_between
 from perf.probes.machine import busy_seconds
 from perf.record import BY_US, Figure, Plan, Sample
+from perf.statistics.histogram import Percentiles, answers_needed
 from perf.topologies.build import Topology, topology
 from perf.topologies.shape import Shape
 
@@ -347,7 +348,10 @@ def planned(load: Load, plan: Plan) -> Load:
 
 
 def figures_of(outcome: Outcome, legs: dict[str, Usage], wanted: tuple[Figure, ...]) -> dict[str, float]:
-    """The wanted figures by name; those that nothing can be said about are left out."""
+    """The wanted figures by name; those that nothing can be said about are left out.
+
+    Of a percentile for which the answers are too few, the outcome's notes say how many it needs.
+    """
     between = [usage.cpu_seconds for leg, usage in legs.items() if leg not in OUTSIDE]
     latency = outcome.percentiles()
     found: dict[str, float] = {
@@ -356,14 +360,7 @@ def figures_of(outcome: Outcome, legs: dict[str, Usage], wanted: tuple[Figure, .
         "MB/s up": outcome.bytes_up / outcome.seconds / 1e6,
     }
     if latency is not None:
-        found |= {
-            "p50 ms": latency.p50,
-            "p90 ms": latency.p90,
-            "p99 ms": latency.p99,
-            "p99.9 ms": latency.p999,
-        }
-        found["max ms"] = latency.maximum
-        found["p99 / p50"] = latency.p99 / latency.p50 if latency.p50 else math.inf
+        found |= _latency_figures(outcome, latency, wanted)
     for name, amount in (
         ("CPU s/million", outcome.answers / 1e6),
         ("CPU s/GB down", outcome.bytes_down / 1e9),
@@ -372,3 +369,18 @@ def figures_of(outcome: Outcome, legs: dict[str, Usage], wanted: tuple[Figure, .
         if amount and between:
             found[name] = sum(between) / amount
     return {figure.name: found[figure.name] for figure in wanted if figure.name in found}
+
+
+def _latency_figures(outcome: Outcome, latency: Percentiles, wanted: tuple[Figure, ...]) -> dict[str, float]:
+    found = {"max ms": latency.maximum}
+    each = {50.0: latency.p50, 90.0: latency.p90, 99.0: latency.p99, 99.9: latency.p999}
+    for percent, value in each.items():
+        name, needed = f"p{percent:g}", answers_needed(percent)
+        if latency.count >= needed:
+            found[f"{name} ms"] = value
+        elif any(figure.name.startswith(f"{name} ") for figure in wanted):
+            said = f"it needs {needed} in a round, there were {latency.count}"
+            outcome.notes.append(f"too few answers for {name}: {said}")
+    if "p99 ms" in found:
+        found["p99 / p50"] = latency.p99 / latency.p50 if latency.p50 else math.inf
+    return found

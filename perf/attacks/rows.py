@@ -19,7 +19,7 @@ from perf.loads.victim import Victim
 from perf.priority import ATTACKERS, VICTIM, prioritize
 from perf.probes.legs import read_leg
 from perf.record import Better, Figure, Goal, Plan, Sample
-from perf.rows import Heard, Measurable, Opened, Reach, apply
+from perf.rows import Heard, Measurable, Opened, Reach, apply, figures_of
 from perf.topologies.build import Topology
 from perf.topologies.processes import Ground, free_port, open_ground
 from perf.topologies.shape import Shape
@@ -29,10 +29,11 @@ BEGUN_SECONDS = 0.5  # after which an attack is under way
 LOOK_SECONDS = 0.1  # between two looks at the node's memory
 CGROUPS = Path("/sys/fs/cgroup/memory")  # version 1
 
+P99 = Figure("p99 ms", Better.LOWER)
 FIGURES = (
     Figure("calm p99 ms", Better.LOWER),
     Figure("p50 ms", Better.LOWER),
-    Figure("p99 ms", Better.LOWER),
+    P99,
     Figure("max ms", Better.LOWER, Goal(30.0, absolute=True)),
     Figure("failed", Better.LOWER, Goal(0.0, absolute=True)),
     Figure("node MiB", Better.LOWER),
@@ -106,17 +107,11 @@ class AttackRow(msgspec.Struct, frozen=True, kw_only=True):
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
-        found, before = outcome.percentiles(), calm.percentiles()
-        if found is None or before is None:
+        if not outcome.latency or not calm.latency:
             raise LoadFailed("; ".join(outcome.doubts()))
-        figures = {
-            "calm p99 ms": before.p99,
-            "p50 ms": found.p50,
-            "p99 ms": found.p99,
-            "max ms": found.maximum,
-            "failed": sum(outcome.errors.values()),
-            "node MiB": most / 2**20,
-        }
+        figures = {f"calm {name}": value for name, value in figures_of(calm, {}, (P99,)).items()}
+        figures |= figures_of(outcome, legs, self.figures)
+        figures |= {"failed": sum(outcome.errors.values()), "node MiB": most / 2**20}
         return Sample(figures, [outcome], legs)
 
 

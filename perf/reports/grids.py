@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from perf.record import Record, Row, Side
 from perf.reports.words import number
-from perf.statistics.histogram import merged, percentiles
+from perf.statistics.histogram import answers_needed, merged, percentiles
 
 FEWEST_ANSWERS = 100  # below, "per request" says nothing
 NAMED_CALLS = 5
@@ -33,7 +33,7 @@ def legs_grid(record: Record) -> Grid:
         found = dict.fromkeys(leg for cells in each for leg in cells)
         for leg in sorted(found, key=lambda leg: LEGS.index(leg) if leg in LEGS else len(LEGS)):
             lines.append([row.name, leg, *(cells.get(leg, "") for cells in each)])
-    title = "Legs of a new connection, ms: p50 / p99 / max"
+    title = f"Legs of a new connection, ms: p50 / p99 (of {answers_needed(99)} or more) / max"
     return Grid(title, ["row", "leg", *(subject.name for subject in record.subjects)], _told_once(lines))
 
 
@@ -105,7 +105,8 @@ def _leg_cells(side: Side) -> dict[str, str]:
     cells = {}
     for leg, several in texts.items():
         found = percentiles(merged(several))
-        cells[leg] = f"{number(found.p50)} / {number(found.p99)} / {number(found.maximum)}"
+        p99 = number(found.p99) if found.count >= answers_needed(99) else "–"
+        cells[leg] = f"{number(found.p50)} / {p99} / {number(found.maximum)}"
     return cells
 
 

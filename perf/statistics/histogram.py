@@ -4,8 +4,12 @@
 second on the cores that are being measured the difference matters, so generators count whole microseconds
 in a dictionary and pour it into a histogram afterwards. Percentiles of several processes or rounds come
 from the merged histogram, never from an average of percentiles.
+
+A percentile beyond which no answer lies is only the maximum under another name: p99 needs 100 answers, p99.9 needs
+1 000.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -23,6 +27,11 @@ class Percentiles(msgspec.Struct, frozen=True):
     p999: float
     maximum: float
     count: int
+
+
+def answers_needed(percent: float) -> int:
+    """How many answers a percentile needs for one of them to lie beyond it."""
+    return math.ceil(round(100 / (100 - percent), 6))
 
 
 def histogram_of(counts: Mapping[int, int]) -> HdrHistogram:

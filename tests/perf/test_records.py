@@ -29,6 +29,7 @@ from perf.reports.costs import agreements, costs
 from perf.reports.grids import calls_grid
 from perf.reports.page import write_page
 from perf.reports.table import comparison_table, path_tables, topologies_table
+from perf.rows import figures_of
 from perf.statistics.histogram import encoded, histogram_of
 
 RATE = Figure("requests/s", Better.HIGHER, Goal(2))
@@ -108,6 +109,25 @@ def test_rounds_in_which_the_generator_was_late_are_marked_and_explained(record:
 def test_a_generator_without_time_left_is_named_as_the_limit(record: Record) -> None:
     record.rows[0].sides[0].samples[0].outcomes[0].generator_cpu_seconds = 0.97
     assert "closed, trioduct: the generator was the limit: it used 97 % of its core" in shown(topologies_table(record))
+
+
+def test_a_percentile_that_the_answers_cannot_carry_is_left_out_and_it_is_said_how_many_it_needs() -> None:
+    outcome = Outcome(1.0, answers=60, latency=encoded(histogram_of({300: 60})))
+    wanted = tuple(Figure(name, Better.LOWER) for name in ("p50 ms", "p99 ms", "p99.9 ms", "p99 / p50", "max ms"))
+    found = figures_of(outcome, {}, wanted)
+    assert set(found) == {"p50 ms", "max ms"}
+    row = Row("open", "open loop", list(wanted), [Side([Sample(found, [outcome])])])
+    text = shown(topologies_table(Record([Subject("direct")], Plan(), facts(), "", [row])))
+    assert "open, direct: too few answers for p99: it needs 100 in a round, there were 60" in text
+    assert "open, direct: too few answers for p99.9: it needs 1000 in a round, there were 60" in text
+
+
+def test_rounds_are_paired_also_where_one_has_not_got_the_figure() -> None:
+    a = Side([Sample({"p99 ms": 2.0}), Sample({}), Sample({"p99 ms": 8.0}), Sample({"p99 ms": 4.0})])
+    b = Side([Sample({"p99 ms": 1.0}), Sample({"p99 ms": 9.0}), Sample({"p99 ms": 4.0}), Sample({"p99 ms": 2.0})])
+    ratio = Row("open", "open loop", [P99], [a, b]).ratio("p99 ms")
+    assert ratio is not None
+    assert (ratio.low, ratio.middle, ratio.high, ratio.rounds) == pytest.approx((2.0, 2.0, 2.0, 3))
 
 
 def test_what_is_added_to_the_way_is_said_in_words() -> None:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from perf.statistics.histogram import decoded, encoded, histogram_of, merged, percentiles
+from perf.statistics.histogram import answers_needed, decoded, encoded, histogram_of, merged, percentiles
 from perf.statistics.ratio import Verdict, paired_ratio, spread_percent, unpaired_ratio
 
 
@@ -70,6 +70,13 @@ def test_percentiles_of_two_processes_come_from_their_merged_histogram() -> None
     assert found.p50 == pytest.approx(0.1, rel=0.01)
     assert found.p999 == pytest.approx(50, rel=0.01)
     assert found.maximum == pytest.approx(50, rel=0.01)
+
+
+@pytest.mark.parametrize(("percent", "needed"), [(50, 2), (90, 10), (99, 100), (99.9, 1000)])
+def test_a_percentile_needs_an_answer_that_lies_beyond_it(percent: float, needed: int) -> None:
+    assert answers_needed(percent) == needed
+    found = histogram_of({100: needed - 1, 50_000: 1})
+    assert found.get_value_at_percentile(percent) == pytest.approx(100, rel=0.01)
 
 
 def test_a_histogram_survives_its_text_and_bounds_what_is_out_of_range() -> None:
