@@ -135,6 +135,22 @@ class Subject(msgspec.Struct, frozen=True):
     version: str = ""
 
 
+class Kind(StrEnum):
+    """The command that measured a record. `BASELINE` is the service alone, and the tunnel, by `gate --write`."""
+
+    RUN = "run"
+    COMPARE = "compare"
+    PEERS = "peers"
+    WAYOUT = "wayout"
+    ATTACK = "attack"
+    MICRO = "micro"
+    GATE = "gate"
+    BASELINE = "gate --write"
+
+
+EACH_AGAINST_FIRST = frozenset((Kind.RUN, Kind.PEERS, Kind.BASELINE))  # also of two
+
+
 class Record(msgspec.Struct):
     subjects: list[Subject]
     plan: Plan
@@ -143,16 +159,34 @@ class Record(msgspec.Struct):
     rows: list[Row] = []
     complete: bool = False  # false: it was interrupted
     format: int = FORMAT
+    kind: Kind = Kind.COMPARE
 
-    def worse_by(self, percent: float) -> list[str]:
-        """Of two sides, a sentence for each figure in which the first is surely worse by more than so much."""
-        found = []
+    @property
+    def pair(self) -> bool:
+        """Whether it is about A against B: ratios are A / B, and have intervals, verdicts and goals.
+
+        Otherwise each side is said to be so many times the first.
+        """
+        return len(self.subjects) == 2 and self.kind not in EACH_AGAINST_FIRST
+
+    def worse_by(self, percent: float, *, by_the_middle: bool = False) -> dict[tuple[str, str], str]:
+        """Of two sides, a sentence for each row and figure in which the first is surely worse by more than so much.
+
+        `by_the_middle`: it is surely worse at all, and by more than so much in the middle of the rounds.
+        """
+        found = {}
         for row in self.rows:
             for figure in row.figures:
                 ratio = row.ratio(figure.name)
-                if ratio and ratio.worse_by(percent, higher_is_better=figure.better == Better.HIGHER):
-                    interval = f"{ratio.low:.2f}–{ratio.high:.2f}"
-                    found.append(f"{row.name}: {figure.name} is {interval} times the other side's")
+                higher_is_better = figure.better == Better.HIGHER
+                sure = 0 if by_the_middle else percent
+                if (
+                    ratio is not None
+                    and ratio.worse_by(sure, higher_is_better=higher_is_better)
+                    and ratio.middle_worse_by(percent, higher_is_better=higher_is_better)
+                ):
+                    said = f"{ratio.middle:.2f} [{ratio.low:.2f}–{ratio.high:.2f}]"
+                    found[row.name, figure.name] = f"{row.name}: {figure.name} is {said} times the other side's"
         return found
 
     def save(self, folder: Path) -> None:
@@ -173,6 +207,20 @@ def load_record(folder: Path) -> Record:
         raise LabError(f"no result folder at {folder}: {error.strerror}") from error
     except msgspec.MsgspecError as error:
         raise LabError(f"{path} is not a record: {error}") from error
+
+
+def load_baseline(folder: Path, rows: Iterable[str]) -> Record:
+    """What `gate --write` has left in a folder, if it has those rows. Raises LabError for anything else."""
+    record = load_record(folder)
+    how = "`trioduct-perf gate --write FOLDER` measures a baseline"
+    if record.kind != Kind.BASELINE:
+        raise LabError(f"{folder} is no baseline, but what `{record.command}` has measured: {how}")
+    if not record.complete:
+        raise LabError(f"{folder} is a baseline that was interrupted: {how}")
+    present = [row.name for row in record.rows]
+    if missing := [name for name in rows if name not in present]:
+        raise LabError(f"{folder} has no {', '.join(missing)}, only {', '.join(present)}: {how}, or take --load")
+    return record
 
 
 class _Version(msgspec.Struct):

@@ -6,6 +6,7 @@ processes. A leg is a process and its children (nginx has workers), as they are 
 
 import contextlib
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import msgspec
 import psutil
 
 SWITCHES = re.compile(r"^((?:non)?voluntary)_ctxt_switches:\s*(\d+)$", re.MULTILINE)
+CPUCLOCK_SCHED = 2  # of a whole process, threads that have ended among them
 PEAK = re.compile(r"^VmHWM:\s*(\d+) kB$", re.MULTILINE)
 
 
@@ -59,6 +61,14 @@ def read_leg(pid: int) -> Usage:
                 waits += int(said["voluntary"])
                 evictions += int(said["nonvoluntary"])
     return Usage(cpu, waits, evictions, resident, peak)
+
+
+def ran_seconds(pid: int) -> float:
+    """The CPU time of a process without its children, to the nanosecond, where `read_leg` has ticks of 10 ms.
+
+    Raises OSError if it is gone.
+    """
+    return time.clock_gettime((~pid << 3) | CPUCLOCK_SCHED)  # clock_getcpuclockid(3), which Python does not have
 
 
 def family(pid: int) -> list[psutil.Process]:

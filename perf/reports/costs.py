@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterator
 
 from perf.record import BY_US, BY_WRK, Record, Side
-from perf.reports.words import number
+from perf.reports.words import interval, number, times
 from perf.statistics.ratio import paired_ratio
 
 AGREE_PERCENT = 10
@@ -38,10 +38,9 @@ def agreements(record: Record) -> Iterator[str]:
                 verdict = f"they do NOT agree within {AGREE_PERCENT} %"
             else:
                 verdict = "the rounds are too few, or too noisy, to tell whether they agree"
-            interval = f" [99 %: {ratio.low:.2f}–{ratio.high:.2f}]" if ratio.low > 0 else ""
             yield (
-                f"{subject.name}: our generator found {ratio.middle:.2f}× the requests/s of wrk{interval}, in turns: "
-                f"{verdict}."
+                f"{subject.name}: our generator found {times(ratio.middle)} the requests/s of wrk{interval(ratio)}, "
+                f"in turns: {verdict}."
             )
 
 

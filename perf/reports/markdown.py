@@ -36,12 +36,12 @@ FOLDED = "<details><summary>What failed, what cannot be done, what may be doubte
 def markdown_table(record: Record) -> str:
     """When, where and how; the table; how to read it; what failed or may be doubted."""
     names = [subject.name for subject in record.subjects]
-    columns = ["", "", *names, *(["ratio", "", "goal"] if len(names) == 2 else [])]
+    columns = ["", "", *names, *(["ratio", "", "goal"] if record.pair else [])]
     lines = [_line(columns), _line(["---", "---", *("--:" for _ in columns[2:])])]
     for row in record.rows:
         for index, figure in enumerate(row.figures):
-            lines.append(_line(["" if index else row.title, figure.name, *_cells(row, figure)]))
-    legend = LEGEND_PAIR.format(confidence=CONFIDENCE) if len(names) == 2 else LEGEND_MANY.format(first=names[0])
+            lines.append(_line(["" if index else row.title, figure.name, *_cells(record, row, figure)]))
+    legend = LEGEND_PAIR.format(confidence=CONFIDENCE) if record.pair else LEGEND_MANY.format(first=names[0])
     doubts = [f"- {remark.plain}" for remark in remarks(record)]
     parts = [_origin(record), "\n".join(lines), legend]
     if doubts:
@@ -104,9 +104,9 @@ def _origin(record: Record) -> str:
     )
 
 
-def _cells(row: Row, figure: Figure) -> list[str]:
-    cells = [re.sub("  |\n", "<br>", cell.plain) for cell in figure_cells(row, figure)]
-    for index in range(1, len(row.sides)) if len(row.sides) > 2 else ():
+def _cells(record: Record, row: Row, figure: Figure) -> list[str]:
+    cells = [re.sub("  |\n", "<br>", cell.plain) for cell in figure_cells(record, row, figure)]
+    for index in range(1, len(row.sides)) if not record.pair else ():
         ratio = row.ratio(figure.name, index, 0)
         if ratio is None or ratio.rounds < FEWEST_ROUNDS:
             continue

@@ -12,7 +12,7 @@ from perf.reports.costs import agreements, costs
 from perf.reports.grids import grids
 from perf.reports.plots import save_plots
 from perf.reports.table import figure_cells, remarks
-from perf.reports.words import machine_words
+from perf.reports.words import RATIO, machine_words
 
 
 class Line(NamedTuple):
@@ -33,15 +33,15 @@ def write_page(record: Record, folder: Path) -> Path:
         loader=PackageLoader("perf.reports", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     lines = [
-        Line(row.name, not index, figure.name, [cell.plain for cell in figure_cells(row, figure)])
+        Line(row.name, not index, figure.name, [cell.plain for cell in figure_cells(record, row, figure)])
         for row in record.rows
         for index, figure in enumerate(row.figures)
     ]
     page = environment.get_template("page.html.jinja").render(
-        title=(" against " if len(record.subjects) == 2 else ", ").join(subject.name for subject in record.subjects),
+        title=(" against " if record.pair else ", ").join(subject.name for subject in record.subjects),
         machine=machine_words(record),
         record=record,
-        pair=len(record.subjects) == 2,
+        ratio=RATIO,
         lines=lines,
         costs=[*costs(record), *agreements(record)],
         grids=list(grids(record)),

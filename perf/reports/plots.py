@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perf.loads.outcome import SLICE_SECONDS
-from perf.record import Record, Row, Sample, Side
+from perf.record import Better, Record, Row, Sample, Side
+from perf.record import Figure as Measured
 from perf.reports.panels import panels
 from perf.reports.schemes import scheme_bars
 from perf.reports.victims import victim_dots
+from perf.reports.words import interval, times
 from perf.statistics.histogram import merged
+from perf.statistics.ratio import FEWEST_ROUNDS, Ratio
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,15 +29,15 @@ LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo")
 GREYS = ("0.25", "0.75", "0.5", "0.9", "0.4", "0.65", "0.82")
-WIDEST = 5  # times the middle of a ratio
+MANY_TICKS = 1000  # from one end of an axis to the other: then only powers of ten are named
 LEGEND_CHARACTERS = 90  # in a line
 NINES = (0.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99)
 
 
 def plots(record: Record) -> Iterator[tuple[str, Figure]]:
     """Every picture that the record has the data for, with its name. The caller closes the figures."""
-    if len(record.subjects) == 2 and any(row.ratio(f.name) for row in record.rows for f in row.figures):
-        yield "ratios", _ratios(record)
+    if len(record.subjects) == 2 and (found := _compared(record)):
+        yield "ratios", _ratios(record, found)
     for row in record.rows:
         if any(_latencies(side) for side in row.sides):
             yield f"latency-{row.name}", _latency(record, row)
@@ -86,11 +89,11 @@ def _legend(figure: Figure) -> None:
     figure.legend(frameon=False, ncols=columns, loc="outside lower center", handlelength=3.2)
 
 
-def _plain(axis: Axis, unit: str = "") -> None:
+def _plain(axis: Axis, unit: str = "", *, subs: tuple[float, ...] = (1, 2, 5)) -> None:
     """A logarithmic axis with the numbers people say: 1, 2, 5, 10."""
     from matplotlib.ticker import LogLocator, NullLocator
 
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_locator(LogLocator(subs=subs))
     axis.set_major_formatter(lambda value, _: f"{value:g}{unit}")
     axis.set_minor_locator(NullLocator())
 
@@ -215,29 +218,45 @@ def _cpu(record: Record) -> Figure:
     return figure
 
 
-def _ratios(record: Record) -> Figure:
-    """A over B with its interval, for every figure; the goal as a bar."""
-    found = [(row, figure, ratio) for row in record.rows for figure in row.figures if (ratio := row.ratio(figure.name))]
-    a, b = (subject.name for subject in record.subjects)
+def _compared(record: Record) -> list[tuple[Row, Measured, Ratio]]:
+    """The ratios of two sides, each in the direction of the tables."""
+    a, b = (0, 1) if record.pair else (1, 0)
+    return [
+        (row, figure, ratio)
+        for row in record.rows
+        for figure in row.figures
+        if (ratio := row.ratio(figure.name, a, b)) is not None
+    ]
+
+
+def _ratios(record: Record, found: list[tuple[Row, Measured, Ratio]]) -> Figure:
+    """Each ratio with its whole interval, the two in the words of the tables beside it; the goal as a bar."""
+    a, b = (subject.name for subject in (record.subjects if record.pair else reversed(record.subjects)))
     figure, axes = _new(
         f"{a} / {b}; full: better when larger, hollow: better when smaller", height=1 + 0.24 * len(found)
     )
-    # An interval of many times its middle says nothing, and would leave no room for the others.
-    lowest = min(max(r.low, r.middle / WIDEST) for *_, r in found)
-    highest = max(min(r.high, r.middle * WIDEST) for *_, r in found)
+    ends = [1.0]
     for place, (_, measured, ratio) in enumerate(found):
-        if ratio.low > 0:
+        ends.append(ratio.middle)
+        if ratio.rounds >= FEWEST_ROUNDS:
+            ends += ratio.low, ratio.high
             axes.plot([ratio.low, ratio.high], [place, place], color="black", linewidth=1.2)
-        fill = "black" if measured.better == "higher" else "white"
+        fill = "black" if measured.better == Better.HIGHER else "white"
         axes.plot([ratio.middle], [place], "o", color="black", markerfacecolor=fill, markersize=5)
-        if measured.goal is not None and not measured.goal.absolute:
+        if record.pair and measured.goal is not None and not measured.goal.absolute:
+            ends.append(measured.goal.bound)
             axes.plot([measured.goal.bound], [place], "|", color="0.45", markersize=12, markeredgewidth=2)
     axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
     axes.set_xscale("log")
-    axes.set_xlim(min(lowest, 0.5) / 1.2, max(highest, 2) * 1.2)
-    _plain(axes.xaxis, "×")
+    lowest, highest = min(ends) / 1.2, max(ends) * 1.2
+    axes.set_xlim(lowest, highest)
+    _plain(axes.xaxis, "×", subs=(1, 2, 5) if highest / lowest < MANY_TICKS else (1,))
     axes.set_yticks(range(len(found)), [f"{row.name}: {f.name}" for row, f, _ in found], fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(found) - 0.4, -0.6)
+    beside = axes.secondary_yaxis("right")
+    beside.set_yticks(range(len(found)), [times(r.middle) + interval(r) for *_, r in found], fontsize=8)
+    beside.tick_params(length=0)
+    beside.spines["right"].set_visible(False)
     return figure
 
 

@@ -8,10 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from perf.probes.flames import Flames, hottest
-from perf.record import Better, Figure, Record, Row, Side
+from perf.record import Better, Figure, Kind, Record, Row, Side
 from perf.reports.costs import agreements, costs
 from perf.reports.grids import grids
-from perf.reports.words import bars, machine_words, number
+from perf.reports.words import RATIO, bars, interval, machine_words, number, times
 from perf.statistics.histogram import merged
 from perf.statistics.ratio import FEWEST_ROUNDS, Ratio, Verdict, spread_percent
 
@@ -20,45 +20,41 @@ MOST_WIDE = 4  # sides whose ratios have room beside their figures
 OTHERS_CORES = 0.2
 
 
-def comparison_table(record: Record) -> RenderableType:
-    """Two sides: medians and spreads, how A compares with B, and whether it reaches its goals."""
-    title = _title(record, " against ".join(subject.name for subject in record.subjects))
+def record_table(record: Record) -> RenderableType:
+    """Medians and spreads of every side; how they compare; what failed, and what may be doubted.
+
+    Of a pair it says how A compares with B, and whether A reaches its goals; of others how often the first side's each
+    figure is. Where topologies are compared, the latencies stand below as bars.
+    """
+    names = [subject.name for subject in record.subjects]
+    if record.pair:
+        said = f"{names[0]} against {names[1]}"
+    else:
+        said = f"each against {names[0]}" if len(names) > 1 else names[0]
     table = _table(record)
-    if len(record.subjects) == 2:
-        table.add_column("ratio [99 %]", justify="right", no_wrap=True)
+    if record.pair:
+        table.add_column(RATIO, justify="right", no_wrap=True)
         table.add_column("", no_wrap=True)
         table.add_column("goal", justify="right", no_wrap=True)
     for row in record.rows:
         for index, figure in enumerate(row.figures):
-            table.add_row("" if index else row.name, figure.name, *figure_cells(row, figure))
-        table.add_section()
-    return Group(title, table, Text(machine_words(record), style="dim"), *remarks(record))
-
-
-def topologies_table(record: Record) -> RenderableType:
-    """Any number of sides: medians and spreads, and in brackets how often the first side's."""
-    title = _title(record, f"each against {record.subjects[0].name}")
-    table = _table(record)
-    for row in record.rows:
-        for index, figure in enumerate(row.figures):
-            table.add_row("" if index else row.name, figure.name, *figure_cells(row, figure, first=True))
-        if shapes := _shapes(row):
+            table.add_row("" if index else row.name, figure.name, *figure_cells(record, row, figure))
+        if record.kind == Kind.RUN and (shapes := _shapes(row)):
             table.add_row("", *shapes)
         table.add_section()
-    return Group(title, table, Text(machine_words(record), style="dim"), *remarks(record))
+    return Group(_title(record, said), table, Text(machine_words(record), style="dim"), *remarks(record))
 
 
-def figure_cells(row: Row, figure: Figure, *, first: bool = False) -> list[Text]:
-    """A figure of every side; of two sides also ratio, verdict and goal, or (`first`) how often the first side's."""
+def figure_cells(record: Record, row: Row, figure: Figure) -> list[Text]:
+    """A figure of every side; of a pair also ratio, verdict and goal, of others how often the first side's it is."""
     cells = [_middle(side, figure) for side in row.sides]
-    if first or len(row.sides) > 2:
-        for index in range(1, len(cells)):
-            if (ratio := row.ratio(figure.name, index, 0)) is not None:
-                between = "\n" if len(cells) > MOST_WIDE else "  "
-                cells[index] = Text.assemble(cells[index], f"{between}{_multiple(ratio, figure)}")
-    elif len(row.sides) == 2:
+    if record.pair:
         ratio = row.ratio(figure.name)
-        cells += [_ratio(ratio), _verdict(ratio, figure), _goal(row, figure)]
+        return [*cells, _ratio(ratio), _verdict(ratio, figure), _goal(row, figure)]
+    for index in range(1, len(cells)):
+        if (ratio := row.ratio(figure.name, index, 0)) is not None:
+            between = "\n" if len(cells) > MOST_WIDE else "  "
+            cells[index] = Text.assemble(cells[index], f"{between}{_multiple(ratio, figure)}")
     return cells
 
 
@@ -129,8 +125,7 @@ def _multiple(ratio: Ratio, figure: Figure) -> str:
 def _ratio(ratio: Ratio | None) -> Text:
     if ratio is None:
         return Text("–")
-    interval = f" [{ratio.low:.2f}–{ratio.high:.2f}]" if ratio.rounds >= FEWEST_ROUNDS else ""
-    return Text.assemble((f"{ratio.middle:.2f}×", "bold"), (interval, "dim"))
+    return Text.assemble((times(ratio.middle), "bold"), (interval(ratio), "dim"))
 
 
 def _verdict(ratio: Ratio | None, figure: Figure) -> Text:

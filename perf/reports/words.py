@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from hdrh.histogram import HdrHistogram
 
 from perf.record import Record
+from perf.statistics.ratio import CONFIDENCE, FEWEST_ROUNDS, Ratio
 
+RATIO = f"ratio [{CONFIDENCE:.0%}]".replace("%", " %")  # the head of what `interval` writes
 STEPS = " ▁▂▃▄▅▆▇█"
 BARS = 16
 
@@ -16,6 +18,16 @@ def number(value: float) -> str:
     if abs(value) >= 1000:
         return f"{value:,.0f}".replace(",", "\u202f")
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def times(ratio: float) -> str:
+    """A ratio, the same wherever it stands."""
+    return f"{ratio:.2f}×"
+
+
+def interval(ratio: Ratio) -> str:
+    """Where the truth may be, behind a ratio; nothing of too few rounds."""
+    return f" [{ratio.low:.2f}–{ratio.high:.2f}]" if ratio.rounds >= FEWEST_ROUNDS else ""
 
 
 def machine_words(record: Record) -> str:

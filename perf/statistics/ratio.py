@@ -46,6 +46,10 @@ class Ratio(msgspec.Struct, frozen=True):
         """Whether A is surely worse than B by more than so many percent."""
         return self.high < 1 - percent / 100 if higher_is_better else self.low > 1 + percent / 100
 
+    def middle_worse_by(self, percent: float, *, higher_is_better: bool) -> bool:
+        """Whether A is worse than B by more than so many percent as far as the middle of the rounds tells."""
+        return self.middle < 1 - percent / 100 if higher_is_better else self.middle > 1 + percent / 100
+
     def verdict(self, *, higher_is_better: bool) -> Verdict:
         """Whether A is better than B; unsure as long as the interval contains 1."""
         if not self.low > 1 and not self.high < 1:

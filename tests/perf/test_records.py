@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from matplotlib import pyplot
 from rich.console import Console
 
 from perf.errors import LabError
@@ -16,6 +17,7 @@ from perf.record import (
     Better,
     Figure,
     Goal,
+    Kind,
     Plan,
     Record,
     Row,
@@ -27,8 +29,10 @@ from perf.record import (
 )
 from perf.reports.costs import agreements, costs
 from perf.reports.grids import calls_grid
+from perf.reports.markdown import markdown_table
 from perf.reports.page import write_page
-from perf.reports.table import comparison_table, path_tables, topologies_table
+from perf.reports.plots import plots
+from perf.reports.table import path_tables, record_table
 from perf.rows import figures_of
 from perf.statistics.histogram import encoded, histogram_of
 
@@ -80,7 +84,7 @@ def test_what_is_no_record_is_refused_with_a_sentence(content: bytes | None, tmp
 
 
 def test_the_table_says_ratios_verdicts_goals_and_failures(record: Record) -> None:
-    text = shown(comparison_table(record))
+    text = shown(record_table(record))
     assert "2.97×" in text
     assert "better" in text
     assert "≥ 2× ✓" in text
@@ -90,25 +94,47 @@ def test_the_table_says_ratios_verdicts_goals_and_failures(record: Record) -> No
 
 def test_an_interrupted_record_says_so(record: Record) -> None:
     record.complete = False
-    assert "INTERRUPTED" in shown(comparison_table(record))
+    assert "INTERRUPTED" in shown(record_table(record))
 
 
-def test_topologies_are_measured_by_the_first_of_them(record: Record) -> None:
-    assert "0.34×" in shown(topologies_table(record))
+@pytest.mark.parametrize(("kind", "said"), [(Kind.COMPARE, "2.97×"), (Kind.RUN, "0.34×"), (Kind.PEERS, "0.34×")])
+def test_a_ratio_is_the_same_in_table_markdown_page_and_picture(
+    record: Record, kind: Kind, said: str, tmp_path: Path
+) -> None:
+    record.kind = kind
+    written = write_page(record, tmp_path).read_text()
+    page, picture = written.split('<figure id="ratios">')
+    for text in (shown(record_table(record)), markdown_table(record), page, picture):
+        assert [word for word in ("2.97×", "0.34×") if word in text] == [said]
+
+
+def test_an_interval_is_drawn_to_its_ends(record: Record) -> None:
+    for index, sample in enumerate(record.rows[0].sides[0].samples):
+        sample.figures[RATE.name] = 10.0 ** (index * 2)
+    ratio = record.rows[0].ratio(RATE.name)
+    assert ratio is not None
+    for name, figure in plots(record):
+        if name == "ratios":
+            low, high = figure.axes[0].get_xlim()
+            assert low < ratio.low < ratio.high < high
+        pyplot.close(figure)
+
+
+def test_what_processes_did_is_told_by_their_legs(record: Record) -> None:
     assert "node" in shown(path_tables(record))
 
 
 def test_rounds_in_which_the_generator_was_late_are_marked_and_explained(record: Record) -> None:
     late = encoded(histogram_of({100: 900, 5000: 100}))
     record.rows[0].sides[1].samples[2].outcomes[0].lag = late
-    text = shown(topologies_table(record))
+    text = shown(record_table(record))
     assert text.count("%?") == 2  # both figures of that side
     assert "closed, piko: invalid, the generator itself was late: p99 5.00 ms" in text
 
 
 def test_a_generator_without_time_left_is_named_as_the_limit(record: Record) -> None:
     record.rows[0].sides[0].samples[0].outcomes[0].generator_cpu_seconds = 0.97
-    assert "closed, trioduct: the generator was the limit: it used 97 % of its core" in shown(topologies_table(record))
+    assert "closed, trioduct: the generator was the limit: it used 97 % of its core" in shown(record_table(record))
 
 
 def test_a_percentile_that_the_answers_cannot_carry_is_left_out_and_it_is_said_how_many_it_needs() -> None:
@@ -117,7 +143,7 @@ def test_a_percentile_that_the_answers_cannot_carry_is_left_out_and_it_is_said_h
     found = figures_of(outcome, {}, wanted)
     assert set(found) == {"p50 ms", "max ms"}
     row = Row("open", "open loop", list(wanted), [Side([Sample(found, [outcome])])])
-    text = shown(topologies_table(Record([Subject("direct")], Plan(), facts(), "", [row])))
+    text = shown(record_table(Record([Subject("direct")], Plan(), facts(), "", [row])))
     assert "open, direct: too few answers for p99: it needs 100 in a round, there were 60" in text
     assert "open, direct: too few answers for p99.9: it needs 1000 in a round, there were 60" in text
 
@@ -187,18 +213,18 @@ def test_calls_are_told_per_request_or_where_there_are_few_per_megabyte(record: 
 
 
 def test_a_figure_that_is_surely_worse_is_named(record: Record) -> None:
-    assert record.worse_by(10) == []
+    assert not record.worse_by(10)
     for row in record.rows:
         row.sides.reverse()
     worse = record.worse_by(10)
     assert len(worse) == 2
-    assert worse[0].startswith("closed: requests/s is 0.3")
+    assert worse["closed", "requests/s"].startswith("closed: requests/s is 0.34 [0.3")
 
 
 def test_two_folders_are_compared_as_measured_at_different_times(record: Record) -> None:
     both = side_by_side(record, record)
     assert [subject.name for subject in both.subjects] == ["A: trioduct", "B: trioduct"]
-    assert "measured one after the other" in shown(comparison_table(both))
+    assert "measured one after the other" in shown(record_table(both))
     record.rows.clear()
     with pytest.raises(LabError, match="no row in common"):
         side_by_side(both, record)
