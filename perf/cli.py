@@ -28,6 +28,7 @@ from perf.probes.machine import facts
 from perf.record import Kind, Plan, Record, Subject, against_first, load_baseline, load_record, side_by_side
 from perf.reports.markdown import markdown_table, write_into
 from perf.reports.page import write_page
+from perf.reports.plots import undrawn
 from perf.reports.table import cost_words, hottest_table, path_tables, record_table
 from perf.reports.words import number
 from perf.rounds import Tell, measure_rows
@@ -387,6 +388,8 @@ def plot(folders: tuple[Path, ...]) -> int:
     record = load_record(folders[0])
     if len(folders) == 2:
         record = side_by_side(record, load_record(folders[1]))
+    for sentence in undrawn(record):
+        ERR.print(sentence, style="yellow", markup=False, soft_wrap=True)
     OUT.print(str(write_page(record, folders[0])), soft_wrap=True)
     return 0
 

@@ -10,7 +10,7 @@ from rich.text import Text
 from perf.record import Record
 from perf.reports.costs import agreements, costs
 from perf.reports.grids import grids
-from perf.reports.plots import save_plots
+from perf.reports.plots import save_plots, undrawn
 from perf.reports.table import figure_cells, remarks
 from perf.reports.words import RATIO, machine_words
 
@@ -46,6 +46,7 @@ def write_page(record: Record, folder: Path) -> Path:
         costs=[*costs(record), *agreements(record)],
         grids=list(grids(record)),
         remarks=[Remark(_kind(remark), remark.plain) for remark in remarks(record)],
+        undrawn=list(undrawn(record)),
         pictures=[(path.stem, _inline(path)) for path in save_plots(record, folder / "pictures")],
     )
     path = folder / "report.html"

@@ -1,4 +1,4 @@
-"""A record as pictures, readable in black and white: line styles, markers and hatching differ, not only colours.
+"""A record as pictures.
 
 matplotlib is imported by the functions: most commands never draw.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from perf.loads.outcome import SLICE_SECONDS
 from perf.record import Better, Record, Row, Sample, Side
 from perf.record import Figure as Measured
+from perf.reports.looks import End, look, name_lines
 from perf.reports.panels import panels
 from perf.reports.schemes import scheme_bars
 from perf.reports.victims import victim_dots
@@ -25,12 +26,11 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-LINES = ("-", "--", "-.", ":")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo")
-GREYS = ("0.25", "0.75", "0.5", "0.9", "0.4", "0.65", "0.82")
 MANY_TICKS = 1000  # from one end of an axis to the other: then only powers of ten are named
 LEGEND_CHARACTERS = 90  # in a line
+BEYOND = 10  # answers that lie beyond a percentile that is drawn
+FEWEST_ANSWERS = 2 * BEYOND  # of all rounds, for the median
+FEWEST_IN_A_ROUND = 100  # for a rate over time
 NINES = (0.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99)
 
 
@@ -51,6 +51,24 @@ def plots(record: Record) -> Iterator[tuple[str, Figure]]:
         yield from panels(record)
     yield from scheme_bars(record)
     yield from victim_dots(record)
+
+
+def undrawn(record: Record) -> Iterator[str]:
+    """A sentence for each side that a reader misses in the pictures of a row, because it had too few answers."""
+    for row in record.rows:
+        for subject, side in zip(record.subjects, row.sides, strict=True):
+            answers = _answers(side)
+            if answers and not _latencies(side):
+                yield (
+                    f"{row.name}, {subject.name}: no picture of the latency, which needs {FEWEST_ANSWERS} answers; "
+                    f"there were {answers}"
+                )
+            most = max((s.outcomes[0].answers for s in side.samples if s.latency and len(s.outcomes) == 1), default=0)
+            if 0 < most < FEWEST_IN_A_ROUND:
+                yield (
+                    f"{row.name}, {subject.name}: no picture of the rate over time, which needs {FEWEST_IN_A_ROUND} "
+                    f"answers in a round; there were {most}"
+                )
 
 
 def save_plots(record: Record, folder: Path) -> list[Path]:
@@ -102,23 +120,19 @@ def _latency(record: Record, row: Row) -> Figure:
     """Percentiles, with every further nine as wide as the one before."""
     figure, axes = _new(f"{row.title}: latency by percentile")
     last = 0.0
+    ends = []
     for index, (subject, side) in enumerate(zip(record.subjects, row.sides, strict=True)):
         texts = _latencies(side)
         if not texts:
             continue
         histogram = merged(texts)
         count = histogram.get_total_count()
-        # A percentile is drawn as long as ten answers lie beyond it.
-        percents = [percent for percent in NINES if count * (1 - percent / 100) >= 10]
-        axes.plot(
-            [100 / (100 - percent) for percent in percents],
-            [histogram.get_value_at_percentile(percent) / 1000 for percent in percents],
-            linestyle=LINES[index % len(LINES)],
-            marker=MARKERS[index % len(MARKERS)],
-            color="black" if index % 2 == 0 else "0.45",
-            markersize=4,
-            label=subject.name,
-        )
+        percents = [percent for percent in NINES if count * (100 - percent) >= 100 * BEYOND]
+        xs = [100 / (100 - percent) for percent in percents]
+        ys = [histogram.get_value_at_percentile(percent) / 1000 for percent in percents]
+        colour, line, marker, _ = look(index)
+        axes.plot(xs, ys, linestyle=line, marker=marker, color=colour, markersize=4)
+        ends.append(End(xs[-1], ys[-1], subject.name, colour))
         last = max(last, percents[-1])
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -128,58 +142,64 @@ def _latency(record: Record, row: Row) -> Figure:
     axes.set_xlabel("share of the answers that came within")
     axes.set_ylabel("milliseconds")
     _plain(axes.yaxis)
-    _legend(figure)
+    name_lines(axes, ends)
     return figure
 
 
 def _rate(record: Record, row: Row) -> Figure:
     """Answers per second over the time of a round: the median of the rounds, and their range as a band."""
     figure, axes = _new(f"{row.title}: answers per second over time")
+    ends = []
     for index, (subject, side) in enumerate(zip(record.subjects, row.sides, strict=True)):
         rounds = [timeline for sample in side.samples for timeline in _timelines(sample)]
         length = min((len(timeline) for timeline in rounds), default=0)
         if length < 3:
             continue
         # The last slice is cut by the end of the round.
-        times = [(i + 0.5) * SLICE_SECONDS for i in range(length - 1)]
+        moments = [(i + 0.5) * SLICE_SECONDS for i in range(length - 1)]
         slices = [[timeline[i] / SLICE_SECONDS for timeline in rounds] for i in range(length - 1)]
-        shade = "black" if index % 2 == 0 else "0.45"
-        style = LINES[index % len(LINES)]
-        axes.plot(times, [statistics.median(one) for one in slices], linestyle=style, color=shade, label=subject.name)
-        axes.fill_between(times, [min(s) for s in slices], [max(s) for s in slices], color=shade, alpha=0.12, lw=0)
+        colour, line, *_ = look(index)
+        middles = [statistics.median(one) for one in slices]
+        axes.plot(moments, middles, linestyle=line, color=colour)
+        axes.fill_between(moments, [min(s) for s in slices], [max(s) for s in slices], color=colour, alpha=0.12, lw=0)
+        ends.append(End(moments[-1], middles[-1], subject.name, colour))
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}".replace(",", "\u202f"))
     axes.set_xlabel("seconds; the line is the median of the rounds, the band their range")
     axes.set_ylabel("answers per second")
-    _legend(figure)
+    name_lines(axes, ends)
     return figure
 
 
 def _knee(record: Record, row: Row) -> Figure:
     """p50 and p99 against the rate that was asked for."""
     figure, axes = _new(f"{row.title}: latency against rate")
+    ends = []
     for index, (subject, side) in enumerate(zip(record.subjects, row.sides, strict=True)):
         steps = sorted(_steps(side))
+        if not steps:
+            continue
+        colour, line, marker, _ = look(index)
         rates = [step[0] for step in steps]
         for column, name, width, fill in ((2, "p99", 1.6, True), (1, "p50", 0.8, False)):
             axes.plot(
                 rates,
                 [step[column] for step in steps],
-                linestyle=LINES[index % len(LINES)],
+                linestyle=line,
                 linewidth=width,
-                marker=MARKERS[index % len(MARKERS)],
+                marker=marker,
                 markersize=5,
                 markerfacecolor=None if fill else "white",
-                color="black" if index % 2 == 0 else "0.45",
-                label=f"{subject.name}, {name}",
+                color=colour,
             )
+            ends.append(End(rates[-1], steps[-1][column], f"{subject.name}, {name}", colour))
     axes.set_xscale("log")
     axes.set_yscale("log")
     _plain(axes.xaxis)
     _plain(axes.yaxis)
     axes.set_xlabel("requests per second asked for")
     axes.set_ylabel("milliseconds")
-    _legend(figure)
+    name_lines(axes, ends)
     return figure
 
 
@@ -205,8 +225,8 @@ def _cpu(record: Record) -> Figure:
             left=left,
             height=0.7,
             label=leg,
-            color=GREYS[index % len(GREYS)],
-            hatch=HATCHES[index % len(HATCHES)],
+            color=look(index + 1).colour,  # black would hide the hatching
+            hatch=look(index).hatch,
             edgecolor="black",
             linewidth=0.5,
         )
@@ -267,12 +287,16 @@ def _samples(record: Record) -> Iterator[Sample]:
 
 
 def _latencies(side: Side) -> list[str]:
-    # Of a single transfer there is nothing to draw.
-    return [s.latency for s in side.samples if s.latency and s.outcomes[-1].answers >= 100]
+    return [sample.latency for sample in side.samples if sample.latency] if _answers(side) >= FEWEST_ANSWERS else []
+
+
+def _answers(side: Side) -> int:
+    """Those whose latencies are known."""
+    return sum(sample.outcomes[-1].answers for sample in side.samples if sample.latency)
 
 
 def _timelines(sample: Sample) -> list[list[int]]:
-    many = [outcome for outcome in sample.outcomes if outcome.answers >= 100]
+    many = [outcome for outcome in sample.outcomes if outcome.answers >= FEWEST_IN_A_ROUND]
     return [outcome.timeline for outcome in many] if len(sample.outcomes) == 1 else []
 
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from perf.record import Record
+from perf.reports.looks import look
 
 if TYPE_CHECKING:
     from matplotlib import figure as drawn
 
 CALM, P99, MAXIMUM = "calm p99 ms", "p99 ms", "max ms"
-MARKERS = ("o", "s", "^", "D", "v")
 
 
 def victim_dots(record: Record) -> Iterator[tuple[str, drawn.Figure]]:
@@ -28,7 +28,7 @@ def victim_dots(record: Record) -> Iterator[tuple[str, drawn.Figure]]:
     picture, axes = pyplot.subplots(figsize=(8, 1.2 + 0.28 * len(rows)), layout="constrained")
     places = range(len(rows))
     for index, subject in enumerate(record.subjects):
-        grey = str(0.15 + 0.5 * index / max(1, len(record.subjects) - 1))
+        colour, _, marker, _ = look(index)
         for figure, filled in ((P99, True), (MAXIMUM, False)):
             found = [
                 (place, statistics.median(values))
@@ -38,9 +38,9 @@ def victim_dots(record: Record) -> Iterator[tuple[str, drawn.Figure]]:
             axes.plot(
                 [value for _, value in found],
                 [place for place, _ in found],
-                MARKERS[index % len(MARKERS)],
-                color=grey,
-                markerfacecolor=grey if filled else "white",
+                marker,
+                color=colour,
+                markerfacecolor=colour if filled else "white",
                 label=f"{subject.name}, {'p99' if filled else 'maximum'}",
             )
     axes.set_xscale("log")
