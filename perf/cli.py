@@ -86,7 +86,8 @@ def _plan_options(
     rounds: int, seconds: float, warmup: float, *, first_look: Plan = FIRST_LOOK
 ) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """The options that every measuring command has, with its own defaults; the command is given `plan` and `output`."""
-    looks = f"{first_look.rounds} rounds of {first_look.seconds:g} s: a first look, no verdict."
+    some = f"{first_look.rounds} round{'s' * (first_look.rounds > 1)}"
+    looks = f"{some} of {first_look.seconds:g} s: a first look, no verdict."
 
     def decorate(function: Callable[..., int]) -> Callable[..., int]:
         @wraps(function)
@@ -147,7 +148,7 @@ def _plan_options(
 @click.option("--via", multiple=True, metavar="PROXY", help="Forward proxy on the way to --target; repeat for a chain.")
 @click.option("--strace", "count_calls", is_flag=True, help="Count system calls, in one more round per load.")
 @click.option("--yes", is_flag=True, help="Do not ask before a --target beyond this machine is put under load.")
-@_plan_options(2, 0.8, 0.2)
+@_plan_options(2, 1.2, 0.2, first_look=Plan(1, 0.5, 0.1))
 def run(
     topology: str,
     loads: str,

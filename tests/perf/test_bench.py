@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import re
 import signal
 import socket
 import socketserver
@@ -11,9 +12,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import psutil
 import pytest
 
+from perf import cli
 from perf.bench import LOADS, Options, contender_named, contenders_at, load_row, mix_row
 from perf.errors import LabError
 from perf.goals import promised_rows
@@ -36,6 +39,10 @@ from perf.topologies.shape import Route, Service, Shape
 def command(*words: str) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "perf", *words]
     return subprocess.run(argv, capture_output=True, text=True, timeout=50, check=False)
+
+
+def help_of(one: click.Command) -> str:
+    return one.get_help(click.Context(one))
 
 
 def test_a_topology_is_a_route_and_what_is_added_to_it() -> None:
@@ -92,6 +99,15 @@ def test_the_promised_rows_have_names_of_their_own_and_figures() -> None:
     rows = promised_rows()
     assert len({row.name for row in rows}) == len(rows)
     assert all(row.figures for row in rows)
+
+
+@pytest.mark.parametrize("name", [name for name, one in cli.command.commands.items() if "--quick" in help_of(one)])
+def test_a_first_look_is_shorter_than_what_a_command_does_by_itself(name: str) -> None:
+    given = cli.command.commands[name].make_context(name, []).params
+    look = re.search(r"--quick +(\d+) rounds? of ([\d.]+) s", help_of(cli.command.commands[name]))
+    assert look is not None
+    rounds, seconds, warmup = (given[part] for part in ("rounds", "seconds", "warmup"))
+    assert int(look[1]) * (float(look[2]) + warmup) < rounds * (seconds + warmup)
 
 
 def test_a_run_prints_a_table_and_leaves_a_folder(tmp_path: Path) -> None:
