@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from perf.contender import Contender
+from perf.experiments.gate import PLANTED
 from perf.probes.legs import ran_seconds
 from perf.probes.machine import facts
 from perf.record import Better, Figure, Kind, Plan, Record, Row, Sample, Side, Subject, load_record
@@ -124,3 +125,12 @@ def test_what_the_gate_cannot_do_is_a_sentence(words: list[str], sentence: str) 
     answer = command("gate", *words)
     assert answer.returncode == 2
     assert sentence in answer.stderr
+
+
+def test_the_experiment_plants_what_it_says(tmp_path: Path) -> None:
+    program = tmp_path / "slower"
+    program.write_text(PLANTED.format(python=sys.executable, share=0.1))
+    program.chmod(0o755)
+    answer = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.startswith("trioduct ")
