@@ -15,9 +15,10 @@ from engine.agent.http import _head, _known_head
 from engine.gateway.head import answer_head
 from engine.node.asked import Asked
 from engine.wire import http1
+from engine.wire.http1 import summary
 from perf.micro.benchmark import Benchmark, Run
 
-GoOn = Callable[[bytes], bytes]
+GoOn = Callable[[memoryview], bytes]
 
 # What stands as @ differs from head to head.
 REQUEST = b"""\
@@ -54,9 +55,9 @@ def benchmarks() -> list[Benchmark]:
     found = []
     for name, title, head, way in (
         ("node-request", "a client's request through the node", REQUEST, nodes_request),
-        ("agent-request", "a node's request through the agent", nodes_request()(REQUEST), agents_request),
+        ("agent-request", "a node's request through the agent", nodes_request()(memoryview(REQUEST)), agents_request),
         ("agent-answer", "a service's answer through the agent", ANSWER, answer),
-        ("node-answer", "an agent's answer through the node", answer()(ANSWER), answer),
+        ("node-answer", "an agent's answer through the node", answer()(memoryview(ANSWER)), answer),
     ):
         for suffix, said, varied in (("", "no two alike", True), ("-equal", "all equal", False)):
             prepare = partial(passing, head, way, varied=varied)
@@ -68,39 +69,48 @@ def passing(head: bytes, way: Callable[[], GoOn], *, varied: bool) -> Run:
     """What reads one head after another out of a buffer and writes it for the next hop; it returns that."""
     go_on, received = way(), bytearray(head)
     view = memoryview(received)
-    places = [place.span() for place in re.finditer(b"@+", head)]
+    places = [place.span() for place in re.finditer(b"@@+", head)]
     numbers = count() if varied else repeat(0)
 
     def run() -> bytes:
         each = b"%016d" % next(numbers)
         for start, end in places:
             received[start:end] = each[start - end :]
-        return go_on(bytes(view[: http1.head_end(view)]))
+        return go_on(view)
 
     return run
 
 
 def nodes_request() -> GoOn:
-    """As a client's connection has it, which remembers what its latest request asked for."""
+    """As a client's connection has it, which remembers what its latest request asked for, and for an agent of ours."""
     asked: Asked | None = None
 
-    def go_on(head: bytes) -> bytes:
+    def go_on(head: memoryview) -> bytes:
         nonlocal asked
-        request = http1.parse_request(head)
+        found = http1.next_request(head, 0)
+        assert found is not None
+        request = found[0]
         if asked is None or asked.request is not request:
             asked = Asked(request, "127.0.0.1", b"http", takes_tokens=False)
-        return asked.head
+        return asked.head_for(summaries=True)
 
     return go_on
 
 
 def agents_request() -> GoOn:
-    def go_on(head: bytes) -> bytes:
-        request = http1.parse_request(head)
+    def go_on(head: memoryview) -> bytes:
+        found = summary.next_request(head, 0)
+        assert found is not None
+        request = found[0]
         return (_known_head if request.repeats else _head)(request, b"")
 
     return go_on
 
 
 def answer() -> GoOn:
-    return lambda head: answer_head(http1.parse_response(head, b"GET"), 11, False)
+    def go_on(head: memoryview) -> bytes:
+        found = http1.next_response(head, 0, b"GET")
+        assert found is not None
+        return answer_head(found[0], 11, False)
+
+    return go_on

@@ -2,6 +2,7 @@
 
 import pytest
 
+from engine.wire.http1 import summary
 from perf.micro.heads import ANSWER, REQUEST, agents_request, answer, benchmarks, nodes_request
 
 HEADS = {benchmark.name.removeprefix("heads-"): benchmark for benchmark in benchmarks()}
@@ -13,16 +14,18 @@ def names(head: bytes) -> set[bytes]:
 
 def test_a_request_goes_on_as_a_browsers_does() -> None:
     assert len(names(REQUEST)) >= 12
-    to_agent = nodes_request()(REQUEST)
+    told = nodes_request()(memoryview(REQUEST))
+    assert told[0] == summary.MARK
+    to_agent = told[summary.SIZE :]
     added = {b"X-Forwarded-For", b"X-Forwarded-Host", b"X-Forwarded-Proto"}
     assert names(to_agent) == names(REQUEST) - {b"x-piko-endpoint"} | added
-    assert agents_request()(to_agent) == to_agent
+    assert agents_request()(memoryview(told)) == to_agent
 
 
 def test_an_answer_goes_on_without_what_ends_at_the_hop() -> None:
-    to_node = answer()(ANSWER)
+    to_node = answer()(memoryview(ANSWER))
     assert names(to_node) == names(ANSWER) - {b"Connection"}
-    assert answer()(to_node) == to_node
+    assert answer()(memoryview(to_node)) == to_node
 
 
 @pytest.mark.parametrize("name", HEADS)
