@@ -25,6 +25,7 @@ VARIED = "/varied/"  # below which the services' answers differ, too
 
 class Closed(Load, frozen=True, kw_only=True, tag="closed"):
     connections: int = 32
+    path: str = ""  # "" is the target's own
     body_bytes: int = 0  # of each request; more than 0 makes it a POST
     varied: bool = False  # no two heads are the same; else all are
     folder: str = VARIED  # what a varied load asks below; "" is the target's own path, with a query that differs
@@ -33,7 +34,7 @@ class Closed(Load, frozen=True, kw_only=True, tag="closed"):
         return msgspec.structs.replace(self, connections=part(self.connections, index, self.processes))
 
     def generate(self, target: Target, watch: Watch) -> Outcome:
-        return trio.run(self._generate, target, watch)
+        return trio.run(self._generate, target.at(self.path or target.path), watch)
 
     async def _generate(self, target: Target, watch: Watch) -> Outcome:
         crowd = Crowd()

@@ -33,6 +33,7 @@ class _Said(msgspec.Struct):
 
 class Wrk(Load, frozen=True, kw_only=True, tag="wrk"):
     connections: int = 32
+    path: str = ""  # "" is the target's own
     threads: int = 1
     keep_alive: bool = True
     varied: bool = False  # no two heads are the same, below /varied/; else all are
@@ -77,7 +78,7 @@ class Wrk(Load, frozen=True, kw_only=True, tag="wrk"):
         argv += [
             "-s",
             str(VARIED_SCRIPT if self.varied else SCRIPT),
-            f"http://{target.host}:{target.port}{target.path}",
+            f"http://{target.host}:{target.port}{self.path or target.path}",
         ]
         answer = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=seconds + GRACE_SECONDS)
         _, found, said = answer.stdout.rpartition("\nJSON ")

@@ -61,6 +61,6 @@ async def start_nginx(ground: Ground, files: Path, more: str = "") -> tuple[Star
 
 def write_files(directory: Path) -> None:
     """The large bodies: files with a length and no blocks, which cost neither disk nor reading."""
-    for name, size in (("bulk", BULK_BYTES), ("15mb", 15_000_000), ("1gb", 1_000_000_000)):
+    for name, size in (("bulk", BULK_BYTES), ("64k", 65536), ("15mb", 15_000_000), ("1gb", 1_000_000_000)):
         with (directory / name).open("wb") as file:
             file.truncate(size)

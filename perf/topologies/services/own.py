@@ -1,7 +1,7 @@
 """A web service of our own: small answers, large bodies, uploads, WebSocket echo, and planted delays.
 
-It answers the paths that nginx answers (`/128`, `/varied/…`, `/bulk`, `/15mb`, `/1gb`), swallows any request body
-without copying it out of the kernel, and upgrades any path that asks for WebSocket, echoing messages. It
+It answers the paths that nginx answers (`/128`, `/varied/…`, `/bulk`, `/64k`, `/15mb`, `/1gb`), swallows any body
+of a request without copying it out of the kernel, and upgrades any path that asks for WebSocket, echoing messages. It
 speaks as much HTTP/1.1 as our generators do (Content-Length bodies, keep-alive, pipelining), on one crowd.
 
 `--slow 5ms@1%` makes one answer of a hundred late; `--stall 500ms` makes the whole service stand still once in
@@ -25,7 +25,7 @@ from perf.crowd import READABLE, WRITABLE, Crowd
 from perf.timer import Timer
 from perf.topologies.services.nginx import BULK_BYTES, SMALL_BYTES
 
-BODIES = {b"/bulk": BULK_BYTES, b"/15mb": 15_000_000, b"/1gb": 1_000_000_000}
+BODIES = {b"/bulk": BULK_BYTES, b"/64k": 65536, b"/15mb": 15_000_000, b"/1gb": 1_000_000_000}
 CHUNK_BYTES = 1 << 20
 LONGEST_HEAD = 1 << 16
 READ_BYTES = 1 << 16  # a larger buffer costs an mmap each time
