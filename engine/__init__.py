@@ -46,8 +46,8 @@ Strata, each importing only what stands below it (the contracts are in pyproject
     session                one agent-node connection: streams, windows, whether the other end lives
     loop                   who is ready, whose turn it is, what is held for whom; sockets, TLS, listening, dialling
     routing, auth          decide, and never wait: who serves this, and who may (one driver in auth fetches keys)
-    wire                   what do these bytes mean? No socket, no clock
     access_log             one line per request
+    wire                   what do these bytes mean? No socket, no clock
     errors, log            the few exceptions that somebody catches; one line per event
 """
 

@@ -1,8 +1,8 @@
 """The access log: one JSON line per request, cheap enough to be left on.
 
-A request costs the engine some 50 us, and a log line rendered field by field 15 us more; so this one is a
-struct encoded by msgspec, what repeats with equal heads is encoded once, and `log.Writer` renders and writes the
-lines of some milliseconds together.
+A request costs the engine some 50 us, and a log line rendered field by field 15 us more. So `log.Writer` renders and
+writes the lines of some milliseconds together; of equal heads the line's part is made once; and of heads that differ,
+the lines that come again and are public are (`http1.lines.KEPT`).
 Piko's keys come first (`level`, `ts`, `subsystem`, `msg`, `request{…}`), ours behind them: who asked, for
 which endpoint, the bytes each way, and when the first of them came back.
 
@@ -12,28 +12,31 @@ are masked, whatever the lists say.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import msgspec
 
 from engine import log
+from engine.wire.http1.lines import KEPT
 
-Fields = Sequence[tuple[bytes, bytes]]
-Shown = dict[str, tuple[str, ...]]
+_Part = tuple[bytes, bytes]  # of a JSON object: a key, and the values as the inside of an array
 
 SECRET_FIELDS = frozenset(("Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "X-Piko-Authorization"))
 
 # Most heads are shorter than this and ASCII; only in others every value is looked at, and cut.
 SHORT_BYTES = 1800
 KNOWN_HEADS = 512  # remembered as they are to be written; requests and answers repeat themselves
+KNOWN_LINES = 1024  # that are public and come again (http1.lines.KEPT), as they are to be written
+MOST_HELD = 8192  # bytes of heads until a line is rendered
 
 
 class Finished(msgspec.Struct, gc=False):
     """A request that is over.
 
-    `bytes_in` came from the client and `bytes_out` went to it; the whole took `seconds`, of which
-    `first_byte_seconds` passed before the answer began (None: there was no answer). `known` stands for these very two
-    heads whenever they come again, if there is such an object; it is held for a while.
+    The heads are in plain form (http1.grammar), None if there was none. `bytes_in` came from the client and `bytes_out`
+    went to it; the whole took `seconds`, of which `first_byte_seconds` passed before the answer began (None: there was
+    no answer). `known` stands for these very two heads whenever they come again, if there is such an object; it is held
+    for a while.
     """
 
     proto: bytes
@@ -41,8 +44,8 @@ class Finished(msgspec.Struct, gc=False):
     host: bytes
     target: bytes
     status: int
-    request_headers: Fields | None
-    response_headers: Fields | None
+    request_head: bytes | None
+    response_head: bytes | None
     known: object
     client: str
     endpoint: str
@@ -94,10 +97,11 @@ class AccessLog:
             )
             return
         line = _Line(self, request, level, log.timestamp())
-        log.writer().put(line if request.known is not None else line.render())
+        held = len(request.request_head or b"") + len(request.response_head or b"")
+        log.writer().put(line if held < MOST_HELD else line.render())
 
     def rendered(self, request: Finished, level: str, timestamp: str) -> bytes:
-        """The line; for known heads called by the writer."""
+        """The line; called by the writer, but for long heads."""
         known = request.known
         heads = self._known.get(known) if known is not None else None
         if heads is None:
@@ -125,18 +129,25 @@ class AccessLog:
 
     def _heads(self, request: Finished) -> bytes:
         """What of the line is known from the two heads alone, as a JSON object without its last brace."""
-        heads = _Heads(
+        first = _First(
             request.proto.decode("ascii", "backslashreplace"),
             request.method.decode("ascii", "backslashreplace"),
             request.host.decode("ascii", "backslashreplace"),
             request.target.partition(b"?")[0].decode("ascii", "backslashreplace"),
-            self._request_headers.shown(request.request_headers) if request.request_headers else {},
-            self._response_headers.shown(request.response_headers) if request.response_headers else {},
         )
-        data = _encode(heads)  # escapes control characters
-        if len(data) > SHORT_BYTES or not data.isascii():
-            data = _encode(_cut_and_escaped(heads))
-        return data[:-1] + b","
+        data = b'%b,"request_headers":{%b},"response_headers":{%b},' % (
+            _encode(first)[:-1],  # escapes control characters
+            self._request_headers.shown(request.request_head),
+            self._response_headers.shown(request.response_head),
+        )
+        if len(data) <= SHORT_BYTES and data.isascii():
+            return data
+        first = _First(_cut(first.proto), _cut(first.method), _cut(first.host), _cut(first.path))
+        return b'%b,"request_headers":{%b},"response_headers":{%b},' % (
+            _encode(first)[:-1],
+            self._request_headers.shown(request.request_head, cut=True),
+            self._response_headers.shown(request.response_head, cut=True),
+        )
 
 
 class HeaderFilter:
@@ -148,28 +159,47 @@ class HeaderFilter:
         self._allow = frozenset(map(_canonical, allow))
         self._block = frozenset(map(_canonical, block))
         self._all = not self._allow and not self._block
-        self._names = _CanonicalNames()
+        self._names = _Names(self._permits)
 
-    def shown(self, fields: Fields) -> Shown:
-        """The fields as they are to be written: canonical name -> values."""
-        names = self._names
+        self._parts: dict[bytes, _Part | None] = {}  # by lines
+
+    def shown(self, head: bytes | None, *, cut: bool = False) -> bytes:
+        """The fields of `head` as they are to be written, as the inside of a JSON object: canonical name -> values.
+
+        What is `cut` is ASCII, and short.
+        """
+        if head is None:
+            return b""
+        lines = head.split(b"\r\n")[1:-2]
+        parts = [*map(self._parts.get, lines)] if not cut else [None] * len(lines)
+        shown: dict[bytes, bytes] = {}
+        for line, part in zip(lines, parts, strict=True):
+            if part is None:
+                part = self._part(line, cut=cut)
+            name, values = part
+            if values:
+                shown[name] = b"%b,%b" % (shown[name], values) if name in shown and values != _MASKED else values
+        return b"],".join(map(b":[".join, shown.items())) + b"]" * bool(shown)
+
+    def _part(self, line: bytes, *, cut: bool) -> _Part:
+        """What is written of a field; no values if nothing is."""
+        spelled, _, value = line.partition(b": ")
+        key, known = self._names[spelled]
+        if known is not None:
+            return key, known
         try:
-            shown: Shown = {names[name]: (value.decode(),) for name, value in fields}
+            text = value.decode()
         except UnicodeDecodeError:
-            shown = {}
-        if len(shown) != len(fields):  # a name that comes twice, or bytes that are no UTF-8
-            shown = {}
-            for name, value in fields:
-                key = names[name]
-                shown[key] = (*shown.get(key, ()), value.decode("ascii", "backslashreplace"))
-        if not SECRET_FIELDS.isdisjoint(shown):
-            shown.update((name, (log.MASK,)) for name in SECRET_FIELDS & shown.keys())
-        if not self._all:
-            return {name: values for name, values in shown.items() if self._permits(name)}
-        return shown
+            text = value.decode("ascii", "backslashreplace")
+        part = key, _encode(_cut(text) if cut else text)
+        if not cut and spelled.lower() in KEPT:
+            if len(self._parts) >= KNOWN_LINES:
+                self._parts.clear()
+            self._parts[line] = part
+        return part
 
     def _permits(self, name: str) -> bool:
-        return name in self._allow if self._allow else name not in self._block
+        return self._all or (name in self._allow if self._allow else name not in self._block)
 
 
 # What is in a line --------------------------------------------------------------------------------------------
@@ -200,39 +230,24 @@ class _Object(msgspec.Struct, rename=log.KEYS):
     first_byte_us: int | None
 
 
-class _Heads(msgspec.Struct):
+class _First(msgspec.Struct):
     """The first part of `request`."""
 
     proto: str
     method: str
     host: str
     path: str
-    request_headers: Shown
-    response_headers: Shown
 
 
 class _Outcome(msgspec.Struct):
-    """The second part of `request`."""
+    """The last part of `request`."""
 
     status: int
     duration: str
 
 
 _encode = msgspec.json.Encoder().encode
-
-
-def _cut_and_escaped(heads: _Heads) -> _Heads:
-    def all_cut(shown: Shown) -> Shown:
-        return {name: tuple(map(_cut, values)) for name, values in shown.items()}
-
-    return _Heads(
-        heads.proto,
-        _cut(heads.method),
-        _cut(heads.host),
-        _cut(heads.path),
-        all_cut(heads.request_headers),
-        all_cut(heads.response_headers),
-    )
+_MASKED = _encode(log.MASK)
 
 
 def _cut(value: str) -> str:
@@ -245,13 +260,21 @@ def _canonical(name: str) -> str:
     return "-".join(part.capitalize() for part in name.split("-"))
 
 
-class _CanonicalNames(dict[bytes, str]):
-    """Remembers canonical names. Bounded, because strangers choose them."""
+class _Names(dict[bytes, tuple[bytes, bytes | None]]):
+    """Names as keys in JSON, and what is written whatever the value: nothing, or a mask.
+
+    Bounded, because strangers choose them.
+    """
 
     BOUND = 1000
 
-    def __missing__(self, name: bytes) -> str:
-        text = _canonical(_cut(name.decode("ascii", "backslashreplace")))
+    def __init__(self, permits: Callable[[str], bool]) -> None:
+        self._permits = permits
+
+    def __missing__(self, spelled: bytes) -> tuple[bytes, bytes | None]:
+        name = _canonical(_cut(spelled.decode("ascii", "backslashreplace")))
+        known = b"" if not self._permits(name) else _MASKED if name in SECRET_FIELDS else None
+        found = _encode(name), known
         if len(self) < self.BOUND:
-            self[name] = text
-        return text
+            self[spelled] = found
+        return found

@@ -14,13 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import log
-from engine.access_log import KNOWN_HEADS, AccessLog, Fields, Finished, HeaderFilter
+from engine.access_log import KNOWN_HEADS, KNOWN_LINES, AccessLog, Finished, HeaderFilter
+from engine.wire import http1
+from engine.wire.http1 import Fields
 
 
 @pytest.fixture(autouse=True)
 def default_settings() -> Iterator[None]:
     yield
     log.configure("warn")
+
+
+def head(first: bytes, fields: Fields) -> bytes:
+    return http1.encode_lines([first, *map(b": ".join, fields)])
 
 
 def record(
@@ -40,8 +46,8 @@ def record(
             host=b"svc.example.com",
             target=target,
             status=status,
-            request_headers=request,
-            response_headers=response,
+            request_head=None if request is None else head(b"GET / HTTP/1.1", request),
+            response_head=None if response is None else head(b"HTTP/1.1 200 OK", response),
             known=known,
             client="192.0.2.1:5000",
             endpoint=endpoint,
@@ -179,8 +185,18 @@ def test_any_request_is_one_line_of_printable_json(target: bytes, fields: Fields
 
 def test_names_that_strangers_make_up_are_not_remembered_for_ever() -> None:
     lists = HeaderFilter()
-    lists.shown([(b"name-%d" % number, b"") for number in range(5000)])
+    lists.shown(head(b"", [(b"name-%d" % number, b"") for number in range(5000)]))
     assert len(lists._names) == 1000
+    assert not lists._parts
+
+
+def test_lines_that_come_again_are_remembered_in_bounds_and_none_that_may_be_secret() -> None:
+    lists = HeaderFilter()
+    for number in range(3 * KNOWN_LINES):
+        fields = [(name, b"%d" % number) for name in (b"Accept", b"Cookie", b"X-Api-Key", b"Referer")]
+        assert lists.shown(head(b"", fields)).startswith(b'"Accept":["%d"],"Cookie":["***"],' % number)
+        assert len(lists._parts) <= KNOWN_LINES
+    assert {line.partition(b":")[0] for line in lists._parts} == {b"Accept"}
 
 
 def test_on_a_terminal_a_request_is_a_readable_line() -> None:

@@ -35,7 +35,7 @@ async def test_a_line_says_what_was_asked_and_what_was_answered(bench: Bench, li
     line = lines.told[0]
     assert (line.proto, line.method, line.target, line.status) == (b"HTTP/1.1", b"POST", b"/a", 200)
     assert (line.client, line.endpoint, line.bytes_in, line.bytes_out) == ("192.0.2.1", "shop", 5, 2)
-    assert line.response_headers is not None
+    assert line.response_head is not None
     assert json.loads(lines.rendered(line, "info", "now"))["request"]["method"] == "POST"
 
 
@@ -55,7 +55,7 @@ async def test_a_request_without_an_answer_has_no_fields_of_one(bench: Bench, li
     bench.client.hear_reset()
     record.write(lines, bench.role.over[0], client="192.0.2.1", endpoint="shop")
     line = lines.told[0]
-    assert (line.status, line.response_headers, line.first_byte_seconds, line.known) == (499, None, None, None)
+    assert (line.status, line.response_head, line.first_byte_seconds, line.known) == (499, None, None, None)
 
 
 def test_where_there_was_no_request_there_is_no_line(lines: Lines) -> None:
