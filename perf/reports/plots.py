@@ -255,7 +255,7 @@ def _ratios(record: Record, found: list[tuple[Row, Measured, Ratio]]) -> Figure:
     figure, axes = _new(
         f"{a} / {b}; full: better when larger, hollow: better when smaller", height=1 + 0.24 * len(found)
     )
-    ends = [1.0]
+    ends = [0.5, 2.0]
     for place, (_, measured, ratio) in enumerate(found):
         ends.append(ratio.middle)
         if ratio.rounds >= FEWEST_ROUNDS:

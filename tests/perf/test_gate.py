@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from perf.contender import Contender
+from perf.errors import LabError
 from perf.experiments.gate import PLANTED
 from perf.probes.legs import ran_seconds
 from perf.probes.machine import facts
 from perf.record import Better, Figure, Kind, Plan, Record, Row, Sample, Side, Subject, load_record
 from perf.topologies.shape import Route
+from perf.topologies.tunnels.commit import last_release
 from perf.turns import TURN_LOADS, measure_in_turns, together, turn_load
 
 DIRECT = Contender(name="direct", route=Route.DIRECT)
@@ -125,6 +127,15 @@ def test_what_the_gate_cannot_do_is_a_sentence(words: list[str], sentence: str) 
     answer = command("gate", *words)
     assert answer.returncode == 2
     assert sentence in answer.stderr
+
+
+def test_without_a_tag_the_gate_says_how_to_name_what_it_measures_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LabError, match=r"no last release to measure beside, name a program by --against: git describe"):
+        last_release()
 
 
 def test_the_experiment_plants_what_it_says(tmp_path: Path) -> None:

@@ -31,7 +31,10 @@ def program_at(revision: str) -> Path:
 
 def last_release() -> str:
     """The newest tag that leads to where one stands. Raises LabError."""
-    return _said("git", "describe", "--tags", "--abbrev=0", "HEAD")
+    try:
+        return _said("git", "describe", "--tags", "--abbrev=0", "HEAD")
+    except LabError as error:
+        raise LabError(f"there is no last release to measure beside, name a program by --against: {error}") from error
 
 
 def _said(*argv: str) -> str:
