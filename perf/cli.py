@@ -33,6 +33,7 @@ from perf.reports.table import cost_words, hottest_table, path_tables, record_ta
 from perf.reports.words import number
 from perf.rounds import Tell, measure_rows
 from perf.rows import Measurable, Standing, reached
+from perf.statistics.ratio import FEWEST_ROUNDS
 from perf.topologies.tunnels import PEERS
 from perf.topologies.tunnels.commit import last_release
 from perf.turns import TURN_LOADS, TurnLoad, measure_in_turns, turn_load
@@ -87,7 +88,8 @@ def _plan_options(
 ) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """The options that every measuring command has, with its own defaults; the command is given `plan` and `output`."""
     some = f"{first_look.rounds} round{'s' * (first_look.rounds > 1)}"
-    looks = f"{some} of {first_look.seconds:g} s: a first look, no verdict."
+    verdict = "" if first_look.rounds >= FEWEST_ROUNDS else ", no verdict"
+    looks = f"{some} of {first_look.seconds:g} s: a first look{verdict}."
 
     def decorate(function: Callable[..., int]) -> Callable[..., int]:
         @wraps(function)
