@@ -15,7 +15,7 @@ from perf.loads.outcome import Outcome
 from perf.probes.machine import facts
 from perf.record import Figure, Plan, Record, Sample, Subject
 from perf.rounds import measure_rows
-from perf.rows import Heard, Measurable, Opened, Reach, Standing
+from perf.rows import Heard, Measurable, Opened, RampRow, Reach, Standing
 from perf.statistics.histogram import encoded, histogram_of
 from perf.statistics.ratio import Verdict
 from perf.topologies.shape import Route, Service, Shape
@@ -82,6 +82,30 @@ async def test_a_round_in_which_the_generator_was_late_is_measured_again_and_tha
         for number in (2, 3)
         for count in (2, 3)
     ]
+
+
+@pytest.mark.parametrize(
+    ("p99", "lag", "borne", "late"),
+    [
+        (5, 0.1, True, False),
+        (19, 8, True, False),
+        (300, 40, False, False),
+        (25, 8, False, True),
+        (20.5, 0.9, False, False),
+    ],
+)
+def test_on_a_ramp_a_generator_is_late_only_where_that_has_decided_a_step(
+    p99: float, lag: float, borne: bool, late: bool
+) -> None:
+    ramp = load_row("ramp", Options(bound_ms=20))
+    assert isinstance(ramp, RampRow)
+    latency, lags = (encoded(histogram_of({int(value * 1000): 100})) for value in (p99, lag))
+    outcome = Outcome(1.0, answers=100, latency=latency, lag=lags)
+    assert ramp.bears(outcome) == borne
+    assert outcome.late == late
+    outcome.errors["status 503"] = 1
+    assert not ramp.bears(outcome)
+    assert not outcome.late
 
 
 async def test_topologies_stand_from_row_to_row_and_one_that_died_is_replaced() -> None:
