@@ -335,7 +335,7 @@ def attack(
     The victim has an endpoint, an agent and a service of its own; it shares the node. Each attacker is a process. On a
     small machine they take the node's processor, too: what Piko's victim notices stands beside it.
 
-    
+    \b
     trioduct-perf attack trioduct piko
     trioduct-perf attack --only yamux-pings-deaf --memory-mib 256
     """
@@ -473,7 +473,7 @@ def gate(
     folder = write or output or _dated_folder()
 
     def measured(only: Sequence[TurnLoad], into: Path) -> Record:
-        record = _new_record(contenders, plan, Kind.BASELINE if write else Kind.GATE)
+        record = _new_record(contenders, plan, Kind.BASELINE if write or baseline else Kind.GATE)
         _keep(record, lambda tell: measure_in_turns(record, only, contenders, tell=tell), into)
         return record
 

@@ -136,7 +136,7 @@ class Subject(msgspec.Struct, frozen=True):
 
 
 class Kind(StrEnum):
-    """The command that measured a record. `BASELINE` is the service alone, and the tunnel, by `gate --write`."""
+    """The command that measured a record. `BASELINE` is the service alone, and the tunnel."""
 
     RUN = "run"
     COMPARE = "compare"

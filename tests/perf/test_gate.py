@@ -114,6 +114,7 @@ def test_a_baseline_that_was_written_is_compared_with(tmp_path: Path) -> None:
     answer = command("gate", "--baseline", str(tmp_path / "baseline"), *quick, "--output", str(tmp_path / "now"))
     assert answer.returncode in (0, 1), answer.stderr
     assert "A: tunnel / direct against B: tunnel / direct" in answer.stdout
+    assert not load_record(tmp_path / "now").pair  # of what it measured a table says tunnel / direct, too
 
 
 @pytest.mark.parametrize(
