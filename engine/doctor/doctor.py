@@ -126,21 +126,24 @@ class _Examination:
     async def _no_way(self, error: TunnelError) -> Verdict:
         """No tunnel to the node."""
         when = datetime.now(UTC)
-        last = error.errors[-1] if isinstance(error, NoRoute) and error.errors else error
-        if cure := await find_cure(self._connect, self._target, self._way.route, last, self._report):
+        # Of several ways that failed a refused login is what somebody can mend; else the last that was tried.
+        failed = error.errors if isinstance(error, NoRoute) and error.errors else (error,)
+        told = next((one for one in failed if isinstance(one, AuthenticationFailed)), failed[-1])
+        if cure := await find_cure(self._connect, self._target, self._way.route, told, self._report):
             return _cured(cure, error)
         place = error.hop or (self._pac if error.leg.startswith("pac") else "the way out")
         leg = f" ({error.leg})" if error.leg else ""
         blocked = f"Blocked by {place}{leg}"
-        if isinstance(error, AuthenticationFailed):
-            blocked = f"The proxy {place} {'refused the login' if login_refused(error) else 'wants a login'}{leg}"
+        if isinstance(told, AuthenticationFailed):
+            said = "refused the login" if login_refused(told) else "wants a login"
+            blocked = f"The proxy {told.hop} {said} ({told.leg})"
         return Verdict(
             "blocked",
             f"{blocked}: {error.fact}",
             place,
             error.leg,
             error.status,
-            *next_step(last),
+            *next_step(told),
             letter=letter(error, self._target, self._way.route, self._pac, self._way.local, when),
             curl=curl_command(self._connect, self._target, self._way.route),
         )

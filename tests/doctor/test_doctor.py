@@ -145,6 +145,20 @@ async def test_a_wrong_password_is_shown_once_and_told_by_nobody(
         assert secret not in done.text
 
 
+@pytest.mark.parametrize("first", ["dead", "refusing"])
+async def test_of_several_proxies_a_refused_login_is_what_is_told(
+    squid_basic: Squid, roles: Roles, examine: Examine, no_realm: None, dead: int, first: str
+) -> None:
+    node = await roles.node()
+    refusing, silent = f"http://127.0.0.1:{squid_basic.port}", f"http://127.0.0.1:{dead}"
+    proxies = (silent, refusing) if first == "dead" else (refusing, silent)
+    connect = connect_to(node.upstream, *proxies, user="mallory", password="wr0ng", on_refusal="next")
+    done = await examine(connect)
+    assert (done.verdict.outcome, done.verdict.settings) == ("blocked", [])
+    assert done.verdict.text.startswith(f"The proxy {refusing} refused the login (proxy-auth)")
+    assert done.verdict.next_step.startswith("Who can act: you - check user and password: connect.proxy.user")
+
+
 async def test_a_refused_token_is_not_told_as_a_refused_password(roles: Roles, examine: Examine) -> None:
     async def refuse(talk: Talk) -> None:
         while True:
