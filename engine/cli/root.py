@@ -15,6 +15,7 @@ from engine.cli.ending import complain, drop_output, open_standard_streams
 from engine.cli.flags import FlagGroup
 from engine.cli.forward import forward
 from engine.cli.server import server
+from engine.cli.token import token
 from engine.errors import ConfigError, Refused, Unreachable
 from engine.wire import mux
 
@@ -38,7 +39,7 @@ def trioduct() -> None:
     """
 
 
-for _command in (server, agent, forward, doctor, demo, completion):
+for _command in (server, agent, forward, token, doctor, demo, completion):
     trioduct.add_command(_command)
 
 

@@ -24,10 +24,10 @@ Anything that takes long to import (ssl, yaml, cryptography, proxy_adapters) is 
 from engine.config.address import Target, split_address, split_url
 from engine.config.agent import AgentConfig, ListenerConfig
 from engine.config.auth import AuthConfig
-from engine.config.command import ExaminationConfig, Invocation, StatusConfig
+from engine.config.command import ExaminationConfig, Invocation, StatusConfig, TokenConfig
 from engine.config.connect import ConnectConfig
 from engine.config.draft import Draft, expand
-from engine.config.duration import format_duration, parse_duration
+from engine.config.duration import format_duration, parse_duration, parse_lifetime
 from engine.config.forward import ForwardConfig, PortConfig
 from engine.config.knob import Knob, Leaf, Section, knobs, members, shown, to_yaml
 from engine.config.log import AccessLogConfig
@@ -57,11 +57,13 @@ __all__ = [
     "ServerTLS",
     "StatusConfig",
     "Target",
+    "TokenConfig",
     "expand",
     "format_duration",
     "knobs",
     "members",
     "parse_duration",
+    "parse_lifetime",
     "shown",
     "split_address",
     "split_url",

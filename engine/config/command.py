@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import field
 
-from engine.config.kinds import URL, FileName, Output, Switch, Token, Word
+from engine.config.check import Defect
+from engine.config.kinds import URL, Algorithm, EndpointIDs, FileName, Lifetime, Output, Switch, Text, Token, Word
 from engine.config.knob import Section
 from engine.config.tls import ClientTLS
+from engine.config.way_out import read_secret_file
+from engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from engine.auth.signing import SigningKey
 
 
 class FileConfig(Section):
@@ -49,3 +56,36 @@ class ExaminationConfig(Section):
     patient: Annotated[Switch, "Hold a silent session for 90 s, to see whether something cuts it."] = False
     measure: Annotated[Switch, "Measure for 3 s what the way carries."] = False
     json: Annotated[Switch, "Tell it to a program: one JSON object at the end."] = False
+
+
+class TokenConfig(Section):
+    """Everything about `token`. All of it is ours."""
+
+    title: ClassVar[str] = "The token"
+
+    endpoints: Annotated[EndpointIDs, "Endpoints that it is good for; none: all of them."] = []
+    expires: Annotated[Lifetime, "How long it is good, from now on: 30d, 12h; empty: for ever."] = 0.0
+    audience: Annotated[Text, "`aud`, where the port's auth.audience asks for one."] = ""
+    issuer: Annotated[Text, "`iss`, where the port's auth.issuer asks for one."] = ""
+    key_file: Annotated[FileName, "File with the secret, or with the private key in PEM."] = ""
+    key_env: Annotated[Word, "Name of the variable with the key, where key-file names no file."] = "TRIODUCT_TOKEN_KEY"
+    algorithm: Annotated[Algorithm, "Empty: HS256 for a secret, RS256 for RSA, that of the curve for EC."] = ""
+
+    def signing_key(self, environ: Mapping[str, str]) -> SigningKey:
+        """The key, read anew. Raises ConfigError, and Defect for what a knob names."""
+        from engine.auth.signing import Misfit, SigningKey
+
+        if self.key_file:
+            text = read_secret_file("key_file", self.key_file)
+            if not text:
+                raise Defect("key_file", self.key_file, "is empty; expected a secret, or a private key in PEM")
+        elif not (text := environ.get(self.key_env, "")):
+            raise ConfigError(f"no key to sign with; expected --key-file FILE, or the key in {self.key_env}")
+        try:
+            return SigningKey(text, self.algorithm)
+        except Misfit as error:
+            raise Defect("algorithm", self.algorithm, str(error)) from None
+        except ConfigError as error:
+            if self.key_file:
+                raise Defect("key_file", self.key_file, str(error)) from None
+            raise ConfigError(f"{self.key_env}: {error}") from None

@@ -120,6 +120,10 @@ class Draft(Generic[C]):
         """What was set and does not do what its name says."""
         return list(self.config.warnings(self._origins.keys()))
 
+    def says(self, key: str) -> bool:
+        """Whether environment, flags or file have said something of this key."""
+        return key in self._origins
+
     def complaint(self, key: str, value: str, problem: str) -> str:
         """The line about one value: where it came from, its key, the value, and what is wrong with it."""
         begin, known = self._origins.get(key), key

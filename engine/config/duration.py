@@ -31,6 +31,16 @@ def parse_duration(text: str) -> float:
     return (-total if match[1] == "-" else total) / 1e9
 
 
+def parse_lifetime(text: str) -> float:
+    """A duration that may begin with days of 24 hours ("30d", "1d12h", "720h"), as seconds. Raises ValueError."""
+    days, begun, rest = text.partition("d")
+    if not begun:
+        return parse_duration(text)
+    if not (days.isascii() and days.isdecimal()):
+        raise ValueError(f"no duration: {text!r}")
+    return parse_duration(f"{int(days) * 24}h{rest}")
+
+
 def format_duration(seconds: float) -> str:
     """Seconds in Go's spelling: 90.0 is "1m30s", 3600.0 is "1h0m0s"."""
     count = round(abs(seconds) * 1e9)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Annotated, Literal, TypeVar
 
 from engine.config.address import split_address, split_url
-from engine.config.duration import format_duration, parse_duration
+from engine.config.duration import format_duration, parse_duration, parse_lifetime
 from engine.config.knob import Kind
 
 T = TypeVar("T")
@@ -40,6 +40,7 @@ _token = re.compile(r"[!-~]*").fullmatch
 Token = Annotated[str, Kind("SECRET", "a token, no blanks in it", _only(str.strip, _token), secret=True)]
 _segment = re.compile(r"(?!\.\.?$)[^/\x00-\x1f\x7f]+").fullmatch  # of a URL's path, and no way up
 EndpointID = Annotated[str, Kind("TEXT", "a name without /", _only(str, _segment))]
+EndpointIDs = Annotated[list[str], Kind("LIST", "a list of names without /", _only(str, _segment), many=True)]
 
 
 def _switch(text: str) -> bool:
@@ -54,6 +55,10 @@ def _switch(text: str) -> bool:
 Switch = Annotated[bool, Kind("", "true or false", _switch)]
 Level = Annotated[Literal["debug", "info", "warn", "error"], _one_of("debug", "info", "warn", "error")]
 Protocol = Annotated[Literal["http", "tcp"], _one_of("http", "tcp")]
+Algorithm = Annotated[
+    Literal["", "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512"],
+    _one_of("HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512"),
+]
 Output = Annotated[Literal["", "table", "yaml", "json"], _one_of("table", "yaml", "json")]
 
 # Numbers and durations --------------------------------------------------------------------------------------
@@ -94,6 +99,16 @@ SecondsOrNever = Annotated[float, Kind("DURATION", "a duration such as 1m30s, 10
 SecondsAboveZero = Annotated[float, _seconds("a duration above 0 such as 1m30s or 100ms", lambda s: s > 0)]
 SecondsOrDefault = Annotated[
     float, _seconds("a duration such as 1m30s or 100ms", lambda s: s >= 0, zero_is_default=True)
+]
+
+Lifetime = Annotated[
+    float,
+    Kind(
+        "DURATION",
+        "a duration above 0 such as 30d or 12h",
+        _only(parse_lifetime, lambda s: s > 0),
+        lambda s: format_duration(s) if s else "",
+    ),
 ]
 
 # Addresses and URLs -----------------------------------------------------------------------------------------

@@ -212,16 +212,22 @@ def _secret_file(key: str, path: str) -> ProxySecret | None:
         return None
     from proxy_adapters import Secret as ProxySecret
 
-    secret = ProxySecret.from_file(path)
+    read_secret_file(key, path)  # so that a mistake is told at the start, and not at the first 407
+    return ProxySecret.from_file(path)
+
+
+def read_secret_file(key: str, path: str) -> str:
+    """The secret in the file that `key` names, which only its owner may read. Raises Defect."""
+    from proxy_adapters import Secret as ProxySecret
+
     try:
-        secret.read()  # so that a mistake is told at the start, and not at the first 407
+        return ProxySecret.from_file(path).read()
     except UnicodeDecodeError:
         raise Defect(key, path, "not UTF-8; expected a file with the secret") from None
     except OSError as error:
         raise Defect(key, path, f"{error.strerror}; expected a file with the secret") from None
     except ValueError as error:
         raise Defect(key, path, f"{error}") from None
-    return secret
 
 
 def check_route(key: str, text: str) -> None:

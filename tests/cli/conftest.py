@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.programs import clean_environment
+from tests.roles import roles
+
+__all__ = ["no_settings", "roles"]
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,7 @@ from engine.config import (
     Section,
     ServerConfig,
     StatusConfig,
+    TokenConfig,
 )
 from engine.errors import ConfigError
 
@@ -28,6 +29,7 @@ ROOTS: list[type[Section]] = [
     ForwardConfig,
     Invocation,
     StatusConfig,
+    TokenConfig,
     ListenerConfig,
     ExaminationConfig,
 ]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.config import format_duration, parse_duration
+from engine.config import format_duration, parse_duration, parse_lifetime
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,16 @@ def test_any_text_is_a_duration_or_refused(text: str) -> None:
     except ValueError:
         return
     assert math.isfinite(seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30d", 2592000), ("1d12h", 129600), ("0d1s", 1), ("720h", 2592000), ("-1h", -3600)]
+)
+def test_a_lifetime_may_begin_with_days(text: str, seconds: float) -> None:
+    assert parse_lifetime(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "d", "1.5d", "-1d", "1d-1h", "1d2d", "1h1d", "٣d", "200000d", "1d ", "1"])
+def test_what_is_no_lifetime_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        parse_lifetime(text)
