@@ -137,6 +137,12 @@ def writer() -> Writer:
     return _settings.writer
 
 
+def show(*lines: str) -> None:
+    """Write lines for the person who reads along on a terminal, in their order among the log's; nowhere else."""
+    if is_readable():
+        writer().put("".join(f"{printable(line, ERROR_BYTES)}\n" for line in lines).encode())
+
+
 def flush(seconds: float = 1.0) -> bool:
     """Wait until what was logged so far is written, `seconds` at the most. Returns whether it is."""
     return _settings.writer is None or _settings.writer.flush(seconds)

@@ -106,12 +106,12 @@ async def register(roles: Roles, node: RunningNode, endpoint: str = "web", *, fi
     return Peer(talk, client=True)
 
 
-async def accept(talk: Talk, request: bytes) -> Peer:
-    """The node that a test plays takes a registration."""
+async def accept(talk: Talk, request: bytes, *, fields: bytes = b"") -> Peer:
+    """The node that a test plays takes a registration. `fields` are whole lines that it adds to its answer."""
     (key,) = values_of(request, b"sec-websocket-key")
     await talk.say(
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        b"Sec-WebSocket-Accept: " + accept_value(key) + b"\r\n\r\n"
+        b"Sec-WebSocket-Accept: " + accept_value(key) + b"\r\n" + fields + b"\r\n"
     )
     return Peer(talk, client=False)
 

@@ -297,3 +297,13 @@ def test_a_forked_child_writes_its_own_lines_and_not_its_parents_again() -> None
     read: list[bytes] = []
     _read_to_end(reader, read)
     assert sorted(json.loads(line)["msg"] for line in b"".join(read).splitlines()) == ["child", "parent"]
+
+
+def test_what_is_shown_to_a_person_is_no_line_of_a_log_elsewhere() -> None:
+    assert lines_of(lambda: log.show("for you")) == []
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb") as reader, os.fdopen(theirs, "w") as terminal:
+        configure("info", (), terminal)
+        log.show("", "first\x1b", "second")
+        assert log.flush()
+        assert reader.read1(65536).splitlines() == [b"", b"first\\x1b", b"second"]

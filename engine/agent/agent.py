@@ -8,6 +8,7 @@ second signal ends it at once.
 from __future__ import annotations
 
 from functools import partial
+from shlex import quote
 from typing import NamedTuple
 
 import trio
@@ -20,13 +21,14 @@ from engine.agent.tcp import TcpUpstream
 from engine.agent.uplink import HINT, Uplink
 from engine.config import AgentConfig, ListenerConfig
 from engine.errors import Unreachable
-from engine.log import get_logger
+from engine.log import INFO, get_logger, show
 from engine.loop.dial import Server
 from engine.loop.leaving import stop_signals, until_signal
 from engine.loop.listen import open_listeners
 from engine.loop.reactor import Reactor
 from engine.loop.run import open_reactor
 from engine.session.session import Session
+from engine.wire import piko
 
 PARALLEL_DIALS = 32  # proxies count connections, and some take too many at once for an attack
 
@@ -73,7 +75,7 @@ async def run_agent(
             AgentSession(uplink.endpoint, session) for uplink in uplinks for session in uplink.sessions
         ]
         with trio.open_signal_receiver(*stop_signals()) as signals:
-            nursery.start_soon(_connect_all, uplinks, connect.timeout, nursery, task_status)
+            nursery.start_soon(_connect_all, uplinks, config, nursery, task_status)
             await anext(signals)
             log.info("leaving", grace_seconds=config.grace_period)
             await until_signal(partial(_leave, uplinks), config.grace_period, signals)
@@ -91,9 +93,10 @@ class AgentSession(NamedTuple):
 
 
 async def _connect_all(
-    uplinks: list[Uplink], within_seconds: float, nursery: trio.Nursery, task_status: trio.TaskStatus[None]
+    uplinks: list[Uplink], config: AgentConfig, nursery: trio.Nursery, task_status: trio.TaskStatus[None]
 ) -> None:
     """Start every uplink, and say so when all are registered."""
+    within_seconds = config.connect.timeout
     with trio.move_on_after(within_seconds) as first_time:
         async with trio.open_nursery() as starting:
             for uplink in uplinks:
@@ -102,7 +105,27 @@ async def _connect_all(
         errors = [uplink.error for uplink in uplinks if uplink.error is not None]
         why = errors[0] if errors else "no answer"
         raise Unreachable(f"not connected within {within_seconds:g} s: {why}; {HINT}")
+    if log.threshold <= INFO and (ways := _ways_in(uplinks, config.listeners)):
+        show("", "Clients reach", *(f"  {way}" for way in ways), "")
     task_status.started()
+
+
+def _ways_in(uplinks: list[Uplink], listeners: list[ListenerConfig]) -> list[str]:
+    """For each endpoint how clients reach it, as far as the node has told: a URL, or a command."""
+    ways: dict[str, str] = {}
+    for uplink, listener in zip(uplinks, listeners, strict=True):
+        if uplink.reach is None:
+            continue
+        url = uplink.reach.url
+        if listener.protocol == "tcp":
+            way = f"trioduct forward tcp PORT {quote(uplink.endpoint)} --connect.url {quote(url)}"
+        elif uplink.reach.by_field:
+            way = f"curl -H {quote(f'{piko.ENDPOINT.decode()}: {uplink.endpoint}')} {quote(url)}"
+        else:
+            way = url
+        ways[uplink.endpoint] = way
+    width = max(map(len, ways), default=0)
+    return [f"{endpoint:{width}}  {way}" for endpoint, way in ways.items()]
 
 
 async def _leave(uplinks: list[Uplink]) -> None:

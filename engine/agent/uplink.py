@@ -21,6 +21,7 @@ from engine.session.session import Session
 from engine.session.stream import Stream
 from engine.tunnel.opening import open_websocket
 from engine.wire import piko
+from engine.wire.public_url import Reach, told
 
 REPEAT_SECONDS = 60.0  # between lines that say the same
 HINT = "run `trioduct doctor` with the same configuration: it checks each hop and says who can change what"
@@ -54,6 +55,7 @@ class Uplink:
         self.endpoint = endpoint
         self.sessions: set[Session] = set()
         self.error: Exception | None = None  # why the last attempt to connect failed
+        self.reach: Reach | None = None  # how clients reach the endpoint, if the node has told it
         self._server = server
         self._on_stream = on_stream
         self._token = token
@@ -91,7 +93,7 @@ class Uplink:
                     self._on_connect(trio.current_time() - since)
                 self._complained = ("", 0.0)
                 self.error = None  # whose traceback would keep the connection that failed
-                log.info("connected", endpoint_id=self.endpoint, url=self._server.url)
+                log.info("connected", endpoint_id=self.endpoint, url=self._server.url, **self._shown_reach())
                 over = trio.Event()
                 session = Session(
                     connection,
@@ -159,8 +161,17 @@ class Uplink:
 
     async def _register(self) -> Connection:
         fields = [*piko.credentials(self._token(), self._tenant), (piko.SUMMARIES, b"1")]
-        connection, _ = await open_websocket(self._server, piko.upstream_path(self.endpoint), fields)
+        connection, answer = await open_websocket(self._server, piko.upstream_path(self.endpoint), fields)
+        public_url = told(answer.fields)
+        self.reach = public_url.reach(self.endpoint) if public_url else None
         return connection
+
+    def _shown_reach(self) -> dict[str, str]:
+        """`reach` as fields of a log line."""
+        if self.reach is None:
+            return {}
+        named = {"named_by": piko.ENDPOINT.decode()} if self.reach.by_field else {}
+        return {"public_url": self.reach.url, **named}
 
     async def _run_session(self, session: Session) -> None:
         try:

@@ -132,6 +132,17 @@ KeySetURL = Annotated[
         lambda text: not text or text.startswith("file:///") or split_url(text, ("http", "https")),
     ),
 ]
+
+
+def _public_url(text: str) -> object:
+    from engine.wire.public_url import PublicURL as Parts
+
+    return not text or Parts.parse(text)
+
+
+PublicURL = Annotated[
+    str, _url("a URL without a path, such as https://tunnel.example.com or https://*.example.com", _public_url)
+]
 Service = Annotated[str, _url("a port, host:port or URL")]
 
 # The way out ------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from engine.config.kinds import (
     CountOrDefault,
     Fraction,
     Members,
+    PublicURL,
     Ratio,
     Seconds,
     SecondsAboveZero,
@@ -50,6 +51,8 @@ class ProxyConfig(Section):
 
     bind_addr: Annotated[BindAddr, "Address to listen on."] = ":8000"
     advertise_addr: Annotated[Address, "Address that others are told; empty: made from bind-addr."] = ""
+    # Ours.
+    public_url: Annotated[PublicURL, "Its URL for clients, told to agents: https://HOST, or https://*.HOST."] = ""
     timeout: Annotated[Seconds, "Longest wait for the first byte of an answer; 0: no limit."] = 30.0
     http: HTTPConfig = field(default_factory=HTTPConfig)
     access_log: AccessLogConfig = field(default_factory=AccessLogConfig)

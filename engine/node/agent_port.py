@@ -22,6 +22,7 @@ from engine.session.session import Session
 from engine.tunnel.opening import read_head
 from engine.wire import http1, piko, websocket
 from engine.wire.http1 import Request
+from engine.wire.public_url import PublicURL
 
 HANDSHAKE_SECONDS: Final = 10.0
 MAX_ENDPOINT: Final = 255  # bytes
@@ -38,7 +39,9 @@ class _Opened(NamedTuple):
 
 
 class AgentPort:
-    """Takes registrations and runs their sessions."""
+    """Takes registrations and runs their sessions. `public_url` is what agents are told of where clients come in; an
+    empty one is not told.
+    """
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class AgentPort:
         verifier: Verifier | None = None,
         newer_keys: Callable[[], Awaitable[None]] | None = None,
         tls: ssl.SSLContext | None = None,
+        public_url: str = "",
     ) -> None:
         self.registrations: set[Registration] = set()
         self._registry = registry
@@ -57,6 +61,7 @@ class AgentPort:
         self._verifier = verifier
         self._newer_keys = newer_keys
         self._tls = tls
+        self._told = [(piko.PUBLIC_URL, str(PublicURL.parse(public_url)).encode())] if public_url else []
         self._leaving = False
         self._moved = trio.Event()  # an agent has gone away
 
@@ -104,7 +109,12 @@ class AgentPort:
             http1.encode_response(
                 101,
                 b"Switching Protocols",
-                [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"), (b"Sec-WebSocket-Accept", accept)],
+                [
+                    (b"Connection", b"Upgrade"),
+                    (b"Upgrade", b"websocket"),
+                    (b"Sec-WebSocket-Accept", accept),
+                    *self._told,
+                ],
             )
         )
         summaries = any(name.lower() == piko.SUMMARIES for name, _ in request.fields)

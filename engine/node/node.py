@@ -142,6 +142,7 @@ class Node:
             verifier=upstream_tokens.verifier,
             newer_keys=upstream_tokens.newer_keys,
             tls=config.upstream.tls.server_context(),
+            public_url=config.proxy.public_url,
         )
         self.metrics.sessions = lambda: self.agents.registrations
         self.metrics.endpoints = self.registry.endpoints

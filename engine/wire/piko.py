@@ -124,3 +124,6 @@ SUMMARIES: Final = b"x-trioduct-summaries"
 
 HALF_CLOSE: Final = b"x-trioduct-half-close"
 """In the opening handshake of a TCP client and in its answer: an empty message is the end of one direction."""
+
+PUBLIC_URL: Final = b"x-trioduct-public-url"
+"""In the answer to a registration: where clients reach the node (engine.wire.public_url)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from io import StringIO
 
@@ -341,3 +342,61 @@ async def test_what_fails_alike_again_and_again_is_logged_once_a_minute(roles: R
     finally:
         log.configure("warn")
     assert "`trioduct doctor`" in stream.getvalue()
+
+
+# -- Where clients come in
+
+TOLD = b"x-trioduct-public-url: %b\r\n"
+
+
+async def logged(roles: Roles, port: Port, answer_fields: bytes) -> dict[str, object]:
+    """The line `connected` of an agent whose node answers with these fields."""
+    stream = StringIO()
+    log.configure("info", (), stream)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(roles.agent_with, agent_config(port.number, 1, endpoint="shop"))
+            talk, head = await port.arrivals.receive()
+            await accept(talk, head, fields=answer_fields)
+        log.flush()
+    finally:
+        log.configure("warn")
+    lines: list[dict[str, object]] = [json.loads(line) for line in stream.getvalue().splitlines()]
+    (connected,) = [line for line in lines if line["msg"] == "connected"]
+    return connected
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (b"https://*.example.com", {"public_url": "https://shop.example.com"}),
+        (
+            b"http://tunnel.example.com:8000",
+            {"public_url": "http://tunnel.example.com:8000", "named_by": "x-piko-endpoint"},
+        ),
+    ],
+)
+async def test_what_the_node_tells_of_clients_is_in_the_log(
+    roles: Roles, port: Port, url: bytes, shown: dict[str, str]
+) -> None:
+    line = await logged(roles, port, TOLD % url)
+    assert {key: line[key] for key in line.keys() & {"public_url", "named_by"}} == shown
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b"",
+        TOLD % b"",
+        TOLD % b"javascript:alert(1)",
+        TOLD % b"https://user:password@example.com",
+        TOLD % b"https://example.com/a/path",
+        TOLD % "https://ex\u202emaple.com".encode(),
+        TOLD % (b"https://" + b"a." * 200 + b"com"),
+        TOLD % b"https://a.example.com" + TOLD % b"https://b.example.com",
+    ],
+    ids=["none", "empty", "a script", "a password", "a path", "right to left", "long", "two"],
+)
+async def test_what_can_be_no_public_url_is_passed_over(roles: Roles, port: Port, fields: bytes) -> None:
+    line = await logged(roles, port, fields)
+    assert not line.keys() & {"public_url", "named_by"}

@@ -102,6 +102,7 @@ grace_period: 90s
         assert port.tls.server_context() is not None
     # Every key but those that exclude others was set, so none was forgotten, here or there.
     assert unchanged(shown(config), shown(ServerConfig())) == [
+        "proxy.public_url",  # ours
         "proxy.access_log.disable",
         "proxy.access_log.request_headers.block_list",
         "proxy.access_log.response_headers.allow_list",
@@ -140,6 +141,16 @@ WRONG = [
 @pytest.mark.parametrize(("root", "text", "line"), WRONG, ids=[line[:60] for _, _, line in WRONG])
 def test_what_does_not_work_yet_is_refused(root: type[Section], text: str, line: str, write: Write) -> None:
     assert mistake(root, write(text)) == f"file.yaml:{line}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["tunnel.example.com", "https://*", "https://a.*.com", "https://a/b", "ws://a", "https://a:0", "https://ü.de"],
+)
+def test_a_public_url_has_no_path_and_a_wildcard_only_in_front(url: str, write: Write) -> None:
+    expected = "expected a URL without a path, such as https://tunnel.example.com or https://*.example.com"
+    said = f"file.yaml:1: proxy.public_url: '{url}': {expected}"
+    assert mistake(ServerConfig, write(f"proxy: {{public_url: '{url}'}}")) == said
 
 
 def test_a_node_draws_its_name_once() -> None:

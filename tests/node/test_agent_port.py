@@ -11,7 +11,7 @@ from wsproto.events import CloseConnection, TextMessage
 from engine.node.agent_port import HANDSHAKE_SECONDS
 from tests.conftest import Pki
 from tests.peers import ACK, DATA, FIN, GO_AWAY, RST, SYN, WINDOW, Peer, register
-from tests.roles import GET, Roles, RunningNode, Talk, answer, server_config, settle
+from tests.roles import GET, Roles, RunningNode, Talk, answer, server_config, settle, values_of
 
 UPGRADE = (
     b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
@@ -79,6 +79,24 @@ async def test_who_does_not_finish_asking_is_hung_up_on_in_time(
     mock_clock.jump(HANDSHAKE_SECONDS / 10)
     for agent in agents:
         await agent.is_over()
+
+
+@pytest.mark.parametrize(
+    ("configured", "told"),
+    [
+        ("", []),
+        ("https://*.example.com", [b"https://*.example.com"]),
+        ("HTTP://Tunnel.example.com:8000/", [b"http://tunnel.example.com:8000"]),
+    ],
+)
+async def test_an_agent_is_told_where_clients_come_in(roles: Roles, configured: str, told: list[bytes]) -> None:
+    config = server_config()
+    config.proxy.public_url = configured
+    agent = await roles.dial((await roles.node(config)).upstream)
+    await agent.say(b"GET /piko/v1/upstream/web HTTP/1.1\r\nHost: node.test\r\n" + UPGRADE + b"\r\n")
+    head = await agent.until(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 101 ")
+    assert values_of(head, b"x-trioduct-public-url") == told
 
 
 async def test_who_registers_twice_serves_twice(roles: Roles) -> None:
