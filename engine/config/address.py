@@ -18,6 +18,16 @@ def split_address(text: str) -> tuple[str, int]:
     return match[1] or match[2] or "", int(match[3])
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches who listens on this host. No name but localhost is believed to be so."""
+    import ipaddress  # which only a node needs
+
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class Target(NamedTuple):
     """What a URL or an address leads to. `path` has no slash at its end."""
 

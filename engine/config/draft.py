@@ -117,7 +117,7 @@ class Draft(Generic[C]):
         return self.config
 
     def warnings(self) -> list[str]:
-        """What was set and does not do what its name says."""
+        """What is valid and may not be what was meant, a line for each reason."""
         return list(self.config.warnings(self._origins.keys()))
 
     def says(self, key: str) -> bool:

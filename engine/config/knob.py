@@ -32,7 +32,7 @@ class Section(msgspec.Struct, kw_only=True):
         """Raise `Defect` for what is wrong with values together, or with the files that they name."""
 
     def warnings(self, said: Collection[str]) -> Iterator[str]:
-        """What is valid and does not do what its name says, a line for each reason. `said`: the keys that were set."""
+        """What is valid and may not be what was meant, a line for each reason. `said`: the keys that were set."""
         yield from ()
 
     def __repr__(self) -> str:

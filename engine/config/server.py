@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import field
 
+from engine.config.address import is_loopback, split_address
 from engine.config.auth import AuthConfig
 from engine.config.check import Defect, check_distinct, check_no_clash
 from engine.config.kinds import (
@@ -184,6 +185,12 @@ class ServerConfig(Section):
         if idle:
             verb = "has" if len(idle) == 1 else "have"
             yield f"{', '.join(idle)} {verb} no effect: a node is alone in this version"
+        upstream = self.upstream
+        if not (upstream.auth.enabled or upstream.tls.client_cas or is_loopback(split_address(upstream.bind_addr)[0])):
+            yield (
+                f"upstream.bind_addr {upstream.bind_addr}: anybody may offer any endpoint there; set "
+                "upstream.auth.hmac_secret_key, and give agents a token: `trioduct token --help`"
+            )
         http = self.proxy.http
         if "proxy.http.max_header_bytes" in said and http.head_limit < http.max_header_bytes:
             yield f"proxy.http.max_header_bytes {http.max_header_bytes}: heads are bounded at {http.head_limit} bytes"

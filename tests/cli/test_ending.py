@@ -106,7 +106,13 @@ def test_an_address_of_another_machine_is_told_with_its_key(capsys: Captured) ->
 
 
 @pytest.mark.parametrize(
-    "command", ["--help", "--version", "server config check", "agent http shop 3000 --config.check"]
+    "command",
+    [
+        "--help",
+        "--version",
+        "server config check --upstream.bind-addr=127.0.0.1:8001",
+        "agent http shop 3000 --config.check",
+    ],
 )
 async def test_what_cannot_be_written_is_one_line(programs: Programs, tmp_path: Path, command: str) -> None:
     # No file may grow: a full disk for every user, and on machines without /dev/full.

@@ -11,7 +11,7 @@ from engine.cli import main
 from tests.cli.command_line import Captured, complains, effective, value_of
 
 OFFERS = {
-    "server": "",
+    "server": "\nupstream: {bind_addr: '127.0.0.1:8001'}",
     "agent": "\nlisteners: [{endpoint_id: a, addr: 1}]",
     "forward": "\nports: [{endpoint_id: a, addr: 1}]",
 }

@@ -28,9 +28,19 @@ def test_a_mistake_costs_one_line_and_exit_code_2(argv: str, line: str, capsys: 
 
 
 def test_config_check_says_what_changes_nothing(capsys: Captured) -> None:
-    assert main(["server", "config", "check", "--cluster.gossip.interval", "1s"]) == 0
+    at_home = "--upstream.bind-addr=127.0.0.1:8001"
+    assert main(["server", "config", "check", at_home, "--cluster.gossip.interval", "1s"]) == 0
     said = "trioduct: cluster.gossip.interval has no effect: a node is alone in this version\n"
     assert capsys.readouterr().err == said
+
+
+def test_config_check_says_that_the_upstream_port_is_open_to_everybody(capsys: Captured) -> None:
+    assert main(["server", "config", "check"]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "trioduct: upstream.bind_addr :8001: anybody may offer any endpoint there; set upstream.auth."
+    )
+    assert said.count("\n") == 1
 
 
 async def test_a_node_says_in_one_line_each_what_has_no_effect_and_where_heads_end(programs: Programs) -> None:

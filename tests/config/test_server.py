@@ -9,6 +9,7 @@ import pytest
 
 from engine.config import Draft, Section, ServerConfig, knobs, shown
 from engine.config.server import WITHOUT_EFFECT
+from engine.log import VALUE_BYTES
 from engine.wire.http1 import MAX_HEAD
 from tests.config.reading import EC_KEY, RSA_KEY, Write, load, mistake, pem, unchanged
 from tests.conftest import Pki
@@ -162,8 +163,12 @@ def test_a_node_draws_its_name_once() -> None:
     assert config.cluster.choose_node_id() == name
 
 
+AT_HOME = {"--upstream.bind-addr": ["127.0.0.1:8001"]}
+
+
 def test_keys_that_a_lonely_node_does_not_use_are_named_in_one_warning(write: Write) -> None:
     draft = Draft(ServerConfig)
+    draft.read_flags(AT_HOME)
     draft.read_flags({"--cluster.gossip.interval": ["1s"], "--cluster.join-timeout": ["1m"]})  # a minute is the default
     draft.read_file(write("cluster: {gossip: {bind_addr: ':18003'}}\nupstream: {rebalance: {threshold: 0.2}}"))
     draft.finish()
@@ -171,7 +176,6 @@ def test_keys_that_a_lonely_node_does_not_use_are_named_in_one_warning(write: Wr
         "upstream.rebalance.threshold, cluster.gossip.bind_addr, cluster.gossip.interval have no effect: "
         "a node is alone in this version"
     ]
-    assert Draft(ServerConfig).warnings() == []
 
 
 def test_all_that_has_no_effect_is_declared() -> None:
@@ -183,7 +187,7 @@ def test_all_that_has_no_effect_is_declared() -> None:
 @pytest.mark.parametrize(("said", "limit"), [("8192", 8192), ("32768", 32768), ("32769", 32768), ("1048576", 32768)])
 def test_a_request_head_is_bounded_whatever_is_said(said: str, limit: int) -> None:
     draft = Draft(ServerConfig)
-    draft.read_flags({"--proxy.http.max-header-bytes": [said]})
+    draft.read_flags({"--proxy.http.max-header-bytes": [said], **AT_HOME})
     assert draft.config.proxy.http.head_limit == limit
     too_much = [f"proxy.http.max_header_bytes {said}: heads are bounded at 32768 bytes"]
     assert draft.warnings() == (too_much if int(said) > limit else [])
@@ -194,4 +198,38 @@ def test_a_bound_of_zero_for_heads_is_the_default_and_no_reason_to_warn() -> Non
     draft.read_flags({"--proxy.http.max-header-bytes": ["0"]})
     assert draft.config == ServerConfig()
     assert draft.config.proxy.http.head_limit == MAX_HEAD
+    draft.read_flags(AT_HOME)
     assert draft.warnings() == []
+
+
+@pytest.mark.parametrize(
+    ("address", "open_to_others"),
+    [
+        (":8001", True),
+        ("0.0.0.0:8001", True),
+        ("[::]:8001", True),
+        ("10.0.0.1:8001", True),
+        ("node.example.com:8001", True),
+        ("127.0.0.1:8001", False),
+        ("127.8.0.1:8001", False),
+        ("[::1]:8001", False),
+        ("localhost:8001", False),
+    ],
+)
+def test_an_upstream_port_that_is_open_to_everybody_is_told(address: str, open_to_others: bool, pki: Pki) -> None:
+    draft = Draft(ServerConfig)
+    draft.read_flags({"--upstream.bind-addr": [address]})
+    told = (
+        f"upstream.bind_addr {address}: anybody may offer any endpoint there; "
+        "set upstream.auth.hmac_secret_key, and give agents a token: `trioduct token --help`"
+    )
+    assert draft.warnings() == ([told] if open_to_others else [])
+    assert len(told) <= VALUE_BYTES  # or the log would cut it
+    for flag, value in {
+        "--upstream.auth.hmac-secret-key": "5ecret",
+        "--upstream.auth.jwks.endpoint": "http://a/keys",
+        "--upstream.tls.client-cas": str(pki.ca),
+    }.items():
+        asking = Draft(ServerConfig)
+        asking.read_flags({"--upstream.bind-addr": [address], flag: [value]})
+        assert asking.warnings() == []

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-import shlex
 from pathlib import Path
 
 import pytest
@@ -22,9 +22,9 @@ SWAP = README.partition("### In the place of Piko\n")[2].partition("\n## ")[0]
 
 
 def commands(heading: str) -> list[str]:
-    """The command lines of the first block below a heading of the README, without their comments."""
+    """The command lines of the first block below a heading of the README, without comments."""
     block = README.partition(f"\n### {heading}\n")[2].partition("```sh\n")[2].partition("```")[0]
-    return [line.partition(" #")[0].rstrip() for line in block.splitlines()]
+    return [line.partition(" #")[0].rstrip() for line in block.splitlines() if not line.startswith("#")]
 
 
 def on_this_machine(node: Node) -> dict[str, str]:
@@ -52,29 +52,35 @@ class Newcomer:
         """What it printed, if it is to end with this code; else it goes on."""
         for name, here in self._names.items():
             line = re.sub(rf"{re.escape(name)}(?!\d)", here, line)
-        name, *words = shlex.split(line)
-        command = TRIODUCT if name == "trioduct" else name
-        program = await self._programs.start(command, *words, env=on_this_machine(self.node), port=port)
+        line = re.sub(r"(?<!\S)trioduct ", "exec trioduct ", line, count=1)  # it gets the signals, not its shell
+        path = f"{Path(TRIODUCT).parent}:{os.environ['PATH']}"
+        env = on_this_machine(self.node) | {"PATH": path}
+        program = await self._programs.start("sh", "-c", line, env=env, port=port)
         if code is None:
             return ""
         assert await program.wait_end() == code, program.text
         return program.text
 
 
-@needs("curl", "nginx")
-async def test_the_readmes_first_commands_run_as_they_are_written(programs: Programs, nginx: Web) -> None:
+@needs("curl", "nginx", "openssl")
+async def test_the_readmes_first_commands_run_as_they_are_written(
+    programs: Programs, nginx: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     tcp_port = free_port()
     newcomer = Newcomer(programs, {"3000": nginx.port, "5432": nginx.port, "15432": tcp_port})
-    server, agent, curl = commands("A web service")
-    assert (server, curl[:4]) == ("trioduct server", "curl")
+    key, token, server, agent, curl = commands("A web service")
+    assert not await newcomer.types(key, code=0)
+    assert not await newcomer.types(token, code=0)
     assert await newcomer.types(f"{agent} --config.check", code=0)
     await newcomer.types(server, port=newcomer.node.admin)
+    assert "401 Unauthorized" in await newcomer.types(agent.partition(") ")[2], code=1)
     await newcomer.types(agent)
     await newcomer.node.wait_registered("shop")
     assert "HTTP/1.1 200" in await newcomer.types(f"{curl} -isS", code=0)
 
     agent, forward, _ = commands("TCP, from a port beside the client")
-    await newcomer.types(agent)
+    await newcomer.types(f"TRIODUCT_CONNECT_TOKEN=$(cat agent.token) {agent}")
     await newcomer.node.wait_registered("database")
     await newcomer.types(forward, port=tcp_port)
     assert "HTTP/1.1 200" in await newcomer.types(f"curl -isS http://127.0.0.1:{tcp_port}/", code=0)
