@@ -1,6 +1,6 @@
 """The agent role: one uplink per listener, the services behind them, and the order in which it leaves.
 
-Leaving (SIGTERM): every session says go-away, the streams under way finish within the grace period, and only then
+Shutdown (SIGTERM): every session says go-away, the streams under way finish within the grace period, and only then
 are the sessions closed; a node that heard the go-away sends new requests to whoever else serves the endpoint. A
 second signal ends it at once.
 """

@@ -79,7 +79,7 @@ class MetricsServerConfig(Section):
 class AgentConfig(Section):
     """Everything about an agent."""
 
-    title: ClassVar[str] = "Leaving"
+    title: ClassVar[str] = "Shutdown"
 
     connect: ConnectConfig = field(default_factory=lambda: ConnectConfig(url="http://localhost:8001"))
     server: MetricsServerConfig = field(default_factory=MetricsServerConfig)

@@ -149,7 +149,7 @@ WITHOUT_EFFECT = (
 class ServerConfig(Section):
     """Everything about a node."""
 
-    title: ClassVar[str] = "Leaving"
+    title: ClassVar[str] = "Shutdown"
 
     proxy: ProxyConfig = field(default_factory=ProxyConfig)
     upstream: UpstreamConfig = field(default_factory=UpstreamConfig)

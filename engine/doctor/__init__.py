@@ -1,1 +1,1 @@
-"""`trioduct doctor`: walks the way to a node as an agent would, and says where it ends and who can change that."""
+"""`trioduct doctor`: connects to a node as an agent would, and says at which step that fails and who can change it."""

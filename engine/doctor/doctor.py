@@ -91,7 +91,8 @@ class _Examination:
         except Stopped as stopped:
             return await self._no_node(stopped)
         more = "" if endpoint else " Nothing was registered: an ENDPOINT as argument tries that, and a session."
-        return Verdict("works", f"It works: an agent reaches {target.place} by this way: {route}.{more}")
+        way = f"through {route}" if route.hops else "without a proxy"
+        return Verdict("works", f"It works: an agent reaches {target.place} {way}.{more}")
 
     async def _at_node(self, route: Route, tunnel: Tunnel, server: Server, endpoint: str) -> None:
         place, shown = self._target.place, None

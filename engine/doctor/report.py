@@ -1,4 +1,4 @@
-"""What is told while the doctor walks: steps as they end, then a verdict. On a terminal, as plain lines, as JSON."""
+"""What the doctor reports: steps as they end, then a verdict. On a terminal, as plain lines, as JSON."""
 
 from __future__ import annotations
 

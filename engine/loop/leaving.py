@@ -1,4 +1,4 @@
-"""Leaving when told to: finish what is under way, within the grace period, unless somebody insists."""
+"""Shutdown: finish what is under way, within the grace period; a second signal ends it at once."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 Starting: the listening sockets first (a port in use is the likeliest mistake, and is found before anything runs),
 then the admin port, the upstream port, the proxy port, so that nobody is let in before there is a way on.
 
-Leaving (SIGTERM): not ready any more; agents are told to go away, and dial another node while their old session
+Shutdown (SIGTERM): not ready any more; agents are told to go away, and dial another node while their old session
 goes on; when they have arrived there (or `MOVE_SECONDS` are over), clients are sent the same way: the proxy port
 stops listening, and answers say `Connection: close`. When nothing is under way any more, or the grace period is
 over, the sessions are closed. A second signal ends it at once.
