@@ -290,7 +290,8 @@ def _meaning(answer: _Answer) -> str:
     if status == 400 and "upgrade" in text:
         raise Stopped("upgrade", f"it arrives without its `Upgrade: websocket`{inspected}; the node: {said}")
     if status == 401:
-        fact, advice = f"the node wants a token, or another one: {said}{inspected}", "give connect.token"
+        fact = f"the node wants a token, or another one: {said}{inspected}"
+        advice = "give connect.token; whoever runs the node makes one with `trioduct token`"
         raise Stopped("node", fact, who=YOU, advice=advice)
     wrong = piko.wrong_port(piko.upstream_path(""), status, text)
     if wrong is not None and not (inspected and status == 404):
