@@ -129,24 +129,20 @@ class AccessLog:
 
     def _heads(self, request: Finished) -> bytes:
         """What of the line is known from the two heads alone, as a JSON object without its last brace."""
-        first = _First(
-            request.proto.decode("ascii", "backslashreplace"),
-            request.method.decode("ascii", "backslashreplace"),
-            request.host.decode("ascii", "backslashreplace"),
-            request.target.partition(b"?")[0].decode("ascii", "backslashreplace"),
-        )
-        data = b'%b,"request_headers":{%b},"response_headers":{%b},' % (
-            _encode(first)[:-1],  # escapes control characters
-            self._request_headers.shown(request.request_head),
-            self._response_headers.shown(request.response_head),
-        )
-        if len(data) <= SHORT_BYTES and data.isascii():
-            return data
-        first = _First(_cut(first.proto), _cut(first.method), _cut(first.host), _cut(first.path))
+        path = request.target.partition(b"?")[0]
+        words = [
+            word.decode("ascii", "backslashreplace") for word in (request.proto, request.method, request.host, path)
+        ]
+        data = self._joined(words, request, cut=False)
+        if len(data) > SHORT_BYTES or not data.isascii():
+            data = self._joined(map(_cut, words), request, cut=True)
+        return data
+
+    def _joined(self, words: Iterable[str], request: Finished, *, cut: bool) -> bytes:
         return b'%b,"request_headers":{%b},"response_headers":{%b},' % (
-            _encode(first)[:-1],
-            self._request_headers.shown(request.request_head, cut=True),
-            self._response_headers.shown(request.response_head, cut=True),
+            _encode(_First(*words))[:-1],  # escapes control characters
+            self._request_headers.shown(request.request_head, cut=cut),
+            self._response_headers.shown(request.response_head, cut=cut),
         )
 
 
@@ -160,8 +156,7 @@ class HeaderFilter:
         self._block = frozenset(map(_canonical, block))
         self._all = not self._allow and not self._block
         self._names = _Names(self._permits)
-
-        self._parts: dict[bytes, _Part | None] = {}  # by lines
+        self._parts: dict[bytes, _Part] = {}  # by lines
 
     def shown(self, head: bytes | None, *, cut: bool = False) -> bytes:
         """The fields of `head` as they are to be written, as the inside of a JSON object: canonical name -> values.
