@@ -26,7 +26,7 @@ from engine.loop.connection import Connection
 from engine.loop.reactor import Reactor
 from engine.session.stream import Stream
 from engine.wire import piko
-from engine.wire.http1 import MAX_HEAD, Request, summary
+from engine.wire.http1 import Request, summary
 
 SWEEP_SECONDS: Final = 1.0
 UNREACHABLE: Final = Refuse(502, piko.UPSTREAM_UNREACHABLE)
@@ -67,7 +67,6 @@ class HttpUpstream:
     ) -> None:
         # How slow a client may be is the node's to judge.
         self.timeouts = Timeouts(math.inf, math.inf, math.inf, service.timeout or math.inf, math.inf)
-        self.max_head = MAX_HEAD
         self.idle: dict[ServiceOutbound, None] = {}
         self.endpoint = endpoint
         self.deadline = reactor.now + SWEEP_SECONDS
@@ -84,8 +83,8 @@ class HttpUpstream:
 
     # -- gateway.Role
 
-    def next_request(self, data: memoryview, start: int, limit: int) -> tuple[Request, int] | None:
-        return summary.next_request(data, start, limit)
+    def next_request(self, data: memoryview, start: int) -> tuple[Request, int] | None:
+        return summary.next_request(data, start)
 
     def begin(self, inbound: Waiting, exchange: Exchange, lost: Outbound | None) -> Decision:
         request = exchange.request

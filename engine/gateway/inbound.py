@@ -96,7 +96,7 @@ class Inbound:
                         # An answer is done when it is queued; who asks and asks, and reads nothing, has to wait.
                         self.inlet.pause()
                         break
-                    found = self.role.next_request(data, position, self.role.max_head)
+                    found = self.role.next_request(data, position)
                     if found is None:
                         self._keep_partial(data[position:])
                         return size - known

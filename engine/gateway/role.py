@@ -57,10 +57,9 @@ class Role(Protocol):
     """What the node or the agent decides about requests."""
 
     timeouts: Timeouts
-    max_head: int  # bytes
 
-    def next_request(self, data: memoryview, start: int, limit: int) -> tuple[Request, int] | None:
-        """See http1.next_request."""
+    def next_request(self, data: memoryview, start: int) -> tuple[Request, int] | None:
+        """See http1.next_request, with the role's own limit."""
 
     def begin(self, inbound: Waiting, exchange: Exchange, lost: Outbound | None) -> Decision:
         """Where the request goes. `lost` is the outbound that it was sent by before, if this is its second try."""

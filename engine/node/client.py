@@ -89,14 +89,13 @@ class Client:
 
     def __init__(self, connection: Connection, port: Clients) -> None:
         self.timeouts: Timeouts = port.timeouts
-        self.max_head = port.max_head
         self._connection = connection
         self._port = port
         self._proto = b"https" if port.secure else b"http"
         self._asked: Asked | None = None  # by the latest request
 
-    def next_request(self, data: memoryview, start: int, limit: int) -> tuple[Request, int] | None:
-        return http1.next_request(data, start, limit)
+    def next_request(self, data: memoryview, start: int) -> tuple[Request, int] | None:
+        return http1.next_request(data, start, self._port.max_head)
 
     @property
     def address(self) -> str:

@@ -79,8 +79,8 @@ class MemoryRole:
     def statuses(self) -> list[int]:
         return [exchange.status for exchange in self.over]
 
-    def next_request(self, data: memoryview, start: int, limit: int) -> tuple[http1.Request, int] | None:
-        return http1.next_request(data, start, limit)
+    def next_request(self, data: memoryview, start: int) -> tuple[http1.Request, int] | None:
+        return http1.next_request(data, start, self.max_head)
 
     def begin(self, inbound: Waiting, exchange: Exchange, lost: Outbound | None) -> Decision:
         self.asked.append((exchange, lost))
