@@ -32,7 +32,7 @@ def _head_defect(head: bytes, first_line: bytes, called: str) -> HTTPError:
     line = lines[0]
     if len(line) > MAX_LINE:
         return HTTPError(414, f"the first line has {len(line)} bytes, more than {MAX_LINE}")
-    if re.fullmatch(first_line, line + b"\r\n") is None:
+    if re.fullmatch(first_line, line) is None:
         version = re.search(rb"(?:^| )(HTTP/([0-9]+)\.([0-9]+))(?: |$)", line)
         if version is not None and version.groups()[1:] not in ((b"1", b"0"), (b"1", b"1")):
             return HTTPError(505, "expected HTTP/1.1", shown(version[1]))

@@ -25,16 +25,17 @@ MAX_LEADING_LINES = 4  # RFC 9112, 2.2: old clients send CRLF behind a body; "at
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 VALUE = rb"[\t -~\x80-\xff]*+"
 WHOLE_LINES = rb"((?:" + TOKEN + rb":" + VALUE + rb"\r\n)*+)\r\n"
-REQUEST_LINE = rb"(" + TOKEN + rb") ([!-~]++) HTTP/1\.([01])\r\n"
+REQUEST_LINE = rb"(" + TOKEN + rb") ([!-~]++) HTTP/1\.([01])"
 # The SP behind the status code is part of the grammar, and many leave it out (RFC 9112, 4).
-STATUS_LINE = rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (" + VALUE + rb"))?+\r\n"
+STATUS_LINE = rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (" + VALUE + rb"))?+"
 
-request_line = re.compile(REQUEST_LINE[:-4]).fullmatch
+request_line = re.compile(REQUEST_LINE).fullmatch
+# Of a plain head: with that SP.
 status_line = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2}) (" + VALUE + rb")").fullmatch
 is_plain_name = re.compile(rb"[!#$%&'*+\-.^`|~0-9A-Za-z]++").fullmatch  # without "_" (see read._refuse_twins)
 is_plain_value = re.compile(rb"[!-~\x80-\xff][\t -~\x80-\xff]*+(?<![ \t])").fullmatch
-whole_request = re.compile(rb"(?:\r\n){0,%d}+" % MAX_LEADING_LINES + REQUEST_LINE + WHOLE_LINES).fullmatch
-whole_response = re.compile(STATUS_LINE + WHOLE_LINES).fullmatch
+whole_request = re.compile(rb"(?:\r\n){0,%d}+" % MAX_LEADING_LINES + REQUEST_LINE + rb"\r\n" + WHOLE_LINES).fullmatch
+whole_response = re.compile(STATUS_LINE + rb"\r\n" + WHOLE_LINES).fullmatch
 whole_lines = re.compile(WHOLE_LINES).fullmatch
 split_lines = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n").findall
 

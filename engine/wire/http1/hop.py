@@ -17,9 +17,10 @@ from engine.wire.http1.grammar import (
 )
 from engine.wire.http1.message import Fields, Mark
 
+NOTHING: Final[frozenset[bytes]] = frozenset()
+
 # Fields that are about this connection only, and so are never passed on. Proxy-Authenticate and its kin are between a
 # proxy and its client. This is a gateway, which has no such talk, and a service must not see the secret.
-NOTHING: Final[frozenset[bytes]] = frozenset()
 HOP_BY_HOP: Final = frozenset(
     b"connection keep-alive proxy-connection te transfer-encoding upgrade http2-settings"
     b" proxy-authenticate proxy-authorization proxy-authentication-info".split()

@@ -64,12 +64,13 @@ def head_end(data: bytes | bytearray | memoryview, start: int = 0, limit: int = 
     if match is not None:
         return match.end()
     if len(data) >= stop:
-        raise _too_long(limit)
+        raise too_long(limit)
     _refuse_hopeless(bytes(data[start:]))
     return -1
 
 
-def _too_long(limit: int) -> HTTPError:
+def too_long(limit: int) -> HTTPError:
+    """The error for a head that is longer than `limit` bytes."""
     return HTTPError(431, f"the head is longer than {limit} bytes")
 
 
@@ -130,14 +131,14 @@ def parse_request(head: bytes, limit: int = MAX_HEAD) -> Request:
 
 def _parse_request(head: bytes, limit: int) -> Request:
     if len(head) > limit:
-        raise _too_long(limit)
+        raise too_long(limit)
     if len(head) > MAX_LINE:
         _refuse_long_line(head)
     lines = head.split(b"\r\n")
     marks: list[Mark] | None = None
     first = request_line(lines[0])
-    if first is not None and len(lines) > 2 and not lines.pop() and not lines.pop():
-        marks = _request_lines.read(lines)
+    if first is not None:
+        marks = _plain_marks(lines, _request_lines)
     if first is None or marks is None or first[2][0] != 0x2F or first[1] == b"CONNECT":  # 0x2f: origin-form, "/…"
         method, target, minor, lines = _rare_request(head)
         marks = marks_of(lines)
@@ -186,6 +187,13 @@ def _parse_request(head: bytes, limit: int) -> Request:
     )
 
 
+def _plain_marks(lines: list[bytes], known: Lines) -> list[Mark] | None:
+    """Take the empty lines off the end of a head's lines, and give its marked fields; None if it is not plain."""
+    if len(lines) < 3 or lines.pop() or lines.pop():
+        return None
+    return known.read(lines)
+
+
 def parse_response(head: bytes, method: bytes, limit: int = MAX_HEAD) -> Response:
     """Read the head of a response to a request with `method`, of at most `limit` bytes, as for requests.
 
@@ -203,12 +211,12 @@ def parse_response(head: bytes, method: bytes, limit: int = MAX_HEAD) -> Respons
 
 def _parse_response(head: bytes, method: bytes, limit: int) -> Response:
     if len(head) > limit:
-        raise _too_long(limit)
+        raise too_long(limit)
     lines = head.split(b"\r\n")
     marks: list[Mark] | None = None
     first = _known_status_lines.get(lines[0]) or _read_status_line(lines[0])
-    if first is not None and len(lines) > 2 and not lines.pop() and not lines.pop():
-        marks = _response_lines.read(lines)
+    if first is not None:
+        marks = _plain_marks(lines, _response_lines)
     if first is None or marks is None:
         first, lines = _rare_response(head)
         marks = marks_of(lines)

@@ -57,7 +57,7 @@ def next_request(data: memoryview, start: int, limit: int = MAX_HEAD) -> tuple[R
         return None
     _, size, body = _SUMMARY.unpack_from(data, start)
     if size > limit:
-        raise HTTPError(431, f"the head is longer than {limit} bytes", str(size))
+        raise read.too_long(limit)
     end = begin + size
     if end > len(data):
         return None
