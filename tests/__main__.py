@@ -27,6 +27,7 @@ PROGRAMS = {
     "curl": "curl",
     "strace": "strace",
     "wrk": "wrk",
+    "git": "git",
     # Forward proxies, and what some of them want to know a user by.
     "squid": "squid",
     "tinyproxy": "tinyproxy-bin",
