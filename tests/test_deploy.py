@@ -26,7 +26,8 @@ def run(command: str, config: Path) -> subprocess.CompletedProcess[str]:
     """Run a unit's command with our interpreter, and `config` in the place of the one in /etc."""
     command = command.replace("/opt/trioduct/bin/trioduct", f"{shlex.quote(sys.executable)} -m engine")
     words = shlex.split(re.sub(r"/etc/trioduct/\w+\.yaml", shlex.quote(str(config)), command))
-    return subprocess.run(words, cwd=PROJECT, env=os.environ, capture_output=True, text=True)
+    env = os.environ | {"TRIODUCT_CONNECT_TOKEN": "a.b.c", "TRIODUCT_UPSTREAM_AUTH_HMAC_SECRET_KEY": "5ecret-" * 5}
+    return subprocess.run(words, cwd=PROJECT, env=env, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("role", ["agent", "server"])

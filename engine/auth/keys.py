@@ -1,7 +1,8 @@
 """Keys that verify tokens: configured as PEM or as a secret, or members of a JWK set (RFC 7517).
 
-An algorithm belongs to a key and never comes from the token: HS* to a secret, RS* to an RSA key, and of ES* only that
-of the key's curve. The `alg`, `use` and `key_ops` of a JWK bind it further (RFC 7517, 4.2-4.4).
+An algorithm belongs to a key and never comes from the token: HS* to a secret that is long enough for it, RS* to an RSA
+key, and of ES* only that of the key's curve. The `alg`, `use` and `key_ops` of a JWK bind it further (RFC 7517,
+4.2-4.4).
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ if TYPE_CHECKING:  # PyJWT and cryptography take 120 ms to import, and most depl
 MAX_KEYS: Final = 256
 
 HMAC: Final = ("HS256", "HS384", "HS512")
+SECRET_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
+"""The shortest secret of each algorithm (RFC 7518, 3.2)."""
+PUBLISHED: Final = frozenset({"change-me-to-thirty-two-bytes-or-more"})
+"""Secrets that once stood in an example of ours: everybody has them."""
 RSA: Final = ("RS256", "RS384", "RS512")
 RSA_PSS: Final = ("PS256", "PS384", "PS512")
 CURVES: Final = {"secp256r1": ("ES256",), "secp384r1": ("ES384",), "secp521r1": ("ES512",)}
@@ -43,10 +48,13 @@ def configured_keys(secret: str, rsa_pem: str, ecdsa_pem: str) -> list[Key]:
     keys = []
     if secret:
         try:
-            keys.append(Key(None, HMAC, HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)))
+            material = HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
         except InvalidKeyError as error:
             # The public key as a secret is how HS256 tokens are forged (CVE-2022-29217).
             raise ConfigError("hmac_secret_key: a key of another kind; expected a secret") from error
+        if secret in PUBLISHED:
+            raise ConfigError("hmac_secret_key: a secret that was published as an example; expected one of your own")
+        keys.append(Key(None, _hmac_of("hmac_secret_key", material), material))
     if rsa_pem:
         key = _public_key("rsa_public_key", rsa_pem)
         if not isinstance(key, RSAPublicKey):
@@ -58,6 +66,21 @@ def configured_keys(secret: str, rsa_pem: str, ecdsa_pem: str) -> list[Key]:
             raise ConfigError("ecdsa_public_key: expected an EC key on P-256, P-384 or P-521")
         keys.append(Key(None, CURVES[key.curve.name], key))
     return keys
+
+
+def _hmac_of(name: str, secret: bytes) -> Sequence[str]:
+    """The algorithms that a secret is long enough for. Raises ConfigError if there is none."""
+    if fitting := hmac_algorithms(secret):
+        return fitting
+    raise ConfigError(
+        f"{name}: a secret of {len(secret)} bytes; expected {SECRET_BYTES['HS256']} or more (RFC 7518, 3.2), such as "
+        "`openssl rand -hex 32` prints"
+    )
+
+
+def hmac_algorithms(secret: bytes) -> Sequence[str]:
+    """The algorithms that a secret is long enough for."""
+    return tuple(algorithm for algorithm in HMAC if len(secret) >= SECRET_BYTES[algorithm])
 
 
 def _public_key(name: str, pem: str) -> object:
@@ -108,9 +131,12 @@ def _key_of_jwk(jwk: object) -> Key | None:
         material = jwt.PyJWK(public, usual[kind]).key
     except (jwt.PyJWTError, ValueError, TypeError, LookupError):  # as it comes, from a member that is missing
         return None
+    possible: Sequence[str]
     if isinstance(material, EllipticCurvePublicKey):
-        possible: Sequence[str] = CURVES.get(material.curve.name, ())
+        possible = CURVES.get(material.curve.name, ())
+    elif isinstance(material, bytes):
+        possible = hmac_algorithms(material)
     else:
-        possible = {"oct": HMAC, "RSA": RSA + RSA_PSS, "OKP": ("EdDSA",)}[kind]
+        possible = {"RSA": RSA + RSA_PSS, "OKP": ("EdDSA",)}[kind]
     bound = [algorithm for algorithm in possible if jwk.get("alg", algorithm) == algorithm]
     return Key(kid, bound, material) if bound else None

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -72,10 +71,6 @@ class Verifier:
         leeway_seconds: float = 0.0,
         now: Callable[[], float] = time.time,
     ) -> None:
-        import jwt
-
-        # PyJWT would say this for each verification, where whoever configured a short secret does not read it.
-        warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)
         self.on_unknown_key: Callable[[], None] = _nothing
         """Called when a token names a key that is not in the set; may start to fetch a newer one."""
         self._audience = audience

@@ -24,7 +24,7 @@ from engine.admin.serve import MAX_CONNECTIONS, serve_admin
 from engine.auth.verifier import Verifier
 from tests.conftest import Pki
 
-SECRET = "a secret that is long enough"
+SECRET = "a secret of some forty characters, or more"
 
 
 @dataclass

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 
+import jwt
 import pytest
 
 from engine.auth.verifier import MAX_KNOWN, Claims, UnknownKey, Verifier
-from engine.errors import Unauthorized
+from engine.errors import ConfigError, Unauthorized
 from tests.auth.tokens import NOW, SECRET, TOKEN, Clock, bearer, claims_of, forged, jwk, key_set, refusal, rsa_key
 
 
@@ -206,5 +208,29 @@ def test_two_keys_that_would_fit_a_nameless_token_are_not_both_tried() -> None:
     assert claims_of(verifier, forged(header={"alg": "HS256", "kid": "b"}))
 
 
-def test_a_short_secret_is_taken_without_a_word() -> None:
-    assert claims_of(Verifier(hmac_secret_key="short"), forged(secret="short"))
+@pytest.mark.parametrize(("size", "taken"), [(32, 1), (47, 1), (48, 2), (63, 2), (64, 3)])
+def test_a_secret_verifies_only_what_it_is_long_enough_for(size: int, taken: int) -> None:
+    secret = "s" * size
+    verifier, of_a_set = Verifier(hmac_secret_key=secret), Verifier()
+    of_a_set.replace_keys(key_set(jwk(secret)))
+    algorithms = ["HS256", "HS384", "HS512"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", jwt.InsecureKeyLengthWarning)
+        tokens = [jwt.encode({}, secret, algorithm) for algorithm in algorithms]
+    for one in (verifier, of_a_set):
+        for token in tokens[:taken]:
+            assert claims_of(one, token)
+        for token in tokens[taken:]:
+            assert refusal(one, token) == "invalid token"
+
+
+def test_a_secret_that_is_too_short_for_any_algorithm_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^hmac_secret_key: a secret of 31 bytes; expected 32 or more"):
+        Verifier(hmac_secret_key="s" * 31)
+    with pytest.raises(ValueError, match="no key"):
+        Verifier().replace_keys(key_set(jwk("s" * 31)))
+
+
+def test_a_secret_that_was_published_is_refused() -> None:
+    with pytest.raises(ConfigError, match="published"):
+        Verifier(hmac_secret_key="change-me-to-thirty-two-bytes-or-more")

@@ -118,7 +118,7 @@ grace_period: 90s
 WRONG = [
     (
         ServerConfig,
-        "upstream: {tenants: [{auth: {hmac_secret_key: a}}]}",
+        "upstream: {tenants: [{auth: {hmac_secret_key: 5ecret-5ecret-5ecret-5ecret-5ecret}}]}",
         "1: upstream.tenants[0].id: missing; expected a name for the tenant",
     ),
     (
@@ -133,7 +133,7 @@ WRONG = [
     ),
     (
         ServerConfig,
-        "upstream:\n  tenants:\n  - {id: a, auth: {hmac_secret_key: 5ecret}}",
+        "upstream:\n  tenants:\n  - {id: a, auth: {hmac_secret_key: 5ecret-5ecret-5ecret-5ecret-5ecret}}",
         "2: upstream.tenants: tenants are not supported in this version; expected none",
     ),
 ]
