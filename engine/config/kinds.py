@@ -143,6 +143,17 @@ def _public_url(text: str) -> object:
 PublicURL = Annotated[
     str, _url("a URL without a path, such as https://tunnel.example.com or https://*.example.com", _public_url)
 ]
+
+
+def _origin(text: str) -> str:
+    from engine.wire.origin import origin
+
+    return origin(text)
+
+
+Origins = Annotated[
+    list[str], Kind("LIST", "a list of https://host or http://host:port, or *", _origin, many=True, alone=True)
+]
 Service = Annotated[str, _url("a port, host:port or URL")]
 
 # The way out ------------------------------------------------------------------------------------------------

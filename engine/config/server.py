@@ -18,6 +18,7 @@ from engine.config.kinds import (
     CountOrDefault,
     Fraction,
     Members,
+    Origins,
     PublicURL,
     Ratio,
     Seconds,
@@ -54,6 +55,7 @@ class ProxyConfig(Section):
     advertise_addr: Annotated[Address, "Address that others are told; empty: made from bind-addr."] = ""
     # Ours.
     public_url: Annotated[PublicURL, "Its URL for clients, told to agents: https://HOST, or https://*.HOST."] = ""
+    allowed_origins: Annotated[Origins, "Web pages that may open TCP endpoints: https://HOST, or * for all."] = []
     timeout: Annotated[Seconds, "Longest wait for the first byte of an answer; 0: no limit."] = 30.0
     http: HTTPConfig = field(default_factory=HTTPConfig)
     access_log: AccessLogConfig = field(default_factory=AccessLogConfig)

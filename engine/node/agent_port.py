@@ -22,6 +22,7 @@ from engine.session.session import Session
 from engine.tunnel.opening import read_head
 from engine.wire import http1, piko, websocket
 from engine.wire.http1 import Request
+from engine.wire.origin import may_open
 from engine.wire.public_url import PublicURL
 
 HANDSHAKE_SECONDS: Final = 10.0
@@ -121,11 +122,11 @@ class AgentPort:
         return _Opened(endpoint, claims, summaries)
 
     def _admit(self, request: Request, endpoint: str) -> Claims | None:
-        fields = [(name.lower(), value) for name, value in request.fields]
-        if any(name == b"origin" for name, _ in fields):
+        if not may_open(request.fields, ()):
             raise HTTPError(403, "browsers have no business here")
         if self._verifier is None:
             return None
+        fields = [(name.lower(), value) for name, value in request.fields]
         credentials = ([value for name, value in fields if name == wanted] for wanted in piko.CREDENTIALS)
         claims = self._verifier.verify(*credentials)
         claims.check(endpoint)

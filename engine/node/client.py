@@ -29,6 +29,7 @@ from engine.tunnel.relay import Relay
 from engine.tunnel.websocket_stream import WebSocketStream
 from engine.wire import http1, piko, websocket
 from engine.wire.http1 import MAX_HEAD, Request
+from engine.wire.origin import may_open
 
 NO_UPSTREAMS = Refuse(502, piko.NO_AVAILABLE_UPSTREAMS)
 BUSY = Refuse(503, "too many streams are open")
@@ -76,6 +77,7 @@ class Clients:
     timeouts: Timeouts
     max_head: int = MAX_HEAD
     verifier: Verifier | None = None
+    allowed_origins: frozenset[str] = frozenset()  # of pages that may open TCP endpoints
     access_log: AccessLog | None = None
     secure: bool = False  # by TLS
     patient_until: float = -math.inf
@@ -159,6 +161,8 @@ class Client:
     def _begin_tcp(self, inbound: Waiting, exchange: Exchange, registration: Registration | None) -> Decision:
         request = exchange.request
         assert request is not None
+        if not may_open(request.fields, self._port.allowed_origins):
+            return Refuse(403, "pages of this origin may not open TCP endpoints")
         try:
             accept = websocket.check_upgrade_request(request.fields) if request.upgrade else b""
         except HTTPError as error:

@@ -130,6 +130,7 @@ class Node:
             ),
             max_head=http.head_limit,
             verifier=proxy_tokens.verifier,
+            allowed_origins=frozenset(config.proxy.allowed_origins),
             access_log=_access_log(config.proxy.access_log),
             secure=tls is not None,
             patient_until=reactor.now + PATIENCE_SECONDS,

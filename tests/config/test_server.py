@@ -104,6 +104,7 @@ grace_period: 90s
     # Every key but those that exclude others was set, so none was forgotten, here or there.
     assert unchanged(shown(config), shown(ServerConfig())) == [
         "proxy.public_url",  # ours
+        "proxy.allowed_origins",  # ours
         "proxy.access_log.disable",
         "proxy.access_log.request_headers.block_list",
         "proxy.access_log.response_headers.allow_list",
