@@ -3,15 +3,16 @@
 It looks and changes nothing: everything it tells comes through the callables it is given. Before any of it stands
 a gate, for this port is reachable by more than its operators:
 
-- a token, where the port has a verifier (for every route, as in Piko: a probe needs one, too);
-- without one, on a connection to this very machine, a Host that means this machine. A page of another site can
-  have its own name resolve to 127.0.0.1 (DNS rebinding), but it cannot send another name than its own;
-- no Origin but ours: nothing here is for pages of other sites.
+- a Host that means this machine: an address, its own name, or a name that it was told. A page of another site can
+  have its own name resolve to any address of ours (DNS rebinding), but it cannot send another name than its own;
+- no Origin but ours: nothing here is for pages of other sites;
+- a token, where the port has a verifier (for every route, as in Piko: a probe needs one, too).
 """
 
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -77,7 +78,7 @@ def node_app(
 ) -> ASGIApp:
     """A node's. `not_ready` says why the node should get no traffic, None if it may; `local` what it is.
 
-    `hosts`: more names than localhost under which this machine may be asked from itself.
+    `hosts`: more names than localhost and the machine's own under which it may be asked.
     """
 
     async def endpoints(request: Request) -> Response:
@@ -160,7 +161,7 @@ class _Gate:
     def __init__(self, app: ASGIApp, verifier: Verifier | None, hosts: Collection[str]) -> None:
         self._app = app
         self._verifier = verifier
-        self._hosts = frozenset(hosts)
+        self._hosts = frozenset(name.lower().removesuffix(".") for name in (socket.gethostname(), *hosts))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = None if scope["type"] == "lifespan" else self._refusal(scope)
@@ -176,10 +177,9 @@ class _Gate:
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        from_here = _is_loopback((scope.get("server") or ("",))[0])
         # Who sends no Host is no browser.
-        if self._verifier is None and from_here and host and not self._is_this_machine(_without_port(host)):
-            return 403, "this host name is not mine"
+        if host and not self._is_this_machine(_without_port(host), (scope.get("server") or ("",))[0]):
+            return 403, "this host name is not mine; admin.hosts (server.hosts of an agent) may name it"
         if "origin" in headers and headers["origin"] != f"{_web_scheme(scope)}://{host}":
             return 403, "not for pages of other sites"
         if self._verifier is not None:
@@ -192,18 +192,28 @@ class _Gate:
                 return 401, str(error)
         return None
 
-    def _is_this_machine(self, host: str) -> bool:
-        return host == "localhost" or host.endswith(".localhost") or host in self._hosts or _is_loopback(host)
+    def _is_this_machine(self, host: str, server: str) -> bool:
+        if host == "localhost" or host.endswith(".localhost") or host in self._hosts:
+            return True
+        # A page whose name is an address is of whoever listens there: nobody can have an address resolve to another.
+        # Which of this machine's it is cannot be known, for routers and containers translate them.
+        address = _address(host)
+        return address is not None and (address.is_loopback or not _is_loopback(server))
 
 
 def _is_loopback(host: str) -> bool:
+    address = _address(host)
+    return address is not None and address.is_loopback
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return False
+        return None
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped  # how a port that is open to both shows the other
-    return address.is_loopback
+        return address.ipv4_mapped  # how a port that is open to both shows the other
+    return address
 
 
 def _without_port(host: str) -> str:

@@ -170,4 +170,4 @@ async def _serve_metrics(config: AgentConfig, metrics: AgentMetrics, nursery: tr
     from engine.admin.serve import serve_admin
 
     sockets = open_listeners(config.server.bind_addr)
-    await nursery.start(serve_admin, sockets, agent_app(metrics))
+    await nursery.start(serve_admin, sockets, agent_app(metrics, hosts=config.server.hosts))

@@ -17,6 +17,7 @@ from engine.config.kinds import (
     CountAboveZero,
     CountOrDefault,
     Fraction,
+    HostNames,
     Members,
     Origins,
     PublicURL,
@@ -97,10 +98,28 @@ class UpstreamConfig(Section):
 class AdminConfig(Section):
     title: ClassVar[str] = "Admin port: health, metrics, status"
 
-    bind_addr: Annotated[BindAddr, "Address to listen on."] = ":8002"
+    # Piko's is :8002, for everybody and without a question.
+    bind_addr: Annotated[BindAddr, "Address to listen on; on others than this machine's own, see insecure."] = (
+        "127.0.0.1:8002"
+    )
     advertise_addr: Annotated[Address, "Address that others are told; empty: made from bind-addr."] = ""
+    # The next two are ours.
+    hosts: Annotated[HostNames, "Names under which it may be asked, besides addresses and this machine's name."] = []
+    insecure: Annotated[Switch, "Be open to other machines without a token or a client certificate."] = False
     auth: AuthConfig = field(default_factory=AuthConfig)
     tls: ServerTLS = field(default_factory=ServerTLS)
+
+    def verify(self) -> None:
+        asks = self.auth.enabled or self.tls.client_cas
+        if not (asks or self.insecure or is_loopback(split_address(self.bind_addr)[0])):
+            # Piko files come here; what is to be said is all that their owner has to change.
+            raise Defect(
+                "bind_addr",
+                self.bind_addr,
+                "would tell other machines which endpoints there are, and ask them for nothing; expected an address of "
+                "this machine alone (127.0.0.1:8002), or admin.auth (tokens) or admin.tls.client_cas beside it, or "
+                "admin.insecure: true",
+            )
 
 
 class GossipConfig(Section):

@@ -31,7 +31,7 @@ from engine.gateway.clocks import Timeouts
 from engine.log import get_logger
 from engine.loop.connection import Address
 from engine.loop.leaving import stop_signals, until_signal
-from engine.loop.listen import Room, open_listeners, serve
+from engine.loop.listen import Room, open_listeners, serve, split_address
 from engine.loop.reactor import Reactor
 from engine.loop.run import open_reactor
 from engine.node.agent_port import AgentPort
@@ -85,6 +85,7 @@ async def run_node(
                 not_ready=lambda: node.not_ready,
                 local=partial(node.status, addresses),
                 verifier=(await _open_tokens(config.admin.auth, nursery)).verifier,
+                hosts=[*config.admin.hosts, *_named(config.admin.advertise_addr)],
             )
             await nursery.start(partial(serve_admin, admin, app, tls=config.admin.tls.server_context()))
             nursery.start_soon(node.accept_agents, upstream, nursery)
@@ -213,6 +214,10 @@ def _access_log(config: AccessLogConfig) -> AccessLog | None:
         request_headers=HeaderFilter(request.allow_list, request.block_list),
         response_headers=HeaderFilter(response.allow_list, response.block_list),
     )
+
+
+def _named(address: str) -> list[str]:
+    return [split_address(address)[0]] if address else []
 
 
 def _shown(address: Address) -> str:

@@ -117,9 +117,9 @@ def test_the_file_wins_over_flags_and_flags_over_the_environment(write: Write) -
     environ = {"TRIODUCT_PROXY_BIND_ADDR": ":1", "TRIODUCT_UPSTREAM_BIND_ADDR": ":2", "TRIODUCT_ADMIN_BIND_ADDR": ":3"}
     draft.read_environment(environ | {"TRIODUCT_LOG_SUBSYSTEMS": "a,b", "TRIODUCT_LOG_LEVEL": ""})
     draft.read_flags({"--upstream.bind-addr": [":4"], "--admin.bind-addr": [":5", ":6"]})
-    draft.read_file(write("admin: {bind_addr: ':7'}"))
+    draft.read_file(write("admin: {bind_addr: 'localhost:7'}"))
     config = draft.finish()
-    assert list(config.listens().values()) == [":1", ":4", ":7"]
+    assert list(config.listens().values()) == [":1", ":4", "localhost:7"]
     assert (config.log.subsystems, config.log.level) == (["a", "b"], "info")
 
 

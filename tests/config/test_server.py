@@ -111,6 +111,8 @@ grace_period: 90s
         "proxy.auth.jwks.endpoint",
         "upstream.auth.jwks.endpoint",
         "upstream.tenants",
+        "admin.hosts",  # ours
+        "admin.insecure",  # ours
         "admin.auth.jwks.endpoint",
         "cluster.join",
     ]
@@ -126,6 +128,13 @@ WRONG = [
         ServerConfig,
         "upstream: {tenants: [{id: a}]}",
         "1: upstream.tenants[0].auth: missing; expected a key to verify the tenant's tokens with",
+    ),
+    (
+        ServerConfig,
+        "admin:\n  bind_addr: ':8002'",
+        "2: admin.bind_addr: ':8002': would tell other machines which endpoints there are, and ask them for nothing; "
+        "expected an address of this machine alone (127.0.0.1:8002), or admin.auth (tokens) or admin.tls.client_cas "
+        "beside it, or admin.insecure: true",
     ),
     (
         ServerConfig,
@@ -201,6 +210,36 @@ def test_a_bound_of_zero_for_heads_is_the_default_and_no_reason_to_warn() -> Non
     assert draft.config.proxy.http.head_limit == MAX_HEAD
     draft.read_flags(AT_HOME)
     assert draft.warnings() == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{bind_addr: '127.0.0.1:8002'}",
+        "{bind_addr: '[::1]:8002'}",
+        "{bind_addr: 'localhost:8002'}",
+        "{bind_addr: ':8002', insecure: true}",
+        "{bind_addr: ':8002', auth: {hmac_secret_key: 5ecret-5ecret-5ecret-5ecret-5ecret}}",
+        "{bind_addr: ':8002', auth: {jwks: {endpoint: 'https://a/keys'}}}",
+        "{bind_addr: ':8002', tls: {cert: CERT, key: KEY, client_cas: CA}}",
+    ],
+)
+def test_an_admin_port_is_for_this_machine_or_asks_who_is_there_or_is_said_to_be_open(
+    text: str, write: Write, pki: Pki
+) -> None:
+    for name, path in (("CERT", pki.cert), ("KEY", pki.key), ("CA", pki.ca)):
+        text = text.replace(name, str(path))
+    load(ServerConfig, write(f"admin: {text}"))
+
+
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "[::]", "10.0.0.1", "admin.example.com"])
+def test_an_admin_port_that_is_open_to_others_and_asks_for_nothing_is_refused(
+    host: str, write: Write, pki: Pki
+) -> None:
+    said = mistake(
+        ServerConfig, write(f"admin: {{bind_addr: '{host}:8002', tls: {{cert: {pki.cert}, key: {pki.key}}}}}")
+    )
+    assert "admin.insecure: true" in said
 
 
 @pytest.mark.parametrize(
