@@ -151,6 +151,16 @@ def _origin(text: str) -> str:
     return origin(text)
 
 
+def _network(text: str) -> str:
+    from ipaddress import ip_network  # which only a node needs
+
+    return str(ip_network(text))
+
+
+Networks = Annotated[
+    list[str],
+    Kind("LIST", "a list of networks such as 10.0.0.0/8, and of addresses", _network, many=True, alone=True),
+]
 Origins = Annotated[
     list[str], Kind("LIST", "a list of https://host or http://host:port, or *", _origin, many=True, alone=True)
 ]

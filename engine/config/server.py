@@ -19,6 +19,7 @@ from engine.config.kinds import (
     Fraction,
     HostNames,
     Members,
+    Networks,
     Origins,
     PublicURL,
     Ratio,
@@ -57,11 +58,18 @@ class ProxyConfig(Section):
     # Ours.
     public_url: Annotated[PublicURL, "Its URL for clients, told to agents: https://HOST, or https://*.HOST."] = ""
     allowed_origins: Annotated[Origins, "Web pages that may open TCP endpoints: https://HOST, or * for all."] = []
+    trusted_proxies: Annotated[Networks, "Networks of balancers in front, whose X-Forwarded-* count."] = []
+    proxy_protocol: Annotated[Switch, "They say who calls by the PROXY protocol (v1 or v2), in front of all."] = False
     timeout: Annotated[Seconds, "Longest wait for the first byte of an answer; 0: no limit."] = 30.0
     http: HTTPConfig = field(default_factory=HTTPConfig)
     access_log: AccessLogConfig = field(default_factory=AccessLogConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     tls: ServerTLS = field(default_factory=ServerTLS)
+
+    def verify(self) -> None:
+        if self.proxy_protocol and not self.trusted_proxies:
+            problem = "nobody is trusted to say who calls; expected the networks of trusted_proxies beside it"
+            raise Defect("proxy_protocol", "true", problem)
 
 
 class RebalanceConfig(Section):

@@ -22,6 +22,7 @@ from engine.loop.reactor import Reactor
 from engine.node.aborts import Aborts
 from engine.node.asked import Asked
 from engine.node.registration import Registration, StreamOutbound
+from engine.node.trust import Trust
 from engine.routing.registry import Registry
 from engine.session.liveness import Budget
 from engine.session.session import NoStream
@@ -77,6 +78,8 @@ class Clients:
     timeouts: Timeouts
     max_head: int = MAX_HEAD
     verifier: Verifier | None = None
+    trust: Trust = field(default_factory=Trust)
+    proxy_protocol: bool = False  # spoken by who is trusted
     allowed_origins: frozenset[str] = frozenset()  # of pages that may open TCP endpoints
     access_log: AccessLog | None = None
     secure: bool = False  # by TLS
@@ -94,7 +97,10 @@ class Client:
         self._connection = connection
         self._port = port
         self._proto = b"https" if port.secure else b"http"
-        self._asked: Asked | None = None  # by the latest request
+        # Of a peer whose word counts for who the client is.
+        self._trust: Trust | None = port.trust if port.trust.covers(connection.peer[0]) else None
+        self._client = connection.peer[0]  # who has sent the latest request
+        self._asked: Asked | None = None  # by that
 
     def next_request(self, data: memoryview, start: int) -> tuple[Request, int] | None:
         return http1.next_request(data, start, self._port.max_head)
@@ -111,8 +117,9 @@ class Client:
         # A client that repeats itself asks for the same; and the parser gives equal heads the same object.
         asked = self._asked
         if asked is None or asked.request is not request:
-            asked = Asked(request, self.address, self._proto, takes_tokens=port.verifier is not None)
+            asked = Asked(request, self.address, self._proto, takes_tokens=port.verifier is not None, trust=self._trust)
             self._asked = asked if request.repeats else None
+            self._client = asked.client
         exchange.endpoint = asked.endpoint
         if not asked.endpoint:
             return Refuse(400, piko.MISSING_ENDPOINT_ID)
@@ -150,11 +157,11 @@ class Client:
         served = exchange.endpoint if exchange.attempts else ""
         port.metrics.request_done(*exchange.figures(), served, exchange.first_byte_seconds)
         if exchange.status == 499:
-            port.aborts.count(self.address, port.reactor.now)
+            port.aborts.count(self._client, port.reactor.now)
         if port.access_log is not None:
-            record.write(port.access_log, exchange, client=self.address, endpoint=exchange.endpoint)
+            record.write(port.access_log, exchange, client=self._client, endpoint=exchange.endpoint)
         elif exchange.status == 502 and not exchange.attempts and exchange.request is not None:
-            port.unserved.tell(exchange.endpoint, self.address, port.reactor.now)
+            port.unserved.tell(exchange.endpoint, self._client, port.reactor.now)
 
     # -- raw TCP
 

@@ -38,6 +38,7 @@ from engine.node.agent_port import AgentPort
 from engine.node.client import Clients
 from engine.node.client_port import ClientPort
 from engine.node.registration import Registration
+from engine.node.trust import Trust
 from engine.routing.registry import LocalRegistry, Registry
 
 PATIENCE_SECONDS = 2.0  # see Clients
@@ -131,6 +132,8 @@ class Node:
             ),
             max_head=http.head_limit,
             verifier=proxy_tokens.verifier,
+            trust=Trust(config.proxy.trusted_proxies),
+            proxy_protocol=config.proxy.proxy_protocol,
             allowed_origins=frozenset(config.proxy.allowed_origins),
             access_log=_access_log(config.proxy.access_log),
             secure=tls is not None,

@@ -105,6 +105,8 @@ grace_period: 90s
     assert unchanged(shown(config), shown(ServerConfig())) == [
         "proxy.public_url",  # ours
         "proxy.allowed_origins",  # ours
+        "proxy.trusted_proxies",  # ours
+        "proxy.proxy_protocol",  # ours
         "proxy.access_log.disable",
         "proxy.access_log.request_headers.block_list",
         "proxy.access_log.response_headers.allow_list",
@@ -119,6 +121,22 @@ grace_period: 90s
 
 
 WRONG = [
+    (
+        ServerConfig,
+        "proxy: {trusted_proxies: [10.0.0.0/8, 10.0.0.1/8]}",
+        "1: proxy.trusted_proxies: '10.0.0.1/8': expected a list of networks such as 10.0.0.0/8, and of addresses",
+    ),
+    (
+        ServerConfig,
+        "proxy: {proxy_protocol: true}",
+        "1: proxy.proxy_protocol: 'true': nobody is trusted to say who calls; expected the networks of trusted_proxies "
+        "beside it",
+    ),
+    (
+        ServerConfig,
+        "proxy: {allowed_origins: [app.example.com]}",
+        "1: proxy.allowed_origins: 'app.example.com': expected a list of https://host or http://host:port, or *",
+    ),
     (
         ServerConfig,
         "upstream: {tenants: [{auth: {hmac_secret_key: 5ecret-5ecret-5ecret-5ecret-5ecret}}]}",

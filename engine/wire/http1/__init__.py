@@ -9,6 +9,7 @@ line*, the others are *field lines*. A *body* ends by a length, by chunks, or wi
     defect      what is wrong with a head that does not match the grammar
     lines       field lines that come again are read once
     hop         fields that end at this hop, fields and trailers that go on
+    claims      what somebody in front says about a client
     read        head_end, parse_request, parse_response
     chunked     ChunkedBody: where a body of chunks ends, and what of it goes on
     summary     heads that another of ours has read need not be read again

@@ -6,6 +6,7 @@ from typing import Final
 
 from engine.errors import HTTPError
 from engine.wire import piko
+from engine.wire.http1 import claims
 from engine.wire.http1.defect import request_defect, response_defect, shown, shown_line
 from engine.wire.http1.grammar import (
     MAX_FIELDS,
@@ -34,8 +35,8 @@ StatusLine = tuple[int, int, bytes]
 
 MAX_STATUS_LINES: Final = 64
 
-# Names whose "_" spelling is refused even alone: they frame or route, or the node itself adds the "-" spelling.
-_GUARDED_PREFIXES = (piko.PREFIX, *b"x-forwarded- x-real-ip content-length transfer-encoding proxy-".split())
+# Names whose "_" spelling is refused even alone: they frame or route, or the node drops or writes the "-" spelling.
+_GUARDED_PREFIXES = (piko.PREFIX, *b"content-length transfer-encoding proxy-".split())
 _CODING: Final = (b"transfer-encoding",)
 
 _known_requests: Known[Request] = Known()
@@ -340,7 +341,7 @@ def _refuse_twins(fields: Fields) -> None:
     for name, _ in fields:
         low = name.lower()
         dashed = low.replace(b"_", b"-")
-        if seen.setdefault(dashed, low) != low or (dashed != low and dashed.startswith(_GUARDED_PREFIXES)):
+        if seen.setdefault(dashed, low) != low or (dashed != low and _is_guarded(dashed)):
             raise HTTPError(400, "a field name that can be taken for another", f"{shown(name)} for {shown(dashed)}")
 
 
@@ -348,3 +349,7 @@ def _refuse_long_line(head: bytes) -> None:
     length = len(head.lstrip(b"\r\n").partition(b"\r\n")[0])
     if length > MAX_LINE:
         raise HTTPError(414, f"the first line has {length} bytes, more than {MAX_LINE}")
+
+
+def _is_guarded(name: bytes) -> bool:
+    return name.startswith(_GUARDED_PREFIXES) or claims.is_claim(name)
