@@ -7,7 +7,7 @@ from typing import Final
 from engine.errors import HTTPError
 from engine.wire import piko
 from engine.wire.http1 import claims
-from engine.wire.http1.defect import request_defect, response_defect, shown, shown_line
+from engine.wire.http1.defect import request_defect, response_defect, shown, shown_line, shown_target
 from engine.wire.http1.grammar import (
     MAX_FIELDS,
     MAX_HEAD,
@@ -89,7 +89,7 @@ def _refuse_hopeless(head: bytes) -> None:
     if search_control(head, 0, 64):
         # 22: a TLS handshake record (RFC 8446, 5.1), the most common stranger on a port without TLS.
         told = "a TLS handshake came to a port without TLS" if head[0] == 0x16 else "this is no HTTP"
-        raise HTTPError(400, told, shown(head[:16]))
+        raise HTTPError(400, told, f"byte 0x{head[0]:02x}")
     if head.count(b"\n") != head.count(b"\r\n"):
         raise HTTPError(400, "a line ends with a bare LF")
     line, end, _ = head.partition(b"\r\n")
@@ -312,10 +312,10 @@ def _absolute(method: bytes, target: bytes) -> tuple[bytes, bytes]:
     """Host and path of a target in absolute-form."""
     match = absolute_target(target)
     if match is None:
-        raise HTTPError(400, "expected a target that begins with /", shown_line(target))
+        raise HTTPError(400, "expected a target that begins with /", shown_target(target))
     authority, path = match.groups()
     if is_host(authority) is None:
-        raise HTTPError(400, "expected a host in the target", shown_line(target))
+        raise HTTPError(400, "expected a host in the target", shown_target(target))
     if not path.startswith(b"/"):
         path = b"*" if method == b"OPTIONS" and not path else b"/" + path
     return authority, path
