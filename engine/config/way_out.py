@@ -62,7 +62,7 @@ class ProxyAuth(Section):
 
     schemes: Annotated[Schemes, "The only schemes to use, the one to try first in front."] = []
     forbidden: Annotated[Schemes, "Schemes never to use."] = []
-    # Empty: all, but what a PAC file names that came over plain http is not shown a password or token itself.
+    # Empty: all, but what a PAC file names that came over plain http, which is told nothing of who we are.
     login_hosts: Annotated[HostNames, "The only proxies to log in to, by their names."] = []
     mutual: Annotated[Switch, "Have the proxy prove itself as well: Kerberos and Digest can."] = False
     nt_hash_file: Annotated[FileName, "File with the NT hash of the password, for NTLM in its place."] = ""
