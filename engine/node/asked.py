@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
+from typing import Final
+from urllib.parse import quote, unquote_to_bytes
 
 from engine.gateway.head import request_head
 from engine.node.trust import Trust
 from engine.wire import piko
 from engine.wire.http1 import Request, claims
 from engine.wire.http1.summary import with_summary
+
+_ONE_SPELLING: Final = bytes.maketrans(b"+/\t\"',;", b"-_     ")  # of base64, and of what stands around it
 
 
 class Asked:
@@ -68,9 +71,9 @@ class Asked:
         self.endpoint = tcp_endpoint or named.decode("utf-8", "replace") or piko.endpoint_of_host(request.host)
         added: list[bytes] = []
         if any(self.own_credentials):
-            # The service's own credentials, which were not ours to look at.
-            own = self.own_credentials
-            added += [b"Authorization: " + value for value in self.credentials if value not in own]
+            # The service's own credentials, which were not ours to look at; but not ours once more.
+            own = set().union(*map(_tokens, self.own_credentials))
+            added += [b"Authorization: " + value for value in self.credentials if own.isdisjoint(_tokens(value))]
         address = peer.encode()
         if forwarded_for and trust is not None:
             self.client = trust.client(peer, forwarded_for)
@@ -93,3 +96,14 @@ class Asked:
         if not self._with_summary:
             self._with_summary = with_summary(self.request, self.head)
         return self._with_summary
+
+
+def _tokens(value: bytes) -> set[bytes]:
+    """What a value of credentials says, however it is spelled: its words, and of a JWT what is signed.
+
+    `Bearer`, blanks, quotes, percent signs, and the padding and both alphabets of base64 may be written in several
+    ways, and who reads them next may take them all.
+    """
+    words = unquote_to_bytes(value).translate(_ONE_SPELLING).split()
+    said = [word for word in words if word.lower() != b"bearer"]
+    return {word.rpartition(b".")[0].replace(b"=", b"") or word.rstrip(b"=") for word in said}

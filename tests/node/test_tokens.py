@@ -189,6 +189,42 @@ async def test_a_token_never_reaches_the_service(roles: Roles, field: bytes) -> 
         assert (b"Authorization: Basic theirs" in seen.body) == (b"theirs" in fields)
 
 
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        b"bearer TOKEN",
+        b"BEARER  TOKEN",
+        b"Bearer\tTOKEN",
+        b'Bearer "TOKEN"',
+        b"Bearer TOKEN=",
+        b"TOKEN",
+        b"Token TOKEN, x=y",
+        b"Bearer SIGNED.c2lnbmF0dXJl",
+        b"Bearer OTHER-ALPHABET",
+        b"Bearer%20ESCAPED",
+    ],
+)
+async def test_a_token_that_comes_in_both_fields_in_two_spellings_never_reaches_the_service(
+    roles: Roles, spelled: bytes
+) -> None:
+    node = await roles.node(protected("proxy"))
+    await roles.agent(node, await roles.service(tell_head))
+    client = await roles.dial(node.proxy)
+    signed = token(text="\xff\xfe~~~???>>>").encode()
+    for word, written in (
+        (b"SIGNED", signed.rpartition(b".")[0]),
+        (b"OTHER-ALPHABET", signed.replace(b"-", b"+").replace(b"_", b"/")),
+        (b"ESCAPED", signed.replace(b".", b"%2e")),
+        (b"TOKEN", signed),
+    ):
+        spelled = spelled.replace(word, written)
+    seen = await client.ask(
+        bearer(signed.decode(), b"x-piko-authorization")[:-2] + b"Authorization: " + spelled + b"\r\n\r\n"
+    )
+    assert seen.status == 200
+    assert b"authorization" not in seen.body.lower()
+
+
 async def test_a_session_ends_with_its_token(roles: Roles, mock_clock: MockClock) -> None:
     # The token's hour is of the wall clock, by which it is still good when the agent comes again.
     node = await roles.node(protected("upstream"))
