@@ -11,6 +11,7 @@ from typing import Final
 from engine.gateway.outbound import Outbound
 from engine.loop.reactor import Reactor
 from engine.session.session import Session
+from engine.wire.http1 import PEER_HEAD
 
 IDLE_SECONDS: Final = 60.0
 MAX_IDLE: Final = 256
@@ -22,7 +23,7 @@ class StreamOutbound(Outbound):
     __slots__ = ("idle_since", "registration")
 
     def __init__(self, registration: Registration) -> None:
-        super().__init__(registration.session.open())
+        super().__init__(registration.session.open(), PEER_HEAD)
         self.registration = registration
         self.idle_since = 0.0
 

@@ -20,7 +20,7 @@ that answers a request. If it was a response, the caller answers its own client 
 """
 
 from engine.wire.http1.chunked import ChunkedBody
-from engine.wire.http1.grammar import MAX_FIELDS, MAX_HEAD, MAX_LINE
+from engine.wire.http1.grammar import MAX_FIELDS, MAX_HEAD, MAX_LINE, PEER_FIELDS, PEER_HEAD
 from engine.wire.http1.known import KNOWN_HEADS
 from engine.wire.http1.message import CHUNKED, UNTIL_CLOSE, Fields, Mark, Request, Response
 from engine.wire.http1.read import head_end, next_request, next_response, parse_request, parse_response
@@ -32,6 +32,8 @@ __all__ = [
     "MAX_FIELDS",
     "MAX_HEAD",
     "MAX_LINE",
+    "PEER_FIELDS",
+    "PEER_HEAD",
     "UNTIL_CLOSE",
     "ChunkedBody",
     "Fields",
