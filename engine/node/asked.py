@@ -44,7 +44,7 @@ class Asked:
         tcp_endpoint = piko.endpoint_of_tcp_path(request.target) if request.method == b"GET" else None
         self.is_tcp = tcp_endpoint is not None
         named = b""
-        lines = request.lines
+        lines = as_they_came = request.lines
         forwarded_for: list[bytes] = []
         host_told = proto_told = False  # by a proxy that is believed
         for name, value, line in request.for_node:
@@ -65,12 +65,12 @@ class Asked:
                     host_told = host_told or name == claims.HOST
                     proto_told = proto_told or name == claims.PROTO
                     continue
-            if lines is request.lines:
+            if lines is as_they_came:
                 lines = lines.copy()
             lines.remove(line)
         self.endpoint = tcp_endpoint or named.decode("utf-8", "replace") or piko.endpoint_of_host(request.host)
         added: list[bytes] = []
-        if any(self.own_credentials):
+        if self.own_credentials and any(self.own_credentials):
             # The service's own credentials, which were not ours to look at; but not ours once more.
             own = set().union(*map(_tokens, self.own_credentials))
             added += [b"Authorization: " + value for value in self.credentials if own.isdisjoint(_tokens(value))]
