@@ -19,6 +19,7 @@ class Asked:
 
     __slots__ = (
         "_with_summary",
+        "ambiguous",
         "client",
         "credentials",
         "endpoint",
@@ -43,7 +44,8 @@ class Asked:
         self.tenants: list[bytes] = []
         tcp_endpoint = piko.endpoint_of_tcp_path(request.target) if request.method == b"GET" else None
         self.is_tcp = tcp_endpoint is not None
-        named = b""
+        named: bytes | None = None
+        self.ambiguous = False  # it names two endpoints
         lines = as_they_came = request.lines
         forwarded_for: list[bytes] = []
         host_told = proto_told = False  # by a proxy that is believed
@@ -53,6 +55,8 @@ class Asked:
                     continue
                 self.credentials.append(value)
             elif name == piko.ENDPOINT:
+                if named is not None and named != value:
+                    self.ambiguous = True
                 named = value
             elif name == piko.AUTHORIZATION:
                 self.own_credentials.append(value)
@@ -68,7 +72,7 @@ class Asked:
             if lines is as_they_came:
                 lines = lines.copy()
             lines.remove(line)
-        self.endpoint = tcp_endpoint or named.decode("utf-8", "replace") or piko.endpoint_of_host(request.host)
+        self.endpoint = tcp_endpoint or (named or b"").decode("utf-8", "replace") or piko.endpoint_of_host(request.host)
         added: list[bytes] = []
         if self.own_credentials and any(self.own_credentials):
             # The service's own credentials, which were not ours to look at; but not ours once more.

@@ -120,6 +120,8 @@ class Client:
             asked = Asked(request, self.address, self._proto, takes_tokens=port.verifier is not None, trust=self._trust)
             self._asked = asked if request.repeats else None
             self._client = asked.client
+        if asked.ambiguous:
+            return Refuse(400, "x-piko-endpoint names two endpoints")
         exchange.endpoint = asked.endpoint
         if not asked.endpoint:
             return Refuse(400, piko.MISSING_ENDPOINT_ID)
