@@ -23,6 +23,8 @@ MAX_KEYS: Final = 256
 HMAC: Final = ("HS256", "HS384", "HS512")
 SECRET_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
 """The shortest secret of each algorithm (RFC 7518, 3.2)."""
+RSA_BITS: Final = 2048
+"""The shortest RSA key (RFC 7518, 3.3)."""
 PUBLISHED: Final = frozenset({"change-me-to-thirty-two-bytes-or-more"})
 """Secrets that once stood in an example of ours: everybody has them."""
 RSA: Final = ("RS256", "RS384", "RS512")
@@ -59,6 +61,8 @@ def configured_keys(secret: str, rsa_pem: str, ecdsa_pem: str) -> list[Key]:
         key = _public_key("rsa_public_key", rsa_pem)
         if not isinstance(key, RSAPublicKey):
             raise ConfigError("rsa_public_key: expected an RSA key")
+        if weakness := _weakness(key.public_numbers().n):
+            raise ConfigError(f"rsa_public_key: {weakness}")
         keys.append(Key(None, RSA, key))
     if ecdsa_pem:
         key = _public_key("ecdsa_public_key", ecdsa_pem)
@@ -81,6 +85,29 @@ def _hmac_of(name: str, secret: bytes) -> Sequence[str]:
 def hmac_algorithms(secret: bytes) -> Sequence[str]:
     """The algorithms that a secret is long enough for."""
     return tuple(algorithm for algorithm in HMAC if len(secret) >= SECRET_BYTES[algorithm])
+
+
+def _weakness(modulus: int) -> str:
+    """Why an RSA key is not to be believed; empty if nothing is known against it."""
+    if modulus.bit_length() < RSA_BITS:
+        return f"an RSA key of {modulus.bit_length()} bits; expected {RSA_BITS} or more (RFC 7518, 3.3)"
+    if _is_infineons(modulus):
+        return "an RSA key whose private half can be found (CVE-2017-15361); expected a new one"
+    return ""
+
+
+def _is_infineons(modulus: int) -> bool:
+    """Was it made by a library of Infineon's? The primes of such a key are powers of 65537 modulo many small primes
+    (Nemec and others, The Return of Coppersmith's Attack, 2017); by chance that is so for one key in 2^27.
+    """
+    for prime in range(3, 168, 2):
+        if all(prime % factor for factor in range(3, 13, 2) if factor < prime):
+            power, remainder = 1, modulus % prime
+            while power != remainder:
+                power = power * 65537 % prime
+                if power == 1:
+                    return False
+    return True
 
 
 def _public_key(name: str, pem: str) -> object:
@@ -109,6 +136,9 @@ def keys_of_set(document: bytes) -> list[Key]:
     keys = [key for member in members if (key := _key_of_jwk(member)) is not None]
     if not keys:
         raise ValueError("the key set has no key that verifies signatures")
+    if len({isinstance(key.material, bytes) for key in keys}) > 1:
+        # A set with public keys is published, and then its secrets are, too.
+        raise ValueError("the key set has secrets beside public keys")
     return keys
 
 
@@ -116,6 +146,7 @@ def _key_of_jwk(jwk: object) -> Key | None:
     """None for a key that is not meant to verify signatures, or cannot be used here (RFC 7517, 5: pass over it)."""
     import jwt
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
     if not isinstance(jwk, dict) or jwk.get("use", "sig") != "sig":
         return None
@@ -132,6 +163,8 @@ def _key_of_jwk(jwk: object) -> Key | None:
     except (jwt.PyJWTError, ValueError, TypeError, LookupError):  # as it comes, from a member that is missing
         return None
     possible: Sequence[str]
+    if isinstance(material, RSAPublicKey) and _weakness(material.public_numbers().n):
+        return None
     if isinstance(material, EllipticCurvePublicKey):
         possible = CURVES.get(material.curve.name, ())
     elif isinstance(material, bytes):

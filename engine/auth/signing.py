@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from engine.auth.keys import CURVES, HMAC, RSA, SECRET_BYTES
+from engine.auth.keys import CURVES, HMAC, RSA, RSA_BITS, SECRET_BYTES
 from engine.auth.token import MAX_TOKEN_BYTES
 from engine.errors import ConfigError
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:  # PyJWT and cryptography take 120 ms to import
     Material = AllowedPrivateKeys | bytes
 
 ALGORITHMS: Final = (*HMAC, *RSA, *(algorithm for fitting in CURVES.values() for algorithm in fitting))
-RSA_BITS: Final = 2048
-"""The shortest RSA key (RFC 7518, 3.3)."""
 
 
 class Misfit(ConfigError):

@@ -26,6 +26,7 @@ from engine.wire.origin import may_open
 from engine.wire.public_url import PublicURL
 
 HANDSHAKE_SECONDS: Final = 10.0
+NEWER_KEYS_SECONDS: Final = 8.0
 MAX_ENDPOINT: Final = 255  # bytes
 
 log = get_logger("upstream")
@@ -95,7 +96,8 @@ class AgentPort:
                 # The issuer may have changed its keys; to refuse would end the agent, so it waits for the new ones.
                 if self._newer_keys is None:
                     raise
-                await self._newer_keys()
+                with trio.move_on_after(NEWER_KEYS_SECONDS):  # and then it is told, while there is time to
+                    await self._newer_keys()
                 claims = self._admit(request, endpoint)
             accept = websocket.check_upgrade_request(request.fields if request.upgrade else [])
         except HTTPError as error:

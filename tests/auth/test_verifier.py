@@ -165,35 +165,35 @@ def test_verified_tokens_are_remembered_within_bounds(clock: Clock) -> None:
         json.dumps({"keys": [jwk(SECRET)] * 257}).encode(),
     ],
 )
-def test_a_document_that_is_no_key_set_changes_nothing(keyed: Verifier, document: bytes) -> None:
+def test_a_document_that_is_no_key_set_changes_nothing(shared: Verifier, document: bytes) -> None:
     with pytest.raises(ValueError, match="key"):
-        keyed.replace_keys(document)
-    assert claims_of(keyed, forged(header={"alg": "HS256", "kid": "h"}))
+        shared.replace_keys(document)
+    assert claims_of(shared, forged(header={"alg": "HS256", "kid": "h"}))
 
 
-def test_a_token_of_an_unknown_key_asks_for_a_newer_set(keyed: Verifier) -> None:
+def test_a_token_of_an_unknown_key_asks_for_a_newer_set(shared: Verifier) -> None:
     asked: list[str] = []
-    keyed.on_unknown_key = lambda: asked.append("!")
+    shared.on_unknown_key = lambda: asked.append("!")
     token = forged(header={"alg": "HS256", "kid": "new"})
     with pytest.raises(UnknownKey, match=r"^invalid token$"):
-        claims_of(keyed, token)
+        claims_of(shared, token)
     assert asked == ["!"]
-    keyed.replace_keys(key_set(jwk(SECRET, kid="new")))
-    assert claims_of(keyed, token)
+    shared.replace_keys(key_set(jwk(SECRET, kid="new")))
+    assert claims_of(shared, token)
     assert asked == ["!"]
 
 
-def test_a_token_whose_key_is_gone_is_refused_also_when_it_was_known(keyed: Verifier) -> None:
+def test_a_token_whose_key_is_gone_is_refused_also_when_it_was_known(shared: Verifier) -> None:
     token = forged(header={"alg": "HS256", "kid": "h"})
-    assert claims_of(keyed, token)
-    keyed.replace_keys(key_set(jwk(rsa_key(), kid="r")))
-    assert refusal(keyed, token) == "invalid token"
+    assert claims_of(shared, token)
+    shared.replace_keys(key_set(jwk(rsa_key(), kid="r")))
+    assert refusal(shared, token) == "invalid token"
 
 
-def test_the_same_document_again_forgets_no_token(keyed: Verifier) -> None:
-    claims_of(keyed, forged(header={"alg": "HS256", "kid": "h"}))
-    keyed.replace_keys(keyed._document)
-    assert len(keyed._known) == 1
+def test_the_same_document_again_forgets_no_token(shared: Verifier) -> None:
+    claims_of(shared, forged(header={"alg": "HS256", "kid": "h"}))
+    shared.replace_keys(shared._document)
+    assert len(shared._known) == 1
 
 
 def test_before_a_set_has_come_every_token_is_of_an_unknown_key() -> None:

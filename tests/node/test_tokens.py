@@ -10,6 +10,7 @@ from typing import Any
 
 import jwt
 import pytest
+import trio
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
@@ -247,6 +248,39 @@ async def test_a_session_outlives_its_token_if_that_is_wanted(roles: Roles, mock
     mock_clock.jump(3610)
     await settle()
     assert await client_is_told(roles, node, GET) == (200, "")
+
+
+async def test_an_agent_with_a_key_that_nobody_knows_is_told_so_while_its_issuer_says_nothing(
+    roles: Roles, mock_clock: MockClock
+) -> None:
+    asked = [trio.Event(), trio.Event()]
+
+    async def issue(talk: Talk) -> None:
+        await talk.until(b"\r\n\r\n")
+        asked.pop(0).set()
+        if asked:
+            await talk.say(answer(JWKS.encode()))
+        else:
+            await trio.sleep_forever()
+
+    config = server_config()
+    config.upstream.auth.jwks.endpoint = f"http://127.0.0.1:{await roles.service(issue)}/keys"
+    second = asked[1]
+    node = await roles.node(config)
+    request = (
+        b"GET /piko/v1/upstream/web HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: c2l4dGVlbiAgbGV0dGVycw==\r\nAuthorization: Bearer %b\r\n\r\n"
+    ) % jwt.encode({}, RSA_KEY, "RS256", {"kid": "unknown"}).encode()
+    early = await roles.dial(node.upstream)
+    assert (await early.ask(request)).status == 401  # at once: there will be no other keys for half a minute
+    mock_clock.jump(31)
+    await second.wait()
+    late = await roles.dial(node.upstream)
+    await late.say(request)
+    await settle()
+    mock_clock.jump(9)
+    got = await late.answer()
+    assert (got.status, json.loads(got.body)["error"]) == (401, "invalid token")
 
 
 async def test_keys_that_have_changed_are_fetched_when_a_token_names_them(roles: Roles, mock_clock: MockClock) -> None:
