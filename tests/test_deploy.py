@@ -6,6 +6,7 @@ import configparser
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -48,3 +49,16 @@ def test_a_unit_that_fails_is_started_again_for_ever(role: str) -> None:
     assert parser["Unit"]["StartLimitIntervalSec"] == "0"
     assert parser["Service"]["Restart"] == "on-failure"
     assert "--config.expand-env" in parser["Service"]["ExecStart"]
+
+
+@pytest.mark.parametrize("role", ["agent", "server"])
+def test_a_unit_is_confined_as_far_as_the_readme_says(role: str) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd-analyze")
+    path = PROJECT / f"deploy/trioduct-{role}.service"
+    done = subprocess.run(["systemd-analyze", "security", "--offline=yes", path], capture_output=True, text=True)
+    found = re.search(r"exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert found is not None, done.stdout + done.stderr
+    said = re.search(rf"([0-9.]+) for the {role}'s", (PROJECT / "README.md").read_text())
+    assert said is not None
+    assert float(found[1]) <= float(said[1])
