@@ -14,7 +14,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 # Imported here, by those who serve an admin port, so that the first scrape does not stall everything for 50 ms.
@@ -45,6 +45,16 @@ class Metrics(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class SessionStatus:
+    """Who has registered what: for `seconds`, from the address `client`. `principal` is whom the token names."""
+
+    endpoint: str
+    principal: str
+    client: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """A node as the cluster knows it. `endpoints`: registered ones, and by how many sessions each is served."""
 
@@ -53,6 +63,7 @@ class NodeStatus:
     admin_addr: str
     endpoints: Mapping[str, int]
     status: str = "active"
+    sessions: Sequence[SessionStatus] = ()
 
     def summary(self) -> dict[str, object]:
         """With numbers in place of the endpoints, as a list of nodes shows it."""
@@ -84,6 +95,10 @@ def node_app(
     async def endpoints(request: Request) -> Response:
         return JSONResponse(dict(local().endpoints))
 
+    async def sessions(request: Request) -> Response:
+        oldest_first = sorted(local().sessions, key=lambda one: (one.endpoint, -one.seconds))
+        return JSONResponse([asdict(one) | {"seconds": round(one.seconds)} for one in oldest_first])
+
     async def nodes(request: Request) -> Response:
         return JSONResponse([local().summary()])
 
@@ -100,6 +115,7 @@ def node_app(
         routes=[
             *_usual_routes(metrics, not_ready),
             Route("/status/upstream/endpoints", endpoints),
+            Route("/status/upstream/sessions", sessions),
             Route("/status/cluster/nodes", nodes),
             Route("/status/cluster/nodes/{id}", node),
             Route("/status/gossip/{rest:path}", gossip),

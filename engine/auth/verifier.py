@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from engine.auth.keys import configured_keys, keys_of_set
-from engine.auth.token import Invalid, endpoints_of, read, time_of
+from engine.auth.token import Invalid, endpoints_of, principal_of, read, time_of
 from engine.errors import Unauthorized
 from engine.wire import piko
 
@@ -39,11 +39,12 @@ class Claims(NamedTuple):
     """What a token permits.
 
     If `endpoints` is empty, it is good for all of them. A session that it has opened is to end at `expires_at`, in Unix
-    seconds; never if that is None.
+    seconds; never if that is None. `principal` is whom it names; empty if it names nobody.
     """
 
     endpoints: frozenset[str]
     expires_at: float | None
+    principal: str = ""
 
     def check(self, endpoint: str) -> None:
         """Raise Unauthorized if the token is not good for this endpoint."""
@@ -161,7 +162,7 @@ class Verifier:
         expires_at, not_before, _ = (time_of(payload, name) for name in ("exp", "nbf", "iat"))
         if not_before is not None and self._now() < not_before - self._leeway:
             raise Invalid("not valid yet")
-        claims = Claims(endpoints_of(payload), expires_at if self._cut_at_expiry else None)
+        claims = Claims(endpoints_of(payload), expires_at if self._cut_at_expiry else None, principal_of(payload))
         return claims, math.inf if expires_at is None else expires_at
 
     def _key_for(self, header: Mapping[str, object]) -> tuple[Material, str]:

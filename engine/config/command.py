@@ -65,6 +65,7 @@ class TokenConfig(Section):
 
     endpoints: Annotated[EndpointIDs, "Endpoints that it is good for; none: all of them."] = []
     expires: Annotated[Lifetime, "How long it is good, from now on: 30d, 12h; empty: for ever."] = 0.0
+    subject: Annotated[Text, "`sub`, whose it is: an endpoint is of whose token has registered it first."] = ""
     audience: Annotated[Text, "`aud`, where the port's auth.audience asks for one."] = ""
     issuer: Annotated[Text, "`iss`, where the port's auth.issuer asks for one."] = ""
     key_file: Annotated[FileName, "File with the secret, or with the private key in PEM."] = ""

@@ -26,6 +26,7 @@ from engine.config.kinds import (
     Seconds,
     SecondsAboveZero,
     SecondsOrNever,
+    Sharing,
     Switch,
     Word,
 )
@@ -94,6 +95,10 @@ class UpstreamConfig(Section):
 
     bind_addr: Annotated[BindAddr, "Address to listen on."] = ":8001"
     advertise_addr: Annotated[Address, "Address that others are told; empty: made from bind-addr."] = ""
+    # Ours.
+    sharing: Annotated[Sharing, "Whether sessions of one principal share an endpoint, or have it one at a time."] = (
+        "balanced"
+    )
     rebalance: RebalanceConfig = field(default_factory=RebalanceConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     tls: ServerTLS = field(default_factory=ServerTLS)

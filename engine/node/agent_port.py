@@ -17,6 +17,7 @@ from engine.loop.connection import Connection
 from engine.loop.reactor import Reactor
 from engine.loop.reading import start_tls
 from engine.node.registration import Registration
+from engine.routing.owners import Answer, Owners, defect_of_name
 from engine.routing.registry import Registry
 from engine.session.session import Session
 from engine.tunnel.opening import read_head
@@ -27,7 +28,6 @@ from engine.wire.public_url import PublicURL
 
 HANDSHAKE_SECONDS: Final = 10.0
 NEWER_KEYS_SECONDS: Final = 8.0
-MAX_ENDPOINT: Final = 255  # bytes
 
 log = get_logger("upstream")
 
@@ -55,6 +55,7 @@ class AgentPort:
         newer_keys: Callable[[], Awaitable[None]] | None = None,
         tls: ssl.SSLContext | None = None,
         public_url: str = "",
+        exclusive: bool = False,
     ) -> None:
         self.registrations: set[Registration] = set()
         self._registry = registry
@@ -64,6 +65,7 @@ class AgentPort:
         self._newer_keys = newer_keys
         self._tls = tls
         self._told = [(piko.PUBLIC_URL, str(PublicURL.parse(public_url)).encode())] if public_url else []
+        self._owners = Owners(exclusive=exclusive)
         self._leaving = False
         self._moved = trio.Event()  # an agent has gone away
 
@@ -99,6 +101,7 @@ class AgentPort:
                 with trio.move_on_after(NEWER_KEYS_SECONDS):  # and then it is told, while there is time to
                     await self._newer_keys()
                 claims = self._admit(request, endpoint)
+            self._refuse_taken(endpoint, claims)
             accept = websocket.check_upgrade_request(request.fields if request.upgrade else [])
         except HTTPError as error:
             log.info("registration refused", client_ip=connection.peer[0], status=error.status, error=str(error))
@@ -134,6 +137,13 @@ class AgentPort:
         claims.check(endpoint)
         return claims
 
+    def _refuse_taken(self, endpoint: str, claims: Claims | None) -> None:
+        answer = self._owners.ask(endpoint, claims.principal if claims is not None else "")
+        if answer is Answer.TAKEN:
+            raise HTTPError(403, "the endpoint is taken by somebody else, or a name like it")
+        if answer is Answer.BUSY:
+            raise HTTPError(503, "the endpoint is taken, and for one session at a time")
+
     async def _run_session(self, connection: Connection, opened: _Opened) -> None:
         endpoint, claims, summaries = opened
 
@@ -145,14 +155,25 @@ class AgentPort:
 
         session = Session(connection, agent=False, on_away=away)
         registration = Registration(session, endpoint, self._reactor, summaries=summaries)
+        registration.principal = claims.principal if claims is not None else ""
+        registration.client = connection.peer[0]
         self.registrations.add(registration)
         self._reactor.clock(registration)
-        log.info("upstream connected", endpoint_id=endpoint, client_ip=connection.peer[0])
+        log.info(
+            "upstream connected",
+            endpoint_id=endpoint,
+            client_ip=connection.peer[0],
+            principal=registration.principal or None,
+        )
         expiry = trio.CancelScope()
         if claims is not None and claims.expires_at is not None:
             expiry.deadline = trio.current_time() + claims.expires_at - time.time()
         try:
-            with self._registry.register(endpoint, registration), expiry:
+            with (
+                self._owners.hold(endpoint, registration.principal),
+                self._registry.register(endpoint, registration),
+                expiry,
+            ):
                 await session.run()
         finally:
             if expiry.cancelled_caught:
@@ -189,6 +210,6 @@ def _endpoint(request: Request) -> str:
         raise HTTPError(404, "not found")
     if request.method != b"GET":
         raise HTTPError(405, "method not allowed")
-    if len(endpoint.encode()) > MAX_ENDPOINT or not endpoint.isprintable():
-        raise HTTPError(400, f"an endpoint id has at most {MAX_ENDPOINT} printable bytes")
+    if defect := defect_of_name(endpoint):
+        raise HTTPError(400, defect)
     return endpoint

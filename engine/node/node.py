@@ -21,7 +21,7 @@ from functools import partial
 import trio
 
 from engine.access_log import AccessLog, HeaderFilter
-from engine.admin.app import NodeStatus, node_app
+from engine.admin.app import NodeStatus, SessionStatus, node_app
 from engine.admin.metrics import NodeMetrics
 from engine.admin.serve import serve_admin
 from engine.auth.key_set import Tokens, open_tokens
@@ -148,6 +148,7 @@ class Node:
             newer_keys=upstream_tokens.newer_keys,
             tls=config.upstream.tls.server_context(),
             public_url=config.proxy.public_url,
+            exclusive=config.upstream.sharing == "exclusive",
         )
         self.metrics.sessions = lambda: self.agents.registrations
         self.metrics.endpoints = self.registry.endpoints
@@ -170,6 +171,10 @@ class Node:
             proxy_addr=self._config.proxy.advertise_addr or _shown(addresses.proxy),
             admin_addr=self._config.admin.advertise_addr or _shown(addresses.admin),
             endpoints=self.registry.endpoints(),
+            sessions=[
+                SessionStatus(one.endpoint, one.principal, one.client, self._clients.reactor.now - one.since)
+                for one in self.agents.registrations
+            ],
         )
 
     async def accept_agents(self, sockets: Sequence[socket.socket], nursery: trio.Nursery) -> None:

@@ -37,13 +37,17 @@ class StreamOutbound(Outbound):
 class Registration:
     """One agent's session for one endpoint. Closes streams that have idled for long.
 
-    `summaries`: the agent understands summaries in front of heads.
+    `summaries`: the agent understands summaries in front of heads. `principal` is whom its token names (empty: nobody),
+    `client` the address that it came from.
     """
 
     def __init__(self, session: Session, endpoint: str, reactor: Reactor, *, summaries: bool = False) -> None:
         self.session = session
         self.summaries = summaries
         self.endpoint = endpoint
+        self.principal = ""
+        self.client = ""
+        self.since = reactor.now
         self.idle: dict[StreamOutbound, None] = {}
         self.deadline = reactor.now + IDLE_SECONDS
         self._reactor = reactor
