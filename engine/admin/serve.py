@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
@@ -43,10 +43,13 @@ async def serve_admin(
     sockets: Sequence[socket.socket],
     app: ASGIApp,
     *,
-    tls: ssl.SSLContext | None = None,
+    tls: Callable[[], ssl.SSLContext | None] = lambda: None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve `app` on listening `sockets` (closed in the end) until cancelled, and then stop at once."""
+    """Serve `app` on listening `sockets` (closed in the end) until cancelled, and then stop at once.
+
+    `tls` gives what the next client has to speak; None: no TLS.
+    """
     messages = logging.Logger("hypercorn", logging.WARNING)
     messages.addHandler(_IntoOurLog())
     config = Config()
@@ -70,8 +73,11 @@ async def serve_admin(
             with suppress(OSError):  # gone by itself
                 oldest.shutdown(socket.SHUT_RDWR)
 
-    async def serve_one(stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> None:
-        sock = (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket
+    async def serve_one(plain: trio.SocketStream) -> None:
+        sock = plain.socket
+        stream: trio.SocketStream | trio.SSLStream[trio.SocketStream] = plain
+        if (spoken := tls()) is not None:
+            stream = trio.SSLStream(plain, spoken, server_side=True, https_compatible=True)
 
         async def counted(scope: Scope, receive: Receive, send: Send) -> None:
             if sock in silent:
@@ -100,10 +106,7 @@ async def serve_admin(
             asking.pop(sock, None)
             await trio.aclose_forcefully(stream)
 
-    listeners: list[trio.SocketListener | trio.SSLListener[trio.SocketStream]] = []
-    for one in sockets:
-        listener = trio.SocketListener(trio.socket.from_stdlib_socket(one))
-        listeners.append(listener if tls is None else trio.SSLListener(listener, tls, https_compatible=True))
+    listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(one)) for one in sockets]
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(trio.serve_listeners, serve_one, listeners))
         task_status.started()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
@@ -16,6 +15,7 @@ from engine.log import get_logger
 from engine.loop.connection import Connection
 from engine.loop.reactor import Reactor
 from engine.loop.reading import start_tls
+from engine.node.certificates import Certificates
 from engine.node.registration import Registration
 from engine.routing.owners import Answer, Owners, defect_of_name
 from engine.routing.registry import Registry
@@ -53,7 +53,7 @@ class AgentPort:
         *,
         verifier: Verifier | None = None,
         newer_keys: Callable[[], Awaitable[None]] | None = None,
-        tls: ssl.SSLContext | None = None,
+        tls: Certificates,
         public_url: str = "",
         exclusive: bool = False,
     ) -> None:
@@ -73,8 +73,8 @@ class AgentPort:
         """One agent, from its first byte to its last."""
         try:
             with trio.fail_after(HANDSHAKE_SECONDS):
-                if self._tls is not None:
-                    await start_tls(connection, self._tls, server=True)
+                if self._tls.context is not None:
+                    await start_tls(connection, self._tls.context, server=True)
                 opened = await self._open(connection)
         except (OSError, trio.TooSlowError) as error:
             log.info("no registration", client_ip=connection.peer[0], error=str(error) or "timeout")

@@ -9,7 +9,6 @@ client's.
 from __future__ import annotations
 
 import math
-import ssl
 from typing import Final
 
 import trio
@@ -19,6 +18,7 @@ from engine.gateway.inbound import Inbound
 from engine.log import get_logger
 from engine.loop.connection import Connection
 from engine.loop.reading import Reader, start_tls
+from engine.node.certificates import Certificates
 from engine.node.client import Client, Clients
 from engine.wire import proxy_protocol
 
@@ -28,9 +28,9 @@ log = get_logger("proxy")
 
 
 class ClientPort:
-    """Takes clients; `tls`, if there is one, is what they have to speak."""
+    """Takes clients; `tls.context`, if there is one, is what they have to speak."""
 
-    def __init__(self, clients: Clients, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, clients: Clients, tls: Certificates) -> None:
         self._clients = clients
         self._tls = tls
         self._leaving = False
@@ -51,10 +51,11 @@ class ClientPort:
                 return
         if self._clients.aborts.is_banned(connection.peer[0], reactor.now):
             return
-        if self._tls is not None:
+        tls = self._tls.context
+        if tls is not None:
             try:
                 with trio.fail_after(HANDSHAKE_SECONDS):
-                    await start_tls(connection, self._tls, server=True)
+                    await start_tls(connection, tls, server=True)
             except (OSError, trio.TooSlowError) as error:
                 log.info("TLS handshake failed", client_ip=connection.peer[0], error=str(error))
                 connection.close()  # behind the alert that says why

@@ -35,6 +35,7 @@ from engine.loop.listen import Room, open_listeners, serve, split_address
 from engine.loop.reactor import Reactor
 from engine.loop.run import open_reactor
 from engine.node.agent_port import AgentPort
+from engine.node.certificates import Certificates, watch
 from engine.node.client import Clients
 from engine.node.client_port import ClientPort
 from engine.node.registration import Registration
@@ -88,7 +89,8 @@ async def run_node(
                 verifier=(await _open_tokens(config.admin.auth, nursery)).verifier,
                 hosts=[*config.admin.hosts, *_named(config.admin.advertise_addr)],
             )
-            await nursery.start(partial(serve_admin, admin, app, tls=config.admin.tls.server_context()))
+            await nursery.start(partial(serve_admin, admin, app, tls=lambda: node.admin_tls.context))
+            nursery.start_soon(watch, node.certificates)
             nursery.start_soon(node.accept_agents, upstream, nursery)
             nursery.start_soon(node.accept_clients, proxy, nursery)
             node.not_ready = None
@@ -118,7 +120,10 @@ class Node:
         self.registry: Registry[Registration] = LocalRegistry(partial(reactor.count, "registry"))
         self.metrics = NodeMetrics()
         self.not_ready: str | None = "starting"
-        tls = config.proxy.tls.server_context()
+        tls = Certificates("proxy", config.proxy.tls)
+        upstream_tls = Certificates("upstream", config.upstream.tls)
+        self.admin_tls = Certificates("admin", config.admin.tls)
+        self.certificates = (tls, upstream_tls, self.admin_tls)
         self._clients = Clients(
             self.registry,
             reactor,
@@ -136,7 +141,7 @@ class Node:
             proxy_protocol=config.proxy.proxy_protocol,
             allowed_origins=frozenset(config.proxy.allowed_origins),
             access_log=_access_log(config.proxy.access_log),
-            secure=tls is not None,
+            secure=tls.context is not None,
             patient_until=reactor.now + PATIENCE_SECONDS,
         )
         self.clients = ClientPort(self._clients, tls)
@@ -146,7 +151,7 @@ class Node:
             self.metrics,
             verifier=upstream_tokens.verifier,
             newer_keys=upstream_tokens.newer_keys,
-            tls=config.upstream.tls.server_context(),
+            tls=upstream_tls,
             public_url=config.proxy.public_url,
             exclusive=config.upstream.sharing == "exclusive",
         )

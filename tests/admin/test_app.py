@@ -295,7 +295,7 @@ async def test_an_agent_shows_metrics_health_and_readiness_and_no_more(nursery: 
 
 async def test_tls_is_spoken_where_configured(nursery: trio.Nursery, state: State, pki: Pki) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
-    await nursery.start(partial(serve_admin, [listener], state.app(), tls=pki.server_context()))
+    await nursery.start(partial(serve_admin, [listener], state.app(), tls=pki.server_context))
     number = listener.getsockname()[1]
     port = Port(number, "localhost", pki.client_context())
     assert (await port.get("/health", Origin=f"https://localhost:{number}")).status == 200
@@ -326,7 +326,9 @@ async def test_it_stops_at_once_whatever_clients_do(app: ASGIApp, secure: bool, 
     streams: list[trio.abc.Stream] = []
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
-            await nursery.start(partial(serve_admin, [listener], app, tls=pki.server_context() if secure else None))
+            await nursery.start(
+                partial(serve_admin, [listener], app, tls=pki.server_context if secure else lambda: None)
+            )
             streams = [await trio.open_tcp_stream("127.0.0.1", number) for _ in range(3)]
             if secure:
                 context = pki.client_context()

@@ -1,0 +1,231 @@
+"""Certificates that change while a node runs: the next handshake has the new ones, and no connection is lost."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+import trustme
+from cryptography import x509
+from trio.testing import MockClock
+
+from engine import log
+from engine.config import ClientTLS
+from engine.node.certificates import WATCH_SECONDS
+from tests.roles import GET, Roles, RunningNode, Talk, agent_config, answer, server_config, settle, tell_head
+
+HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+class Files:
+    """A node's certificate, key, and the authority of its clients, which a test replaces."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cert, self.key, self.ca = folder / "cert.pem", folder / "key.pem", folder / "ca.pem"
+        self.number = 0
+        self.renew()
+
+    def renew(self, *, only: str = "") -> None:
+        """Another authority and what it has issued; `only` one of the files is written."""
+        self.number += 1
+        authority = trustme.CA()
+        pair = authority.issue_cert("localhost", "127.0.0.1", common_name=f"cert {self.number}")
+        for path, content in (
+            (self.cert, b"".join(part.bytes() for part in pair.cert_chain_pems)),
+            (self.key, pair.private_key_pem.bytes()),
+            (self.ca, authority.cert_pem.bytes()),
+        ):
+            if not only or path.name == only:
+                self.replace(path, content)
+
+    def replace(self, path: Path, content: bytes) -> None:
+        """As certbot does it: at once."""
+        new = path.with_suffix(".new")
+        new.write_bytes(content)
+        os.replace(new, path)
+
+    def client_context(self, *, certificate: bool = False) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=str(self.ca))
+        if certificate:
+            context.load_cert_chain(self.cert, self.key)
+        return context
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path)
+
+
+Written = Callable[[], list[dict[str, object]]]
+
+
+@pytest.fixture
+def written() -> Iterator[Written]:
+    stream = io.StringIO()
+    log.configure("info", (), stream)
+
+    def lines() -> list[dict[str, object]]:
+        assert log.flush()
+        return [line for line in map(json.loads, stream.getvalue().splitlines()) if "certificates" in line["msg"]]
+
+    yield lines
+    log.configure("warn")
+
+
+async def start(roles: Roles, files: Files, *, mutual: bool = False) -> RunningNode:
+    config = server_config()
+    for section in (config.proxy, config.upstream, config.admin):
+        section.tls.cert, section.tls.key = str(files.cert), str(files.key)
+        section.tls.client_cas = str(files.ca) if mutual else ""
+    return await roles.node(config)
+
+
+async def looked(clock: MockClock) -> None:
+    """Let the node look at its files."""
+    await settle()
+    clock.jump(WATCH_SECONDS)
+    await settle()
+
+
+async def shown(port: int) -> str:
+    """The name in the certificate that a port shows."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    async with await trio.open_tcp_stream("127.0.0.1", port) as plain:
+        stream = trio.SSLStream(plain, context)
+        await stream.do_handshake()
+        der = stream.getpeercert(True)
+        await trio.aclose_forcefully(stream)
+    (name,) = x509.load_der_x509_certificate(der).subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return str(name.value)
+
+
+async def test_a_new_certificate_is_shown_on_every_port_and_nobody_is_cut_off(
+    roles: Roles, files: Files, mock_clock: MockClock, written: Written
+) -> None:
+    may_answer = trio.Event()
+
+    async def serve(talk: Talk) -> None:
+        while True:
+            head = await talk.until(b"\r\n\r\n")
+            if b"/slow" in head:
+                await may_answer.wait()
+            await talk.say(answer(b"done"))
+
+    node = await start(roles, files)
+    config = agent_config(node.upstream, await roles.service(serve), scheme="https")
+    config.connect.tls.root_cas = str(files.ca)
+    await roles.agent_with(config)
+    before, under_way = [await roles.dial(node.proxy, tls=files.client_context()) for _ in range(2)]
+    assert (await before.ask()).body == b"done"
+    await under_way.say(GET.replace(b"GET /", b"GET /slow"))
+    await settle()
+    for number in range(2, 5):
+        files.renew()
+        await looked(mock_clock)
+        for port in (node.proxy, node.upstream, node.admin):
+            assert await shown(port) == f"cert {number}"
+        assert (await before.ask()).body == b"done"
+        client = await roles.dial(node.proxy, tls=files.client_context())
+        assert (await client.ask()).body == b"done"
+    may_answer.set()
+    assert (await under_way.answer()).body == b"done"
+    assert [line["msg"] for line in written()] == ["certificates renewed"] * 9
+
+
+@pytest.mark.parametrize("only", ["cert.pem", "key.pem"])
+async def test_a_certificate_without_its_key_changes_nothing_until_the_key_has_come(
+    roles: Roles, files: Files, mock_clock: MockClock, written: Written, only: str
+) -> None:
+    node = await start(roles, files)
+    files.renew(only=only)
+    for _ in range(3):
+        await looked(mock_clock)
+        assert await shown(node.proxy) == "cert 1"
+    assert [line["level"] for line in written()] == ["warn"] * 3  # once for each port
+    files.renew()
+    await looked(mock_clock)
+    assert await shown(node.proxy) == "cert 3"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"rubbish"])
+async def test_a_file_that_is_broken_or_gone_changes_nothing(
+    roles: Roles, files: Files, mock_clock: MockClock, content: bytes | None
+) -> None:
+    node = await start(roles, files, mutual=True)
+    context = files.client_context(certificate=True)
+    for path in (files.cert, files.key, files.ca):
+        good = path.read_bytes()
+        if content is None:
+            path.unlink()
+        else:
+            files.replace(path, content)
+        await looked(mock_clock)
+        client = await roles.dial(node.admin, tls=context)
+        assert (await client.ask(HEALTH)).status == 200
+        files.replace(path, good)
+        await looked(mock_clock)
+
+
+async def test_an_authority_that_is_taken_away_lets_nobody_in_any_more(
+    roles: Roles, files: Files, mock_clock: MockClock
+) -> None:
+    node = await start(roles, files, mutual=True)
+    config = agent_config(node.upstream, await roles.service(tell_head), scheme="https")
+    config.connect.tls = ClientTLS(root_cas=str(files.ca), cert=str(files.cert), key=str(files.key))
+    await roles.agent_with(config)
+    old = files.client_context(certificate=True)
+    client = await roles.dial(node.proxy, tls=old)
+    assert (await client.ask()).status == 200
+    files.renew()
+    await looked(mock_clock)
+    assert (await client.ask()).status == 200  # it is in
+    renewed = files.client_context(certificate=True)
+    old.load_verify_locations(files.ca)
+    for port, request in ((node.proxy, GET), (node.admin, HEALTH)):
+        for context, status in ((renewed, 200), (old, 0)):
+            try:
+                got = (await (await roles.dial(port, tls=context)).ask(request)).status
+            except (trio.BrokenResourceError, EOFError):
+                got = 0
+            assert got == status
+
+
+async def test_no_request_fails_while_certificates_change_under_load(
+    roles: Roles, files: Files, monkeypatch: pytest.MonkeyPatch, written: Written
+) -> None:
+    monkeypatch.setattr("engine.node.certificates.WATCH_SECONDS", 0.001)
+    node = await start(roles, files)
+    config = agent_config(node.upstream, await roles.service(tell_head), scheme="https")
+    config.connect.tls.insecure_skip_verify = True
+    await roles.agent_with(config)
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    served, renewed = 0, False
+
+    async def ask() -> None:
+        nonlocal served
+        kept = await roles.dial(node.proxy, tls=anybody)
+        while not renewed:
+            fresh = await roles.dial(node.proxy, tls=anybody)
+            for client in (kept, fresh):
+                assert (await client.ask()).status == 200
+                served += 1
+            await fresh.close()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(ask)
+        for number in range(2, 12):
+            files.renew()
+            while await shown(node.proxy) != f"cert {number}":
+                pass  # each is a handshake of its own
+        renewed = True
+    assert served > 0
+    assert all(line["level"] == "info" or "another certificate" in str(line["error"]) for line in written())
