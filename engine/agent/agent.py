@@ -7,6 +7,8 @@ second signal ends it at once.
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Callable
 from functools import partial
 from shlex import quote
 from typing import NamedTuple
@@ -19,9 +21,10 @@ from engine.agent.http import HttpUpstream
 from engine.agent.service import Service
 from engine.agent.tcp import TcpUpstream
 from engine.agent.uplink import HINT, Uplink
-from engine.config import AgentConfig, ListenerConfig
+from engine.config import AgentConfig, ClientTLS, ListenerConfig
 from engine.errors import Unreachable
 from engine.log import INFO, get_logger, show
+from engine.loop.certificates import Certificates
 from engine.loop.dial import Server
 from engine.loop.leaving import stop_signals, until_signal
 from engine.loop.listen import open_listeners
@@ -49,7 +52,8 @@ async def run_agent(
     `alone`: nothing else runs in this Trio run.
     """
     connect = config.connect
-    server = Server(connect.url, connect.client_context(), connect.tls.server_name or None, connect.router())
+    tls = _certificates("connect.tls", connect.tls, connect.client_context)
+    server = Server(connect.url, tls, connect.tls.server_name or None, connect.router())
     metrics = AgentMetrics()
     async with open_reactor(alone=alone) as reactor, trio.open_nursery() as nursery:
         if config.server.enabled:
@@ -144,7 +148,9 @@ def _upstream(
         port=target.port,
         path=target.path,
         timeout=listener.timeout,
-        tls=listener.tls.client_context() if target.scheme == "https" else None,
+        tls=_certificates("listeners.tls", listener.tls, listener.tls.client_context)
+        if target.scheme == "https"
+        else None,
         server_name=listener.tls.server_name or None,
         max_idle=http.max_idle_conns,
         idle_seconds=http.idle_conn_timeout,
@@ -163,6 +169,10 @@ def _upstream(
             response_headers=HeaderFilter(chosen.response_headers.allow_list, chosen.response_headers.block_list),
         )
     return HttpUpstream(service, listener.endpoint_id, reactor, metrics, nursery, access_log)
+
+
+def _certificates(name: str, files: ClientTLS, make: Callable[[], ssl.SSLContext | None]) -> Certificates:
+    return Certificates(name, (files.cert, files.key, files.root_cas), make)
 
 
 async def _serve_metrics(config: AgentConfig, metrics: AgentMetrics, nursery: trio.Nursery) -> None:

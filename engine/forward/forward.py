@@ -11,6 +11,7 @@ import trio
 from engine.config import ForwardConfig
 from engine.errors import Refused, Unreachable
 from engine.log import get_logger
+from engine.loop.certificates import Certificates
 from engine.loop.connection import Address, Connection
 from engine.loop.dial import Server
 from engine.loop.leaving import stop_signals, until_signal
@@ -53,7 +54,9 @@ async def run_forward(
     """
     connect = config.connect
     fields: Fields = [(piko.HALF_CLOSE, b"1"), *piko.credentials(connect.token, connect.tenant_id)]
-    server = Server(connect.url, connect.client_context(), connect.tls.server_name or None, connect.router())
+    files = connect.tls
+    tls = Certificates("connect.tls", (files.cert, files.key, files.root_cas), connect.client_context)
+    server = Server(connect.url, tls, files.server_name or None, connect.router())
     with ExitStack() as stack:
         sockets = [[stack.enter_context(sock) for sock in open_listeners(port.bind_addr)] for port in config.ports]
         ways = [_Way(port.endpoint_id, server, fields, connect.timeout) for port in config.ports]

@@ -5,7 +5,6 @@ client_port    the proxy port: a task for each client
 client         what the node decides about one client's requests
 asked          what a request's head asks for, and how it goes on
 aborts         clients that ask and do not wait for the answer, again and again
-certificates   the TLS of a port, made anew when its files change
 trust          whose word counts for who a client is: proxies in front
 agent_port     the upstream port: registrations, and the sessions that they become
 registration   a session that serves an endpoint, with its idle streams

@@ -12,10 +12,10 @@ from engine.admin.metrics import NodeMetrics
 from engine.auth.verifier import Claims, UnknownKey, Verifier
 from engine.errors import HTTPError, Unauthorized
 from engine.log import get_logger
+from engine.loop.certificates import Certificates
 from engine.loop.connection import Connection
 from engine.loop.reactor import Reactor
 from engine.loop.reading import start_tls
-from engine.node.certificates import Certificates
 from engine.node.registration import Registration
 from engine.routing.owners import Answer, Owners, defect_of_name
 from engine.routing.registry import Registry

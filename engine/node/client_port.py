@@ -16,9 +16,9 @@ import trio
 from engine.errors import RemoteProtocolError
 from engine.gateway.inbound import Inbound
 from engine.log import get_logger
+from engine.loop.certificates import Certificates
 from engine.loop.connection import Connection
 from engine.loop.reading import Reader, start_tls
-from engine.node.certificates import Certificates
 from engine.node.client import Client, Clients
 from engine.wire import proxy_protocol
 

@@ -29,13 +29,13 @@ from engine.auth.verifier import Verifier
 from engine.config import AccessLogConfig, AuthConfig, ServerConfig
 from engine.gateway.clocks import Timeouts
 from engine.log import get_logger
+from engine.loop.certificates import Certificates, watch
 from engine.loop.connection import Address
 from engine.loop.leaving import stop_signals, until_signal
 from engine.loop.listen import Room, open_listeners, serve, split_address
 from engine.loop.reactor import Reactor
 from engine.loop.run import open_reactor
 from engine.node.agent_port import AgentPort
-from engine.node.certificates import Certificates, watch
 from engine.node.client import Clients
 from engine.node.client_port import ClientPort
 from engine.node.registration import Registration
@@ -120,9 +120,14 @@ class Node:
         self.registry: Registry[Registration] = LocalRegistry(partial(reactor.count, "registry"))
         self.metrics = NodeMetrics()
         self.not_ready: str | None = "starting"
-        tls = Certificates("proxy", config.proxy.tls)
-        upstream_tls = Certificates("upstream", config.upstream.tls)
-        self.admin_tls = Certificates("admin", config.admin.tls)
+        tls, upstream_tls, self.admin_tls = (
+            Certificates(f"{port}.tls", (files.cert, files.key, files.client_cas), files.server_context)
+            for port, files in (
+                ("proxy", config.proxy.tls),
+                ("upstream", config.upstream.tls),
+                ("admin", config.admin.tls),
+            )
+        )
         self.certificates = (tls, upstream_tls, self.admin_tls)
         self._clients = Clients(
             self.registry,

@@ -17,7 +17,7 @@ from trio.testing import MockClock
 
 from engine import log
 from engine.config import ClientTLS
-from engine.node.certificates import WATCH_SECONDS
+from engine.loop.certificates import WATCH_SECONDS
 from tests.roles import GET, Roles, RunningNode, Talk, agent_config, answer, server_config, settle, tell_head
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -200,7 +200,7 @@ async def test_an_authority_that_is_taken_away_lets_nobody_in_any_more(
 async def test_no_request_fails_while_certificates_change_under_load(
     roles: Roles, files: Files, monkeypatch: pytest.MonkeyPatch, written: Written
 ) -> None:
-    monkeypatch.setattr("engine.node.certificates.WATCH_SECONDS", 0.001)
+    monkeypatch.setattr("engine.loop.certificates.WATCH_SECONDS", 0.001)
     node = await start(roles, files)
     config = agent_config(node.upstream, await roles.service(tell_head), scheme="https")
     config.connect.tls.insecure_skip_verify = True
@@ -229,3 +229,24 @@ async def test_no_request_fails_while_certificates_change_under_load(
         renewed = True
     assert served > 0
     assert all(line["level"] == "info" or "another certificate" in str(line["error"]) for line in written())
+
+
+async def test_an_agent_that_dials_again_shows_its_new_certificate_and_believes_the_new_authority(
+    roles: Roles, files: Files, mock_clock: MockClock
+) -> None:
+    first = await start(roles, files, mutual=True)
+    service = await roles.service(tell_head)
+    config = agent_config(first.upstream, service, scheme="https")
+    config.connect.tls = ClientTLS(root_cas=str(files.ca), cert=str(files.cert), key=str(files.key))
+    await roles.agent_with(config)
+    await first.kill()
+    files.renew()
+    again = server_config()
+    again.upstream.bind_addr = f"127.0.0.1:{first.upstream}"
+    again.upstream.tls.cert, again.upstream.tls.key = str(files.cert), str(files.key)
+    again.upstream.tls.client_cas = str(files.ca)
+    node = await roles.node(again)
+    client = await roles.dial(node.proxy)
+    while (await client.ask()).status != 200:
+        mock_clock.jump(1)
+        await settle()
