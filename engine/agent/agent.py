@@ -21,10 +21,10 @@ from engine.agent.http import HttpUpstream
 from engine.agent.service import Service
 from engine.agent.tcp import TcpUpstream
 from engine.agent.uplink import HINT, Uplink
-from engine.config import AgentConfig, ClientTLS, ListenerConfig
+from engine.config import AgentConfig, ClientTLS, ConnectConfig, ListenerConfig
 from engine.errors import Unreachable
 from engine.log import INFO, get_logger, show
-from engine.loop.certificates import Certificates
+from engine.loop.certificates import Certificates, Renewed
 from engine.loop.dial import Server
 from engine.loop.leaving import stop_signals, until_signal
 from engine.loop.listen import open_listeners
@@ -54,7 +54,7 @@ async def run_agent(
     connect = config.connect
     tls = _certificates("connect.tls", connect.tls, connect.client_context)
     server = Server(connect.url, tls, connect.tls.server_name or None, connect.router())
-    metrics = AgentMetrics()
+    metrics, token = AgentMetrics(), _Token(connect)
     async with open_reactor(alone=alone) as reactor, trio.open_nursery() as nursery:
         if config.server.enabled:
             await _serve_metrics(config, metrics, nursery)
@@ -65,7 +65,7 @@ async def run_agent(
                 listener.endpoint_id,
                 server,
                 upstream.on_stream,
-                token=lambda: connect.token,
+                token=token,
                 tenant=connect.tenant_id,
                 dials=dials,
                 on_connect=partial(metrics.connected, "node"),
@@ -87,6 +87,24 @@ async def run_agent(
             end.close()
         nursery.cancel_scope.cancel()
     log.info("agent stopped")
+
+
+class _Token:
+    """What a dial shows: the token, read anew if its file is another one; the last that could be read."""
+
+    def __init__(self, connect: ConnectConfig) -> None:
+        self._connect = connect
+        self._text = connect.read_token()
+        self._file = Renewed("connect.token_file", [connect.token_file], self._read)
+
+    def __call__(self) -> str:
+        if not self._connect.token_file:
+            return self._connect.token
+        self._file.refresh()
+        return self._text
+
+    def _read(self) -> None:
+        self._text = self._connect.read_token()
 
 
 class AgentSession(NamedTuple):

@@ -83,6 +83,11 @@ class Verifier:
         self._document = b""
         self._keys = configured_keys(hmac_secret_key, rsa_public_key, ecdsa_public_key)
 
+    def replace_configured(self, hmac_secret_key: str, rsa_public_key: str, ecdsa_public_key: str) -> None:
+        """Believe these keys, and no others, from now on. Raises ConfigError, and changes nothing, for what is none."""
+        self._keys = configured_keys(hmac_secret_key, rsa_public_key, ecdsa_public_key)
+        self._known.clear()
+
     def replace_keys(self, document: bytes) -> None:
         """Believe the keys of this JWK set (RFC 7517, 5), and no others, from now on.
 

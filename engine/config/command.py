@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import field
 
-from engine.config.check import Defect
+from engine.config.check import Defect, read_secret_file
 from engine.config.kinds import URL, Algorithm, EndpointIDs, FileName, Lifetime, Output, Switch, Text, Token, Word
 from engine.config.knob import Section
 from engine.config.tls import ClientTLS
-from engine.config.way_out import read_secret_file
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from msgspec import field
 
 from engine.config.address import split_url
-from engine.config.check import Defect
-from engine.config.kinds import URL, Route, SecondsAboveZero, Token, Word
+from engine.config.check import Defect, read_secret_file
+from engine.config.kinds import URL, FileName, Route, SecondsAboveZero, Token, Word
 from engine.config.knob import Section
 from engine.config.mask import MASK, mask_userinfo
 from engine.config.tls import ClientTLS
@@ -28,6 +28,9 @@ class ConnectConfig(Section):
 
     url: Annotated[URL, "The node: its upstream port for an agent, its proxy port for a forward."] = ""
     token: Annotated[Token, "Token (JWT) to show; best kept in the environment or in the file."] = ""
+    token_file: Annotated[FileName, "File with the token, which only its owner may read; read at each dial."] = (
+        ""  # ours
+    )
     tenant_id: Annotated[Word, "Tenant to connect as."] = ""  # Piko has it for agents; for a forward it is ours
     timeout: Annotated[SecondsAboveZero, "Longest attempt to connect for the first time."] = 30.0
     # Piko has it for agents, and takes one proxy. A chain (`socks5h://a:1080 -> http://b:3128`), `direct` and the key
@@ -39,12 +42,19 @@ class ConnectConfig(Section):
     def verify(self) -> None:
         if not self.url:
             raise Defect("url", "", "missing; expected the URL of a node")
+        if self.token and self.token_file:
+            raise Defect("token_file", self.token_file, "stands beside token; expected one of the two")
+        self.read_token()
         if self.proxy_url:
             check_route("proxy_url", self.proxy_url)
             if beside := next((name for name in ("url", "pac") if getattr(self.proxy, name)), ""):
                 value = mask_userinfo(self.proxy_url)
                 raise Defect("proxy_url", value, f"stands beside proxy.{beside}; expected one of the two")
         self.environment_route()
+
+    def read_token(self) -> str:
+        """The token, read anew if it is in a file. Raises Defect."""
+        return read_secret_file("token_file", self.token_file).strip() if self.token_file else self.token
 
     def environment_route(self) -> ProxyRoute | None:
         """The way to the node by the environment; None if it names none, or is not asked. Raises ConfigError."""

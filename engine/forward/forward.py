@@ -53,7 +53,7 @@ async def run_forward(
     `alone`: nothing else runs in this Trio run.
     """
     connect = config.connect
-    fields: Fields = [(piko.HALF_CLOSE, b"1"), *piko.credentials(connect.token, connect.tenant_id)]
+    fields: Fields = [(piko.HALF_CLOSE, b"1"), *piko.credentials(connect.read_token(), connect.tenant_id)]
     files = connect.tls
     tls = Certificates("connect.tls", (files.cert, files.key, files.root_cas), connect.client_context)
     server = Server(connect.url, tls, files.server_name or None, connect.router())

@@ -1,4 +1,4 @@
-"""What somebody needs to speak TLS, made anew when one of its files changes: certificate, key, authorities.
+"""What somebody needs to speak TLS, or to verify tokens, made anew when one of its files changes.
 
 Certificates are renewed every few weeks, and a node that had to be restarted for that would move all of its agents each
 time. So a port's files are looked at every `WATCH_SECONDS`, a client's before it dials. What is new holds for
@@ -25,38 +25,47 @@ Sign = tuple[int, int, int] | None
 log = get_logger("tls")
 
 
-class Certificates:
-    """What is needed to speak TLS: `context`, None for who does not.
+class Renewed:
+    """Something made of files, and made anew by `make` when one of them changes; files with an empty name are none.
 
-    `make` makes it of `files` (those with an empty name are none), and raises ConfigError if they do not fit. `name` is
-    for the log.
+    `make` raises ConfigError if they do not fit, and then all stays as it was. `name` is for the log.
     """
 
-    def __init__(self, name: str, files: Sequence[str], make: Callable[[], ssl.SSLContext | None]) -> None:
+    def __init__(self, name: str, files: Sequence[str], make: Callable[[], object]) -> None:
         self._name = name
         self._files = [file for file in files if file]
         self._make = make
         self._signs = self._look()
-        self.context: ssl.SSLContext | None = make()
 
     def refresh(self) -> None:
         """See whether the files have changed, and take what they have become if it fits."""
-        if self.context is None or not self._files:
-            return
         signs = self._look()
         if signs == self._signs:
             return
         self._signs = signs
         try:
-            self.context = self._make()
+            self._make()
         except (ConfigError, OSError) as error:
-            log.warning("certificates as they were", of=self._name, error=str(error))
+            log.warning("files do not fit: all stays as it was", of=self._name, error=str(error))
         else:
-            log.info("certificates renewed", of=self._name)
+            log.info("files read anew", of=self._name)
 
     def _look(self) -> list[Sign]:
         """By what a file is known to be another: its place on the disk, its size and when it was written."""
         return list(map(_sign, self._files))
+
+
+class Certificates(Renewed):
+    """What is needed to speak TLS: `context`, None for who does not. `make` makes it."""
+
+    def __init__(self, name: str, files: Sequence[str], make: Callable[[], ssl.SSLContext | None]) -> None:
+        super().__init__(name, files, self._renew)
+        self._context = make
+        self.context: ssl.SSLContext | None = make()
+
+    def _renew(self) -> None:
+        if self.context is not None:
+            self.context = self._context()
 
 
 def _sign(path: str) -> Sign:
@@ -75,9 +84,9 @@ def now(tls: ssl.SSLContext | Certificates | None) -> ssl.SSLContext | None:
     return tls.context
 
 
-async def watch(ports: Sequence[Certificates]) -> None:
+async def watch(things: Sequence[Renewed]) -> None:
     """Refresh all of them again and again, for ever."""
     while True:
         await trio.sleep(WATCH_SECONDS)
-        for port in ports:
-            port.refresh()
+        for thing in things:
+            thing.refresh()

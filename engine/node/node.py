@@ -29,7 +29,7 @@ from engine.auth.verifier import Verifier
 from engine.config import AccessLogConfig, AuthConfig, ServerConfig
 from engine.gateway.clocks import Timeouts
 from engine.log import get_logger
-from engine.loop.certificates import Certificates, watch
+from engine.loop.certificates import Certificates, Renewed, watch
 from engine.loop.connection import Address
 from engine.loop.leaving import stop_signals, until_signal
 from engine.loop.listen import Room, open_listeners, serve, split_address
@@ -210,14 +210,18 @@ async def _open_tokens(auth: AuthConfig, nursery: trio.Nursery) -> Tokens:
     """What checks the tokens of a port. A key set that has to be fetched is kept fresh in `nursery`."""
     if not auth.enabled:
         return Tokens()
+    keys = auth.keys()
     verifier = Verifier(
-        hmac_secret_key=auth.hmac_secret_key,
-        rsa_public_key=auth.rsa_public_key,
-        ecdsa_public_key=auth.ecdsa_public_key,
+        hmac_secret_key=keys["hmac_secret_key"],
+        rsa_public_key=keys["rsa_public_key"],
+        ecdsa_public_key=keys["ecdsa_public_key"],
         audience=auth.audience,
         issuer=auth.issuer,
         disable_disconnect_on_expiry=auth.disable_disconnect_on_expiry,
     )
+    if auth.files:
+        renewed = Renewed("keys", auth.files, lambda: verifier.replace_configured(**auth.keys()))
+        nursery.start_soon(watch, [renewed])
     jwks = auth.jwks
     return await open_tokens(verifier, jwks.endpoint, nursery, cache_ttl=jwks.cache_ttl, fetch_seconds=jwks.timeout)
 

@@ -8,6 +8,7 @@ import textwrap
 import pytest
 
 from engine.config import Draft, Section, ServerConfig, knobs, shown
+from engine.config.auth import NAMES
 from engine.config.server import WITHOUT_EFFECT
 from engine.log import VALUE_BYTES
 from engine.wire.http1 import MAX_HEAD
@@ -110,12 +111,15 @@ grace_period: 90s
         "proxy.access_log.disable",
         "proxy.access_log.request_headers.block_list",
         "proxy.access_log.response_headers.allow_list",
+        *(f"proxy.auth.{name}_file" for name in NAMES),  # ours
         "proxy.auth.jwks.endpoint",
         "upstream.sharing",  # ours
+        *(f"upstream.auth.{name}_file" for name in NAMES),  # ours
         "upstream.auth.jwks.endpoint",
         "upstream.tenants",
         "admin.hosts",  # ours
         "admin.insecure",  # ours
+        *(f"admin.auth.{name}_file" for name in NAMES),  # ours
         "admin.auth.jwks.endpoint",
         "cluster.join",
     ]

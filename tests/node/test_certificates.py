@@ -72,7 +72,7 @@ def written() -> Iterator[Written]:
 
     def lines() -> list[dict[str, object]]:
         assert log.flush()
-        return [line for line in map(json.loads, stream.getvalue().splitlines()) if "certificates" in line["msg"]]
+        return [line for line in map(json.loads, stream.getvalue().splitlines()) if line["subsystem"] == "tls"]
 
     yield lines
     log.configure("warn")
@@ -136,7 +136,7 @@ async def test_a_new_certificate_is_shown_on_every_port_and_nobody_is_cut_off(
         assert (await client.ask()).body == b"done"
     may_answer.set()
     assert (await under_way.answer()).body == b"done"
-    assert [line["msg"] for line in written()] == ["certificates renewed"] * 9
+    assert [line["msg"] for line in written()] == ["files read anew"] * 9
 
 
 @pytest.mark.parametrize("only", ["cert.pem", "key.pem"])

@@ -18,6 +18,7 @@ from trio.testing import MockClock
 
 from engine.config import AuthConfig, ServerConfig
 from engine.errors import Refused
+from engine.loop.certificates import WATCH_SECONDS
 from tests.roles import GET, Roles, RunningNode, Talk, agent_config, answer, says, server_config, settle, tell_head
 
 SECRET = "a secret of at least sixty-four bytes, for HS512 wants that many, and RFC 7518 says so"
@@ -47,6 +48,19 @@ async def configure(roles: Roles, auth: AuthConfig, kind: str, folder: Path) -> 
         return lambda **claims: jwt.encode(claims, RSA_KEY, "RS384")
     if kind == "ECDSA":
         auth.ecdsa_public_key = pem(EC_KEY)
+        return lambda **claims: jwt.encode(claims, EC_KEY, "ES256")
+    if kind == "HMAC file":
+        (folder / "secret").write_text(SECRET + "\n")
+        (folder / "secret").chmod(0o600)
+        auth.hmac_secret_key_file = str(folder / "secret")
+        return lambda **claims: jwt.encode(claims, SECRET, "HS256")
+    if kind == "RSA file":
+        (folder / "rsa.pem").write_text(pem(RSA_KEY))
+        auth.rsa_public_key_file = str(folder / "rsa.pem")
+        return lambda **claims: jwt.encode(claims, RSA_KEY, "RS256")
+    if kind == "ECDSA file":
+        (folder / "ec.pem").write_text(pem(EC_KEY))
+        auth.ecdsa_public_key_file = str(folder / "ec.pem")
         return lambda **claims: jwt.encode(claims, EC_KEY, "ES256")
     if kind == "JWKS file":
         (folder / "keys.json").write_text(JWKS)
@@ -79,7 +93,9 @@ async def client_is_told(roles: Roles, node: RunningNode, request: bytes) -> tup
 # -- Kinds of keys
 
 
-@pytest.mark.parametrize("kind", ["HMAC", "RSA", "ECDSA", "JWKS file", "JWKS URL"])
+@pytest.mark.parametrize(
+    "kind", ["HMAC", "RSA", "ECDSA", "HMAC file", "RSA file", "ECDSA file", "JWKS file", "JWKS URL"]
+)
 async def test_every_port_takes_every_kind_of_key(roles: Roles, kind: str, tmp_path: Path) -> None:
     config = server_config()
     for section in (config.proxy, config.upstream, config.admin):
@@ -304,3 +320,52 @@ async def test_keys_that_have_changed_are_fetched_when_a_token_names_them(roles:
     while await client_is_told(roles, node, new) != (200, ""):
         await settle()  # a thread is fetching them
     assert await client_is_told(roles, node, old) == (401, "invalid token")
+
+
+@pytest.mark.parametrize("broken", [b"", b"short", None])
+async def test_a_secret_in_a_file_is_read_anew_when_it_changes_and_kept_while_it_is_none(
+    roles: Roles, mock_clock: MockClock, tmp_path: Path, broken: bytes | None
+) -> None:
+    config = server_config()
+    sign = await configure(roles, config.proxy.auth, "HMAC file", tmp_path)
+    node = await roles.node(config)
+    await roles.agent(node, await roles.service(tell_head))
+    path, old = tmp_path / "secret", bearer(sign())
+    newer = bearer(jwt.encode({}, SECRET[::-1], "HS256"))
+    assert await client_is_told(roles, node, old) == (200, "")
+    assert await client_is_told(roles, node, newer) == (401, "invalid token")
+
+    async def write(content: bytes | None) -> None:
+        if content is None:
+            path.unlink()
+        else:
+            path.write_bytes(content)
+            path.chmod(0o600)
+        await settle()
+        mock_clock.jump(WATCH_SECONDS)
+        await settle()
+
+    await write(broken)
+    assert await client_is_told(roles, node, old) == (200, "")
+    await write(SECRET[::-1].encode())
+    assert await client_is_told(roles, node, newer) == (200, "")
+    assert await client_is_told(roles, node, old) == (401, "invalid token")  # although it was known
+
+
+async def test_an_agent_reads_its_token_anew_when_it_dials(roles: Roles, mock_clock: MockClock, tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text(token(exp=time.time() + 3600, n=1) + "\n")
+    path.chmod(0o600)
+    first = await roles.node(protected("upstream"))
+    config = agent_config(first.upstream, await roles.service(tell_head))
+    config.connect.token_file = str(path)
+    await roles.agent_with(config)
+    await first.kill()
+    path.write_text(jwt.encode({}, "another secret " * 5, "HS256"))
+    again = server_config()
+    again.upstream.bind_addr = f"127.0.0.1:{first.upstream}"
+    again.upstream.auth.hmac_secret_key = "another secret " * 5
+    node = await roles.node(again)
+    while await client_is_told(roles, node, GET) != (200, ""):
+        mock_clock.jump(1)
+        await settle()
