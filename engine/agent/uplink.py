@@ -12,6 +12,8 @@ from collections.abc import Callable
 import trio
 
 from engine.agent.rhythm import Rhythm
+from engine.carriers.opening import open_websocket
+from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
 from engine.errors import Unreachable
 from engine.log import get_logger
 from engine.loop.backoff import LONGEST_SECONDS, SETTLED_SECONDS, Backoff
@@ -19,7 +21,6 @@ from engine.loop.connection import Connection
 from engine.loop.dial import Server
 from engine.session.session import Session
 from engine.session.stream import Stream
-from engine.tunnel.opening import open_websocket
 from engine.wire import piko
 from engine.wire.public_url import Reach, told
 
@@ -96,7 +97,7 @@ class Uplink:
                 log.info("connected", endpoint_id=self.endpoint, url=self._server.url, **self._shown_reach())
                 over = trio.Event()
                 session = Session(
-                    connection,
+                    WebSocketCarrier(connection, client=True, max_frame=MAX_FRAME),
                     agent=True,
                     on_stream=self._on_stream,
                     on_away=over.set,

@@ -8,6 +8,8 @@ from functools import partial
 
 import trio
 
+from engine.carriers.opening import open_websocket
+from engine.carriers.websocket import WebSocketCarrier
 from engine.config import ForwardConfig
 from engine.errors import Refused, Unreachable
 from engine.log import get_logger
@@ -16,9 +18,7 @@ from engine.loop.dial import Server
 from engine.loop.leaving import stop_signals, until_signal
 from engine.loop.listen import Room, open_listeners, serve
 from engine.loop.run import open_reactor
-from engine.tunnel.opening import open_websocket
 from engine.tunnel.relay import Relay
-from engine.tunnel.websocket_stream import WebSocketStream
 from engine.wire import piko
 from engine.wire.http1 import Fields
 
@@ -94,7 +94,7 @@ async def _forward(way: _Way, local: Connection) -> None:
         remote.abort()
         return
     half_close = any(name.lower() == piko.HALF_CLOSE for name, _ in answer.fields)
-    Relay(local, WebSocketStream(remote, client=True, half_close=half_close))
+    Relay(local, WebSocketCarrier(remote, client=True, half_close=half_close))
     # Each side ends by itself when both its directions have; if one task is cancelled, both sides break.
     async with trio.open_nursery() as nursery:
         nursery.start_soon(remote.run)

@@ -11,6 +11,8 @@ import trio
 
 from engine.admin.metrics import NodeMetrics
 from engine.auth.verifier import Claims, UnknownKey, Verifier
+from engine.carriers.opening import read_head
+from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
 from engine.errors import HTTPError, Unauthorized
 from engine.log import get_logger
 from engine.loop.connection import Connection
@@ -19,7 +21,6 @@ from engine.loop.reading import start_tls
 from engine.node.registration import Registration
 from engine.routing.registry import Registry
 from engine.session.session import Session
-from engine.tunnel.opening import read_head
 from engine.wire import http1, piko, websocket
 from engine.wire.http1 import Request
 from engine.wire.public_url import PublicURL
@@ -140,7 +141,8 @@ class AgentPort:
                 self._registry.withdraw(registration)
             self._moved.set()
 
-        session = Session(connection, agent=False, on_away=away)
+        carrier = WebSocketCarrier(connection, client=False, max_frame=MAX_FRAME)
+        session = Session(carrier, agent=False, on_away=away)
         registration = Registration(session, endpoint, self._reactor, summaries=summaries)
         self.registrations.add(registration)
         self._reactor.clock(registration)

@@ -10,6 +10,7 @@ from typing import Final
 from engine.access_log import AccessLog
 from engine.admin.metrics import NodeMetrics
 from engine.auth.verifier import Verifier
+from engine.carriers.websocket import WebSocketCarrier
 from engine.errors import HTTPError, Unauthorized
 from engine.gateway import record
 from engine.gateway.clocks import Timeouts
@@ -26,7 +27,6 @@ from engine.routing.registry import Registry
 from engine.session.liveness import Budget
 from engine.session.session import NoStream
 from engine.tunnel.relay import Relay
-from engine.tunnel.websocket_stream import WebSocketStream
 from engine.wire import http1, piko, websocket
 from engine.wire.http1 import MAX_HEAD, Request
 
@@ -182,7 +182,7 @@ class Client:
 
         def start() -> None:
             self._connection.put(http1.encode_response(101, b"Switching Protocols", fields))
-            relay = Relay(WebSocketStream(self._connection, client=False, half_close=half_close), stream, done)
+            relay = Relay(WebSocketCarrier(self._connection, client=False, half_close=half_close), stream, done)
             relays.append(relay)
             port.tcp_connections += 1
             if exchange.expires_at < math.inf:
