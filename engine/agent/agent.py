@@ -19,6 +19,7 @@ from engine.agent.http import HttpUpstream
 from engine.agent.service import Service
 from engine.agent.tcp import TcpUpstream
 from engine.agent.uplink import HINT, Uplink
+from engine.carriers.carrier import Kind
 from engine.config import AgentConfig, ListenerConfig
 from engine.errors import Unreachable
 from engine.log import INFO, get_logger, show
@@ -63,6 +64,8 @@ async def run_agent(
                 upstream.on_stream,
                 token=lambda: connect.token,
                 tenant=connect.tenant_id,
+                resume_seconds=connect.resume,
+                kinds=[Kind(name) for name in connect.carriers],
                 dials=dials,
                 on_connect=partial(metrics.connected, "node"),
                 on_reconnect=metrics.reconnected,

@@ -83,6 +83,7 @@ class UpstreamConfig(Section):
 
     bind_addr: Annotated[BindAddr, "Address to listen on."] = ":8001"
     advertise_addr: Annotated[Address, "Address that others are told; empty: made from bind-addr."] = ""
+    resume: Annotated[Seconds, "How long a session is kept for an agent whose connection was cut; 0: not."] = 30.0
     rebalance: RebalanceConfig = field(default_factory=RebalanceConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     tls: ServerTLS = field(default_factory=ServerTLS)

@@ -8,7 +8,6 @@ from typing import Final
 
 from engine.errors import HTTPError
 from engine.gateway import retry
-from engine.gateway.body import Body
 from engine.gateway.clocks import LEAVING_SECONDS, Pace, Verdict, verdict
 from engine.gateway.exchange import Exchange
 from engine.gateway.head import answer_head
@@ -22,6 +21,7 @@ from engine.loop.reactor import Reactor
 from engine.tunnel.relay import Relay
 from engine.wire import http1, piko
 from engine.wire.http1 import Response
+from engine.wire.http1.body import Body
 
 UNREAD_BYTES: Final = 256 * 1024  # of answers: who has left more unread gets no further one
 

@@ -78,6 +78,7 @@ async def run_node(
                 reactor,
                 await _open_tokens(config.proxy.auth, nursery),
                 await _open_tokens(config.upstream.auth, nursery),
+                nursery,
             )
             addresses = Addresses(*(sockets[0].getsockname()[:2] for sockets in (proxy, upstream, admin)))
             app = node_app(
@@ -110,7 +111,14 @@ async def run_node(
 class Node:
     """The two public ports and what they share."""
 
-    def __init__(self, config: ServerConfig, reactor: Reactor, proxy_tokens: Tokens, upstream_tokens: Tokens) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        reactor: Reactor,
+        proxy_tokens: Tokens,
+        upstream_tokens: Tokens,
+        sessions: trio.Nursery,
+    ) -> None:
         http = config.proxy.http
         self.id = config.cluster.choose_node_id()
         self.registry: Registry[Registration] = LocalRegistry(partial(reactor.count, "registry"))
@@ -143,6 +151,8 @@ class Node:
             newer_keys=upstream_tokens.newer_keys,
             tls=config.upstream.tls.server_context(),
             public_url=config.proxy.public_url,
+            resume_seconds=config.upstream.resume,
+            sessions=sessions,
         )
         self.metrics.sessions = lambda: self.agents.registrations
         self.metrics.endpoints = self.registry.endpoints

@@ -18,6 +18,8 @@ from typing import Final
 import trio
 
 from engine.carriers.carrier import Carrier
+from engine.carriers.resumable import Resumable
+from engine.carriers.resumable import State as Suspension
 from engine.carriers.websocket import MAX_OWED
 from engine.errors import RemoteProtocolError, YamuxError
 from engine.log import get_logger
@@ -47,7 +49,8 @@ class Session:
     """One session: owns `carrier`.
 
     `agent` says which end this is: the agent's is the yamux client, and accepts streams (`on_stream`); the node's opens
-    them. `on_away` is called when the other end wants no new streams, and when the session has ended.
+    them. `on_away` is called when the other end wants no new streams, and when the session has ended; `on_change`
+    when its carrier was lost, and when it has the next.
     """
 
     idle = False
@@ -59,16 +62,24 @@ class Session:
         agent: bool,
         on_stream: Callable[[Stream], None] | None = None,
         on_away: Callable[[], None] | None = None,
+        on_change: Callable[[], None] | None = None,
         ping_seconds: float = PING_SECONDS,
     ) -> None:
         self.carrier = carrier
         self.account = carrier.account
         self.reactor = current_reactor()
         self.windows = Pool()
-        self.mux: Mux[Stream] = Mux(client=agent, accepts=agent, new_stream=lambda i: Stream(i, self))
+        self._resumable = carrier if isinstance(carrier, Resumable) else None
+        self.mux: Mux[Stream] = Mux(
+            client=agent,
+            accepts=agent,
+            new_stream=lambda i: Stream(i, self),
+            confirms=self._resumable is not None,
+        )
         self._agent = agent
         self._on_stream = on_stream
         self._on_away = on_away
+        self._on_change = on_change
         self._ping_seconds = ping_seconds
         self._pings = Pings()
         self._owed = 0  # pongs, since all that was sent was taken
@@ -93,6 +104,8 @@ class Session:
         self.streams_opened = 0
         self.resets = 0
         self.window_stalls = 0
+        if self._resumable is not None:
+            self._resumable.on_change = self._carrier_changed
         carrier.receiver = self
         carrier.read_at_most(MOST_READ)
 
@@ -252,7 +265,8 @@ class Session:
         return self.reactor.precise_now() - since if unchanged else 0.0
 
     def _session_event(self, what: int, value: memoryview | int) -> None:
-        self._calm = (self.reactor.precise_now(), self.bytes_in, self.bytes_out)
+        if what == mux.PINGED or what == mux.PONGED:
+            self._calm = (self.reactor.precise_now(), self.bytes_in, self.bytes_out)
         if what == mux.PINGED:
             self._owe()
             self.send(self.mux.pong(value))  # type: ignore[arg-type]
@@ -262,6 +276,8 @@ class Session:
                 if self._ponged is not None:
                     self._ponged.set()
                     self.reactor.hand_over()
+        elif what == mux.CONFIRMED and self._resumable is not None:
+            self._resumable.confirmed(value)  # type: ignore[arg-type]
         elif what == mux.WENT_AWAY:
             if value:
                 log.warning("session ended by the other end's go-away", code=value)
@@ -303,6 +319,24 @@ class Session:
         self._pings.sent(value, self.reactor.precise_now())
         self.send(self.mux.ping(value))
         self.deadline = self.reactor.now + PONG_SECONDS
+
+    @property
+    def suspended(self) -> bool:
+        """Its carrier was lost, and the next is waited for."""
+        return self._resumable is not None and self._resumable.state is Suspension.SUSPENDED
+
+    def _carrier_changed(self) -> None:
+        """The carrier was lost: nobody can answer a ping. Or there is another: see whether it carries."""
+        if not self.alive:
+            return
+        if self.suspended:
+            self.deadline = math.inf
+        elif self._pings.under_way:
+            self.deadline = self.reactor.now + PONG_SECONDS
+        else:
+            self._ping()
+        if self._on_change is not None:
+            self._on_change()
 
     def expired(self) -> None:
         """No pong in time, or time for the next ping."""
