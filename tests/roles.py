@@ -395,9 +395,17 @@ def agent_config(
     return config
 
 
-def forward_config(proxy: int, *endpoints: str, scheme: str = "http") -> ForwardConfig:
+def forward_config(
+    proxy: int,
+    *endpoints: str,
+    scheme: str = "http",
+    resume: float = 0,
+    carriers: Sequence[str] = ("websocket", "stream", "poll"),
+) -> ForwardConfig:
     config = ForwardConfig(ports=[PortConfig(addr="127.0.0.1:0", endpoint_id=endpoint) for endpoint in endpoints])
     config.connect.url = f"{scheme}://127.0.0.1:{proxy}"
+    config.connect.resume = resume
+    config.connect.carriers = list(carriers)
     return config
 
 

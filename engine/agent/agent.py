@@ -33,6 +33,8 @@ from engine.wire import piko
 
 PARALLEL_DIALS = 32  # proxies count connections, and some take too many at once for an attack
 
+FAREWELL_SECONDS = 1.0  # for the sessions' last words to leave
+
 log = get_logger("client")
 
 
@@ -65,7 +67,7 @@ async def run_agent(
                 token=lambda: connect.token,
                 tenant=connect.tenant_id,
                 resume_seconds=connect.resume,
-                kinds=[Kind(name) for name in connect.carriers],
+                kinds=tuple(map(Kind, connect.carriers)),
                 dials=dials,
                 on_connect=partial(metrics.connected, "node"),
                 on_reconnect=metrics.reconnected,
@@ -84,6 +86,9 @@ async def run_agent(
             await until_signal(partial(_leave, uplinks), config.grace_period, signals)
         for end in (*uplinks, *upstreams):
             end.close()
+        with trio.move_on_after(FAREWELL_SECONDS):
+            for uplink in uplinks:
+                await uplink.wait_closed()
         nursery.cancel_scope.cancel()
     log.info("agent stopped")
 

@@ -7,26 +7,23 @@ arriving on the old one until the node closes it, and on the new one as soon as 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 
 import trio
 
 from engine.agent.rhythm import Rhythm
 from engine.carriers.carrier import Carrier, Kind
-from engine.carriers.ladder import Ladder
-from engine.carriers.resumable import Resumable, State
-from engine.errors import Refused, RemoteProtocolError, Unreachable
+from engine.carriers.ladder import Ladder, registration
+from engine.errors import Unreachable
 from engine.log import get_logger
 from engine.loop.backoff import LONGEST_SECONDS, SETTLED_SECONDS, Backoff
 from engine.loop.dial import Server
+from engine.session.dialled import Dialled, open_carrier
 from engine.session.session import Session
 from engine.session.stream import Stream
 from engine.wire import piko
 from engine.wire.public_url import Reach
-from engine.wire.resumption import New, Opened, Resume, Resumed
 
-BLANK_SECONDS = 5.0  # in which a carrier that is open brings something: there is always a ping
-IMPROVE_SECONDS = 300.0  # between two looks whether a better carrier gets through
 REPEAT_SECONDS = 60.0  # between lines that say the same
 HINT = "run `trioduct doctor` with the same configuration: it checks each hop and says who can change what"
 HASTY_SECONDS = 1.0  # who sends us away sooner may do so for ever
@@ -53,7 +50,7 @@ class Uplink:
         token: Callable[[], str] = str,
         tenant: str = "",
         resume_seconds: float = 0,
-        kinds: Sequence[Kind] = tuple(Kind),
+        kinds: tuple[Kind, ...] = tuple(Kind),
         dials: trio.CapacityLimiter | None = None,
         backoff: Backoff | None = None,
         on_connect: Callable[[float], None] | None = None,
@@ -64,13 +61,14 @@ class Uplink:
         self.error: Exception | None = None  # why the last attempt to connect failed
         self.reach: Reach | None = None  # how clients reach the endpoint, if the node has told it
         self._server = server
-        self._ladder = Ladder(server, endpoint, lambda: piko.credentials(token(), tenant), kinds)
+        self._ladder = Ladder(registration(server, endpoint, lambda: piko.credentials(token(), tenant)), kinds)
         self._on_stream = on_stream
         self._resume_seconds = round(resume_seconds)
         self._dials = dials or trio.CapacityLimiter(1)
         self._backoff = backoff or Backoff()
         self._on_connect = on_connect
         self._on_reconnect = on_reconnect
+        self._gone = trio.Event()  # a session is
         self._leaving = False
         self._rhythm = Rhythm()
         self._complained = ("", 0.0)  # of what, and when
@@ -111,7 +109,7 @@ class Uplink:
                 over = trio.Event()
                 session = Session(
                     carrier,
-                    agent=True,
+                    accepts=True,
                     on_stream=self._on_stream,
                     on_away=over.set,
                     ping_seconds=self._rhythm.seconds,
@@ -174,11 +172,9 @@ class Uplink:
         log.warning("cannot connect", endpoint_id=self.endpoint, error=error, retry_seconds=round(delay, 2), hint=HINT)
 
     async def _register(self) -> Carrier:
-        wish = New(self._resume_seconds) if self._resume_seconds else None
-        carrier, answer = await self._ladder.open(lambda: wish)
+        carrier, answer = await open_carrier(self._ladder, self._resume_seconds)
         self.reach = answer.public_url.reach(self.endpoint) if answer.public_url else None
-        opened = answer.session
-        return Resumable(carrier, opened.id, opened.seconds) if isinstance(opened, Opened) else carrier
+        return carrier
 
     def _shown_reach(self) -> dict[str, str]:
         """`reach` as fields of a log line."""
@@ -193,109 +189,10 @@ class Uplink:
 
     async def _run_session(self, session: Session) -> None:
         try:
-            if isinstance(session.carrier, Resumable):
-                await self._run_resumable(session, session.carrier)
-            else:
-                await self._watch(session.carrier, session, session.run)
+            await Dialled(session, self._ladder, self._dials, self.endpoint).run()
         finally:
             self.sessions.discard(session)
-
-    async def _run_resumable(self, session: Session, resumable: Resumable) -> None:
-        """Run a session, its carriers, and what looks for the next when one is lost."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._run_carrier, resumable.carrier, session)
-            nursery.start_soon(self._resume, session, resumable, nursery)
-            nursery.start_soon(self._improve, session, resumable, nursery)
-            await session.run()
-            nursery.cancel_scope.cancel()
-
-    async def _run_carrier(self, carrier: Carrier, session: Session) -> None:
-        await self._watch(carrier, session, carrier.run)
-
-    async def _watch(self, carrier: Carrier, session: Session, run: Callable[[], Awaitable[None]]) -> None:
-        """Run something on a carrier, see whether anything comes through it, and tell the ladder how it went."""
-        since, before = trio.current_time(), session.bytes_in
-
-        async def look() -> None:
-            await trio.sleep(BLANK_SECONDS)
-            if session.bytes_in == before:
-                carrier.fail(TimeoutError(f"nothing came through for {BLANK_SECONDS:g} s"))
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(look)
-            await run()
-            nursery.cancel_scope.cancel()
-        if not carrier.farewell and not self._leaving:
-            self._ladder.lost(carrier.kind, trio.current_time() - since, blank=session.bytes_in == before)
-
-    async def _improve(self, session: Session, resumable: Resumable, carriers: trio.Nursery) -> None:
-        """Now and then, see whether a better carrier gets through, and go on with that."""
-        while True:
-            await trio.sleep(IMPROVE_SECONDS)
-            if resumable.state is not State.CARRIED or not self._ladder.may_improve:
-                continue
-            before = resumable.carrier
-
-            def wish() -> Resume:
-                resumable.carrier.pause()  # what is said to have come is all that will be taken from it
-                resumable.generation += 1
-                return Resume(resumable.id, resumable.generation, resumable.received_bytes)
-
-            async with self._dials:
-                found = await self._ladder.open_better(wish)
-                if found is None:
-                    resumable.carrier.resume()
-                    continue
-                carrier, answer = found
-                resumed = answer.session
-                if resumable.carrier is not before or not isinstance(resumed, Resumed):  # lost meanwhile, and resumed
-                    carrier.abort()
-                    continue
-                try:
-                    resumable.attach(carrier, resumed.received)
-                except ValueError as error:
-                    session.lose(ConnectionResetError(f"the session cannot go on: {error}"))
-                    continue
-            log.info("a better carrier gets through", endpoint_id=self.endpoint, carrier=carrier.kind, was=before.kind)
-            carriers.start_soon(self._run_carrier, carrier, session)
-
-    async def _resume(self, session: Session, resumable: Resumable, carriers: trio.Nursery) -> None:
-        backoff = Backoff()
-        while True:
-            while resumable.state is not State.SUSPENDED:
-                await resumable.wait_change()
-            log.info("connection lost, resuming the session", endpoint_id=self.endpoint, error=str(resumable.error))
-            since = trio.current_time()
-            while resumable.state is State.SUSPENDED:
-                try:
-                    async with self._dials:
-                        carrier, resumed = await self._claim(resumable)
-                        resumable.attach(carrier, resumed.received)
-                except Unreachable as error:
-                    delay = backoff.next(error.retry_after_seconds, ceiling=RETURN_CEILING_SECONDS)
-                    log.debug("cannot resume yet", endpoint_id=self.endpoint, error=str(error), retry_seconds=delay)
-                    await trio.sleep(delay)
-                except (Refused, RemoteProtocolError, ValueError) as error:
-                    session.lose(ConnectionResetError(f"the session cannot be resumed: {error}"))
-                else:
-                    carriers.start_soon(self._run_carrier, carrier, session)
-                    backoff.settled()
-                    seconds = round(trio.current_time() - since, 3)
-                    log.info("session resumed", endpoint_id=self.endpoint, carrier=carrier.kind, seconds=seconds)
-
-    async def _claim(self, resumable: Resumable) -> tuple[Carrier, Resumed]:
-        """The next carrier of the session."""
-
-        def wish() -> Resume:
-            resumable.generation += 1
-            return Resume(resumable.id, resumable.generation, resumable.received_bytes)
-
-        carrier, answer = await self._ladder.open(wish)
-        resumed = answer.session
-        if not isinstance(resumed, Resumed):
-            carrier.abort()
-            raise Refused("the node does not know what a resumption is")
-        return carrier, resumed
+            self._gone.set()
 
     async def leave(self) -> None:
         """No new streams, and return when none is left on any session (deadline: the caller's).
@@ -311,6 +208,12 @@ class Uplink:
                 await session.round_trip_done()
         for session in tuple(self.sessions):
             await session.wait_quiet()
+
+    async def wait_closed(self) -> None:
+        """Return when no session is left."""
+        while self.sessions:
+            self._gone = trio.Event()
+            await self._gone.wait()
 
     def close(self) -> None:
         """End the sessions."""

@@ -15,7 +15,7 @@ from engine.carriers.posting import Place, open_poll, open_stream
 from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
 from engine.errors import Refused, RemoteProtocolError, Unreachable
 from engine.loop.dial import Server
-from engine.wire import piko, posts, resumption
+from engine.wire import piko, posts, resumption, websocket
 from engine.wire.http1 import Fields
 from engine.wire.posts import Hello
 from engine.wire.public_url import PublicURL, told, told_text
@@ -36,21 +36,33 @@ class Answer(NamedTuple):
     public_url: PublicURL | None
 
 
-class Ladder:
-    """Opens carriers to `server` for an endpoint; `kinds` are those that may be used, the best first."""
+class Errand(NamedTuple):
+    """What a carrier is wanted for: a registration, or a way to a TCP endpoint."""
 
-    def __init__(
-        self,
-        server: Server,
-        endpoint: str,
-        credentials: Callable[[], Fields],
-        kinds: Sequence[Kind] = tuple(Kind),
-    ) -> None:
+    place: Place
+    path: str  # of the WebSocket
+    fields: Fields  # in its opening, beside the credentials
+    max_frame: int  # in it
+
+
+def registration(server: Server, endpoint: str, credentials: Callable[[], Fields]) -> Errand:
+    """An agent offers `endpoint`."""
+    place = Place(server, posts.UPSTREAM_PATH, endpoint, credentials)
+    return Errand(place, piko.upstream_path(endpoint), [(piko.SUMMARIES, b"1")], MAX_FRAME)
+
+
+def way_to(server: Server, endpoint: str, credentials: Callable[[], Fields]) -> Errand:
+    """A forward wants to reach `endpoint`."""
+    place = Place(server, posts.TCP_PATH, endpoint, credentials)
+    return Errand(place, piko.tcp_path(endpoint), [(piko.HALF_CLOSE, b"1")], websocket.UNLIMITED)
+
+
+class Ladder:
+    """Opens carriers for an errand; `kinds` are those that may be used, the best first."""
+
+    def __init__(self, errand: Errand, kinds: Sequence[Kind] = tuple(Kind)) -> None:
         self.failures: dict[Kind, str] = {}  # why one that would be better is not used
-        self._server = server
-        self._endpoint = endpoint
-        self._credentials = credentials
-        self._place = Place(server, posts.UPSTREAM_PATH, endpoint, credentials)
+        self._errand = errand
         self._kinds = list(kinds)
         self._first = 0  # index of the one to begin with
         self._deaths = 0
@@ -86,7 +98,7 @@ class Ladder:
             return Hello(wished.encode().decode() if wished is not None else "", summaries=True)
 
         carrier: Carrier
-        carrier, welcome = await (open_stream if kind is Kind.STREAM else open_poll)(self._place, hello)
+        carrier, welcome = await (open_stream if kind is Kind.STREAM else open_poll)(self._errand.place, hello)
         try:
             session = resumption.parse_answer(welcome.session.encode()) if welcome.session else None
         except RemoteProtocolError as error:
@@ -95,18 +107,21 @@ class Ladder:
         return carrier, Answer(session, told_text(welcome.public_url))
 
     async def _open_websocket(self, wish: Wish) -> tuple[Carrier, Answer]:
+        errand = self._errand
+
         def fields() -> Fields:
             wished = wish()
             more = [(resumption.FIELD, wished.encode())] if wished is not None else []
-            return [*self._credentials(), (piko.SUMMARIES, b"1"), *more]
+            return [*errand.place.credentials(), *errand.fields, *more]
 
-        connection, answer = await open_websocket(self._server, piko.upstream_path(self._endpoint), fields)
-        carrier = WebSocketCarrier(connection, client=True, max_frame=MAX_FRAME)
+        connection, answer = await open_websocket(errand.place.server, errand.path, fields)
         try:
-            return carrier, Answer(resumption.answer_in(answer.fields), told(answer.fields))
+            said = Answer(resumption.answer_in(answer.fields), told(answer.fields))
         except RemoteProtocolError as error:
-            carrier.abort()
+            connection.abort()
             raise Refused(str(error)) from error
+        half_close = any(name.lower() == piko.HALF_CLOSE for name, _ in answer.fields)
+        return WebSocketCarrier(connection, client=True, half_close=half_close, max_frame=errand.max_frame), said
 
     @property
     def may_improve(self) -> bool:

@@ -233,7 +233,7 @@ class AgentPort:
                 log.info("upstream resumed", endpoint_id=endpoint, client_ip=carrier.peer[0], carrier=carrier.kind)
 
         resumable = carrier if isinstance(carrier, Resumable) else None
-        session = Session(carrier, agent=False, on_away=away, on_change=change)
+        session = Session(carrier, accepts=False, on_away=away, on_change=change)
         registration = Registration(session, endpoint, self._reactor, summaries=summaries)
         self.registrations.add(registration)
         self._reactor.clock(registration)
@@ -248,8 +248,8 @@ class AgentPort:
         finally:
             if expiry.cancelled_caught:
                 session.error = Unauthorized("token expired")
+            self.kept.forget(carrier)
             if resumable is not None:
-                self.kept.forget(resumable)
                 del self._expiry[resumable]
             self.registrations.discard(registration)
             self._reactor.unclock(registration)

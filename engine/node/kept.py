@@ -57,6 +57,7 @@ class Kept:
         resumable.generation = wish.generation
         return resumable, Resumed(resumable.received_bytes)
 
-    def forget(self, resumable: Resumable) -> None:
-        """The session is over."""
-        self._sessions.pop(resumable.id, None)
+    def forget(self, carrier: Carrier) -> None:
+        """The session on this carrier is over."""
+        if isinstance(carrier, Resumable):
+            self._sessions.pop(carrier.id, None)

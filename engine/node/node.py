@@ -37,6 +37,8 @@ from engine.loop.run import open_reactor
 from engine.node.agent_port import AgentPort
 from engine.node.client import Clients
 from engine.node.client_port import ClientPort
+from engine.node.kept import Kept
+from engine.node.legs import Legs
 from engine.node.registration import Registration
 from engine.routing.registry import LocalRegistry, Registry
 
@@ -125,6 +127,8 @@ class Node:
         self.metrics = NodeMetrics()
         self.not_ready: str | None = "starting"
         tls = config.proxy.tls.server_context()
+        kept = Kept(config.proxy.resume)
+        legs = Legs(self.registry, reactor, self.metrics, verifier=proxy_tokens.verifier, kept=kept, sessions=sessions)
         self._clients = Clients(
             self.registry,
             reactor,
@@ -141,6 +145,7 @@ class Node:
             access_log=_access_log(config.proxy.access_log),
             secure=tls is not None,
             patient_until=reactor.now + PATIENCE_SECONDS,
+            legs=legs,
         )
         self.clients = ClientPort(self._clients, tls)
         self.agents = AgentPort(

@@ -48,9 +48,9 @@ class NoStream(Exception):
 class Session:
     """One session: owns `carrier`.
 
-    `agent` says which end this is: the agent's is the yamux client, and accepts streams (`on_stream`); the node's opens
-    them. `on_away` is called when the other end wants no new streams, and when the session has ended; `on_change`
-    when its carrier was lost, and when it has the next.
+    `accepts` says which end this is: that of who accepts streams (`on_stream`) is the yamux client, as an agent is to
+    its node; the other opens them. `on_away` is called when the other end wants no new streams, and when the session
+    has ended; `on_change` when its carrier was lost, and when it has the next.
     """
 
     idle = False
@@ -59,7 +59,7 @@ class Session:
         self,
         carrier: Carrier,
         *,
-        agent: bool,
+        accepts: bool,
         on_stream: Callable[[Stream], None] | None = None,
         on_away: Callable[[], None] | None = None,
         on_change: Callable[[], None] | None = None,
@@ -71,12 +71,12 @@ class Session:
         self.windows = Pool()
         self._resumable = carrier if isinstance(carrier, Resumable) else None
         self.mux: Mux[Stream] = Mux(
-            client=agent,
-            accepts=agent,
+            client=accepts,
+            accepts=accepts,
             new_stream=lambda i: Stream(i, self),
             confirms=self._resumable is not None,
         )
-        self._agent = agent
+        self._accepts = accepts
         self._on_stream = on_stream
         self._on_away = on_away
         self._on_change = on_change
@@ -253,7 +253,7 @@ class Session:
         self.resets += 1
         self.released(stream)
         stream.cut(ConnectionResetError("stream reset by the other end"))
-        if not self._agent and not self._resets.spend(self.reactor.now):
+        if not self._accepts and not self._resets.spend(self.reactor.now):
             message = f"more than {MAX_RESETS} streams reset within {RESET_SECONDS:g} s"
             raise YamuxError(yamux.PROTOCOL_ERROR, message)
 

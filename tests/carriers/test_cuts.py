@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from tests.carriers.cut import Cutter
-from tests.roles import Roles, RunningNode, Talk, agent_config, answer, echo, says, values_of
+from tests.roles import Roles, RunningNode, Talk, agent_config, answer, echo, forward_config, says, values_of
 
 
 async def behind_a_cutter(
@@ -63,7 +63,9 @@ async def test_a_body_of_many_megabytes_arrives_whole_over_twenty_connections(ro
 async def test_a_stream_of_numbers_goes_both_ways_across_cuts(roles: Roles, kind: str) -> None:
     node = await roles.node()
     cutter = await behind_a_cutter(roles, node, await roles.service(echo), protocol="tcp", kind=kind)
-    forward = await roles.forward(node, "web")
+    second = Cutter()
+    port = await roles.nursery.start(second.serve, node.proxy)
+    forward = await roles.forward_with(forward_config(port, "web", carriers=[kind], resume=30))
     client = await roles.dial(forward.ports[0][1])
     numbers = b"".join(b"%09d\n" % number for number in range(500_000))
 
@@ -72,12 +74,15 @@ async def test_a_stream_of_numbers_goes_both_ways_across_cuts(roles: Roles, kind
             await client.say(numbers[start : start + 250_000])
             cutter.cut()
             await trio.sleep(0.01)
+            second.cut()
+            await trio.sleep(0.01)
         await client.finish()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(say)
         assert await client.rest() == numbers
     assert cutter.made > 5
+    assert second.made > 5
 
 
 @pytest.mark.parametrize("kind", ["websocket", "stream", "poll"])

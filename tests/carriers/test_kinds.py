@@ -7,7 +7,19 @@ import hashlib
 import pytest
 import trio
 
-from tests.roles import Roles, RunningNode, Talk, agent_config, answer, echo, says, server_config, settle, values_of
+from tests.roles import (
+    Roles,
+    RunningNode,
+    Talk,
+    agent_config,
+    answer,
+    echo,
+    forward_config,
+    says,
+    server_config,
+    settle,
+    values_of,
+)
 
 KINDS = ["websocket", "stream", "poll"]
 
@@ -60,10 +72,11 @@ async def test_a_large_answer_arrives_whole(roles: Roles, kind: str) -> None:
         assert (await client.ask()).body == body
 
 
+@pytest.mark.parametrize("resume", [0, 30])
 @pytest.mark.parametrize("kind", KINDS)
-async def test_tcp_goes_both_ways_at_once(roles: Roles, kind: str) -> None:
+async def test_tcp_goes_both_ways_at_once(roles: Roles, kind: str, resume: float) -> None:
     node = await tunnel(roles, kind, echo, protocol="tcp")
-    forward = await roles.forward(node, "web")
+    forward = await roles.forward_with(forward_config(node.proxy, "web", carriers=[kind], resume=resume))
     client = await roles.dial(forward.ports[0][1])
     numbers = b"".join(b"%09d\n" % number for number in range(300_000))
 

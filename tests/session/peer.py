@@ -27,7 +27,7 @@ class Peer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
         self.sock.setblocking(False)
         self.connection = Connection(near)
-        self.session = Session(WebSocketCarrier(self.connection, client=agent, max_frame=MAX_FRAME), agent=agent)
+        self.session = Session(WebSocketCarrier(self.connection, client=agent, max_frame=MAX_FRAME), accepts=agent)
         self._websocket = WebSocket(client=not agent)
         self._mux: Mux[StreamState] = Mux(client=not agent, accepts=not agent, new_stream=StreamState)
         if agent:

@@ -33,8 +33,8 @@ class Ends:
         self.away = 0
         self.streams: list[Stream] = []
         self.ears: list[Ear] = []
-        self.node = Session(carried(self.node_connection, client=False), agent=False, on_away=self._count_away)
-        self.agent = Session(carried(self.agent_connection, client=True), agent=True, on_stream=self._take)
+        self.node = Session(carried(self.node_connection, client=False), accepts=False, on_away=self._count_away)
+        self.agent = Session(carried(self.agent_connection, client=True), accepts=True, on_stream=self._take)
 
     def _count_away(self) -> None:
         self.away += 1
@@ -262,7 +262,7 @@ async def test_one_that_raises_when_many_are_told_does_not_keep_the_others_from_
 
 async def test_a_session_that_answers_no_ping_is_dead(reactor: Reactor) -> None:
     near, far = pair()
-    session = Session(carried(Connection(near), client=False), agent=False)
+    session = Session(carried(Connection(near), client=False), accepts=False)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(session.run)
         await settle()
@@ -293,7 +293,7 @@ async def test_what_breaks_the_protocol_ends_the_session_with_a_code(
     reactor: Reactor, frame: bytes, close_code: int
 ) -> None:
     near, far = pair()
-    session = Session(carried(Connection(near), client=False), agent=False)
+    session = Session(carried(Connection(near), client=False), accepts=False)
     far.sendall(frame)
     heard = b""
     async with trio.open_nursery() as nursery:
