@@ -9,7 +9,7 @@ from msgspec import field
 
 from engine.config.address import split_url
 from engine.config.check import Defect, read_secret_file
-from engine.config.kinds import URL, FileName, Route, SecondsAboveZero, Token, Word
+from engine.config.kinds import CARRIERS, URL, Carriers, FileName, Route, Seconds, SecondsAboveZero, Token, Word
 from engine.config.knob import Section
 from engine.config.mask import MASK, mask_userinfo
 from engine.config.tls import ClientTLS
@@ -35,6 +35,11 @@ class ConnectConfig(Section):
     timeout: Annotated[SecondsAboveZero, "Longest attempt to connect for the first time."] = 30.0
     # Piko has it for agents, and takes one proxy. A chain (`socks5h://a:1080 -> http://b:3128`), `direct` and the key
     # for a forward are ours.
+    # Ours.
+    carriers: Annotated[Carriers, "What may carry a session, the first that gets through: websocket, stream, poll."] = (
+        field(default_factory=lambda: [*CARRIERS])
+    )
+    resume: Annotated[Seconds, "How long streams wait for a connection that was cut to come back; 0: not."] = 30.0
     proxy_url: Annotated[Route, "The same as proxy.url; neither: what HTTPS_PROXY and NO_PROXY say."] = ""
     proxy: OutConfig = field(default_factory=OutConfig)
     tls: ClientTLS = field(default_factory=ClientTLS)
@@ -45,6 +50,10 @@ class ConnectConfig(Section):
         if self.token and self.token_file:
             raise Defect("token_file", self.token_file, "stands beside token; expected one of the two")
         self.read_token()
+        if len(set(self.carriers)) != len(self.carriers):
+            raise Defect("carriers", ",".join(self.carriers), "one stands there twice; expected each once")
+        if not self.carriers:
+            raise Defect("carriers", "", "none is left; expected one of websocket, stream, poll")
         if self.proxy_url:
             check_route("proxy_url", self.proxy_url)
             if beside := next((name for name in ("url", "pac") if getattr(self.proxy, name)), ""):

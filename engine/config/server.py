@@ -62,6 +62,7 @@ class ProxyConfig(Section):
     trusted_proxies: Annotated[Networks, "Networks of balancers in front, whose X-Forwarded-* count."] = []
     proxy_protocol: Annotated[Switch, "They say who calls by the PROXY protocol (v1 or v2), in front of all."] = False
     timeout: Annotated[Seconds, "Longest wait for the first byte of an answer; 0: no limit."] = 30.0
+    resume: Annotated[Seconds, "How long a forward's TCP connection is kept when its own was cut; 0: not."] = 30.0
     http: HTTPConfig = field(default_factory=HTTPConfig)
     access_log: AccessLogConfig = field(default_factory=AccessLogConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
@@ -99,6 +100,7 @@ class UpstreamConfig(Section):
     sharing: Annotated[Sharing, "Whether sessions of one principal share an endpoint, or have it one at a time."] = (
         "balanced"
     )
+    resume: Annotated[Seconds, "How long a session is kept for an agent whose connection was cut; 0: not."] = 30.0
     rebalance: RebalanceConfig = field(default_factory=RebalanceConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     tls: ServerTLS = field(default_factory=ServerTLS)

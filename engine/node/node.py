@@ -38,6 +38,8 @@ from engine.loop.run import open_reactor
 from engine.node.agent_port import AgentPort
 from engine.node.client import Clients
 from engine.node.client_port import ClientPort
+from engine.node.kept import Kept
+from engine.node.legs import Legs
 from engine.node.registration import Registration
 from engine.node.trust import Trust
 from engine.routing.registry import LocalRegistry, Registry
@@ -80,6 +82,7 @@ async def run_node(
                 reactor,
                 await _open_tokens(config.proxy.auth, nursery),
                 await _open_tokens(config.upstream.auth, nursery),
+                nursery,
             )
             addresses = Addresses(*(sockets[0].getsockname()[:2] for sockets in (proxy, upstream, admin)))
             app = node_app(
@@ -114,7 +117,14 @@ async def run_node(
 class Node:
     """The two public ports and what they share."""
 
-    def __init__(self, config: ServerConfig, reactor: Reactor, proxy_tokens: Tokens, upstream_tokens: Tokens) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        reactor: Reactor,
+        proxy_tokens: Tokens,
+        upstream_tokens: Tokens,
+        sessions: trio.Nursery,
+    ) -> None:
         http = config.proxy.http
         self.id = config.cluster.choose_node_id()
         self.registry: Registry[Registration] = LocalRegistry(partial(reactor.count, "registry"))
@@ -129,6 +139,8 @@ class Node:
             )
         )
         self.certificates = (tls, upstream_tls, self.admin_tls)
+        kept = Kept(config.proxy.resume)
+        legs = Legs(self.registry, reactor, self.metrics, verifier=proxy_tokens.verifier, kept=kept, sessions=sessions)
         self._clients = Clients(
             self.registry,
             reactor,
@@ -148,6 +160,7 @@ class Node:
             access_log=_access_log(config.proxy.access_log),
             secure=tls.context is not None,
             patient_until=reactor.now + PATIENCE_SECONDS,
+            legs=legs,
         )
         self.clients = ClientPort(self._clients, tls)
         self.agents = AgentPort(
@@ -159,6 +172,8 @@ class Node:
             tls=upstream_tls,
             public_url=config.proxy.public_url,
             exclusive=config.upstream.sharing == "exclusive",
+            resume_seconds=config.upstream.resume,
+            sessions=sessions,
         )
         self.metrics.sessions = lambda: self.agents.registrations
         self.metrics.endpoints = self.registry.endpoints

@@ -108,12 +108,14 @@ grace_period: 90s
         "proxy.allowed_origins",  # ours
         "proxy.trusted_proxies",  # ours
         "proxy.proxy_protocol",  # ours
+        "proxy.resume",  # ours
         "proxy.access_log.disable",
         "proxy.access_log.request_headers.block_list",
         "proxy.access_log.response_headers.allow_list",
         *(f"proxy.auth.{name}_file" for name in NAMES),  # ours
         "proxy.auth.jwks.endpoint",
         "upstream.sharing",  # ours
+        "upstream.resume",  # ours
         *(f"upstream.auth.{name}_file" for name in NAMES),  # ours
         "upstream.auth.jwks.endpoint",
         "upstream.tenants",
