@@ -87,12 +87,13 @@ async def run_agent(
             nursery.start_soon(_connect_all, uplinks, config, nursery, task_status)
             await anext(signals)
             log.info("leaving", grace_seconds=config.grace_period)
-            await until_signal(partial(_leave, uplinks), config.grace_period, signals)
+            left = await until_signal(partial(_leave, uplinks), config.grace_period, signals)
         for end in (*uplinks, *upstreams):
             end.close()
-        with trio.move_on_after(FAREWELL_SECONDS):
-            for uplink in uplinks:
-                await uplink.wait_closed()
+        if left:
+            with trio.move_on_after(FAREWELL_SECONDS):
+                for uplink in uplinks:
+                    await uplink.wait_closed()
         nursery.cancel_scope.cancel()
     log.info("agent stopped")
 
