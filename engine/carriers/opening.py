@@ -18,7 +18,7 @@ from engine.wire.http1 import Fields, Response
 
 # An answer that invites another try (Piko's list); every other one but 101 is final.
 RETRYABLE: Final = frozenset((408, 429, 500, 502, 503, 504))
-UPGRADE_SECONDS: Final = 15.0
+UPGRADE_SECONDS: Final = 10.0
 ANSWER_EXCERPT: Final = 300
 
 
@@ -101,7 +101,9 @@ async def _no_websocket(connection: Connection, server: Server, path: str, respo
         status == 400 and re.search("upgrade|websocket", said, re.IGNORECASE)
     )
     if status in RETRYABLE:
-        return Unreachable(text, retry_after_seconds=_retry_after(response.fields), blocked=not by_node)
+        pause = _retry_after(response.fields)
+        blocked = not by_node and pause is None and status not in (408, 429)  # those say what is the matter
+        return Unreachable(text, retry_after_seconds=pause, blocked=blocked)
     if between:
         what = "removed the WebSocket upgrade" if status == 400 else "answers in the node's place"
         text += f" (a proxy on the way {what}; ask its administrator to let it pass, `trioduct doctor` says how)"

@@ -65,10 +65,13 @@ class Dialled:
         """Run what `carrier` needs, see whether anything comes through it, and tell the ladder how it went."""
         session = self._session
         since, before = trio.current_time(), session.bytes_in
+        blank = False
 
         async def look() -> None:
+            nonlocal blank
             await trio.sleep(BLANK_SECONDS)
             if session.bytes_in == before:
+                blank = True
                 carrier.fail(TimeoutError(f"nothing came through for {BLANK_SECONDS:g} s"))
 
         async with trio.open_nursery() as nursery:
@@ -76,7 +79,7 @@ class Dialled:
             await run()
             nursery.cancel_scope.cancel()
         if not carrier.farewell:
-            self._ladder.lost(carrier.kind, trio.current_time() - since, blank=session.bytes_in == before)
+            self._ladder.lost(carrier.kind, trio.current_time() - since, blank=blank)
 
     async def _resume(self, resumable: Resumable, carriers: trio.Nursery) -> None:
         """Look for the next carrier whenever one is lost."""

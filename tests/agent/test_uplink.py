@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from functools import partial
 from io import StringIO
 
 import pytest
@@ -17,10 +18,13 @@ from engine.config import ListenerConfig
 from engine.errors import Refused, Unreachable
 from engine.loop.backoff import LONGEST_SECONDS, SETTLED_SECONDS
 from engine.session.liveness import PING_SECONDS, PONG_SECONDS
+from tests import roles as roles_module
 from tests.agent.upstream_port import Port, start
 from tests.peers import ACK, DATA, FIN, GO_AWAY, SYN, WINDOW, Peer, accept
 from tests.programs import free_port
-from tests.roles import GET, Roles, agent_config, answer, server_config, settle, tell_head, values_of
+from tests.roles import GET, Roles, answer, server_config, settle, tell_head, values_of
+
+agent_config = partial(roles_module.agent_config, carriers=["websocket"])  # the others have tests of their own
 
 # -- Registering
 
