@@ -19,7 +19,9 @@ from engine.wire.http1 import Body, Fields, Response
 from engine.wire.posts import Hello, Welcome
 
 STREAM_SECONDS: Final = 5.0  # for both halves to come about: what buffers them would hold them back for ever
+HELD_BACK_SECONDS: Final = 0.15  # longer than a dial: HAProxy keeps each part of a body for 0.2 s
 EXCERPT: Final = 300
+FINAL: Final = frozenset((401, 403, 404, 409, 410, 429, 502, 503))
 CONTENT: Final = [
     (b"User-Agent", b"trioduct"),
     (b"Content-Type", b"application/octet-stream"),
@@ -62,7 +64,9 @@ async def open_poll(place: Place, hello: Callable[[], Hello]) -> tuple[PollCarri
 
 async def open_stream(place: Place, hello: Callable[[], Hello]) -> tuple[StreamCarrier, Welcome]:
     """Open a carrier of two endless bodies. Raises Unreachable and Refused."""
+    since = trio.current_time()
     down = await dial_server(place.server)
+    dialled_in = trio.current_time() - since
     try:
         up = await dial_server(place.server)
     except BaseException:
@@ -70,7 +74,13 @@ async def open_stream(place: Place, hello: Callable[[], Hello]) -> tuple[StreamC
         raise
     try:
         with trio.fail_after(STREAM_SECONDS):
-            return await _pair(place, down, up, hello)
+            since = trio.current_time()
+            carrier, welcome = await _pair(place, down, up, hello)
+        took = trio.current_time() - since
+        if took > dialled_in + HELD_BACK_SECONDS:
+            carrier.abort()
+            raise Unreachable(f"{place.server.url}: each part of a stream is held back for {took:.1f} s", blocked=True)
+        return carrier, welcome
     except BaseException as error:
         down.abort()
         up.abort()
@@ -154,9 +164,9 @@ def _refusal(answered: Answered) -> Refused | Unreachable:
     """What is told of an answer that is no 200."""
     if answered.status == 404 and not answered.by_node:
         return Refused(f"{answered} (it knows no other carriers: is it a Piko, or an older Trioduct?)", blocked=True)
-    if answered.retryable:
-        return Unreachable(str(answered), blocked=not answered.by_node)
-    return Refused(str(answered), blocked=not answered.by_node)
+    # What the node says of who asks is final. What it says of the request itself may be what has become of it.
+    blocked = not (answered.by_node and answered.status in FINAL)
+    return (Unreachable if answered.retryable else Refused)(str(answered), blocked=blocked)
 
 
 def _broken(place: Place, error: Exception, seconds: float) -> Unreachable:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Final
 
 PING_SECONDS: Final = 20.0  # forward proxies cut what is silent for 30 s and up
+STREAM_PING_SECONDS: Final = 4.0  # where it rides on bodies that must not fall silent
 PONG_SECONDS: Final = 10.0
 MAX_RESETS: Final = 1000
 RESET_SECONDS: Final = 10.0

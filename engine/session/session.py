@@ -17,7 +17,7 @@ from typing import Final
 
 import trio
 
-from engine.carriers.carrier import Carrier
+from engine.carriers.carrier import Carrier, Kind
 from engine.carriers.resumable import Resumable
 from engine.carriers.resumable import State as Suspension
 from engine.carriers.websocket import MAX_OWED
@@ -25,7 +25,15 @@ from engine.errors import RemoteProtocolError, YamuxError
 from engine.log import get_logger
 from engine.loop.duplex import MOST_READ, Bytes
 from engine.loop.reactor import current_reactor
-from engine.session.liveness import MAX_RESETS, PING_SECONDS, PONG_SECONDS, RESET_SECONDS, Budget, Pings
+from engine.session.liveness import (
+    MAX_RESETS,
+    PING_SECONDS,
+    PONG_SECONDS,
+    RESET_SECONDS,
+    STREAM_PING_SECONDS,
+    Budget,
+    Pings,
+)
 from engine.session.stream import Stream
 from engine.session.window import Pool
 from engine.wire import mux, yamux
@@ -272,7 +280,7 @@ class Session:
             self.send(self.mux.pong(value))  # type: ignore[arg-type]
         elif what == mux.PONGED:
             if self._pings.answered(value, self.reactor.precise_now()):  # type: ignore[arg-type]
-                self.deadline = self.reactor.now + self._ping_seconds
+                self.deadline = self.reactor.now + self._calm_seconds
                 if self._ponged is not None:
                     self._ponged.set()
                     self.reactor.hand_over()
@@ -313,6 +321,11 @@ class Session:
     def round_trip(self) -> float:
         """Seconds, the shortest of late; 0 while unknown."""
         return self._pings.round_trip
+
+    @property
+    def _calm_seconds(self) -> float:
+        """How long it may be silent. A request whose body is silent is given up by some (Varnish, after 5 s)."""
+        return min(self._ping_seconds, STREAM_PING_SECONDS if self.carrier.kind is Kind.STREAM else math.inf)
 
     def _ping(self) -> None:
         value = _random(32)
