@@ -109,7 +109,7 @@ async def test_a_node_that_stops_is_found_again(roles: Roles, kind: str) -> None
     config.upstream.bind_addr = f"127.0.0.1:{node.upstream}"
     again = await roles.node(config)
     client = await roles.dial(again.proxy)
-    for _ in range(1000):  # the agent says nothing to a test
+    for _ in range(2000):  # the agent says nothing to a test
         if (await client.ask()).status == 200:
             return
         await trio.sleep(0.01)
