@@ -51,12 +51,18 @@ class Hello(msgspec.Struct):
     session: str = ""
     summaries: bool = False
 
+    def __repr__(self) -> str:
+        return f"Hello(summaries={self.summaries})"  # the session's name is a secret
+
 
 class Welcome(msgspec.Struct):
     """The answer: what became of the wish, and where clients reach the node."""
 
     session: str = ""
     public_url: str = ""
+
+    def __repr__(self) -> str:
+        return f"Welcome(public_url={self.public_url!r})"  # the session's name is a secret
 
 
 class Open(NamedTuple):
@@ -66,10 +72,16 @@ class Open(NamedTuple):
     id: bytes
     hello: Hello
 
+    def __repr__(self) -> str:
+        return f"Open({self.kind})"  # this and the following don't show the id: it is a secret
+
 
 class Up(NamedTuple):
     id: bytes
     offset: int
+
+    def __repr__(self) -> str:
+        return f"Up(offset={self.offset})"
 
 
 class Down(NamedTuple):
@@ -78,15 +90,24 @@ class Down(NamedTuple):
     oldest: int
     hold_seconds: int
 
+    def __repr__(self) -> str:
+        return f"Down(number={self.number}, oldest={self.oldest}, hold_seconds={self.hold_seconds})"
+
 
 class Close(NamedTuple):
     id: bytes
     code: int
     reason: str
 
+    def __repr__(self) -> str:
+        return f"Close(code={self.code}, reason={self.reason!r})"
+
 
 class StreamUp(NamedTuple):
     id: bytes
+
+    def __repr__(self) -> str:
+        return "StreamUp()"
 
 
 Request = Open | Up | Down | Close | StreamUp
@@ -127,6 +148,9 @@ _CLOSE = re.compile(rb"close " + _ID + rb" (\d{4}) ([ -~]{0,200})", re.ASCII)
 _STREAM_UP = re.compile(rb"stream-up " + _ID)
 _DATA = re.compile(rb"data (\d{1,18})", re.ASCII)
 _END = re.compile(rb"end ([ -~]{0,200})")
+_TAKEN = re.compile(rb"(\d{1,18})\n", re.ASCII)
+# What is no JSON as it has to be, no UTF-8, or nested so deeply that it is not looked at.
+_NO_JSON: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def line_end(body: bytes | bytearray) -> int:
@@ -152,7 +176,7 @@ def parse_request(line: bytes) -> Request:
     if match := _OPEN.fullmatch(line):
         try:
             return Open(match[1].decode(), match[2], msgspec.json.decode(match[3], type=Hello))
-        except msgspec.MsgspecError as error:
+        except _NO_JSON as error:
             raise HTTPError(400, "expected the JSON of a hello") from error
     raise HTTPError(400, "expected a message of a carrier")
 
@@ -169,11 +193,20 @@ def parse_answer(line: bytes) -> Data | End | None:
     raise RemoteProtocolError("expected the answer of a carrier")
 
 
+def parse_taken(answer: bytes) -> int | None:
+    """The answer to `up`; None if the carrier is gone. Raises RemoteProtocolError."""
+    if match := _TAKEN.fullmatch(answer):
+        return int(match[1])
+    if answer == GONE + b"\n":
+        return None
+    raise RemoteProtocolError("expected how much has been taken")
+
+
 def parse_welcome(line: bytes) -> Welcome:
     """The first line of the answer to `poll` or `stream`. Raises RemoteProtocolError."""
     try:
         return msgspec.json.decode(line, type=Welcome)
-    except msgspec.MsgspecError as error:
+    except _NO_JSON as error:
         raise RemoteProtocolError("expected the JSON of a welcome") from error
 
 
@@ -195,6 +228,10 @@ def encode_down(id: bytes, number: int, oldest: int, hold_seconds: int) -> bytes
 
 def encode_close(id: bytes, code: int, reason: str) -> bytes:
     return b"close %b %04d %b\n" % (id, code, printable(reason))
+
+
+def encode_taken(count: int) -> bytes:
+    return b"%d\n" % count
 
 
 def encode_end(code: int, reason: str) -> bytes:

@@ -104,4 +104,6 @@ def wish_in(fields: Fields) -> New | Resume | None:
 def answer_in(fields: Fields) -> Opened | Resumed | None:
     """What an answer's fields say; None if they say nothing. Raises RemoteProtocolError."""
     values = [value for name, value in fields if name.lower() == FIELD]
+    if len(values) > 1:
+        raise RemoteProtocolError("more than one answer for a session")
     return parse_answer(values[0]) if values else None
