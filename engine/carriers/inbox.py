@@ -11,7 +11,8 @@ from engine.loop.duplex import NOBODY, Receiver
 from engine.loop.memory import Account
 from engine.loop.reactor import current_reactor
 
-MAX_AHEAD: Final = 4  # pieces that came before their turn; two are under way at a time
+MAX_AHEAD: Final = 64  # pieces that came before their turn
+AHEAD_BYTES: Final = 4 * 1024 * 1024  # how far before it: two are under way at a time, of 1 MiB at the most
 
 
 class Inbox:
@@ -44,18 +45,23 @@ class Inbox:
         if not self._open:
             return True
         if offset > self.end:
-            if offset not in self._ahead:
-                if len(self._ahead) >= MAX_AHEAD:
-                    return False
-                self._ahead[offset] = data
-                self._charge(len(data))
-            return True
+            return self._keep(offset, data)
         self._append(offset, data, charged=0)
         while self._ahead and (first := min(self._ahead)) <= self.end:
             piece = self._ahead.pop(first)
             self._append(first, piece, charged=len(piece))
         if not self._paused and self._open:
             self._reactor.call("received", self, self._offer)
+        return True
+
+    def _keep(self, offset: int, data: bytes) -> bool:
+        """Keep a piece until its turn has come; False if it is too far ahead."""
+        before = self._ahead.get(offset, b"")
+        if len(data) > len(before):
+            if offset + len(data) > self.end + AHEAD_BYTES or (not before and len(self._ahead) >= MAX_AHEAD):
+                return False
+            self._ahead[offset] = data
+            self._charge(len(data) - len(before))
         return True
 
     def _append(self, offset: int, data: bytes, charged: int) -> None:

@@ -30,6 +30,7 @@ from engine.loop.duplex import LEAST_READ, MOST_READ, NOBODY, Bytes, Receiver
 from engine.loop.memory import Account, Overdrawn
 from engine.loop.reactor import current_reactor
 from engine.wire import yamux
+from engine.wire.resumption import Resume
 
 LIMIT: Final = 2 * 1024 * 1024  # bytes that are not confirmed: more than this, and sources are held back
 MOST: Final = 4 * LIMIT  # what is said nevertheless, pongs and windows, is bounded as well
@@ -50,7 +51,8 @@ _CARRIED, _SUSPENDED, _CLOSED = State
 class Resumable:
     """See above. `id` is its name, a secret. `seconds`: how long it waits for the next carrier.
 
-    `on_change` is called when `state` has changed, or `carrier` has.
+    `on_change` is called when it was suspended, and when it has another carrier; not in the end, which its receiver
+    hears of.
     """
 
     idle = False
@@ -70,6 +72,7 @@ class Resumable:
         self._reactor = reactor = current_reactor()
         self.account = Account(reactor.memory, self)
         self._told = 0  # of `received_bytes`, to the other end
+        self._held_back = False  # what else the carrier brings is not taken: the next one brings it again
         self._full = False
         self.error: Exception = ConnectionAbortedError("stopped")  # why the last carrier was lost
         self._changed = trio.Event()
@@ -96,10 +99,20 @@ class Resumable:
         changed = self._changed
         await changed.wait()
 
+    def wish(self) -> Resume:
+        """What the other end is asked for to go on with another carrier: it says what has come, and so nothing more is
+        taken from the present one, unless the wish comes to nothing (`resume`).
+        """
+        self._held_back = True
+        self.carrier.pause()
+        self.generation += 1
+        return Resume(self.id, self.generation, self.received_bytes)
+
     def attach(self, carrier: Carrier, received: int) -> None:
         """Go on with `carrier`; the other end has taken `received` bytes. ValueError if that cannot be."""
         freed = self.retained.confirm(received)
         self._full = self.retained.size >= LIMIT
+        self._held_back = False
         self.carrier.abort()
         self.account.release(freed)
         self.carrier = carrier
@@ -107,10 +120,12 @@ class Resumable:
         self._told = self.received_bytes  # the two ends have just told each other
         carrier.receiver = self
         carrier.read_at_most(MOST_READ)
+        self.state = _CARRIED
         for parts in self.retained.unconfirmed():
             carrier.put(*parts)
-        self._move(State.CARRIED)
-        self._reactor.call("drained", self, self.drained)
+        if self.state is _CARRIED:  # it is not lost already
+            self._move(_CARRIED)
+            self._reactor.call("drained", self, self.drained)
 
     def _move(self, state: State) -> None:
         self.state = state
@@ -120,7 +135,8 @@ class Resumable:
         changed, self._changed = self._changed, trio.Event()
         changed.set()
         self._reactor.hand_over()
-        self._reactor.call("change", self, self.on_change)
+        if state is not _CLOSED:
+            self._reactor.call("change", self, self.on_change)
 
     # -- Carrier
 
@@ -216,15 +232,18 @@ class Resumable:
         self.carrier.pause()
 
     def resume(self) -> None:
+        self._held_back = False
         self.carrier.resume()
 
     def _forget(self) -> None:
         self.receiver = NOBODY
-        self._move(State.CLOSED)
+        self._move(_CLOSED)
 
     # -- the receiver of the carrier
 
     def received(self, data: memoryview) -> int:
+        if self._held_back:
+            return 0
         taken = self.receiver.received(data)
         self.received_bytes += taken
         if self.received_bytes - self._told >= CONFIRM_BYTES:
@@ -233,6 +252,7 @@ class Resumable:
 
     def ended(self) -> None:
         receiver = self.receiver
+        self.carrier.close()
         self._forget()
         receiver.ended()
 
@@ -241,7 +261,7 @@ class Resumable:
             self._lose(error)
         elif self.state is _CARRIED:
             self.error = error
-            self._move(State.SUSPENDED)
+            self._move(_SUSPENDED)
 
     def drained(self) -> None:
         if not self._full:
@@ -257,7 +277,8 @@ class Resumable:
 
     def turn(self) -> None:
         """The other end has us say one thing after the other, and confirms nothing."""
-        self.break_off(Overdrawn(f"{self.retained.size} bytes are not confirmed"))
+        if self.retained.size > MOST:
+            self.break_off(Overdrawn(f"{self.retained.size} bytes are not confirmed"))
 
     def overdrawn(self) -> None:
         """Too much memory is held in this process, and this session has confirmed nothing for longest."""
