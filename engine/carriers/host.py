@@ -8,10 +8,11 @@ becomes of a new carrier, the port says (`Door`).
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from enum import IntEnum
 from functools import partial
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from engine.auth.verifier import UnknownKey
 from engine.carriers.carrier import Carrier
@@ -19,7 +20,7 @@ from engine.carriers.poll import GONE_SECONDS, PollEnd
 from engine.carriers.stream import StreamCarrier
 from engine.errors import HTTPError, Unauthorized
 from engine.log import get_logger
-from engine.loop.connection import Connection
+from engine.loop.connection import Address, Connection
 from engine.loop.reactor import Reactor
 from engine.wire import http1, posts
 from engine.wire.http1 import CHUNKED, Body, Request
@@ -62,8 +63,10 @@ class Host(Generic[Asked]):
     def __init__(self, door: Door[Asked], reactor: Reactor) -> None:
         self.door = door
         self.reactor = reactor
-        self._polls: dict[bytes, tuple[PollEnd, Asked]] = {}
-        self._halves: dict[bytes, _Post[Asked]] = {}  # streams whose way up has not come yet
+        self.refused = 0  # carriers, because there were too many
+        self._polls: dict[bytes, _Opened[Asked]] = {}
+        self._halves: dict[bytes, _Post[Asked]] = {}  # streams whose other half has not come yet
+        self._addresses: Counter[str] = Counter()  # of both
         self.deadline = math.inf
         reactor.clock(self)
 
@@ -76,9 +79,13 @@ class Host(Generic[Asked]):
     # -- what a request says, when its first line has come
 
     def open_poll(self, opened: Open, post: _Post[Asked]) -> None:
-        """A carrier of bounded requests."""
-        if opened.id in self._polls:
-            raise HTTPError(409, "a carrier has this name already")
+        """A carrier of bounded requests. The same opening gets the same answer, for somebody may have repeated it."""
+        found = self._polls.get(opened.id)
+        if found is not None:
+            if found.asked.purpose != post.asked.purpose or found.hello != opened.hello:
+                raise HTTPError(409, "a carrier has this name already")
+            post.reply(found.welcome)
+            return
         self._check_room(post.connection)
         end = PollEnd(post.connection.peer)
         try:
@@ -86,42 +93,49 @@ class Host(Generic[Asked]):
         except BaseException:
             end.abort()
             raise
-        self._polls[opened.id] = end, post.asked
+        end.on_over = partial(self._remove, opened.id)
+        self._polls[opened.id] = _Opened(end, post.asked, opened.hello, posts.encode_welcome(welcome))
+        self._addresses[end.peer[0]] += 1
         if self.deadline == math.inf:
             self.deadline = self.reactor.now + GONE_SECONDS
         post.reply(posts.encode_welcome(welcome))
         start()
 
-    def _check_room(self, peer: Connection) -> None:
-        address = peer.peer[0]
+    def _remove(self, id: bytes) -> None:
+        """That carrier is over, and has nothing to say any more."""
+        found = self._polls.pop(id, None)
+        if found is not None:
+            self._left(found.end.peer)
+
+    def _left(self, peer: Address) -> None:
+        self._addresses[peer[0]] -= 1
+        if not self._addresses[peer[0]]:
+            del self._addresses[peer[0]]
+
+    def _check_room(self, connection: Connection) -> None:
+        """Raises HTTPError if as many are open as may be, in all or from one address."""
         if (
-            len(self._polls) >= MAX_CARRIERS
-            or sum(end.peer[0] == address for end, _ in self._polls.values()) >= MAX_PER_ADDRESS
+            len(self._polls) + len(self._halves) >= MAX_CARRIERS
+            or self._addresses[connection.peer[0]] >= MAX_PER_ADDRESS
         ):
+            self.refused += 1
             raise HTTPError(429, "too many carriers are open")
 
     def poll(self, id: bytes, asked: Asked) -> PollEnd | None:
         """The carrier with this name, if it was opened for the same."""
         found = self._polls.get(id)
-        return found[0] if found is not None and found[1].purpose == asked.purpose else None
+        return found.end if found is not None and found.asked.purpose == asked.purpose else None
 
     def expired(self) -> None:
-        """Forget the carriers that are over."""
+        """Forget the carriers whose good-bye nobody has asked for."""
         now = self.reactor.now
-        for id, (end, _) in list(self._polls.items()):
-            if not end.alive and now - end.heard_at > GONE_SECONDS:
-                del self._polls[id]
+        for opened in list(self._polls.values()):
+            if not opened.end.alive and now - opened.end.heard_at >= GONE_SECONDS:
+                opened.end.free()
         self.deadline = now + GONE_SECONDS if self._polls else math.inf
 
     def break_off(self, error: Exception) -> None:
         """One carrier could not be forgotten; the others go on."""
-
-    def forget(self, half: _Post[Asked]) -> None:
-        """It waits no more."""
-        for id, waiting in self._halves.items():
-            if waiting is half:
-                del self._halves[id]
-                return
 
     # -- streams
 
@@ -131,29 +145,44 @@ class Host(Generic[Asked]):
         if other is None:
             self._check_room(half.connection)
             self._halves[id] = half
+            self._addresses[half.connection.peer[0]] += 1
             return
         down, up = (half, other) if half.opened is not None else (other, half)
         if down.opened is None or up.opened is not None or down.asked.purpose != up.asked.purpose:
             raise HTTPError(409, "that is not the other half of this stream")
-        del self._halves[id]
+        self.forget(id, other)
+        leftover = up.leftover
         carrier = StreamCarrier(
-            up.connection,
-            down.connection,
-            up.body,
-            leftover=up.hand_over(),
-            answer=_answer(b"", close=True),
+            up.connection, down.connection, up.body, leftover=leftover, answer=_answer(b"", close=True)
         )
         try:
             welcome, start = self.door.enter(up.asked, down.opened.hello, carrier)
-        except BaseException:
-            carrier.abort()
+        except Exception as error:
+            carrier.give_back()
+            other.refuse(error)
             raise
         # The way down is answered when both are there: what the client sees of it says that both stream.
+        up.hand_over()
         down.hand_over()
         fields = [*PLAIN, UNBUFFERED, (b"Transfer-Encoding", b"chunked"), (b"Connection", b"close")]
         down.connection.put(http1.encode_response(200, b"OK", fields))
         carrier.put(posts.encode_welcome(welcome))
         start()
+
+    def forget(self, id: bytes, half: _Post[Asked]) -> None:
+        """It waits for its other half no more."""
+        if self._halves.get(id) is half:
+            del self._halves[id]
+            self._left(half.connection.peer)
+
+
+class _Opened(NamedTuple, Generic[Asked]):
+    """A carrier of bounded requests: what for, by what words, and what was said to them."""
+
+    end: PollEnd
+    asked: Asked
+    hello: Hello
+    welcome: bytes
 
 
 class _State(IntEnum):
@@ -181,6 +210,7 @@ class _Post(Generic[Asked]):
         self._data = bytearray()  # of the body
         self._message: Message | None = None
         self._end: PollEnd | None = None  # in WAITING, for an answer
+        self._last = not request.keep_alive  # nothing may follow on the connection
         self._reactor = host.reactor
         self.deadline = self._reactor.now + BODY_SECONDS
         self._reactor.clock(self)
@@ -190,6 +220,14 @@ class _Post(Generic[Asked]):
     @property
     def idle(self) -> bool:
         return False
+
+    def refuse(self, error: Exception) -> None:
+        """Answer with what `error` stands for."""
+
+        def fail() -> None:
+            raise error
+
+        self._guarded(fail)
 
     def _guarded(self, step: Callable[[], None]) -> None:
         try:
@@ -218,7 +256,7 @@ class _Post(Generic[Asked]):
     # -- the receiver of the connection
 
     def received(self, data: memoryview) -> int:
-        if self._state >= _State.WAITING or self.body.done:
+        if self._state >= _State.WAITING:
             self.connection.pause()
             return 0
         self._guarded(partial(self._receive, data))
@@ -238,7 +276,7 @@ class _Post(Generic[Asked]):
             if isinstance(message, StreamUp):
                 if self._request.body != CHUNKED:
                     raise HTTPError(400, "expected a body in chunks")
-                self._wait_for_half(message.id)
+                self._wait_for_half()
                 return
         if len(self._data) > posts.MAX_UP:
             raise HTTPError(413, f"expected at most {posts.MAX_UP} bytes behind the line")
@@ -258,14 +296,14 @@ class _Post(Generic[Asked]):
                 raise HTTPError(505, "a stream needs HTTP/1.1 all the way")
             else:
                 self.opened = message
-                self._wait_for_half(message.id)
+                self._wait_for_half()
             return
         assert not isinstance(message, StreamUp)
         end = host.poll(message.id, self.asked)
         if end is None:
             self.reply(posts.GONE + b"\n")
         elif isinstance(message, Up):
-            self.reply(b"%d\n" % end.up(message.offset, bytes(self._data)))
+            self.reply(end.up(message.offset, bytes(self._data)))
         elif isinstance(message, Down):
             self._end = end
             end.down(message, self.reply)
@@ -273,15 +311,20 @@ class _Post(Generic[Asked]):
             end.closed(message.code, message.reason)
             self.reply(posts.GONE + b"\n")
 
-    def _wait_for_half(self, id: bytes) -> None:
+    def _wait_for_half(self) -> None:
         self._state = _State.WAITING
         self.deadline = self._reactor.now + PAIR_SECONDS
-        self._host.meet(id, self)
+        assert isinstance(self._message, Open | StreamUp)
+        self._host.meet(self._message.id, self)
 
     def ended(self) -> None:
-        self._leave()
-        self.connection.close()
-        self._back(False)
+        """Who has said its last byte may still wait for an answer (RFC 9112, 9.6)."""
+        if self._state < _State.WAITING:
+            self.refuse(HTTPError(400, "the request ends inside its body"))
+        elif self._end is not None or self.opened is not None:
+            self._last = True
+        else:
+            self.refuse(HTTPError(400, "the stream ends before it begins"))
 
     def lost(self, error: Exception) -> None:
         self._leave()
@@ -300,18 +343,22 @@ class _Post(Generic[Asked]):
         """Answer, and give the connection back."""
         if self._state is _State.OVER:
             return
-        keep = self._request.keep_alive
+        keep = not self._last
         self._leave()
         self.connection.put(_answer(body, close=not keep))
         if not keep:
             self.connection.close()
         self._back(keep)
 
-    def hand_over(self) -> bytes:
-        """The connection is a stream's from now on; what has come of its body already."""
+    @property
+    def leftover(self) -> bytes:
+        """What has come of its body, behind the line."""
+        return bytes(self._data)
+
+    def hand_over(self) -> None:
+        """The connection is a stream's from now on."""
         self._leave()
         self._back(False)
-        return bytes(self._data)
 
     def _refuse(self, status: int, text: str) -> None:
         if self._state is not _State.OVER:
@@ -329,8 +376,8 @@ class _Post(Generic[Asked]):
         end, self._end = self._end, None
         if end is not None:
             end.forget(self.reply)
-        elif before is _State.WAITING:
-            self._host.forget(self)
+        elif before is _State.WAITING and isinstance(self._message, Open | StreamUp):
+            self._host.forget(self._message.id, self)
 
     def expired(self) -> None:
         waited = self._state is _State.WAITING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -11,7 +12,7 @@ from engine.loop.duplex import NOBODY, Receiver
 from engine.loop.memory import Account
 from engine.loop.reactor import current_reactor
 
-MAX_AHEAD: Final = 64  # pieces that came before their turn
+MAX_AHEAD: Final = 256  # pieces that came before their turn
 AHEAD_BYTES: Final = 4 * 1024 * 1024  # how far before it: two are under way at a time, of 1 MiB at the most
 
 
@@ -33,12 +34,19 @@ class Inbox:
         self._paused = False
         self._open = True
         self._taken: trio.Event | None = None
+        self._last = math.inf  # where the bytes end
+        self._then: Callable[[], None] = _nothing
 
     async def wait_taken(self) -> None:
         """Return when all that has come in order was taken, or is not wanted any more."""
         while self._held:
             self._taken = trio.Event()
             await self._taken.wait()
+
+    def finish(self, offset: int, then: Callable[[], None]) -> None:
+        """The bytes end before `offset`: call `then` when all of them were taken."""
+        self._last, self._then = offset, then
+        self._tell()
 
     def receive(self, offset: int, data: bytes) -> bool:
         """`data` begins at `offset`; False for a piece that is too far ahead, which is not taken."""
@@ -68,7 +76,7 @@ class Inbox:
         new = data[self.end - offset :]
         self.end += len(new)
         self._account.release(charged - len(new)) if charged > len(new) else self._charge(len(new) - charged)
-        if new:
+        if new and self._open:
             self._held.append(new)
 
     def _charge(self, size: int) -> None:
@@ -92,9 +100,14 @@ class Inbox:
         self._tell()
 
     def _tell(self) -> None:
-        if not self._held and self._taken is not None:
+        if self._held:
+            return
+        if self._taken is not None:
             self._taken.set()
             self._reactor.hand_over()
+        if self._open and self.end >= self._last:
+            self._last = math.inf
+            self._then()
 
     def pause(self) -> None:
         self._paused = True
@@ -108,6 +121,8 @@ class Inbox:
         """Nothing is to be offered any more."""
         self._open = False
         self.receiver = NOBODY
+        self._then = _nothing
+        self._account.release(sum(map(len, self._held)) + sum(map(len, self._ahead.values())))
         self._held.clear()
         self._ahead.clear()
         self._tell()
@@ -124,3 +139,6 @@ class Inbox:
         receiver = self.receiver
         self._failed(error)
         receiver.break_off(error)
+
+
+def _nothing() -> None: ...

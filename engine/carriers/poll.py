@@ -13,13 +13,14 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 import trio
 
 from engine.carriers.call import Answered, Caller
 from engine.carriers.carrier import Kind
-from engine.carriers.inbox import Inbox
+from engine.carriers.inbox import AHEAD_BYTES, Inbox
 from engine.errors import HTTPError, RemoteProtocolError, Unreachable
 from engine.loop.connection import Address
 from engine.loop.duplex import MOST_READ, Bytes, Receiver
@@ -35,8 +36,13 @@ RETRY_SECONDS: Final = 10.0  # of failures in a row, and the carrier is lost
 RETRY_PAUSE_SECONDS: Final = 0.1
 GONE_SECONDS: Final = posts.HOLD_SECONDS + 10.0  # without a request, and the client has gone
 MAX_ANSWERS: Final = 4  # that may have to be given again
+MAX_REPEATS: Final = 4  # of one request that wait for the same answer
+MAX_BATCHES: Final = 16  # posted behind one that has not arrived
 TOO_LARGE: Final = 413
+LAST_SECONDS: Final = 5.0  # for what was put before the good-bye to arrive
 FAREWELL_SECONDS: Final = 1.0
+
+T = TypeVar("T")
 
 
 class _Outbox:
@@ -71,6 +77,11 @@ class _Outbox:
         self.offset += len(data)
         self.size -= len(data)
         return offset, data
+
+    def clear(self) -> None:
+        """It is not wanted any more."""
+        self._parts.clear()
+        self.size = 0
 
 
 class _Polled:
@@ -136,7 +147,7 @@ class _Polled:
         """So many bytes of what was put have arrived at the other end."""
         before, self._unsent = self._unsent, self._unsent - size
         self.account.release(size)
-        if before > FULL >= self._unsent:
+        if before > FULL >= self._unsent or (size and not self._outbox.size and self._unsent <= FULL):
             receiver = self.receiver
             self._reactor.call("drained", self, receiver.drained)
 
@@ -183,18 +194,23 @@ class _Polled:
         if self._open:
             self._open = False
             self._inbox.close()
-            self.account.end()
             self._reactor.unclock(self)
             self._over.set()
             self._reactor.hand_over()
 
+    def free(self) -> None:
+        """Nothing that was put is wanted any more."""
+        self._outbox.clear()
+        self.account.end()
+
     def break_off(self, error: Exception) -> None:
         receiver = self.receiver
-        self._leave()
+        self.abort()
         receiver.break_off(error)
 
     def overdrawn(self) -> None:
         self._failed(Overdrawn("what was put was kept for longest"))
+        self.free()
 
     def expired(self) -> None:
         """Nothing is waited for."""
@@ -208,7 +224,10 @@ class PollCarrier(_Polled):
         self._id = id
         self._callers = [first, *(caller() for _ in range(2 * PARALLEL - 1))]
         self._more = trio.Event()
-        self._most = posts.MAX_UP
+        self._most = self._largest = posts.MAX_UP  # bytes of a batch, now and ever
+        self._batches = 0
+        self._under_way: dict[int, int] = {}  # batches that have not arrived: number and offset, in order
+        self._said = trio.Event()  # all that was put has arrived, or will not
         self._hold_seconds = posts.HOLD_SECONDS
         self._next = 0  # number of the next `down`
         self._outstanding: set[int] = set()
@@ -223,6 +242,11 @@ class PollCarrier(_Polled):
             self._parting = posts.encode_close(self._id, code, reason)
             self._leave()
 
+    def _leave(self) -> None:
+        super()._leave()
+        if self._parting is None:
+            self.free()
+
     async def run(self) -> None:
         """See Carrier."""
         try:
@@ -230,21 +254,22 @@ class PollCarrier(_Polled):
                 for index, caller in enumerate(self._callers):
                     nursery.start_soon(self._speak if index % 2 else self._listen, caller)
                 await self._over.wait()
+                if self._parting is not None and self._unsent:
+                    with trio.move_on_after(LAST_SECONDS):
+                        await self._said.wait()
                 nursery.cancel_scope.cancel()
             if self._parting is not None:
                 with trio.move_on_after(FAREWELL_SECONDS):
                     await self._part(self._parting)
         finally:
             self._failed(ConnectionAbortedError("stopped"))
+            self.free()
             for caller in self._callers:
                 caller.close()
 
     async def _part(self, parting: bytes) -> None:
-        """Say what is left to say, and good-bye."""
+        """Say good-bye."""
         try:
-            while self._outbox.size:
-                offset, data = self._outbox.cut(self._most)
-                await self._callers[0].call(posts.encode_up(self._id, offset), data, seconds=FAREWELL_SECONDS)
             await self._callers[0].call(parting, seconds=FAREWELL_SECONDS)
         except (OSError, RemoteProtocolError, Unreachable, trio.TooSlowError, Answered):
             pass  # the node notices by itself
@@ -252,12 +277,26 @@ class PollCarrier(_Polled):
     async def _speak(self, caller: Caller) -> None:
         """Post what is put, batch after batch."""
         while True:
-            while not self._outbox.size:
+            while not self._outbox.size or self._is_far_ahead():
                 self._more = trio.Event() if self._more.is_set() else self._more
                 await self._more.wait()
+            number, self._batches = self._batches, self._batches + 1
             offset, data = self._outbox.cut(self._most)
-            if not await self._post(caller, offset, data):
+            self._under_way[number] = offset
+            arrived = await self._post(caller, offset, data)
+            del self._under_way[number]
+            self._more.set()
+            if not (arrived and self._unsent):
+                self._said.set()
+            if not arrived:
                 return
+
+    def _is_far_ahead(self) -> bool:
+        """The next batch would be further ahead of one that does not arrive than the node keeps it."""
+        if not self._under_way:
+            return False
+        number, offset = next(iter(self._under_way.items()))
+        return self._batches - number >= MAX_BATCHES or self._outbox.offset + posts.MAX_UP - offset > AHEAD_BYTES
 
     async def _post(self, caller: Caller, offset: int, data: bytes) -> bool:
         """Post one batch, in smaller ones if it is too large for somebody on the way; False if it does not arrive."""
@@ -266,16 +305,24 @@ class PollCarrier(_Polled):
             return await self._post(caller, offset, data[:half]) and await self._post(
                 caller, offset + half, data[half:]
             )
+        message = posts.encode_up(self._id, offset)
         try:
-            answer = await self._call(caller, lambda: posts.encode_up(self._id, offset), data, CALL_SECONDS)
+            taken = await self._call(caller, lambda: message, data, CALL_SECONDS, posts.parse_taken)
         except Answered as answered:
             if answered.status != TOO_LARGE or len(data) <= LEAST_UP:
                 self._failed(answered.as_error())
                 return False
+            self._most = self._largest = max(len(data) // 2, LEAST_UP)
+            return await self._post(caller, offset, data)
+        except trio.TooSlowError:
             self._most = max(len(data) // 2, LEAST_UP)
             return await self._post(caller, offset, data)
-        if answer is None:
+        if taken is _NOTHING:
             return False
+        if taken is None:
+            self._failed(ConnectionResetError(FORGOTTEN))
+            return False
+        self._most = min(self._most + LEAST_UP, self._largest)
         self._arrived(len(data))
         return True
 
@@ -290,43 +337,50 @@ class PollCarrier(_Polled):
                 return posts.encode_down(self._id, number, min(self._outstanding), self._hold_seconds)
 
             try:
-                answer = await self._call(caller, message, b"", self._hold_seconds + CALL_SECONDS)
+                answer = await self._call(caller, message, b"", self._hold_seconds + CALL_SECONDS, _parse_answer)
             except Answered as answered:
                 self._failed(answered.as_error())
                 return
-            if answer is None or not self._take(answer):
+            if isinstance(answer, _Nothing) or not self._take(*answer):
                 return
             self._outstanding.discard(number)
             await self._inbox.wait_taken()  # back-pressure
 
-    def _take(self, answer: bytes) -> bool:
+    def _take(self, said: posts.Data | posts.End | None, data: bytes) -> bool:
         """The answer to a `down`; False if it was the last."""
-        try:
-            end = posts.line_end(answer)
-            said = posts.parse_answer(answer[: max(end, 0)])
-            if isinstance(said, posts.Data):
-                if not self._inbox.receive(said.offset, answer[end:]):
-                    raise RemoteProtocolError("an answer that is too far ahead")
-                return self._open
-        except RemoteProtocolError as error:
-            self._failed(error)
-            return False
+        if isinstance(said, posts.Data):
+            if not self._inbox.receive(said.offset, data):
+                self._failed(RemoteProtocolError("an answer that is too far ahead"))
+            return self._open
         if said is None:
-            self._failed(ConnectionResetError("the node does not know this carrier any more"))
+            self._failed(ConnectionResetError(FORGOTTEN))
         else:
-            self._heard_end(said.farewell)
+            self._inbox.finish(said.offset, partial(self._heard_end, said.farewell))
         return False
 
-    async def _call(self, caller: Caller, message: Callable[[], bytes], data: bytes, seconds: float) -> bytes | None:
-        """Make a request until it is answered; None if that takes too long. Raises Answered for a refusal."""
+    async def _call(
+        self,
+        caller: Caller,
+        message: Callable[[], bytes],
+        data: bytes,
+        seconds: float,
+        parse: Callable[[bytes], T],
+    ) -> T | _Nothing:
+        """Make a request until it is answered by what `parse` can read; nothing if that takes too long.
+
+        Raises Answered for a refusal, and TooSlowError for what may arrive if there is less of it.
+        """
         since = math.inf
         while True:
             began = trio.current_time()
             try:
-                return await caller.call(message(), data, seconds=seconds)
-            except (OSError, RemoteProtocolError, Unreachable, trio.TooSlowError) as error:
-                words = str(error) or f"no answer within {seconds:g} s"
-                failure: Exception = error if isinstance(error, OSError) else ConnectionResetError(words)
+                return parse(await caller.call(message(), data, seconds=seconds))
+            except trio.TooSlowError:
+                if len(data) > LEAST_UP:
+                    raise
+                failure: Exception = ConnectionResetError(f"no answer within {seconds:g} s")
+            except (OSError, RemoteProtocolError, Unreachable) as error:
+                failure = error if isinstance(error, OSError) else ConnectionResetError(str(error))
             except Answered as answered:
                 if not answered.retryable:
                     raise
@@ -339,21 +393,43 @@ class PollCarrier(_Polled):
             since = min(since, now)
             if now - since > RETRY_SECONDS:
                 self._failed(failure)
-                return None
+                return _NOTHING
             if now > since:
                 await trio.sleep(RETRY_PAUSE_SECONDS)
 
 
+class _Nothing:
+    """No answer has come."""
+
+
+_NOTHING: Final = _Nothing()
+FORGOTTEN: Final = "the node does not know this carrier any more"
+
+
+def _parse_answer(answer: bytes) -> tuple[posts.Data | posts.End | None, bytes]:
+    """The answer to `down`, and the bytes behind its line. Raises RemoteProtocolError."""
+    end = max(posts.line_end(answer), 0)
+    return posts.parse_answer(answer[:end]), answer[end:]
+
+
+Reply = Callable[[bytes], None]
+
+
 class PollEnd(_Polled):
-    """The node's end: `up` and `down` are called for each request, and `down` is answered when there is something."""
+    """The node's end: `up` and `down` are called for each request, and `down` is answered when there is something.
+
+    `on_over` is called when it has nothing to say to its client any more but that it is gone.
+    """
 
     def __init__(self, peer: Address) -> None:
         super().__init__(peer)
+        self.heard_at = self._reactor.now  # its client, or its own good-bye was said
+        self.on_over: Callable[[], None] = _nothing
         self._answers: dict[int, tuple[bytes, int]] = {}  # given, and perhaps to be given again; bytes of the session
-        self._waiting: dict[int, tuple[float, Callable[[bytes], None]]] = {}  # until when, and whom to answer
+        self._waiting: dict[int, tuple[float, list[Reply]]] = {}  # until when, and whom to answer
+        self._oldest = 0  # number that is not known to have been answered
         self._flushing = False
         self._end = b""  # our good-bye
-        self.heard_at = self._reactor.now
         self._clock()
 
     async def run(self) -> None:
@@ -375,65 +451,92 @@ class PollEnd(_Polled):
             self._answer(min(self._waiting))
 
     def _answer(self, number: int) -> None:
-        _, reply = self._waiting.pop(number)
+        _, replies = self._waiting.pop(number)
         if self._end and not self._outbox.size:
-            reply(self._end)
-            return
-        offset, data = self._outbox.cut(posts.MAX_DOWN)
-        answer = b"data %d\n%b" % (offset, data)
-        self._answers[number] = answer, len(data)
-        reply(answer)
+            answer = self._end
+        else:
+            offset, data = self._outbox.cut(posts.MAX_DOWN)
+            answer = posts.encode_data(offset, data)
+            self._answers[number] = answer, len(data)
+        for reply in replies:
+            reply(answer)
 
-    def up(self, offset: int, data: bytes) -> int:
-        """Bytes of the client's; how many have come by now. Raises HTTPError."""
+    def up(self, offset: int, data: bytes) -> bytes:
+        """Bytes of the client's; the answer. Raises HTTPError."""
+        if not self._open:
+            return posts.GONE + b"\n"
         self.heard_at = self._reactor.now
         if not self._inbox.receive(offset, data):
             raise HTTPError(409, "that is too far ahead")
-        return self._inbox.end
+        return posts.encode_taken(self._inbox.end)
 
-    def down(self, down: posts.Down, reply: Callable[[bytes], None]) -> None:
+    def down(self, down: posts.Down, reply: Reply) -> None:
         """Answer by `reply`: now, when there is something, or when its time is over. Raises HTTPError."""
-        self.heard_at = self._reactor.now
-        for number in [number for number in self._answers if number < down.oldest]:
-            _, size = self._answers.pop(number)
-            self._arrived(size)
+        if self._open:
+            self.heard_at = self._reactor.now
+        self._answered(down.oldest)
         if down.number in self._answers:
             reply(self._answers[down.number][0])
             return
-        if down.number < down.oldest or down.number >= down.oldest + MAX_ANSWERS:
+        if not self._oldest <= down.number < self._oldest + MAX_ANSWERS:
             raise HTTPError(409, "that is no number of a request that is due")
-        if len(self._waiting) >= MAX_ANSWERS and down.number not in self._waiting:
-            raise HTTPError(429, "too many requests wait already")
         hold_seconds = max(1, min(down.hold_seconds, posts.HOLD_SECONDS))
-        self._waiting[down.number] = self._reactor.now + hold_seconds, reply
+        _, replies = self._waiting.setdefault(down.number, (self._reactor.now + hold_seconds, []))
+        if len(replies) >= MAX_REPEATS:
+            raise HTTPError(429, "the same request waits several times already")
+        replies.append(reply)
         if self._outbox.size or self._end:
             self.flush()
         else:
             self._clock()
 
-    def forget(self, reply: Callable[[bytes], None]) -> None:
+    def _answered(self, oldest: int) -> None:
+        """The client has the answers to all numbers before this one."""
+        if oldest <= self._oldest:
+            return
+        self._oldest = oldest
+        for number in [number for number in self._answers if number < oldest]:
+            _, size = self._answers.pop(number)
+            self._arrived(size)
+        for number in [number for number in self._waiting if number < oldest]:
+            for reply in self._waiting.pop(number)[1]:  # somebody has repeated it, and gets nothing of the session
+                reply(posts.encode_data(self._outbox.offset, b""))
+
+    def forget(self, reply: Reply) -> None:
         """Whoever was to be answered by `reply` is gone."""
-        for number, (_, waiting) in self._waiting.items():
-            if waiting == reply:
-                del self._waiting[number]
+        for number, (_, replies) in self._waiting.items():
+            if reply in replies:
+                replies.remove(reply)
+                if not replies:
+                    del self._waiting[number]
                 return
 
     def closed(self, code: int, reason: str) -> None:
-        """The client has said good-bye."""
-        self._heard_end(f"{code} {reason}".rstrip())
+        """The client has said good-bye, behind all that it has posted."""
+        self._inbox.finish(self._inbox.end, partial(self._heard_end, f"{code} {reason}".rstrip()))
 
     def bid_farewell(self, code: int, reason: str) -> None:
         if self._open:
-            self._end = posts.encode_end(code, reason)
+            self._end = posts.encode_end(self._outbox.offset + self._outbox.size, code, reason)
+            self.heard_at = self._reactor.now
             self.flush()
             self._leave()
 
     def _leave(self) -> None:
+        if not self._open:
+            return
         super()._leave()
         if not self._end:
             self._end = posts.GONE + b"\n"
+            self.free()
         for number in list(self._waiting):
-            self._waiting.pop(number)[1](self._end)
+            for reply in self._waiting.pop(number)[1]:
+                reply(self._end)
+
+    def free(self) -> None:
+        super().free()
+        self._answers.clear()
+        self.on_over()
 
     def _clock(self) -> None:
         self.deadline = min([self.heard_at + GONE_SECONDS, *(until for until, _ in self._waiting.values())])
@@ -447,3 +550,6 @@ class PollEnd(_Polled):
             self._failed(TimeoutError(f"the client has asked for nothing for {GONE_SECONDS:g} s"))
         elif self._open:
             self._clock()
+
+
+def _nothing() -> None: ...

@@ -59,6 +59,7 @@ class StreamCarrier:
         writing.receiver = _Writing(self)
         if leftover:
             reading.account.charge(len(leftover))
+        if leftover or body.done:
             self._reactor.again(self)
 
     def __repr__(self) -> str:
@@ -68,10 +69,14 @@ class StreamCarrier:
         """See Carrier."""
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._reading.run)
-                nursery.start_soon(self._writing.run)
+                nursery.start_soon(self._run, self._reading)
+                nursery.start_soon(self._run, self._writing)
         finally:
             self.lost(ConnectionAbortedError("stopped"))
+
+    async def _run(self, connection: Connection) -> None:
+        await connection.run()
+        self.lost(ConnectionResetError("half of it is closed"))  # before it was ours, or we have heard of it already
 
     # -- Duplex
 
@@ -137,6 +142,10 @@ class StreamCarrier:
     def fail(self, error: Exception) -> None:
         self.lost(error)
 
+    def give_back(self) -> None:
+        """It is not to be, and its connections are another's again."""
+        self._leave()
+
     def _leave(self) -> None:
         self._open = False
         self.receiver = NOBODY
@@ -178,9 +187,10 @@ class StreamCarrier:
     def turn(self) -> None:
         """Offer again what is held."""
         held = self._held
-        if not held or self._paused:
+        wanted = self._open and not self._paused
+        if not wanted or not (held or self._body.done):
             return
-        taken = self.receiver.received(memoryview(held))
+        taken = self.receiver.received(memoryview(held)) if held else 0
         if not self._open:
             return
         self._reading.account.release(taken)

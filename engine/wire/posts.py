@@ -9,7 +9,7 @@ proxy has to like a header field of ours. A body begins with a line, in ASCII; b
     close ID CODE REASON    good-bye (a close code of RFC 6455, 7.4.1)
 
     data OFFSET             the answer to `down`: bytes of the session follow, or none
-    end CODE REASON         the answer to `down`: good-bye
+    end OFFSET CODE REASON  the answer to `down`: good-bye, behind OFFSET bytes
     gone                    the answer to all of them: that carrier is not here (any more)
 
     stream ID {…}           opens a carrier of two endless bodies; the answer is a line {…} and the session's bytes
@@ -120,6 +120,9 @@ class Data(NamedTuple):
 
 
 class End(NamedTuple):
+    """Good-bye, behind the byte before `offset`: answers that bring those may be under way still."""
+
+    offset: int
     farewell: str
 
 
@@ -147,7 +150,7 @@ _DOWN = re.compile(rb"down " + _ID + rb" (\d{1,15}) (\d{1,15}) (\d{1,2})", re.AS
 _CLOSE = re.compile(rb"close " + _ID + rb" (\d{4}) ([ -~]{0,200})", re.ASCII)
 _STREAM_UP = re.compile(rb"stream-up " + _ID)
 _DATA = re.compile(rb"data (\d{1,18})", re.ASCII)
-_END = re.compile(rb"end ([ -~]{0,200})")
+_END = re.compile(rb"end (\d{1,18}) ([ -~]{0,200})", re.ASCII)
 _TAKEN = re.compile(rb"(\d{1,18})\n", re.ASCII)
 # What is no JSON as it has to be, no UTF-8, or nested so deeply that it is not looked at.
 _NO_JSON: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -187,7 +190,7 @@ def parse_answer(line: bytes) -> Data | End | None:
     if match := _DATA.fullmatch(line):
         return Data(int(match[1]))
     if match := _END.fullmatch(line):
-        return End(match[1].decode())
+        return End(int(match[1]), match[2].decode())
     if line == GONE:
         return None
     raise RemoteProtocolError("expected the answer of a carrier")
@@ -234,8 +237,12 @@ def encode_taken(count: int) -> bytes:
     return b"%d\n" % count
 
 
-def encode_end(code: int, reason: str) -> bytes:
-    return b"end %04d %b\n" % (code, printable(reason))
+def encode_data(offset: int, data: bytes) -> bytes:
+    return b"data %d\n%b" % (offset, data)
+
+
+def encode_end(offset: int, code: int, reason: str) -> bytes:
+    return b"end %d %04d %b\n" % (offset, code, printable(reason))
 
 
 def encode_welcome(welcome: Welcome) -> bytes:

@@ -21,8 +21,8 @@ LINES = st.sampled_from(
         posts.encode_close(ID, 1000, "stopping"),
         posts.encode_up_stream(ID),
         posts.encode_open("poll", ID, Hello("new 30", summaries=True)),
-        b"data 17\n",
-        posts.encode_end(1001, "node is stopping"),
+        posts.encode_data(17, b""),
+        posts.encode_end(17, 1001, "node is stopping"),
         posts.encode_welcome(Welcome("resumed 5", "https://*.example.com")),
     ]
 )
@@ -57,8 +57,8 @@ def test_a_good_bye_is_one_line_of_ascii_whatever_its_reason(code: int, reason: 
     assert (close.id, close.code) == (ID, code)
     assert line.count(b"\n") == 1
     assert close.reason.isascii()
-    end = posts.parse_answer(posts.encode_end(code, reason))
-    assert end == End(f"{code} {close.reason}")
+    end = posts.parse_answer(posts.encode_end(17, code, reason))
+    assert end == End(17, f"{code} {close.reason}")
 
 
 def test_a_reason_that_is_ascii_arrives_as_it_is() -> None:
@@ -67,7 +67,7 @@ def test_a_reason_that_is_ascii_arrives_as_it_is() -> None:
 
 @given(COUNTS)
 def test_an_answer_says_where_its_bytes_begin(offset: int) -> None:
-    assert posts.parse_answer(b"data %d\n" % offset) == Data(offset)
+    assert posts.parse_answer(posts.encode_data(offset, b"")) == Data(offset)
 
 
 @given(COUNTS)
