@@ -25,7 +25,7 @@ import trio
 from engine.carriers.carrier import Carrier, Kind
 from engine.carriers.retained import Retained
 from engine.errors import RemoteProtocolError, YamuxError
-from engine.loop.connection import Address
+from engine.loop.connection import Address, give_back, keep
 from engine.loop.duplex import LEAST_READ, MOST_READ, NOBODY, Bytes, Receiver
 from engine.loop.memory import Account, Overdrawn
 from engine.loop.reactor import current_reactor
@@ -65,7 +65,7 @@ class Resumable:
         self.seconds = seconds
         self.generation = 0  # of carriers
         self.received_bytes = 0  # taken by our receiver
-        self.retained = Retained()
+        self.retained = Retained(give_back)
         self.on_change: Callable[[], None] = _nothing
         self.resumptions = 0
         self.queued = False
@@ -170,7 +170,7 @@ class Resumable:
         if self.received_bytes - self._told >= CONFIRM_BYTES:
             parts = (*parts, self._confirmation())
         # A view's buffer is used again as soon as we return; bytes stay what they are.
-        kept = tuple([part if isinstance(part, bytes) else bytes(part) for part in parts])
+        kept = tuple([part if isinstance(part, bytes) else keep(part) for part in parts])
         size = sum(map(len, kept))
         self.retained.keep(size, kept)
         self.account.charge(size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from engine.loop.duplex import Bytes
@@ -12,17 +12,22 @@ from engine.wire.yamux import CONFIRM_WRAP
 SMALL: Final = 1024  # pieces are joined up to this size
 
 
+def _nothing(part: Bytes) -> None: ...
+
+
 class Retained:
     """The last bytes that were sent, in the pieces in which they were put. Counts are of bytes since the session began.
 
-    `sent` of them were put, `confirmed` of them have arrived; what lies between is kept.
+    `gone` is told of each part but `bytes` that is kept no more. `sent` of them were put, `confirmed` of them have
+    arrived; what lies between is kept.
     """
 
-    __slots__ = ("_last", "_pieces", "confirmed", "sent")
+    __slots__ = ("_gone", "_last", "_pieces", "confirmed", "sent")
 
-    def __init__(self) -> None:
+    def __init__(self, gone: Callable[[Bytes], None] = _nothing) -> None:
         self.confirmed = 0
         self.sent = 0
+        self._gone = gone
         self._last = 0  # bytes in the last piece
         self._pieces: deque[tuple[int, tuple[Bytes, ...]]] = deque()  # where each ends, and its parts
 
@@ -51,7 +56,9 @@ class Retained:
         self.confirmed = count
         pieces = self._pieces
         while pieces and pieces[0][0] <= count:
-            pieces.popleft()
+            for part in pieces.popleft()[1]:
+                if not isinstance(part, bytes):
+                    self._gone(part)
         return more
 
     def expand(self, low: int) -> int:

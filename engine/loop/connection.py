@@ -60,12 +60,16 @@ JOIN_BYTES: Final = 16 * 1024  # below this, joining parts is cheaper than handi
 QUEUE_PARTS: Final = 64  # sent per system call, at most
 DRAIN_SECONDS: Final = 2.0  # for the other end's FIN, after ours
 STALL_SECONDS: Final = 30.0  # for the other end to take anything of what is queued
+KEEP_BYTES: Final = 64 * 1024  # a smaller piece is copied, rather than keep a whole buffer from its use
+MAX_SPARE: Final = 16
 KEEP_ALIVE_SECONDS: Final = 30  # between TCP's own questions whether the other end lives
 
 _POISON: Final = "TRIODUCT_POISON" in os.environ
 _buffer = memoryview(bytearray(MOST_READ))
 # One for each layer of TLS, outermost first: what is a layer's plaintext is the ciphertext of the next.
 _plain_buffers: list[memoryview] = []
+# Those that are not read into now: whoever keeps what was read has the buffer, until it is given back.
+_spare_buffers: list[memoryview] = []
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 Address = tuple[str, int]
@@ -359,7 +363,7 @@ class Connection:
                 self._lose(Overdrawn(f"{self.account.used} bytes are held for it"))
             elif not self._paused:
                 self._reactor.again(self)
-        if _POISON and not ours:
+        if _POISON and not ours and _is_in_use(data):
             data[:] = b"\xa5" * len(data)
 
     def _offer_held(self) -> None:
@@ -624,6 +628,36 @@ class Connection:
         if self._over is not None:
             self._over.set()
             self._reactor.hand_over()
+
+
+def keep(data: memoryview) -> Bytes:
+    """`data`, which has been received in this call, for as long as it is wanted: its buffer is taken, or it is copied.
+
+    What is kept has to be given back.
+    """
+    global _buffer
+    if len(data) >= KEEP_BYTES:
+        if data.obj is _buffer.obj:
+            _buffer = _spare_buffers.pop() if _spare_buffers else memoryview(bytearray(MOST_READ))
+            return data
+        for depth, buffer in enumerate(_plain_buffers):
+            if data.obj is buffer.obj:
+                _plain_buffers[depth] = _spare_buffers.pop() if _spare_buffers else memoryview(bytearray(MOST_READ))
+                return data
+    return bytes(data)
+
+
+def give_back(kept: Bytes) -> None:
+    """What `keep` has given is not wanted any more, by anybody."""
+    if isinstance(kept, memoryview) and len(_spare_buffers) < MAX_SPARE:
+        whole = memoryview(kept.obj)
+        if len(whole) == MOST_READ:
+            _spare_buffers.append(whole)
+
+
+def _is_in_use(data: memoryview) -> bool:
+    """Is `data` in a buffer that will be read into next?"""
+    return data.obj is _buffer.obj or any(data.obj is buffer.obj for buffer in _plain_buffers)
 
 
 def tune(sock: socket.socket) -> None:
