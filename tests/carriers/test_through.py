@@ -75,7 +75,6 @@ async def wait_answered(node: Node, agent: Program) -> None:
     """Return when a request has been answered by the service; raise when the agent has ended instead."""
     async with httpx.AsyncClient(headers=NAMED, timeout=5, verify=False) as client:
         while agent.process.poll() is None:
-            await node.wait_registered("web")
             try:
                 if (await client.get(f"http://127.0.0.1:{node.proxy}/fields")).status_code == 200:
                     return
