@@ -95,6 +95,11 @@ class AgentPort:
         self._sessions = sessions
         self._expiry: dict[Resumable, trio.CancelScope] = {}  # of what has let them in
 
+    @property
+    def carriers_refused(self) -> int:
+        """How many there was no room for."""
+        return self._host.refused
+
     async def serve(self, connection: Connection) -> None:
         """One agent, from its first byte to its last."""
         posted = False
@@ -211,7 +216,7 @@ class AgentPort:
         def start() -> None:
             held = ExitStack()  # from here on, for others may ask before the task runs
             held.enter_context(self._owners.hold(asked.endpoint, asked.principal))
-            run = partial(self._run_session, session, asked, held, summaries=summaries)
+            run = self._enrol(session, asked, held, summaries=summaries)
             self._sessions.start_soon(self._reactor.supervise, "session", run)
             self._reactor.hand_over()
 
@@ -235,7 +240,10 @@ class AgentPort:
         if answer is Answer.BUSY:
             raise HTTPError(503, "the endpoint is taken, and for one session at a time")
 
-    async def _run_session(self, carrier: Carrier, asked: _Asked, held: ExitStack, *, summaries: bool) -> None:
+    def _enrol(
+        self, carrier: Carrier, asked: _Asked, held: ExitStack, *, summaries: bool
+    ) -> Callable[[], Awaitable[None]]:
+        """A session on `carrier`, which takes what comes from now on; what its task has to run. `held` is closed then."""
         endpoint = asked.endpoint
 
         def away() -> None:
@@ -259,6 +267,13 @@ class AgentPort:
         registration.client = carrier.peer[0]
         self.registrations.add(registration)
         self._reactor.clock(registration)
+        return partial(self._run_session, registration, resumable, asked, held)
+
+    async def _run_session(
+        self, registration: Registration, resumable: Resumable | None, asked: _Asked, held: ExitStack
+    ) -> None:
+        session, endpoint = registration.session, registration.endpoint
+        carrier = session.carrier
         log.info(
             "upstream connected",
             endpoint_id=endpoint,
@@ -271,11 +286,11 @@ class AgentPort:
         else:
             expiry = trio.CancelScope(deadline=_deadline(asked.claims))
         try:
-            with (
-                held,
-                self._registry.register(endpoint, registration),
-                expiry,
-            ):
+            with held, self._registry.register(endpoint, registration), expiry:
+                if session.away:  # it was said before this task has begun
+                    self._registry.withdraw(registration)
+                elif session.suspended:
+                    self._registry.set_aside(registration)
                 await session.run()
         finally:
             if expiry.cancelled_caught:
