@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MAX_ENDPOINTS: Final = 1000
 MAX_ANSWERS: Final = 500  # pairs of method and status
 OTHER: Final = "other"
+CARRIERS: Final = ("websocket", "stream", "poll")
 
 METHODS: Final = frozenset(
     b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT"
@@ -50,11 +51,23 @@ class Session(Protocol):
     window_stalls: int
 
     @property
+    def carrier(self) -> Carrier: ...
+    @property
+    def suspended(self) -> bool: ...
+    @property
+    def resumptions(self) -> int: ...
+    @property
     def round_trip(self) -> float:
         """Seconds; 0 while unknown."""
 
     @property
     def mux(self) -> Mux: ...
+
+
+class Carrier(Protocol):
+    @property
+    def kind(self) -> str:
+        """One of a few words."""
 
 
 class Mux(Protocol):
@@ -139,11 +152,14 @@ class RoleMetrics:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         totals = {endpoint: ended.copy() for endpoint, ended in self._ended.items()}
-        streams_open = 0
+        streams_open = suspended = 0
+        carriers = dict.fromkeys(CARRIERS, 0)
         round_trip: dict[str, float] = {}
         for session in self.sessions():
             _bounded(totals, session.endpoint, _Totals).add(session.session)
             streams_open += len(session.session.mux.streams)
+            suspended += session.session.suspended
+            carriers[session.session.carrier.kind] += 1
             endpoint = session.endpoint if session.endpoint in totals else OTHER
             round_trip[endpoint] = max(session.session.round_trip, round_trip.get(endpoint, 0.0))
         traffic = CounterMetricFamily(
@@ -163,10 +179,20 @@ class RoleMetrics:
         for endpoint, seconds in round_trip.items():
             worst.add_metric([endpoint], seconds)
         yield worst
+        sessions = GaugeMetricFamily(
+            "trioduct_sessions", "Sessions that live, by what they ride on, or did last.", labels=["carrier"]
+        )
+        for kind, number in carriers.items():
+            sessions.add_metric([kind], number)
+        yield sessions
+        yield GaugeMetricFamily(
+            "trioduct_sessions_suspended", "Sessions that have lost their carrier and wait for the next.", suspended
+        )
         yield GaugeMetricFamily("trioduct_streams_open", "Streams open in all sessions.", streams_open)
         for name, meaning, attribute in (
             ("streams_opened", "Streams that were opened.", "streams_opened"),
             ("streams_reset", "Streams that were reset, by either end.", "resets"),
+            ("resumptions", "Times that a session went on with another carrier.", "resumptions"),
             ("window_stalls", "Times that a stream had to wait for its window.", "window_stalls"),
         ):
             count = sum(getattr(total, attribute) for total in totals.values())
@@ -230,11 +256,14 @@ class RoleMetrics:
 
 
 class NodeMetrics(RoleMetrics):
-    """A node's. `endpoints` gives the registered endpoints and their numbers of sessions; the role sets it."""
+    """A node's. `endpoints` gives the registered endpoints and their numbers of sessions, `carriers_refused` how many
+    carriers were refused because too many were open; the role sets them.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.endpoints: Callable[[], Mapping[str, int]] = dict
+        self.carriers_refused: Callable[[], int] = int
         self._started = 0
         self._done = 0
         self._answers: _Answers = {}
@@ -318,6 +347,9 @@ class NodeMetrics(RoleMetrics):
         nodes = GaugeMetricFamily("piko_cluster_nodes", "Number of nodes in the cluster state", labels=["status"])
         nodes.add_metric(["active"], 1)
         yield nodes
+        yield CounterMetricFamily(
+            "trioduct_carriers_refused", "Carriers refused because too many were open.", self.carriers_refused()
+        )
         requests = CounterMetricFamily(
             "trioduct_endpoint_requests", "Requests that a session of an endpoint served.", labels=["endpoint"]
         )
@@ -435,16 +467,17 @@ class _Traffic:
 class _Totals:
     """Of sessions."""
 
-    __slots__ = ("bytes_in", "bytes_out", "resets", "streams_opened", "window_stalls")
+    __slots__ = ("bytes_in", "bytes_out", "resets", "resumptions", "streams_opened", "window_stalls")
 
     def __init__(self) -> None:
-        self.bytes_in = self.bytes_out = self.streams_opened = self.resets = self.window_stalls = 0
+        self.bytes_in = self.bytes_out = self.streams_opened = self.resets = self.window_stalls = self.resumptions = 0
 
     def add(self, other: Session | _Totals) -> None:
         self.bytes_in += other.bytes_in
         self.bytes_out += other.bytes_out
         self.streams_opened += other.streams_opened
         self.resets += other.resets
+        self.resumptions += other.resumptions
         self.window_stalls += other.window_stalls
 
     def copy(self) -> _Totals:

@@ -177,6 +177,7 @@ class Node:
         )
         self.metrics.sessions = lambda: self.agents.registrations
         self.metrics.endpoints = self.registry.endpoints
+        self.metrics.carriers_refused = lambda: self.agents.carriers_refused
         self.metrics.tcp_connections = lambda: self._clients.tcp_connections
         self._config = config
         self._room = Room()

@@ -338,6 +338,11 @@ class Session:
         """Its carrier was lost, and the next is waited for."""
         return self._resumable is not None and self._resumable.state is Suspension.SUSPENDED
 
+    @property
+    def resumptions(self) -> int:
+        """How often it went on with another carrier."""
+        return self._resumable.resumptions if self._resumable is not None else 0
+
     def _carrier_changed(self) -> None:
         """The carrier was lost: nobody can answer a ping. Or there is another: see whether it carries."""
         if not self.alive:

@@ -17,6 +17,11 @@ class Streams:
 
 
 @dataclass
+class Carrier:
+    kind: str = "websocket"
+
+
+@dataclass
 class Link:
     round_trip: float = 0.0
     bytes_in: int = 0
@@ -25,6 +30,9 @@ class Link:
     resets: int = 0
     window_stalls: int = 0
     mux: Streams = field(default_factory=Streams)
+    carrier: Carrier = field(default_factory=Carrier)
+    suspended: bool = False
+    resumptions: int = 0
 
 
 @dataclass
@@ -259,3 +267,26 @@ def test_the_text_can_be_written_in_a_thread_while_counting_goes_on() -> None:
     thread.join()
     assert b'piko_proxy_requests_total{method="GET",status="200"} 1.0' in written[0]
     assert b"PUT" not in written[0]
+
+
+def test_sessions_are_counted_by_what_they_ride_on() -> None:
+    metrics = AgentMetrics()
+    links = [Link(), Link(carrier=Carrier("poll"), suspended=True), Link(carrier=Carrier("poll"))]
+    metrics.sessions = lambda: [Session("e", link) for link in links]
+    samples = samples_of(metrics)
+    numbers = {kind: value(samples, "trioduct_sessions", carrier=kind) for kind in ("websocket", "stream", "poll")}
+    assert numbers == {"websocket": 1, "stream": 0, "poll": 2}
+    assert value(samples, "trioduct_sessions_suspended") == 1
+
+
+def test_resumptions_are_counted_for_sessions_that_live_and_for_those_that_ended() -> None:
+    metrics = NodeMetrics()
+    metrics.session_ended(Session("e", Link(resumptions=3)))
+    metrics.sessions = lambda: [Session("e", Link(resumptions=4))]
+    assert value(samples_of(metrics), "trioduct_resumptions_total") == 7
+
+
+def test_carriers_that_there_was_no_room_for_are_counted() -> None:
+    metrics = NodeMetrics()
+    metrics.carriers_refused = lambda: 5
+    assert value(samples_of(metrics), "trioduct_carriers_refused_total") == 5
