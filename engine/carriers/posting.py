@@ -21,7 +21,7 @@ from engine.wire.posts import Hello, Welcome
 STREAM_SECONDS: Final = 5.0  # for both halves to come about: what buffers them would hold them back for ever
 HELD_BACK_SECONDS: Final = 0.15  # longer than a dial: HAProxy keeps each part of a body for 0.2 s
 EXCERPT: Final = 300
-FINAL: Final = frozenset((401, 403, 404, 409, 410, 429, 502, 503))
+FINAL: Final = frozenset((401, 403, 404, 410, 429, 502, 503))
 CONTENT: Final = [
     (b"User-Agent", b"trioduct"),
     (b"Content-Type", b"application/octet-stream"),

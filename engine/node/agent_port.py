@@ -243,7 +243,7 @@ class AgentPort:
     def _enrol(
         self, carrier: Carrier, asked: _Asked, held: ExitStack, *, summaries: bool
     ) -> Callable[[], Awaitable[None]]:
-        """A session on `carrier`, which takes what comes from now on; what its task has to run. `held` is closed then."""
+        """A session on `carrier`, which takes what comes from now on; what its task has to run, which closes `held`."""
         endpoint = asked.endpoint
 
         def away() -> None:

@@ -18,7 +18,7 @@ from engine.errors import Refused, Unreachable
 from engine.log import get_logger
 from engine.loop.backoff import Backoff
 from engine.session.session import Session
-from engine.wire.resumption import New, Opened, Resume, Resumed
+from engine.wire.resumption import New, Opened, Resumed
 
 BLANK_SECONDS: Final = 5.0  # in which a carrier that is open brings something: there is always a ping
 IMPROVE_SECONDS: Final = 300.0  # between two looks whether a better carrier gets through
@@ -92,7 +92,7 @@ class Dialled:
             while resumable.state is State.SUSPENDED:
                 try:
                     async with self._dials:
-                        carrier, answer = await self._ladder.open(lambda: _next(resumable))
+                        carrier, answer = await self._ladder.open(resumable.wish)
                 except Unreachable as error:
                     delay = backoff.next(error.retry_after_seconds, ceiling=AGAIN_CEILING_SECONDS)
                     log.debug("cannot resume yet", endpoint_id=self._endpoint, error=str(error), retry_seconds=delay)
@@ -129,22 +129,11 @@ class Dialled:
             if resumable.state is not State.CARRIED or not self._ladder.may_improve:
                 continue
             before = resumable.carrier
-
-            def wish() -> Resume:
-                resumable.carrier.pause()  # what is said to have come is all that will be taken from it
-                return _next(resumable)
-
             async with self._dials:
-                found = await self._ladder.open_better(wish)
+                found = await self._ladder.open_better(resumable.wish)
             if found is None:
-                resumable.carrier.resume()
+                resumable.resume()
             elif resumable.carrier is not before or resumable.state is not State.CARRIED:  # it was lost meanwhile
                 found[0].abort()
             elif self._attach(resumable, *found, carriers):
                 log.info("a better carrier gets through", endpoint_id=self._endpoint, carrier=found[0].kind)
-
-
-def _next(resumable: Resumable) -> Resume:
-    """What is asked of the node to go on with."""
-    resumable.generation += 1
-    return Resume(resumable.id, resumable.generation, resumable.received_bytes)
