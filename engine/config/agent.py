@@ -87,9 +87,9 @@ class AgentConfig(Section):
     grace_period: Annotated[SecondsAboveZero, "What requests in flight get to finish in after SIGTERM."] = 60.0
     listeners: list[ListenerConfig] = []
 
-    def listens(self) -> dict[str, str]:
-        """The addresses that it listens on, by key."""
-        return {"server.bind_addr": self.server.bind_addr} if self.server.enabled else {}
+    def listens(self) -> list[tuple[str, str]]:
+        """The addresses that it listens on, each with its key."""
+        return [("server.bind_addr", self.server.bind_addr)] if self.server.enabled else []
 
     def verify(self) -> None:
         # The same endpoint for two services is no mistake: the node takes them in turn.

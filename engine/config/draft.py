@@ -211,7 +211,10 @@ class Draft(Generic[C]):
         """
         import yaml
 
-        if kind.many:
+        if kind.pairs and isinstance(node, yaml.MappingNode):
+            if all(isinstance(part, yaml.ScalarNode) for pair in node.value for part in pair):
+                return [f"{key.value}={value.value}" for key, value in node.value]
+        elif kind.many:
             if isinstance(node, yaml.SequenceNode) and all(isinstance(n, yaml.ScalarNode) for n in node.value):
                 return [str(item.value) for item in node.value]
             if kind.alone and isinstance(node, yaml.ScalarNode):

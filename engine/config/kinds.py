@@ -145,6 +145,26 @@ PublicURL = Annotated[
 ]
 Service = Annotated[str, _url("a port, host:port or URL")]
 
+
+def _port_of_endpoint(text: str) -> tuple[str, str]:
+    where, _, endpoint = text.partition("=")
+    split_address(f":{where}" if where.isdecimal() else where)
+    if not _segment(endpoint):
+        raise ValueError("no name of an endpoint")
+    return where, endpoint
+
+
+PortsOfEndpoints = Annotated[
+    list[tuple[str, str]],
+    Kind(
+        "PORT=ENDPOINT",
+        "a port or host:port, and an endpoint: 5432=database, or in a file {5432: database}",
+        _port_of_endpoint,
+        many=True,
+        pairs=True,
+    ),
+]
+
 # The way out ------------------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from engine.config.kinds import (
     CountOrDefault,
     Fraction,
     Members,
+    PortsOfEndpoints,
     PublicURL,
     Ratio,
     Seconds,
@@ -55,10 +56,31 @@ class ProxyConfig(Section):
     # Ours.
     public_url: Annotated[PublicURL, "Its URL for clients, told to agents: https://HOST, or https://*.HOST."] = ""
     timeout: Annotated[Seconds, "Longest wait for the first byte of an answer; 0: no limit."] = 30.0
+    # Ours, both.
+    tcp: Annotated[PortsOfEndpoints, "Public TCP ports: PORT or HOST:PORT, and the TCP endpoint it leads to."] = []
+    tcp_without_token: Annotated[
+        Switch, "Ports of `tcp` may be open to everybody, even where `auth` asks other clients for a token."
+    ] = False
     http: HTTPConfig = field(default_factory=HTTPConfig)
     access_log: AccessLogConfig = field(default_factory=AccessLogConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     tls: ServerTLS = field(default_factory=ServerTLS)
+
+    def tcp_ports(self) -> list[tuple[str, str]]:
+        """The addresses of `tcp`, each with its endpoint. A port alone is one of `bind_addr`'s host."""
+        host = self.bind_addr.rpartition(":")[0]
+        return [(f"{host}:{where}" if where.isdecimal() else where, endpoint) for where, endpoint in self.tcp]
+
+    def verify(self) -> None:
+        # A TCP client has no way to show one. Who has asked for tokens would have an open door, and not know it.
+        if self.tcp and not self.tcp_without_token and (self.auth.enabled or self.tls.client_cas):
+            asked = "a token (proxy.auth)" if self.auth.enabled else "a certificate (proxy.tls.client_cas)"
+            raise Defect(
+                "tcp",
+                ",".join(map("=".join, self.tcp)),
+                f"other clients need {asked}, and TCP clients show none; expected proxy.tcp_without_token: true "
+                "if everybody may connect, or `trioduct forward` beside the client, which has a token",
+            )
 
 
 class RebalanceConfig(Section):
@@ -158,13 +180,14 @@ class ServerConfig(Section):
     log: LogConfig = field(default_factory=LogConfig)
     grace_period: Annotated[SecondsAboveZero, "What requests in flight get to finish in after SIGTERM."] = 60.0
 
-    def listens(self) -> dict[str, str]:
-        """The addresses that it listens on, by key."""
-        return {
-            "proxy.bind_addr": self.proxy.bind_addr,
-            "upstream.bind_addr": self.upstream.bind_addr,
-            "admin.bind_addr": self.admin.bind_addr,
-        }
+    def listens(self) -> list[tuple[str, str]]:
+        """The addresses that it listens on, each with its key."""
+        return [
+            ("proxy.bind_addr", self.proxy.bind_addr),
+            ("upstream.bind_addr", self.upstream.bind_addr),
+            ("admin.bind_addr", self.admin.bind_addr),
+            *(("proxy.tcp", address) for address, _ in self.proxy.tcp_ports()),
+        ]
 
     def verify(self) -> None:
         check_no_clash(self.listens(), ServerConfig().listens())
@@ -191,6 +214,12 @@ class ServerConfig(Section):
                 f"upstream.bind_addr {upstream.bind_addr}: anybody may offer any endpoint there; set "
                 "upstream.auth.hmac_secret_key, and give agents a token: `trioduct token --help`"
             )
+        for address, endpoint in self.proxy.tcp_ports():
+            if not (self.proxy.tcp_without_token or is_loopback(split_address(address)[0])):
+                yield (
+                    f"proxy.tcp {address}={endpoint}: anybody may connect, for TCP clients show no token; "
+                    "if that is meant, set proxy.tcp_without_token"
+                )
         http = self.proxy.http
         if "proxy.http.max_header_bytes" in said and http.head_limit < http.max_header_bytes:
             yield f"proxy.http.max_header_bytes {http.max_header_bytes}: heads are bounded at {http.head_limit} bytes"

@@ -40,7 +40,7 @@ log = get_logger("proxy.http")
 
 
 class Unserved:
-    """Requests for endpoints that nobody offers, as the log tells of them where there is no access log.
+    """Clients whose endpoint nobody offers, as the log tells of them where no access log does.
 
     `UNSERVED_LINES` within `UNSERVED_SECONDS` at the most, for strangers can ask for anything; the next line says how
     many were left out.
@@ -50,16 +50,16 @@ class Unserved:
         self._budget = Budget(UNSERVED_LINES, UNSERVED_SECONDS)
         self._left_out = 0
 
-    def tell(self, endpoint: str, client: str, now: float) -> None:
-        """A request by `client` for `endpoint` was answered by 502."""
+    def tell(self, endpoint: str, client: str, now: float, why: str = piko.NO_AVAILABLE_UPSTREAMS) -> None:
+        """`client`, who wanted `endpoint`, was sent away."""
         if not self._budget.spend(now):
             self._left_out += 1
             return
         left_out, self._left_out = self._left_out, 0
         if left_out:
-            log.warning(piko.NO_AVAILABLE_UPSTREAMS, endpoint_id=endpoint, client_ip=client, left_out=left_out)
+            log.warning(why, endpoint_id=endpoint, client_ip=client, left_out=left_out)
         else:
-            log.warning(piko.NO_AVAILABLE_UPSTREAMS, endpoint_id=endpoint, client_ip=client)
+            log.warning(why, endpoint_id=endpoint, client_ip=client)
 
 
 @dataclass(eq=False, slots=True)

@@ -38,6 +38,7 @@ from engine.node.agent_port import AgentPort
 from engine.node.client import Clients
 from engine.node.client_port import ClientPort
 from engine.node.registration import Registration
+from engine.node.tcp_port import TCPPort
 from engine.routing.registry import LocalRegistry, Registry
 
 PATIENCE_SECONDS = 2.0  # see Clients
@@ -48,11 +49,12 @@ log = get_logger("server")
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where a node listens: (host, port) of its three ports."""
+    """Where a node listens: (host, port) of its three ports, and of those of `proxy.tcp`, in their order."""
 
     proxy: Address
     upstream: Address
     admin: Address
+    tcp: tuple[Address, ...] = ()
 
 
 async def run_node(
@@ -72,6 +74,8 @@ async def run_node(
             [stack.enter_context(sock) for sock in open_listeners(address)]
             for address in (config.proxy.bind_addr, config.upstream.bind_addr, config.admin.bind_addr)
         )
+        tcp_ports = config.proxy.tcp_ports()
+        tcp = [[stack.enter_context(sock) for sock in open_listeners(address)] for address, _ in tcp_ports]
         async with open_reactor(alone=alone) as reactor, trio.open_nursery() as nursery:
             node = Node(
                 config,
@@ -79,7 +83,7 @@ async def run_node(
                 await _open_tokens(config.proxy.auth, nursery),
                 await _open_tokens(config.upstream.auth, nursery),
             )
-            addresses = Addresses(*(sockets[0].getsockname()[:2] for sockets in (proxy, upstream, admin)))
+            addresses = Addresses(_address(proxy), _address(upstream), _address(admin), tuple(map(_address, tcp)))
             app = node_app(
                 node.metrics,
                 not_ready=lambda: node.not_ready,
@@ -88,7 +92,7 @@ async def run_node(
             )
             await nursery.start(partial(serve_admin, admin, app, tls=config.admin.tls.server_context()))
             nursery.start_soon(node.accept_agents, upstream, nursery)
-            nursery.start_soon(node.accept_clients, proxy, nursery)
+            nursery.start_soon(node.accept_clients, proxy, tcp, nursery)
             node.not_ready = None
             log.info(
                 "node started",
@@ -97,6 +101,8 @@ async def run_node(
                 upstream=_shown(addresses.upstream),
                 admin=_shown(addresses.admin),
             )
+            for (_, endpoint), address in zip(tcp_ports, addresses.tcp, strict=True):
+                log.info("tcp port open", addr=_shown(address), endpoint_id=endpoint)
             with trio.open_signal_receiver(*stop_signals()) as signals:
                 task_status.started(addresses)
                 await anext(signals)
@@ -108,7 +114,7 @@ async def run_node(
 
 
 class Node:
-    """The two public ports and what they share."""
+    """The public ports and what they share."""
 
     def __init__(self, config: ServerConfig, reactor: Reactor, proxy_tokens: Tokens, upstream_tokens: Tokens) -> None:
         http = config.proxy.http
@@ -148,6 +154,9 @@ class Node:
         self.metrics.endpoints = self.registry.endpoints
         self.metrics.tcp_connections = lambda: self._clients.tcp_connections
         self._config = config
+        log_of = config.proxy.access_log
+        access_level = None if log_of.disable else log_of.level
+        self._tcp_ports = [TCPPort(endpoint, self._clients, access_level) for _, endpoint in config.proxy.tcp_ports()]
         self._room = Room()
         self.metrics.internal_errors = reactor.internal_errors
         self.metrics.ended = lambda: {
@@ -171,9 +180,15 @@ class Node:
         with self._accepting_agents:
             await serve(sockets, self.agents.serve, nursery, self._room)
 
-    async def accept_clients(self, sockets: Sequence[socket.socket], nursery: trio.Nursery) -> None:
+    async def accept_clients(
+        self, sockets: Sequence[socket.socket], tcp: Sequence[Sequence[socket.socket]], nursery: trio.Nursery
+    ) -> None:
+        """`tcp`: the sockets of each of the TCP ports."""
         with self._accepting_clients:
-            await serve(sockets, self.clients.serve, nursery, self._room)
+            async with trio.open_nursery() as accepting:
+                accepting.start_soon(serve, sockets, self.clients.serve, nursery, self._room)
+                for port, listeners in zip(self._tcp_ports, tcp, strict=True):
+                    accepting.start_soon(serve, listeners, port.serve, nursery, self._room)
 
     async def leave(self) -> None:
         """Send agents, then clients, elsewhere, and return when nothing is under way."""
@@ -184,6 +199,8 @@ class Node:
         self._accepting_clients.cancel()
         self.clients.leave()
         await self.clients.wait_quiet()
+        for port in self._tcp_ports:
+            await port.wait_quiet()
 
 
 async def _open_tokens(auth: AuthConfig, nursery: trio.Nursery) -> Tokens:
@@ -212,6 +229,11 @@ def _access_log(config: AccessLogConfig) -> AccessLog | None:
         request_headers=HeaderFilter(request.allow_list, request.block_list),
         response_headers=HeaderFilter(response.allow_list, response.block_list),
     )
+
+
+def _address(sockets: Sequence[socket.socket]) -> Address:
+    host, port, *_ = sockets[0].getsockname()
+    return host, port
 
 
 def _shown(address: Address) -> str:
