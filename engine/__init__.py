@@ -36,7 +36,7 @@ whoever receives from it, and the socket is closed before the task is gone.
 Strata, each importing only what stands below it (the contracts are in pyproject.toml):
 
     cli                    argv, file and environment become a configuration and start one role
-    demo                   every role at once, on this machine, to be looked at
+    demo, bench            every role at once, on this machine, to be looked at; an agent that a node is measured with
     node, agent, forward   compose, order, and turn errors into answers; hold no protocol rule
     doctor                 walks an agent's way to a node, and says what is in it
     config                 the knobs: defaults, validation, help, from one declaration

@@ -28,7 +28,7 @@ def read(ctx: click.Context, root: type[S]) -> Draft[S]:
     return draft
 
 
-def read_role(ctx: click.Context, root: type[C]) -> Draft[C]:
+def read_role(ctx: click.Context, root: type[S]) -> Draft[S]:
     """A draft of what environment, command line and file say."""
     draft = read(ctx, root)
     file = read(ctx, Invocation).finish().config
@@ -54,7 +54,7 @@ def expect_some(key: str, draft: Draft[C]) -> None:
         raise ConfigError(draft.complaint(key, "", "there are none; expected some in --config.path FILE"))
 
 
-def show(draft: Draft[C]) -> int:
+def show(draft: Draft[S]) -> int:
     """Print the configuration as it would be in effect."""
     config = draft.finish()
     for warning in draft.warnings():

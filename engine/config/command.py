@@ -8,8 +8,24 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from msgspec import field
 
 from engine.config.check import Defect
-from engine.config.kinds import URL, Algorithm, EndpointIDs, FileName, Lifetime, Output, Switch, Text, Token, Word
+from engine.config.kinds import (
+    URL,
+    Algorithm,
+    BenchURL,
+    Count,
+    CountAboveZero,
+    EndpointIDs,
+    FileName,
+    Lifetime,
+    Output,
+    SecondsAboveZero,
+    Switch,
+    Text,
+    Token,
+    Word,
+)
 from engine.config.knob import Section
+from engine.config.log import LogConfig
 from engine.config.tls import ClientTLS
 from engine.config.way_out import read_secret_file
 from engine.errors import ConfigError
@@ -56,6 +72,38 @@ class ExaminationConfig(Section):
     patient: Annotated[Switch, "Hold a silent session for 90 s, to see whether something cuts it."] = False
     measure: Annotated[Switch, "Measure for 3 s what the way carries."] = False
     json: Annotated[Switch, "Tell it to a program: one JSON object at the end."] = False
+
+
+class BenchConnectConfig(Section):
+    title: ClassVar[str] = "The node"
+
+    # No variable: to an agent TRIODUCT_CONNECT_PROXY_URL is somebody's forward proxy.
+    proxy_url: Annotated[BenchURL, "Its proxy port."] = "http://localhost:8000"
+    upstream_url: Annotated[URL, "Its upstream port."] = "http://localhost:8001"
+    timeout: Annotated[SecondsAboveZero, "Longest attempt to connect."] = 5.0
+    token: Annotated[Token, "Token (JWT) that the agent shows."] = ""
+
+
+class BenchConfig(Section):
+    """Everything about `bench`. Keys and defaults are Piko's, but for the tokens and `tls`, which are ours."""
+
+    title: ClassVar[str] = "The benchmark"
+
+    requests: Annotated[CountAboveZero, "Requests to send."] = 100_000
+    clients: Annotated[CountAboveZero, "Connections that they are sent on."] = 100
+    endpoints: Annotated[CountAboveZero, "Endpoints that they are for."] = 100
+    upstreams: Annotated[CountAboveZero, "Sessions of the agent, spread over the endpoints."] = 100
+    size: Annotated[Count, "Bytes in the body of a request, and of its answer."] = 1024
+    token: Annotated[Token, "Token (JWT) that the clients show."] = ""
+    connect: BenchConnectConfig = field(default_factory=BenchConnectConfig)
+    tls: ClientTLS = field(default_factory=ClientTLS)
+    log: LogConfig = field(default_factory=lambda: LogConfig(level="error"))
+
+    def verify(self) -> None:
+        if self.upstreams < self.endpoints:
+            raise Defect(
+                "upstreams", str(self.upstreams), f"expected at least one for each of {self.endpoints} endpoints"
+            )
 
 
 class TokenConfig(Section):

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Literal, TypeVar
 
+import msgspec
+
 from engine.config.address import split_address, split_url
 from engine.config.duration import format_duration, parse_duration, parse_lifetime
 from engine.config.knob import Kind
@@ -124,7 +126,9 @@ _reachable = _only(str, lambda text: not text or split_address(text)[0])
 Address = Annotated[str, Kind("HOST:PORT", "host:port", _reachable)]
 _member = re.compile(r"[^\s/@]+").fullmatch
 Members = Annotated[list[str], Kind("LIST", "a list of host or host:port", _only(str, _member), many=True)]
-URL = Annotated[str, _url("a URL such as https://host or http://host:port", split_url)]
+_node_url = _url("a URL such as https://host or http://host:port", split_url)
+URL = Annotated[str, _node_url]
+BenchURL = Annotated[str, msgspec.structs.replace(_node_url, variable=False)]
 KeySetURL = Annotated[
     str,
     _url(
