@@ -8,7 +8,7 @@ import click
 
 from engine import log
 from engine.cli.flags import FlagGroup, takes
-from engine.cli.launch import read, read_role, run, show
+from engine.cli.launch import checks, read_role, run, show
 from engine.config import BenchConfig, Invocation
 
 
@@ -40,7 +40,7 @@ def http(ctx: click.Context) -> int:
     """
     draft = read_role(ctx, BenchConfig)
     config = draft.finish()
-    if read(ctx, Invocation).finish().config.check:
+    if checks(ctx):
         return show(draft)
     log.configure(config.log.level, config.log.subsystems)
     from engine.bench import run_bench

@@ -7,7 +7,7 @@ import sys
 import click
 
 from engine.cli.flags import FlagCommand, takes
-from engine.cli.launch import read, read_role, run, show
+from engine.cli.launch import checks, read, read_role, run, show
 from engine.config import AgentConfig, ExaminationConfig, Invocation, Leaf, ListenerConfig, members
 from engine.errors import ConfigError
 
@@ -33,7 +33,7 @@ def doctor(ctx: click.Context, endpoint: str | None) -> int:
     draft = read_role(ctx, AgentConfig)
     config = draft.finish()
     wanted = read(ctx, ExaminationConfig).finish()
-    if read(ctx, Invocation).finish().config.check:
+    if checks(ctx):
         return show(draft)
     if endpoint is not None:
         kind = members(ListenerConfig)["endpoint_id"]

@@ -11,8 +11,18 @@ import click
 
 from engine import log
 from engine.cli.ending import RoleDraft, complain, verdict
-from engine.cli.flags import FLAGS, takes
-from engine.config import AgentConfig, Draft, ForwardConfig, Invocation, Section, ServerConfig, to_yaml
+from engine.cli.flags import FLAGS, Command, takes
+from engine.config import (
+    AgentConfig,
+    ConnectConfig,
+    Draft,
+    ForwardConfig,
+    Invocation,
+    Section,
+    ServerConfig,
+    StatusConfig,
+    to_yaml,
+)
 from engine.errors import ConfigError
 
 Role = Callable[[], Awaitable[int | None]]  # what it returns is the exit code
@@ -40,7 +50,7 @@ def read_role(ctx: click.Context, root: type[S]) -> Draft[S]:
 def launch(ctx: click.Context, draft: Draft[C]) -> int:
     """Run the role that was drafted, or only show it if that is what was asked for. Returns the exit code."""
     config = draft.finish()
-    if read(ctx, Invocation).finish().config.check:
+    if checks(ctx):
         return show(draft)
     log.configure(config.log.level, config.log.subsystems)
     for warning in draft.warnings():
@@ -59,7 +69,8 @@ def show(draft: Draft[S]) -> int:
     config = draft.finish()
     for warning in draft.warnings():
         complain(warning, 0)
-    if isinstance(config, AgentConfig | ForwardConfig) and (route := config.connect.environment_route()):
+    way = config.connect if isinstance(config, AgentConfig | ForwardConfig) else config
+    if isinstance(way, ConnectConfig | StatusConfig) and (route := way.environment_route()):
         click.echo(f"# the way to the node: {route} ({route.source})")
     click.echo(to_yaml(config), nl=False)
     return 0
@@ -88,6 +99,16 @@ def run(role: Role, draft: RoleDraft | None = None) -> int:
         return trio.run(role) or 0
     except BaseException as error:
         return verdict(error, draft)
+
+
+def takes_check(command: Command) -> Command:
+    """Give a command that has no file its --config.check."""
+    return takes(Invocation, without=("config.path", "config.expand_env"))(command)
+
+
+def checks(ctx: click.Context) -> bool:
+    """Whether --config.check was said."""
+    return read(ctx, Invocation).finish().config.check
 
 
 def add_config_check(

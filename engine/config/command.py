@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from msgspec import field
 
 from engine.config.check import Defect
+from engine.config.connect import environment_route
 from engine.config.kinds import (
     URL,
     Algorithm,
@@ -32,6 +33,7 @@ from engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from engine.auth.signing import SigningKey
+    from proxy_adapters import Route as ProxyRoute
 
 
 class FileConfig(Section):
@@ -62,6 +64,10 @@ class StatusConfig(Section):
     token: Annotated[Token, "Token (JWT) to show, where the admin port asks for one."] = ""
     output: Annotated[Output, "Form of the answer: table (on a terminal), yaml (elsewhere) or json."] = ""
     tls: ClientTLS = field(default_factory=ClientTLS)
+
+    def environment_route(self) -> ProxyRoute | None:
+        """The way to the admin port by the environment; None if it names none. Raises ConfigError."""
+        return environment_route(self.server.url)
 
 
 class ExaminationConfig(Section):

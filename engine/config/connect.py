@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import field
@@ -48,22 +49,9 @@ class ConnectConfig(Section):
 
     def environment_route(self) -> ProxyRoute | None:
         """The way to the node by the environment; None if it names none, or is not asked. Raises ConfigError."""
-        from proxy_adapters.no_proxy import match_no_proxy
-        from proxy_adapters.route import environment_route
-
-        node = split_url(self.url)
         if self.proxy_url or self.proxy.url or self.proxy.pac:
             return None
-        try:
-            if (entries := ",".join(self.proxy.no_proxy)) and match_no_proxy(node.host, node.port, entries):
-                return None
-            route = environment_route(node.host, node.port, scheme=node.scheme, environ=os.environ)
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
-        if route is not None and any(hop.url.password == MASK for hop in route.hops):
-            problem = f"{MASK} stands where a secret is not shown; expected the secret itself"
-            raise ConfigError(f"{route.source.replace('environment:', 'environment variable')}: {problem}")
-        return route
+        return environment_route(self.url, self.proxy.no_proxy)
 
     def router(self) -> Router:
         """What chooses the way out to the node. Raises ConfigError, but not once the configuration is verified."""
@@ -78,3 +66,21 @@ class ConnectConfig(Section):
         start. Raises ConfigError, but not once the configuration is verified.
         """
         return self.tls.client_context() if split_url(self.url).scheme in ("https", "wss") else None
+
+
+def environment_route(url: str, no_proxy: Sequence[str] = ()) -> ProxyRoute | None:
+    """The way to `url` by the environment; None if it names none. Raises ConfigError."""
+    from proxy_adapters.no_proxy import match_no_proxy
+    from proxy_adapters.route import environment_route
+
+    target = split_url(url)
+    try:
+        if (entries := ",".join(no_proxy)) and match_no_proxy(target.host, target.port, entries):
+            return None
+        route = environment_route(target.host, target.port, scheme=target.scheme, environ=os.environ)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if route is not None and any(hop.url.password == MASK for hop in route.hops):
+        problem = f"{MASK} stands where a secret is not shown; expected the secret itself"
+        raise ConfigError(f"{route.source.replace('environment:', 'environment variable')}: {problem}")
+    return route

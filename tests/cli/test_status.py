@@ -155,3 +155,29 @@ def test_a_node_that_nobody_knows_or_that_is_none_is_told_in_one_line(capsys: Ca
 def test_gossip_is_not_used(argv: list[str], capsys: Captured) -> None:
     assert main(["server", "status", "gossip", *argv]) == 1
     assert capsys.readouterr().err.startswith("trioduct: gossip is not used here; ")
+
+
+def test_a_question_takes_the_way_out_that_the_environment_names(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        proxy = f"127.0.0.1:{closed.getsockname()[1]}"
+    monkeypatch.setenv("HTTP_PROXY", f"http://{proxy}")
+    argv = ["server", "status", "upstream", "endpoints", "--server.url", "http://node.test:8002"]
+    assert main(argv) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"trioduct: http://node.test:8002: hop 1, http://{proxy}, proxy-tcp: Connection refused")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert yaml.safe_load(ask("upstream", "endpoints")) == {"shop": 2, "db": 1}
+
+
+def test_config_check_shows_the_question_and_its_way_out_and_asks_nobody(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://alice:5ecret@proxy.test:3128")
+    argv = ["server", "status", "cluster", "nodes", "--config.check", "--token=t0ken"]
+    assert main([*argv, "--server.url=http://node.test:8002"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("# the way to the node: http://proxy.test:3128 (environment: HTTP_PROXY)\n")
+    shown = yaml.safe_load(said)
+    assert (shown["server"]["url"], shown["token"]) == ("http://node.test:8002", "***")
