@@ -20,7 +20,7 @@ from engine.doctor.cure import Cure, find_cure
 from engine.doctor.curl import curl_command
 from engine.doctor.letter import letter
 from engine.doctor.node import NETWORK, NODE, Stopped, ask_for_upgrade, credentials, explain, register, secure
-from engine.doctor.report import Report, Verdict
+from engine.doctor.report import Failure, Report, Verdict
 from engine.doctor.way import Target, Way, described
 from engine.errors import ConfigError
 from engine.loop.connection import Connection
@@ -132,9 +132,9 @@ class _Examination:
         told = next((one for one in failed if isinstance(one, AuthenticationFailed)), failed[-1])
         if cure := await find_cure(self._connect, self._target, self._way.route, told, self._report):
             return _cured(cure, error)
-        place = error.hop or (self._pac if error.leg.startswith("pac") else "the way out")
-        leg = f" ({error.leg})" if error.leg else ""
-        blocked = f"Blocked by {place}{leg}"
+        place = told.hop or (self._pac if told.leg.startswith("pac") else "the way out")
+        leg = f" ({told.leg})" if told.leg else ""
+        blocked = "None of the ways leads there" if len(failed) > 1 else f"Blocked by {place}{leg}"
         if isinstance(told, AuthenticationFailed):
             said = "refused the login" if login_refused(told) else "wants a login"
             blocked = f"The proxy {told.hop} {said} ({told.leg})"
@@ -142,11 +142,12 @@ class _Examination:
             "blocked",
             f"{blocked}: {error.fact}",
             place,
-            error.leg,
-            error.status,
+            told.leg,
+            told.status,
             *next_step(told),
             letter=letter(error, self._target, self._way.route, self._pac, self._way.local, when),
             curl=curl_command(self._connect, self._target, self._way.route),
+            failures=[Failure(one.hop, one.leg, one.status, one.fact) for one in failed] if len(failed) > 1 else [],
         )
 
     async def _no_node(self, stopped: Stopped) -> Verdict:

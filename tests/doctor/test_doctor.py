@@ -746,6 +746,33 @@ async def test_a_program_is_told_all_that_a_person_is(
     assert {"name", "place", "state", "text", "seconds"} == set(told["steps"][0])
 
 
+async def test_a_program_is_told_what_each_of_several_proxies_died_of_and_which_can_be_mended(
+    squid_basic: Squid, roles: Roles, no_realm: None, dead: int
+) -> None:
+    node, out = await roles.node(), StringIO()
+    refusing, silent = f"http://127.0.0.1:{squid_basic.port}", f"http://127.0.0.1:{dead}"
+    connect = connect_to(node.upstream, refusing, silent, user="mallory", password="wr0ng", on_refusal="next")
+    await run_doctor(connect, "", Machine(out))
+    told = json.loads(out.getvalue())
+    assert (told["place"], told["leg"], told["status"]) == (refusing, "proxy-auth", 407)
+    assert [(one["place"], one["leg"], one["status"]) for one in told["failures"]] == [
+        (refusing, "proxy-auth", 407),
+        (silent, "proxy-tcp", None),
+    ]
+    assert told["failures"][1]["text"] == "Connection refused"
+
+
+async def test_several_proxies_none_of_which_is_there_are_told_together(
+    roles: Roles, examine: Examine, dead: int, no_straight_way: None
+) -> None:
+    node = await roles.node()
+    silent = f"http://127.0.0.1:{dead}"
+    done = await examine(connect_to(node.upstream, silent, f"http://localhost:{dead}"))
+    assert done.verdict.text.startswith("None of the ways leads there: [1] hop 1, ")
+    assert (done.verdict.place, done.verdict.leg) == (f"http://localhost:{dead}", "proxy-tcp")
+    assert len(done.verdict.failures) == 2
+
+
 async def test_curl_hears_the_same_from_the_same_proxy(
     squid_open: Squid, squid_basic: Squid, programs: Programs, examine: Examine, no_straight_way: None
 ) -> None:
