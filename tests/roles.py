@@ -117,6 +117,11 @@ class Talk:
         await self.say(request)
         return await self.answer()
 
+    def certificate(self) -> bytes:
+        """What the other end of TLS has shown, in DER."""
+        assert isinstance(self._stream, trio.SSLStream)
+        return bytes(self._stream.getpeercert(binary_form=True))
+
     async def finish(self) -> None:
         """Half-close: FIN, whatever layers are above it."""
         await self._socket.send_eof()

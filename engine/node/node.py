@@ -35,6 +35,7 @@ from engine.loop.listen import Room, open_listeners, serve
 from engine.loop.reactor import Reactor
 from engine.loop.run import open_reactor
 from engine.node.agent_port import AgentPort
+from engine.node.certificates import Certificate
 from engine.node.client import Clients
 from engine.node.client_port import ClientPort
 from engine.node.registration import Registration
@@ -90,7 +91,10 @@ async def run_node(
                 local=partial(node.status, addresses),
                 verifier=(await _open_tokens(config.admin.auth, nursery)).verifier,
             )
-            await nursery.start(partial(serve_admin, admin, app, tls=config.admin.tls.server_context()))
+            admin_tls = Certificate(config.admin.tls)
+            await nursery.start(partial(serve_admin, admin, app, tls=admin_tls.context))
+            for certificate in (node.proxy_tls, node.upstream_tls, admin_tls):
+                nursery.start_soon(certificate.keep_current)
             nursery.start_soon(node.accept_agents, upstream, nursery)
             nursery.start_soon(node.accept_clients, proxy, tcp, nursery)
             node.not_ready = None
@@ -122,7 +126,8 @@ class Node:
         self.registry: Registry[Registration] = LocalRegistry(partial(reactor.count, "registry"))
         self.metrics = NodeMetrics()
         self.not_ready: str | None = "starting"
-        tls = config.proxy.tls.server_context()
+        self.proxy_tls, self.upstream_tls = Certificate(config.proxy.tls), Certificate(config.upstream.tls)
+        tls = self.proxy_tls.context
         self._clients = Clients(
             self.registry,
             reactor,
@@ -147,7 +152,7 @@ class Node:
             self.metrics,
             verifier=upstream_tokens.verifier,
             newer_keys=upstream_tokens.newer_keys,
-            tls=config.upstream.tls.server_context(),
+            tls=self.upstream_tls.context,
             public_url=config.proxy.public_url,
         )
         self.metrics.sessions = lambda: self.agents.registrations
