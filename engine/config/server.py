@@ -54,7 +54,9 @@ class ProxyConfig(Section):
     bind_addr: Annotated[BindAddr, "Address to listen on."] = ":8000"
     advertise_addr: Annotated[Address, "Address that others are told; empty: made from bind-addr."] = ""
     # Ours.
-    public_url: Annotated[PublicURL, "Its URL for clients, told to agents: https://HOST, or https://*.HOST."] = ""
+    public_url: Annotated[
+        PublicURL, "Its URL for clients, told to agents; its scheme, to services: https://*.HOST."
+    ] = ""
     timeout: Annotated[Seconds, "Longest wait for the first byte of an answer; 0: no limit."] = 30.0
     # Ours, both.
     tcp: Annotated[PortsOfEndpoints, "Public TCP ports: PORT or HOST:PORT, and the TCP endpoint it leads to."] = []

@@ -77,7 +77,7 @@ class Clients:
     max_head: int = MAX_HEAD
     verifier: Verifier | None = None
     access_log: AccessLog | None = None
-    secure: bool = False  # by TLS
+    secure: bool = False  # by TLS, here or in front of the port
     patient_until: float = -math.inf
     aborts: Aborts = field(default_factory=Aborts)
     unserved: Unserved = field(default_factory=Unserved)

@@ -142,7 +142,8 @@ class Node:
             max_head=http.head_limit,
             verifier=proxy_tokens.verifier,
             access_log=_access_log(config.proxy.access_log),
-            secure=tls is not None,
+            # What ends TLS in front of a node can be told by nobody but the operator.
+            secure=tls is not None or config.proxy.public_url.startswith("https:"),
             patient_until=reactor.now + PATIENCE_SECONDS,
         )
         self.clients = ClientPort(self._clients, tls)
