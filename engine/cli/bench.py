@@ -15,7 +15,7 @@ from engine.config import BenchConfig, Invocation
 @takes(BenchConfig, Invocation)
 @click.group(cls=FlagGroup)
 def bench() -> None:
-    """See what a node carries, as `piko bench` does.
+    """Measure the throughput of a node, as `piko bench` does.
 
     \b
       trioduct bench http --requests 100000 --clients 50
@@ -26,17 +26,17 @@ def bench() -> None:
 @bench.command()
 @click.pass_context
 def http(ctx: click.Context) -> int:
-    """Send HTTP requests through a node to a service that says what it hears, and tell how many it was in a second.
+    """Send HTTP requests through a node to an echo service, and print the throughput and the latency.
 
-    Clients, agent and service are this one process, the node is yours: start it first. The node may be faster than
-    one process can show; it is said if that may be so. trioduct-perf measures with a load generator that is fast
-    enough, side by side and with intervals. Its flags are Piko's, but token, connect.token and tls.
+    Start the node first. Clients, agent and service run in this one process, which may be slower than the node; the
+    output says when that is likely. For measurements use trioduct-perf, which has a fast load generator, compares side
+    by side and gives intervals. The flags are Piko's; token, connect.token and tls are additions.
 
     \b
       trioduct bench http --requests 100000 --clients 50
       trioduct bench http --connect.proxy-url http://host:8000 --connect.upstream-url http://host:8001
 
-    Exit codes: 0 all were answered by 200 · 1 some were not · 2 bad configuration.
+    Exit codes: 0 every status was 200 · 1 some failed · 2 bad configuration.
     """
     draft = read_role(ctx, BenchConfig)
     config = draft.finish()

@@ -13,13 +13,13 @@ from engine.config import to_yaml
 
 @takes_check
 @click.command(cls=FlagCommand)
-@click.option("--once", is_flag=True, help="End after one request: 0 if it was answered, 1 if not.")
+@click.option("--once", is_flag=True, help="Exit after one request: 0 if it succeeded, 1 if not.")
 @click.pass_context
 def demo(ctx: click.Context, once: bool) -> int:
     """See it work on this machine.
 
-    Starts a node, an agent, a service and a forward proxy on free ports, asks the service through all of them,
-    and shows the answer and where its time went.
+    Starts a node, an agent, a service and a forward proxy on free ports, sends a request through all of them, and
+    shows the response and where its time went.
 
     \b
       trioduct demo

@@ -61,7 +61,7 @@ def launch(ctx: click.Context, draft: Draft[C]) -> int:
 def expect_some(key: str, draft: Draft[C]) -> None:
     """Raise ConfigError if the list at `key` is empty: there would be nothing to do."""
     if not getattr(draft.config, key):
-        raise ConfigError(draft.complaint(key, "", "there are none; expected some in --config.path FILE"))
+        raise ConfigError(draft.complaint(key, "", "empty; expected some in --config.path FILE"))
 
 
 def show(draft: Draft[S]) -> int:
@@ -118,11 +118,11 @@ def add_config_check(
 
     @group.group()
     def config() -> None:
-        """Look at a configuration and start nothing."""
+        """Check a configuration."""
 
     @takes(root, Invocation)
     @config.command(
-        help=f"""Check a configuration, the files that it names included, and print it as it would be in effect.
+        help=f"""Check a configuration and the files that it names, and print it as it would be in effect.
 
         Secrets are masked. Exits with 2 and one line about the first mistake, if there is any.
 

@@ -32,7 +32,7 @@ def takes_question(command: Command) -> Command:
 @takes_question
 @click.group(cls=FlagGroup)
 def status() -> None:
-    """Ask a running node what it sees.
+    """Query a running node.
 
     \b
       trioduct server status upstream endpoints --server.url http://host:8002
@@ -43,7 +43,7 @@ def status() -> None:
 @takes_question
 @status.group()
 def upstream() -> None:
-    """The agents of a node."""
+    """Endpoints and sessions of a node."""
 
 
 @takes_question
@@ -100,22 +100,22 @@ def node(ctx: click.Context, id: str) -> None:
 @takes_question
 @status.group()
 def gossip() -> None:
-    """Not used here: nodes do not gossip."""
+    """Not supported: there is no gossip in this version."""
 
 
 @takes_question
 @gossip.command("nodes")
 def gossip_nodes() -> None:
-    """Not used here: nodes do not gossip."""
-    raise Refused("gossip is not used here; `trioduct server status cluster nodes` lists the nodes")
+    """Not supported: there is no gossip in this version."""
+    raise Refused("there is no gossip in this version; `trioduct server status cluster nodes` lists the nodes")
 
 
 @takes_question
 @gossip.command("node")
 @click.argument("id")
 def gossip_node(id: str) -> None:
-    """Not used here: nodes do not gossip."""
-    raise Refused("gossip is not used here; `trioduct server status cluster node ID` shows a node")
+    """Not supported: there is no gossip in this version."""
+    raise Refused("there is no gossip in this version; `trioduct server status cluster node ID` shows a node")
 
 
 class NodeSummary(msgspec.Struct):
@@ -161,15 +161,15 @@ def ask(ctx: click.Context, path: str, shape: type[T]) -> T:
         problem = problem.removeprefix(f"{host}:{target.port}: ")
         raise Unreachable(f"{place}: {problem}; --server.url must be a node's admin port") from error
     if response.status == 401:
-        raise Refused(f"{place}: it wants a token, or another one; TRIODUCT_TOKEN or --token gives it")
+        raise Refused(f"{place}: 401: it requires a valid token; set TRIODUCT_TOKEN or --token")
     if response.status == 404:
-        raise Refused(f"{place}: it knows no such node, or is no admin port: 404 to {path}")
+        raise Refused(f"{place}: 404 to {path}: no such node, or not an admin port")
     if response.status != 200:
         raise Refused(f"{place}: status {response.status} to {path}")
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.DecodeError as error:
-        raise Unreachable(f"{place}: no answer of an admin port to {path}: {error}") from error
+        raise Unreachable(f"{place}: not the response of an admin port to {path}: {error}") from error
 
 
 async def exchange(config: StatusConfig, path: str) -> tuple[http.client.HTTPResponse, bytes]:

@@ -15,9 +15,9 @@ from engine.errors import ConfigError
 
 
 class JWKSConfig(Section):
-    endpoint: Annotated[KeySetURL, "Key set to verify tokens with, in place of single keys."] = ""
-    cache_ttl: Annotated[SecondsOrDefault, "How long a key set is believed before it is fetched again."] = 3600.0
-    timeout: Annotated[SecondsOrDefault, "Longest wait for the key set."] = 60.0
+    endpoint: Annotated[KeySetURL, "URL of a JSON Web Key Set to verify tokens with, instead of single keys."] = ""
+    cache_ttl: Annotated[SecondsOrDefault, "How long a key set is cached."] = 3600.0
+    timeout: Annotated[SecondsOrDefault, "Timeout for fetching the key set."] = 60.0
 
     def verify(self) -> None:
         if self.endpoint.lower().startswith("file:"):
@@ -25,15 +25,15 @@ class JWKSConfig(Section):
 
 
 class AuthConfig(Section):
-    title: ClassVar[str] = "Tokens (JWT), asked for once there is a key to verify them with"
+    title: ClassVar[str] = "Authentication by tokens (JWT), required as soon as there is a key to verify them"
     aside: ClassVar[bool] = True
 
     hmac_secret_key: Annotated[Secret, "Secret that HS256, HS384 and HS512 tokens are signed with."] = ""
     rsa_public_key: Annotated[Text, "Public key (the PEM text itself) of RS256, RS384 and RS512 tokens."] = ""
     ecdsa_public_key: Annotated[Text, "Public key (the PEM text itself) of ES256, ES384 and ES512 tokens."] = ""
-    audience: Annotated[Text, "`aud` that a token must have; empty: not looked at."] = ""
-    issuer: Annotated[Text, "`iss` that a token must have; empty: not looked at."] = ""
-    disable_disconnect_on_expiry: Annotated[Switch, "Let a session outlive its token."] = False
+    audience: Annotated[Text, "Required `aud` claim; empty: not checked."] = ""
+    issuer: Annotated[Text, "Required `iss` claim; empty: not checked."] = ""
+    disable_disconnect_on_expiry: Annotated[Switch, "Keep a session when its token expires."] = False
     jwks: JWKSConfig = field(default_factory=JWKSConfig)
 
     @property
@@ -47,7 +47,7 @@ class AuthConfig(Section):
         if not keys:
             return
         if self.jwks.endpoint:
-            raise Defect(next(iter(keys)), MASK, "stands beside jwks.endpoint; expected one of the two")
+            raise Defect(next(iter(keys)), MASK, "set as well as jwks.endpoint; expected one of the two")
         from engine.auth.verifier import Verifier  # which decides what a usable key is
 
         try:

@@ -41,7 +41,7 @@ def check_no_clash(listens: Sequence[tuple[str, str]], defaults: Sequence[tuple[
         host, port = split_address(address)
         for other, other_host, other_port in taken:
             if port and port == other_port and (host == other_host or "" in (host, other_host)):
-                raise Defect(key, address, f"{other} listens there; expected a port of its own")
+                raise Defect(key, address, f"{other} is the same port; expected another one")
         taken.append((key, host, port))
 
 

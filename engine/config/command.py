@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 
 class FileConfig(Section):
-    title: ClassVar[str] = "The file"
+    title: ClassVar[str] = "Configuration file"
 
-    path: Annotated[FileName, "YAML file; what it says wins over flags and environment."] = ""
+    path: Annotated[FileName, "YAML file; overrides flags and environment."] = ""
     expand_env: Annotated[Switch, "Replace ${VAR}, $VAR and ${VAR:default} in it."] = False
-    check: Annotated[Switch, "Print the configuration that results, and start nothing."] = False  # ours
+    check: Annotated[Switch, "Print the resulting configuration and exit."] = False  # ours
 
 
 class Invocation(Section):
@@ -51,18 +51,18 @@ class Invocation(Section):
 
 
 class StatusServerConfig(Section):
-    url: Annotated[URL, "Admin port of the node."] = ""
+    url: Annotated[URL, "URL of the node's admin port."] = ""
 
 
 class StatusConfig(Section):
     """Everything about `server status`. All but `server.url` and `forward` is ours."""
 
-    title: ClassVar[str] = "The question"
+    title: ClassVar[str] = "Query"
 
     server: StatusServerConfig = field(default_factory=lambda: StatusServerConfig(url="http://localhost:8002"))
-    forward: Annotated[Word, "Node that the asked one shall pass the question on to."] = ""
-    token: Annotated[Token, "Token (JWT) to show, where the admin port asks for one."] = ""
-    output: Annotated[Output, "Form of the answer: table (on a terminal), yaml (elsewhere) or json."] = ""
+    forward: Annotated[Word, "Node to forward the query to."] = ""
+    token: Annotated[Token, "Token (JWT), where the admin port requires one."] = ""
+    output: Annotated[Output, "Output format: table (on a terminal), yaml (elsewhere) or json."] = ""
     tls: ClientTLS = field(default_factory=ClientTLS)
 
     def environment_route(self) -> ProxyRoute | None:
@@ -73,15 +73,15 @@ class StatusConfig(Section):
 class ExaminationConfig(Section):
     """What `doctor` does beside looking at the way. All of it is ours."""
 
-    title: ClassVar[str] = "The examination"
+    title: ClassVar[str] = "Checks"
 
-    patient: Annotated[Switch, "Hold a silent session for 90 s, to see whether something cuts it."] = False
-    measure: Annotated[Switch, "Measure for 3 s what the way carries."] = False
-    json: Annotated[Switch, "Tell it to a program: one JSON object at the end."] = False
+    patient: Annotated[Switch, "Keep an idle session for 90 s, to see whether something cuts it."] = False
+    measure: Annotated[Switch, "Measure the throughput for 3 s."] = False
+    json: Annotated[Switch, "Print one JSON object at the end."] = False
 
 
 class BenchConnectConfig(Section):
-    title: ClassVar[str] = "The node"
+    title: ClassVar[str] = "Node"
 
     # No variable: to an agent TRIODUCT_CONNECT_PROXY_URL is somebody's forward proxy.
     proxy_url: Annotated[BenchURL, "Its proxy port."] = "http://localhost:8000"
@@ -93,7 +93,7 @@ class BenchConnectConfig(Section):
 class BenchConfig(Section):
     """Everything about `bench`. Keys and defaults are Piko's, but for the tokens and `tls`, which are ours."""
 
-    title: ClassVar[str] = "The benchmark"
+    title: ClassVar[str] = "Benchmark"
 
     requests: Annotated[CountAboveZero, "Requests to send."] = 100_000
     clients: Annotated[CountAboveZero, "Connections that they are sent on."] = 100
@@ -115,12 +115,12 @@ class BenchConfig(Section):
 class TokenConfig(Section):
     """Everything about `token`. All of it is ours."""
 
-    title: ClassVar[str] = "The token"
+    title: ClassVar[str] = "Token"
 
-    endpoints: Annotated[EndpointIDs, "Endpoints that it is good for; none: all of them."] = []
-    expires: Annotated[Lifetime, "How long it is good, from now on: 30d, 12h; empty: for ever."] = 0.0
-    audience: Annotated[Text, "`aud`, where the port's auth.audience asks for one."] = ""
-    issuer: Annotated[Text, "`iss`, where the port's auth.issuer asks for one."] = ""
+    endpoints: Annotated[EndpointIDs, "Endpoints that it is valid for; none: all."] = []
+    expires: Annotated[Lifetime, "Lifetime: 30d, 12h; empty: it never expires."] = 0.0
+    audience: Annotated[Text, "`aud` claim, where the port's auth.audience requires one."] = ""
+    issuer: Annotated[Text, "`iss` claim, where the port's auth.issuer requires one."] = ""
     key_file: Annotated[FileName, "File with the secret, or with the private key in PEM."] = ""
     key_env: Annotated[Word, "Name of the variable with the key, where key-file names no file."] = "TRIODUCT_TOKEN_KEY"
     algorithm: Annotated[Algorithm, "Empty: HS256 for a secret, RS256 for RSA, that of the curve for EC."] = ""

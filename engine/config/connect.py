@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 class ConnectConfig(Section):
     title: ClassVar[str] = "Connection to the node"
 
-    url: Annotated[URL, "The node: its upstream port for an agent, its proxy port for a forward."] = ""
-    token: Annotated[Token, "Token (JWT) to show; best kept in the environment or in the file."] = ""
+    url: Annotated[URL, "URL of the node: upstream port for an agent, proxy port for a forward."] = ""
+    token: Annotated[Token, "Token (JWT); best kept in the environment or in the file."] = ""
     tenant_id: Annotated[Word, "Tenant to connect as."] = ""  # Piko has it for agents; for a forward it is ours
-    timeout: Annotated[SecondsAboveZero, "Longest attempt to connect for the first time."] = 30.0
+    timeout: Annotated[SecondsAboveZero, "Timeout for the first connection."] = 30.0
     # Piko has it for agents, and takes one proxy. A chain (`socks5h://a:1080 -> http://b:3128`), `direct` and the key
     # for a forward are ours.
-    proxy_url: Annotated[Route, "The same as proxy.url; neither: what HTTPS_PROXY and NO_PROXY say."] = ""
+    proxy_url: Annotated[Route, "The same as proxy.url; without either, HTTPS_PROXY and NO_PROXY count."] = ""
     proxy: OutConfig = field(default_factory=OutConfig)
     tls: ClientTLS = field(default_factory=ClientTLS)
 
@@ -44,7 +44,7 @@ class ConnectConfig(Section):
             check_route("proxy_url", self.proxy_url)
             if beside := next((name for name in ("url", "pac") if getattr(self.proxy, name)), ""):
                 value = mask_userinfo(self.proxy_url)
-                raise Defect("proxy_url", value, f"stands beside proxy.{beside}; expected one of the two")
+                raise Defect("proxy_url", value, f"set as well as proxy.{beside}; expected one of the two")
         self.environment_route()
 
     def environment_route(self) -> ProxyRoute | None:
@@ -81,6 +81,6 @@ def environment_route(url: str, no_proxy: Sequence[str] = ()) -> ProxyRoute | No
     except ValueError as error:
         raise ConfigError(str(error)) from None
     if route is not None and any(hop.url.password == MASK for hop in route.hops):
-        problem = f"{MASK} stands where a secret is not shown; expected the secret itself"
+        problem = f"{MASK} is what is printed instead of a secret; expected the secret itself"
         raise ConfigError(f"{route.source.replace('environment:', 'environment variable')}: {problem}")
     return route

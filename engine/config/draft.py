@@ -146,7 +146,9 @@ class Draft(Generic[C]):
         for text in texts:
             if (kind.secret and text == MASK) or (kind.userinfo and f":{MASK}@" in text):
                 # Copied from what was printed; it would be sent as a password.
-                raise ConfigError(f"{origin}: {MASK} stands where a secret is not shown; expected the secret itself")
+                raise ConfigError(
+                    f"{origin}: {MASK} is what is printed instead of a secret; expected the secret itself"
+                )
             try:
                 values.append(kind.parse(text))
             except ValueError:
@@ -170,7 +172,7 @@ class Draft(Generic[C]):
             if not isinstance(name_node, yaml.ScalarNode):
                 raise ConfigError(f"{path}:{line}: {key or 'a mapping'}: expected a name for each key")
             if name in seen:
-                raise ConfigError(f"{path}:{line}: {_join(key, name)}: stands already on line {seen[name]}")
+                raise ConfigError(f"{path}:{line}: {_join(key, name)}: already set on line {seen[name]}")
             seen[name] = line
         loader.flatten_mapping(node)  # `<<: *anchor`
         for name_node, value in node.value:

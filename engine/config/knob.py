@@ -6,7 +6,7 @@ the file (`proxy.bind_addr`), its flag (`--proxy.bind-addr`) and its environment
 should have written, whether it is a secret) and its help; the assignment is its default:
 
     class LogConfig(Section):
-        level: Annotated[Level, "Lowest level to write."] = "info"
+        level: Annotated[Level, "Minimum level to log."] = "info"
 """
 
 from __future__ import annotations

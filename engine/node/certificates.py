@@ -42,7 +42,7 @@ class Certificate:
             except OSError as error:  # ssl.SSLError is one
                 if now != seen:
                     reason = getattr(error, "reason", None) or error.strerror or str(error)
-                    log.error("certificate not reloaded, the old one stays", cert=tls.cert, error=reason)
+                    log.error("cannot reload certificate, keeping the old one", cert=tls.cert, error=reason)
             else:
                 self._loaded = now
                 log.info("certificate reloaded", cert=tls.cert)

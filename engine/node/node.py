@@ -110,7 +110,7 @@ async def run_node(
             with trio.open_signal_receiver(*stop_signals()) as signals:
                 task_status.started(addresses)
                 await anext(signals)
-                log.info("leaving", grace_seconds=config.grace_period)
+                log.info("shutting down", grace_seconds=config.grace_period)
                 await until_signal(node.leave, config.grace_period, signals)
             node.agents.close()
             nursery.cancel_scope.cancel()

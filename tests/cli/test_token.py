@@ -98,7 +98,7 @@ def test_the_algorithm_follows_from_the_key(capsys: Captured) -> None:
         ("--key-file good --expires 30", "--expires: '30': expected a duration above 0 such as 30d or 12h\n"),
         ("--key-file good --endpoints a,,b", "--endpoints: '': expected a list of names without /\n"),
         ("--key-file good --endpoints a/b", "--endpoints: 'a/b': expected a list of names without /\n"),
-        ("--key-file good --endpoints=", "--endpoints: names none; expected some, or no such flag for all\n"),
+        ("--key-file good --endpoints=", "--endpoints: empty; expected endpoints, or no such flag for all of them\n"),
         ("--key 5ecret", "No such option '--key'"),
         ("5ecret", "Got unexpected extra argument (5ecret)"),
     ],

@@ -36,7 +36,7 @@ WRONG = [
     (
         ForwardConfig,
         "ports: [{addr: 1, endpoint_id: a}, {addr: 1, endpoint_id: b}]",
-        "1: ports[1].addr: 'localhost:1': ports[0].addr listens there; expected a port of its own",
+        "1: ports[1].addr: 'localhost:1': ports[0].addr is the same port; expected another one",
     ),
 ]
 

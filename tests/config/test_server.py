@@ -120,7 +120,7 @@ WRONG = [
     (
         ServerConfig,
         "upstream: {tenants: [{auth: {hmac_secret_key: a}}]}",
-        "1: upstream.tenants[0].id: missing; expected a name for the tenant",
+        "1: upstream.tenants[0].id: missing; expected the tenant's name",
     ),
     (
         ServerConfig,
@@ -196,8 +196,8 @@ def test_a_tcp_port_alone_is_one_of_the_proxy_ports_host() -> None:
         ("{5432: }", f"'5432=': expected {TCP_PORT}"),
         ("{5432: a/b}", f"'5432=a/b': expected {TCP_PORT}"),
         ("{5432: {endpoint: a}}", f"a mapping: expected {TCP_PORT}"),
-        ("{8001: a}", "':8001': upstream.bind_addr listens there; expected a port of its own"),
-        ("{5432: a, '10.0.0.1:5432': b}", "'10.0.0.1:5432': proxy.tcp listens there; expected a port of its own"),
+        ("{8001: a}", "':8001': upstream.bind_addr is the same port; expected another one"),
+        ("{5432: a, '10.0.0.1:5432': b}", "'10.0.0.1:5432': proxy.tcp is the same port; expected another one"),
     ],
 )
 def test_a_wrong_tcp_port_is_told(said: str, problem: str, write: Write) -> None:
@@ -216,7 +216,7 @@ def test_a_tcp_port_past_an_asking_proxy_port_has_to_be_meant(rest: str, asked: 
         rest = rest.replace(name, str(path))
     assert mistake(ServerConfig, write(f"proxy: {{tcp: {{5432: database}}, {rest}}}")) == (
         f"file.yaml:1: proxy.tcp: '5432=database': other clients need {asked}, "
-        "and TCP clients show none; expected proxy.tcp_without_token: true if everybody may connect, "
+        "which TCP clients cannot present; expected proxy.tcp_without_token: true if everybody may connect, "
         "or `trioduct forward` beside the client, which has a token"
     )
     load(ServerConfig, write(f"proxy: {{tcp: {{5432: database}}, tcp_without_token: true, {rest}}}"))
@@ -227,8 +227,8 @@ def test_a_tcp_port_that_is_open_to_everybody_is_told_unless_it_is_meant() -> No
     draft.read_flags({"--proxy.tcp": ["5432=database,127.0.0.1:22=shell"], **AT_HOME})
     (told,) = draft.warnings()
     assert told == (
-        "proxy.tcp :5432=database: anybody may connect, for TCP clients show no token; "
-        "if that is meant, set proxy.tcp_without_token"
+        "proxy.tcp :5432=database: anybody may connect, because TCP clients cannot present a token; "
+        "if that is intended, set proxy.tcp_without_token"
     )
     assert len(told) <= VALUE_BYTES
     draft.read_flags({"--proxy.tcp-without-token": ["true"]})
@@ -255,7 +255,7 @@ def test_keys_that_a_lonely_node_does_not_use_are_named_in_one_warning(write: Wr
     draft.finish()
     assert draft.warnings() == [
         "upstream.rebalance.threshold, cluster.gossip.bind_addr, cluster.gossip.interval have no effect: "
-        "a node is alone in this version"
+        "this version has no clusters"
     ]
 
 
@@ -270,7 +270,7 @@ def test_a_request_head_is_bounded_whatever_is_said(said: str, limit: int) -> No
     draft = Draft(ServerConfig)
     draft.read_flags({"--proxy.http.max-header-bytes": [said], **AT_HOME})
     assert draft.config.proxy.http.head_limit == limit
-    too_much = [f"proxy.http.max_header_bytes {said}: heads are bounded at 32768 bytes"]
+    too_much = [f"proxy.http.max_header_bytes {said}: the maximum is 32768 bytes"]
     assert draft.warnings() == (too_much if int(said) > limit else [])
 
 
@@ -301,7 +301,7 @@ def test_an_upstream_port_that_is_open_to_everybody_is_told(address: str, open_t
     draft = Draft(ServerConfig)
     draft.read_flags({"--upstream.bind-addr": [address]})
     told = (
-        f"upstream.bind_addr {address}: anybody may offer any endpoint there; "
+        f"upstream.bind_addr {address}: any agent may register any endpoint there; "
         "set upstream.auth.hmac_secret_key, and give agents a token: `trioduct token --help`"
     )
     assert draft.warnings() == ([told] if open_to_others else [])

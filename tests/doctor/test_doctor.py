@@ -601,7 +601,9 @@ async def test_a_cure_for_a_chain_says_where_passwords_are_missing_and_is_refuse
     chain = f"socks5h://127.0.0.1:{first} -> https://alice:5ecret@127.0.0.1:{second}"
     done = await examine(connect_to(node.upstream, chain))
     assert "Write the passwords in the place of *** first" in done.verdict.text
-    with pytest.raises(ConfigError, match=r"connect\.proxy\.url: \*\*\* stands where a secret is not shown"):
+    with pytest.raises(
+        ConfigError, match=r"connect\.proxy\.url: \*\*\* is what is printed instead of a secret is not shown"
+    ):
         pasted(done.verdict.settings, tmp_path)
 
 
