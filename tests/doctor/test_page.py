@@ -162,7 +162,7 @@ async def test_a_token(kitchen: Kitchen, programs: Programs) -> None:
 async def test_the_page_names_all_that_a_program_is_told(kitchen: Kitchen, programs: Programs) -> None:
     (recipe,) = recipes("A token, or a program that knows")
     told = await kitchen.cook(recipe, {PROXY: await pproxy(programs, "http")})
-    table = PAGE.partition("### For a program")[2].partition("\n## ")[0]
+    table = PAGE.partition("### JSON")[2].partition("\n## ")[0]
     assert set(told) == set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE))))
 
 

@@ -18,7 +18,7 @@ from tests.proxy_adapters.beds.proxies import PASSWORD, USER, Squid
 __all__ = ["dead", "lab", "no_realm", "secure_web", "squid_basic", "web"]  # fixtures
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
-SWAP = README.partition("### In the place of Piko\n")[2].partition("\n## ")[0]
+SWAP = README.partition("### Replacing Piko\n")[2].partition("\n## ")[0]
 
 
 def commands(heading: str) -> list[str]:
