@@ -62,7 +62,7 @@ class ConnectConfig(Section):
     def client_context(self) -> ssl.SSLContext | None:
         """The TLS context for the node, or None if the scheme of its URL has no TLS.
 
-        It is made only when it is needed, because to read the system's authorities takes as long as all the rest of a
+        It is made only when it is needed, because to read the system's CAs takes as long as all the rest of a
         start. Raises ConfigError, but not once the configuration is verified.
         """
         return self.tls.client_context() if split_url(self.url).scheme in ("https", "wss") else None

@@ -90,7 +90,11 @@ class _Examination:
             return await self._no_way(error)
         except Stopped as stopped:
             return await self._no_node(stopped)
-        more = "" if endpoint else " Nothing was registered: an ENDPOINT as argument tries that, and a session."
+        more = (
+            ""
+            if endpoint
+            else " Nothing was registered; with an ENDPOINT as argument, that and a session are tried, too."
+        )
         way = f"through {route}" if route.hops else "without a proxy"
         return Verdict("works", f"It works: an agent reaches {target.place} {way}.{more}")
 
@@ -134,9 +138,9 @@ class _Examination:
             return _cured(cure, error)
         place = told.hop or (self._pac if told.leg.startswith("pac") else "the way out")
         leg = f" ({told.leg})" if told.leg else ""
-        blocked = "None of the ways leads there" if len(failed) > 1 else f"Blocked by {place}{leg}"
+        blocked = "No proxy leads there" if len(failed) > 1 else f"Blocked by {place}{leg}"
         if isinstance(told, AuthenticationFailed):
-            said = "refused the login" if login_refused(told) else "wants a login"
+            said = "refused the credentials" if login_refused(told) else "requires authentication"
             blocked = f"The proxy {told.hop} {said} ({told.leg})"
         return Verdict(
             "blocked",
@@ -156,12 +160,12 @@ class _Examination:
         if cure := await find_cure(self._connect, self._target, self._way.route, stopped, self._report):
             return _cured(cure, stopped)
         if stopped.leg == "node":
-            text = f"The way is open as far as {place}, but {stopped}"
+            text = f"{place} is reachable, but {stopped}"
             return Verdict("refused", text, place, stopped.leg, None, *next_step(stopped))
         blocker = {
             "tls": f"TLS with {place}",
-            "upgrade": "what handles HTTP on the way",
-        }.get(stopped.leg, "what handles sessions on the way")
+            "upgrade": "a proxy on the way that handles HTTP",
+        }.get(stopped.leg, "something on the way that ends sessions")
         return Verdict(
             "blocked",
             f"Blocked by {blocker}: {stopped}",
@@ -176,9 +180,9 @@ class _Examination:
 
 def _cured(cure: Cure, problem: TunnelError | Stopped) -> Verdict:
     if cure.reached:
-        text = f"Not as it is configured ({problem.fact}), but with this setting"
+        text = f"It does not work as configured ({problem.fact}), but with this setting it does"
     else:
-        text = f"Not as it is configured ({problem.fact}). It gets further with this setting"
+        text = f"It does not work as configured ({problem.fact}). It gets further with this setting"
     settings = [cure.flags, cure.yaml]
     who, advice = next_step(problem)
     text = f"{text} ({cure.effect}){f'. {cure.warning}' if cure.warning else ''}:"

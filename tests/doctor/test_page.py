@@ -215,7 +215,7 @@ async def test_a_proxy_that_inspects(
     kitchen: Kitchen, squid_inspecting: Squid, inspector: trustme.CA, tmp_path: Path
 ) -> None:
     told = await kitchen.cook(short_recipe("inspects"), {SHORT_PROXY: squid_inspecting.port})
-    assert "is not believed" in str(told["text"])
+    assert "is not trusted" in str(told["text"])
     inspector.cert_pem.write_to_path(tmp_path / "corp-ca.pem")
     told = await kitchen.cook(short_recipe("inspects"), {SHORT_PROXY: squid_inspecting.port})
     assert told["leg"] == "upgrade", told  # TLS is believed

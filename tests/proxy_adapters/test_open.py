@@ -377,7 +377,7 @@ def context_that_wants_a_certificate(pki: Pki) -> ssl.SSLContext:
         ("expired", "has expired"),
         ("not yet", "is not valid yet"),
         ("plain", "it speaks no TLS on this port - use http://"),
-        ("client certificate", "it wants a client certificate"),
+        ("client certificate", "it requires a client certificate"),
         ("old", "no TLS version in common"),
         ("h2", "it chose 'h2' by ALPN"),
         ("pin", "not the pinned one: its SHA-256 is [0-9a-f]{64}"),

@@ -201,7 +201,7 @@ async def test_a_wrong_password_behind_squid_is_found_and_mended(
     )
     doctor = await programs.start(TRIODUCT, "doctor", "--config.path", file)
     assert await doctor.wait_end() == 1, doctor.text
-    assert f"The proxy http://127.0.0.1:{squid_basic.port} refused the login" in doctor.text
+    assert f"The proxy http://127.0.0.1:{squid_basic.port} refused the credentials" in doctor.text
     assert (
         "Who can act: you - check user and password: connect.proxy.user and connect.proxy.password_file" in doctor.text
     )
