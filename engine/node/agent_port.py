@@ -73,7 +73,7 @@ class AgentPort:
                     await start_tls(connection, self._tls, server=True)
                 opened = await self._open(connection)
         except (OSError, trio.TooSlowError) as error:
-            log.info("registration failed", client_ip=connection.peer[0], error=str(error) or "timeout")
+            log.info("no registration", client_ip=connection.peer[0], error=str(error) or "timeout")
             connection.close()  # behind TLS's alert, if it has said one
             await connection.run()
             return

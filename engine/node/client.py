@@ -164,9 +164,9 @@ class Client:
         except HTTPError as error:
             return Refuse(error.status, error.public)
         if not accept:
-            return Refuse(400, "a WebSocket upgrade is wanted here")
+            return Refuse(400, "expected a WebSocket upgrade")
         if request.body:
-            return Refuse(400, "an upgrade to a WebSocket has no body")
+            return Refuse(400, "a WebSocket upgrade has no body")
         if registration is None:
             return NO_UPSTREAMS
         try:

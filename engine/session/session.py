@@ -276,7 +276,7 @@ class Session:
                     self.reactor.hand_over()
         elif what == mux.WENT_AWAY:
             if value:
-                log.warning("session closed by the other end (go-away)", code=value)
+                log.warning("session ended by the other end's go-away", code=value)
             self._went_away()
 
     def _went_away(self) -> None:
@@ -383,9 +383,7 @@ class Session:
 
     def _fail(self, error: RemoteProtocolError) -> None:
         """The other end does what it must not. It is told why, if it reads."""
-        log.warning(
-            "session closed: protocol violation by the other end", peer=self.connection.peer[0], error=str(error)
-        )
+        log.warning("session ended for what the other end does", peer=self.connection.peer[0], error=str(error))
         if self.connection.backlog:
             self.lose(error)
             return

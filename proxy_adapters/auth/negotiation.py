@@ -219,7 +219,7 @@ class Negotiation:
         elif forbidden:
             advice = f"allow one of: {', '.join(forbidden)}"
         elif offered and login.mutual:
-            advice = "in none of these it could prove who it is, which is demanded (mutual)"
+            advice = "none of which allows mutual authentication, which is demanded (mutual)"
         else:
             advice = "none of these schemes is known here"
         tried = "; ".join(self._attempts)
