@@ -40,11 +40,15 @@ async def open_websocket(server: Server, path: str, fields: Fields) -> tuple[Con
     except BaseException as error:
         connection.abort()
         if isinstance(error, trio.TooSlowError):
-            raise Unreachable(f"{server.url} took the connection, but did not answer the upgrade") from None
+            raise Unreachable(
+                f"{server.url} accepted the connection, but did not answer the WebSocket upgrade"
+            ) from None
         if isinstance(error, RemoteProtocolError):
-            raise Unreachable(f"{server.url} is no node, or something on the way rewrites it: {error}") from error
+            raise Unreachable(
+                f"{server.url} is not a node, or a proxy on the way changes the response: {error}"
+            ) from error
         if isinstance(error, OSError):
-            raise Unreachable(f"{server.url} hung up during the upgrade: {error}") from error
+            raise Unreachable(f"{server.url} closed the connection during the upgrade: {error}") from error
         raise
     return connection, response
 
@@ -92,8 +96,8 @@ async def _no_websocket(connection: Connection, server: Server, path: str, respo
     if status in RETRYABLE:
         return Unreachable(text, retry_after_seconds=_retry_after(response.fields))
     if between:
-        what = "removed the WebSocket upgrade" if status == 400 else "answers in the node's place"
-        text += f" (a proxy on the way {what}; ask its administrator to let it pass, `trioduct doctor` says how)"
+        what = "removed the WebSocket upgrade" if status == 400 else "answers instead of the node"
+        text += f" (a proxy on the way {what}; ask its administrator to allow it; `trioduct doctor` says how)"
     return Refused(text)
 
 
