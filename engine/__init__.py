@@ -1,25 +1,26 @@
 """Trioduct's engine: a reverse tunnel in three roles.
 
-A *node* is public. *Agents* beside services behind NAT or a firewall dial out to it and keep a *session* open: a
-WebSocket that carries yamux. When a *client* asks the node for an *endpoint*, the node opens a *stream* in
-a session of an agent that offers it, and the agent joins the stream to its service. A *forward* does the
-client's part for TCP: it listens locally and carries each connection to an endpoint.
+A *node* is public. *Agents* beside services behind NAT or a firewall dial out to it and keep a *session* open: yamux
+on a *carrier*, which is a WebSocket where one gets through. When a *client* asks the node for an *endpoint*, the node
+opens a *stream* in a session of an agent that offers it, and the agent joins the stream to its service. A *forward*
+does the client's part for TCP: it listens locally and carries each connection to an endpoint.
 
 The way of the data. Bytes go down by calls, what became of them comes back as what the calls return:
 
     client's socket -> loop.connection -> gateway.inbound -> node.client (which endpoint? routing, auth)
-        -> gateway.outbound -> session.stream -> session.session (wire.mux, wire.websocket) -> loop.connection
+        -> gateway.outbound -> session.stream -> session.session (wire.mux) -> carriers.websocket
+        -> loop.connection
     ~~ somebody's proxy ~~
-    loop.connection -> session.session -> session.stream -> gateway.inbound -> agent.http
+    loop.connection -> carriers.websocket -> session.session -> session.stream -> gateway.inbound -> agent.http
         -> gateway.outbound -> loop.connection -> the service's socket
 
-For TCP a tunnel.relay stands where the gateway stands, and towards the client a tunnel.websocket_stream, or its
+For TCP a tunnel.relay stands where the gateway stands, and towards the client a carriers.websocket, or its
 socket itself on a public TCP port.
 
 Who calls whom. `loop.reactor` calls connection code in one place for each kind of event: a socket is ready, a turn goes
 on, a turn of the loop is over, a deadline has passed. What raises there ends that connection, is counted, and the role
 goes on. Turns are bounded by time, what waits is bounded by accounts (`loop.memory`), and states are enums with
-tables: `loop.connection.NEXT`, `wire.mux.State`, `gateway.states`, `tunnel.websocket_stream.State`.
+tables: `loop.connection.NEXT`, `wire.mux.State`, `gateway.states`, `carriers.websocket.State`.
 
 Which nursery owns what:
 
@@ -44,8 +45,9 @@ Strata, each importing only what stands below it (the contracts are in pyproject
     config                 the knobs: defaults, validation, help, from one declaration
     admin, cluster         what looks at a node; what nodes share
     gateway                one HTTP hop: requests, answers, and what follows what
-    tunnel                 bytes that are no HTTP: relays, the WebSocket of a TCP client, openings
-    session                one agent-node connection: streams, windows, whether the other end lives
+    tunnel                 bytes that are no HTTP: two duplexes joined
+    session                yamux on a carrier: streams, windows, whether the other end lives
+    carriers               what a session rides on: an ordered channel of bytes to the other end
     loop                   who is ready, whose turn it is, what is held for whom; sockets, TLS, listening, dialling
     routing, auth          decide, and never wait: who serves this, and who may (one driver in auth fetches keys)
     access_log             one line per request

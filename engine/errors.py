@@ -58,7 +58,14 @@ class ConfigError(Exception):
 
 
 class Refused(Exception):
-    """A server answered, and its answer will not change by asking again (401, 403, 404 to a registration)."""
+    """A server answered, and its answer will not change by asking again (401, 403, 404 to a registration).
+
+    `blocked`: it may not be the node that has answered, but something on the way, which may let other requests pass.
+    """
+
+    def __init__(self, message: str, *, blocked: bool = False) -> None:
+        super().__init__(message)
+        self.blocked = blocked
 
 
 class CannotListen(OSError):
@@ -75,9 +82,10 @@ class CannotListen(OSError):
 class Unreachable(Exception):
     """Nobody answered, or the answer invites another try. The text names the hop and what it said.
 
-    `retry_after_seconds` is how long it asks to be left alone, if it does (RFC 9110, 10.2.3).
+    `retry_after_seconds` is how long it asks to be left alone, if it does (RFC 9110, 10.2.3). `blocked` as in Refused.
     """
 
-    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None, blocked: bool = False) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+        self.blocked = blocked

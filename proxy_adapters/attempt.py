@@ -430,7 +430,10 @@ async def _say(tunnel: Tunnel, data: bytes) -> None:
 def _ends(tunnel: Tunnel) -> tuple[tuple[str, int], tuple[str, int]] | tuple[None, None]:
     if tunnel.socket is None:
         return None, None
-    return tunnel.socket.getsockname(), tunnel.socket.getpeername()
+    try:
+        return tunnel.socket.getsockname(), tunnel.socket.getpeername()
+    except OSError:  # it was reset already: whoever uses it next will say so
+        return None, None
 
 
 def _is_address(host: str) -> bool:

@@ -32,6 +32,7 @@ PROGRAMS = {
     "squid": "squid",
     "tinyproxy": "tinyproxy-bin",
     "apache2": "apache2-bin",
+    "varnishd": "varnish",
     "danted": "dante-server",
     "microsocks": "microsocks",
     "haproxy": "haproxy",

@@ -14,7 +14,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -379,19 +379,38 @@ def server_config() -> ServerConfig:
 
 
 def agent_config(
-    upstream: int, service: int | str, *, endpoint: str = "web", protocol: Any = "http", scheme: str = "http"
+    upstream: int,
+    service: int | str,
+    *,
+    endpoint: str = "web",
+    protocol: Any = "http",
+    scheme: str = "http",
+    resume: float = 0,
+    carriers: Sequence[str] = ("websocket", "stream", "poll"),
 ) -> AgentConfig:
-    """One listener, for a service at a port of this machine or at a URL."""
+    """One listener, for a service at a port of this machine or at a URL; a session that is cut is lost at once, unless
+    `resume` gives it so many seconds.
+    """
     addr = f"127.0.0.1:{service}" if isinstance(service, int) else service
     config = AgentConfig(listeners=[ListenerConfig(endpoint_id=endpoint, addr=addr, protocol=protocol)])
     config.listeners[0].access_log.disable = True
     config.connect.url = f"{scheme}://127.0.0.1:{upstream}"
+    config.connect.resume = resume
+    config.connect.carriers = list(carriers)
     return config
 
 
-def forward_config(proxy: int, *endpoints: str, scheme: str = "http") -> ForwardConfig:
+def forward_config(
+    proxy: int,
+    *endpoints: str,
+    scheme: str = "http",
+    resume: float = 0,
+    carriers: Sequence[str] = ("websocket", "stream", "poll"),
+) -> ForwardConfig:
     config = ForwardConfig(ports=[PortConfig(addr="127.0.0.1:0", endpoint_id=endpoint) for endpoint in endpoints])
     config.connect.url = f"{scheme}://127.0.0.1:{proxy}"
+    config.connect.resume = resume
+    config.connect.carriers = list(carriers)
     return config
 
 

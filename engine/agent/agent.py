@@ -19,6 +19,7 @@ from engine.agent.http import HttpUpstream
 from engine.agent.service import Service
 from engine.agent.tcp import TcpUpstream
 from engine.agent.uplink import HINT, Uplink
+from engine.carriers.carrier import Kind
 from engine.config import AgentConfig, ListenerConfig
 from engine.errors import Unreachable
 from engine.log import INFO, get_logger, show
@@ -31,6 +32,8 @@ from engine.session.session import Session
 from engine.wire import piko
 
 PARALLEL_DIALS = 32  # proxies count connections, and some take too many at once for an attack
+
+FAREWELL_SECONDS = 1.0  # for the sessions' last words to leave
 
 log = get_logger("client")
 
@@ -63,6 +66,8 @@ async def run_agent(
                 upstream.on_stream,
                 token=lambda: connect.token,
                 tenant=connect.tenant_id,
+                resume_seconds=connect.resume,
+                kinds=tuple(map(Kind, connect.carriers)),
                 dials=dials,
                 on_connect=partial(metrics.connected, "node"),
                 on_reconnect=metrics.reconnected,
@@ -81,6 +86,9 @@ async def run_agent(
             await until_signal(partial(_leave, uplinks), config.grace_period, signals)
         for end in (*uplinks, *upstreams):
             end.close()
+        with trio.move_on_after(FAREWELL_SECONDS):
+            for uplink in uplinks:
+                await uplink.wait_closed()
         nursery.cancel_scope.cancel()
     log.info("agent stopped")
 

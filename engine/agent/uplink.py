@@ -12,16 +12,17 @@ from collections.abc import Callable
 import trio
 
 from engine.agent.rhythm import Rhythm
+from engine.carriers.carrier import Carrier, Kind
+from engine.carriers.ladder import Ladder, registration
 from engine.errors import Unreachable
 from engine.log import get_logger
 from engine.loop.backoff import LONGEST_SECONDS, SETTLED_SECONDS, Backoff
-from engine.loop.connection import Connection
 from engine.loop.dial import Server
+from engine.session.dialled import Dialled, open_carrier
 from engine.session.session import Session
 from engine.session.stream import Stream
-from engine.tunnel.opening import open_websocket
 from engine.wire import piko
-from engine.wire.public_url import Reach, told
+from engine.wire.public_url import Reach
 
 REPEAT_SECONDS = 60.0  # between lines that say the same
 HINT = "run `trioduct doctor` with the same configuration: it checks each hop and says who can change what"
@@ -35,7 +36,8 @@ log = get_logger("client")
 class Uplink:
     """Keeps `endpoint` registered. `on_stream` gets every stream a node opens.
 
-    `token` is asked at each dial, so that a rotated one is picked up; `dials` bounds how many uplinks dial at once;
+    `token` is asked at each dial, so that a rotated one is picked up; a session waits for `resume_seconds` for the next
+    carrier when its own is lost; `dials` bounds how many uplinks dial at once;
     `on_connect` is told how many seconds each registration took, `on_reconnect` the reason of every loss.
     """
 
@@ -47,6 +49,8 @@ class Uplink:
         *,
         token: Callable[[], str] = str,
         tenant: str = "",
+        resume_seconds: float = 0,
+        kinds: tuple[Kind, ...] = tuple(Kind),
         dials: trio.CapacityLimiter | None = None,
         backoff: Backoff | None = None,
         on_connect: Callable[[float], None] | None = None,
@@ -57,13 +61,14 @@ class Uplink:
         self.error: Exception | None = None  # why the last attempt to connect failed
         self.reach: Reach | None = None  # how clients reach the endpoint, if the node has told it
         self._server = server
+        self._ladder = Ladder(registration(server, endpoint, lambda: piko.credentials(token(), tenant)), kinds)
         self._on_stream = on_stream
-        self._token = token
-        self._tenant = tenant
+        self._resume_seconds = round(resume_seconds)
         self._dials = dials or trio.CapacityLimiter(1)
         self._backoff = backoff or Backoff()
         self._on_connect = on_connect
         self._on_reconnect = on_reconnect
+        self._gone = trio.Event()  # a session is
         self._leaving = False
         self._rhythm = Rhythm()
         self._complained = ("", 0.0)  # of what, and when
@@ -81,7 +86,7 @@ class Uplink:
                 try:
                     async with self._dials:
                         since = trio.current_time()
-                        connection = await self._register()
+                        carrier = await self._register()
                 except Unreachable as error:
                     self.error = error
                     ceiling = RETURN_CEILING_SECONDS if self._node_is_expected() else LONGEST_SECONDS
@@ -93,11 +98,18 @@ class Uplink:
                     self._on_connect(trio.current_time() - since)
                 self._complained = ("", 0.0)
                 self.error = None  # whose traceback would keep the connection that failed
-                log.info("connected", endpoint_id=self.endpoint, url=self._server.url, **self._shown_reach())
+                log.info(
+                    "connected",
+                    endpoint_id=self.endpoint,
+                    url=self._server.url,
+                    carrier=carrier.kind,
+                    **self._shown_reach(),
+                    **self._shown_failures(),
+                )
                 over = trio.Event()
                 session = Session(
-                    connection,
-                    agent=True,
+                    carrier,
+                    accepts=True,
                     on_stream=self._on_stream,
                     on_away=over.set,
                     ping_seconds=self._rhythm.seconds,
@@ -159,12 +171,10 @@ class Uplink:
         self._complained = error, now
         log.warning("cannot connect", endpoint_id=self.endpoint, error=error, retry_seconds=round(delay, 2), hint=HINT)
 
-    async def _register(self) -> Connection:
-        fields = [*piko.credentials(self._token(), self._tenant), (piko.SUMMARIES, b"1")]
-        connection, answer = await open_websocket(self._server, piko.upstream_path(self.endpoint), fields)
-        public_url = told(answer.fields)
-        self.reach = public_url.reach(self.endpoint) if public_url else None
-        return connection
+    async def _register(self) -> Carrier:
+        carrier, answer = await open_carrier(self._ladder, self._resume_seconds)
+        self.reach = answer.public_url.reach(self.endpoint) if answer.public_url else None
+        return carrier
 
     def _shown_reach(self) -> dict[str, str]:
         """`reach` as fields of a log line."""
@@ -173,11 +183,16 @@ class Uplink:
         named = {"named_by": piko.ENDPOINT.decode()} if self.reach.by_field else {}
         return {"public_url": self.reach.url, **named}
 
+    def _shown_failures(self) -> dict[str, str]:
+        """Why no better carrier is used, as fields of a log line."""
+        return {f"no_{kind}": why for kind, why in self._ladder.failures.items()}
+
     async def _run_session(self, session: Session) -> None:
         try:
-            await session.run()
+            await Dialled(session, self._ladder, self._dials, self.endpoint).run()
         finally:
             self.sessions.discard(session)
+            self._gone.set()
 
     async def leave(self) -> None:
         """No new streams, and return when none is left on any session (deadline: the caller's).
@@ -193,6 +208,12 @@ class Uplink:
                 await session.round_trip_done()
         for session in tuple(self.sessions):
             await session.wait_quiet()
+
+    async def wait_closed(self) -> None:
+        """Return when no session is left."""
+        while self.sessions:
+            self._gone = trio.Event()
+            await self._gone.wait()
 
     def close(self) -> None:
         """End the sessions."""

@@ -10,7 +10,7 @@ from msgspec import field
 
 from engine.config.address import split_url
 from engine.config.check import Defect
-from engine.config.kinds import URL, Route, SecondsAboveZero, Token, Word
+from engine.config.kinds import CARRIERS, URL, Carriers, Route, Seconds, SecondsAboveZero, Token, Word
 from engine.config.knob import Section
 from engine.config.mask import MASK, mask_userinfo
 from engine.config.tls import ClientTLS
@@ -34,12 +34,21 @@ class ConnectConfig(Section):
     # Piko has it for agents, and takes one proxy. A chain (`socks5h://a:1080 -> http://b:3128`), `direct` and the key
     # for a forward are ours.
     proxy_url: Annotated[Route, "The same as proxy.url; without either, HTTPS_PROXY and NO_PROXY count."] = ""
+    # Ours.
+    carriers: Annotated[Carriers, "What may carry a session, the first that gets through: websocket, stream, poll."] = (
+        field(default_factory=lambda: [*CARRIERS])
+    )
+    resume: Annotated[Seconds, "How long streams wait for a connection that was cut to come back; 0: not."] = 30.0
     proxy: OutConfig = field(default_factory=OutConfig)
     tls: ClientTLS = field(default_factory=ClientTLS)
 
     def verify(self) -> None:
         if not self.url:
             raise Defect("url", "", "missing; expected the URL of a node")
+        if len(set(self.carriers)) != len(self.carriers):
+            raise Defect("carriers", ",".join(self.carriers), "one stands there twice; expected each once")
+        if not self.carriers:
+            raise Defect("carriers", "", "none is left; expected one of websocket, stream, poll")
         if self.proxy_url:
             check_route("proxy_url", self.proxy_url)
             if beside := next((name for name in ("url", "pac") if getattr(self.proxy, name)), ""):

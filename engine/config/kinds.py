@@ -202,6 +202,11 @@ def _scheme_names() -> tuple[str, ...]:
     return ORDER
 
 
+CARRIERS = ("websocket", "stream", "poll")
+Carriers = Annotated[
+    list[str], Kind("LIST", "a list of websocket, stream, poll", _only(str.lower, CARRIERS.__contains__), many=True)
+]
+
 _scheme = _only(str.lower, lambda name: name in _scheme_names())
 Schemes = Annotated[
     list[str],

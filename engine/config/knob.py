@@ -120,6 +120,8 @@ class Knob(NamedTuple):
         value = _shown_value(self.kind, self.value(root()))
         if isinstance(value, bool):
             return str(value).lower()
+        if isinstance(value, list):
+            return ",".join(map(str, value))
         return f"{value:g}" if isinstance(value, float) else str(value or "")
 
 

@@ -60,11 +60,12 @@ class ProxyConfig(Section):
         PublicURL, "Its URL for clients; agents show it, services learn its scheme: https://*.HOST."
     ] = ""
     timeout: Annotated[Seconds, "Timeout until the first byte of a response; 0: no limit."] = 30.0
-    # Ours, both.
+    # Ours, all three.
     tcp: Annotated[PortsOfEndpoints, "Public TCP ports: PORT or HOST:PORT, and the TCP endpoint it leads to."] = []
     tcp_without_token: Annotated[
         Switch, "Leave the ports of `tcp` open to everybody, even where `auth` requires tokens."
     ] = False
+    resume: Annotated[Seconds, "How long a forward's TCP connection is kept when its own was cut; 0: not."] = 30.0
     http: HTTPConfig = field(default_factory=HTTPConfig)
     access_log: AccessLogConfig = field(default_factory=AccessLogConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
@@ -109,6 +110,7 @@ class UpstreamConfig(Section):
 
     bind_addr: Annotated[BindAddr, "Address to listen on."] = ":8001"
     advertise_addr: Annotated[Address, "Address to advertise; empty: made from bind-addr."] = ""
+    resume: Annotated[Seconds, "How long a session is kept for an agent whose connection was cut; 0: not."] = 30.0
     rebalance: RebalanceConfig = field(default_factory=RebalanceConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     tls: ServerTLS = field(default_factory=ServerTLS)

@@ -19,6 +19,7 @@ from typing import Final, Literal, NamedTuple
 
 import trio
 
+from engine.carriers.opening import open_websocket
 from engine.config import ConnectConfig
 from engine.doctor.certificate import Certificate
 from engine.doctor.report import Report, words
@@ -28,7 +29,6 @@ from engine.log import printable
 from engine.loop.connection import Connection
 from engine.loop.dial import Server, connection_over
 from engine.loop.reading import Reader, start_tls
-from engine.tunnel.opening import open_websocket
 from engine.wire import http1, piko, websocket
 from engine.wire.http1 import Fields
 from engine.wire.tls import TLS

@@ -20,7 +20,7 @@ from engine.wire.websocket import WebSocket
 
 MAX_FRAME: Final = 1024 * 1024
 FEW_ECHOES: Final = 64  # under way at first
-MANY_ECHOES: Final = 512  # under way at most: what a node owes (session.liveness.MAX_OWED), 64 KiB each way
+MANY_ECHOES: Final = 512  # under way at most: what a node owes (carriers.websocket.MAX_OWED), 64 KiB each way
 TURN_SECONDS: Final = 0.25  # as many are enough as take so long to come back, on a way of any length
 FAREWELL_SECONDS: Final = 1.0
 

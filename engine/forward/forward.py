@@ -8,6 +8,8 @@ from functools import partial
 
 import trio
 
+from engine.carriers.carrier import Carrier, Kind
+from engine.carriers.ladder import Ladder, way_to
 from engine.config import ForwardConfig
 from engine.errors import Refused, Unreachable
 from engine.log import get_logger
@@ -16,12 +18,13 @@ from engine.loop.dial import Server
 from engine.loop.leaving import stop_signals, until_signal
 from engine.loop.listen import Room, open_listeners, serve
 from engine.loop.run import open_reactor
-from engine.tunnel.opening import open_websocket
+from engine.session.dialled import Dialled, open_carrier
+from engine.session.session import Session
 from engine.tunnel.relay import Relay
-from engine.tunnel.websocket_stream import WebSocketStream
 from engine.wire import piko
 from engine.wire.http1 import Fields
 
+PARALLEL_DIALS = 32  # to go on with what was cut; proxies take too many at once for an attack
 GRACE_SECONDS = 60.0  # for open connections to end, once told to stop; Piko has no option for it
 
 log = get_logger("forwarder")
@@ -32,9 +35,10 @@ class _Way:
     """To an endpoint."""
 
     endpoint: str
-    server: Server
-    fields: Fields
+    ladder: Ladder
     seconds: float  # in which the node has to answer
+    resume_seconds: int  # for which a connection outlives its carrier
+    dials: trio.CapacityLimiter
 
 
 async def run_forward(
@@ -52,11 +56,25 @@ async def run_forward(
     `alone`: nothing else runs in this Trio run.
     """
     connect = config.connect
-    fields: Fields = [(piko.HALF_CLOSE, b"1"), *piko.credentials(connect.token, connect.tenant_id)]
     server = Server(connect.url, connect.client_context(), connect.tls.server_name or None, connect.router())
     with ExitStack() as stack:
         sockets = [[stack.enter_context(sock) for sock in open_listeners(port.bind_addr)] for port in config.ports]
-        ways = [_Way(port.endpoint_id, server, fields, connect.timeout) for port in config.ports]
+        kinds = tuple(map(Kind, connect.carriers))
+        dials = trio.CapacityLimiter(PARALLEL_DIALS)
+
+        def credentials() -> Fields:
+            return piko.credentials(connect.token, connect.tenant_id)
+
+        ways = [
+            _Way(
+                port.endpoint_id,
+                Ladder(way_to(server, port.endpoint_id, credentials), kinds),
+                connect.timeout,
+                round(connect.resume),
+                dials,
+            )
+            for port in config.ports
+        ]
         room = Room()
         accepting, over = trio.CancelScope(), trio.Event()
 
@@ -82,20 +100,42 @@ async def run_forward(
 
 async def _forward(way: _Way, local: Connection) -> None:
     """One TCP client: its bytes to the endpoint and back."""
-    path = piko.tcp_path(way.endpoint)
     try:
         with trio.fail_after(way.seconds):
-            remote, answer = await open_websocket(way.server, path, way.fields)
+            carrier, answer = await open_carrier(way.ladder, way.resume_seconds)
     except (Refused, Unreachable, trio.TooSlowError) as error:
         text = str(error) or f"no answer within {way.seconds:g} s"
         log.error("cannot reach the endpoint", endpoint_id=way.endpoint, error=text)
         return
-    if not (remote.alive and local.alive):  # closed while nobody served it: nobody would be told
-        remote.abort()
+    if not local.alive:  # closed while nobody served it: nobody would be told
+        carrier.abort()
         return
-    half_close = any(name.lower() == piko.HALF_CLOSE for name, _ in answer.fields)
-    Relay(local, WebSocketStream(remote, client=True, half_close=half_close))
-    # Each side ends by itself when both its directions have; if one task is cancelled, both sides break.
+    if carrier.kind is Kind.WEBSOCKET and answer.session is None:
+        Relay(local, carrier)
+        # Each side ends by itself when both its directions have; if one task is cancelled, both sides break.
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(carrier.run)
+            nursery.start_soon(local.run)
+    else:
+        await _forward_in_session(way, local, carrier)
+
+
+async def _forward_in_session(way: _Way, local: Connection, carrier: Carrier) -> None:
+    """The same in a stream, the only one of a session."""
+    session = Session(carrier, accepts=False)
+    over = trio.Event()
+
+    def done(error: Exception | None) -> None:
+        over.set()
+        session.reactor.hand_over()
+
+    async def finish() -> None:
+        await over.wait()
+        await session.wait_quiet()
+        session.close()
+
+    Relay(local, session.open(), done)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(remote.run)
         nursery.start_soon(local.run)
+        nursery.start_soon(finish)
+        await Dialled(session, way.ladder, way.dials, way.endpoint).run()

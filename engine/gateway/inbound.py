@@ -8,7 +8,6 @@ from typing import Final
 
 from engine.errors import HTTPError
 from engine.gateway import retry
-from engine.gateway.body import Body
 from engine.gateway.clocks import LEAVING_SECONDS, Pace, Verdict, verdict
 from engine.gateway.exchange import Exchange
 from engine.gateway.head import answer_head
@@ -22,6 +21,7 @@ from engine.loop.reactor import Reactor
 from engine.tunnel.relay import Relay
 from engine.wire import http1, piko
 from engine.wire.http1 import Response
+from engine.wire.http1.body import Body
 
 UNREAD_BYTES: Final = 256 * 1024  # of answers: who has left more unread gets no further one
 
@@ -149,7 +149,7 @@ class Inbound:
             self._outbound = decision.outbound  # ours from here on: what is wrong with the body ends it
         parts: list[Bytes] = []
         taken = 0
-        if rest and self.state is _BODY and not isinstance(decision, Wait):
+        if rest and self.state is _BODY and not isinstance(decision, Wait | TakeOver):
             parts = self._receive_body(exchange, rest)
             taken = self._body.taken
             self._pace.begin(self.reactor.now, exchange.bytes_in)
@@ -402,6 +402,14 @@ class Inbound:
         exchange.answer = _BEGUN
         exchange.first_byte_at = perf_counter()
         decision.start()
+
+    def take_back(self) -> None:
+        """What had taken over is done, and the next request is HTTP again."""
+        self.state = _IDLE
+        self.deadline = self.reactor.now + (LEAVING_SECONDS if self.leaving else self.role.timeouts.idle)
+        self.inlet.receiver = self
+        self.reactor.clock(self)
+        self.inlet.resume()
 
     def switch(self, exchange: Exchange, response: Response) -> None:
         """101: from here on the two sides are relayed, whatever they speak (RFC 9110, 7.8).

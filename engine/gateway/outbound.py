@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from engine.errors import HTTPError
-from engine.gateway.body import Body
 from engine.gateway.exchange import Exchange
 from engine.gateway.partial import Partial
 from engine.gateway.states import Answer
@@ -14,6 +13,7 @@ from engine.loop.duplex import FIRST_READ, Bytes, Duplex
 from engine.loop.reactor import Reactor
 from engine.wire import http1, piko
 from engine.wire.http1 import Response
+from engine.wire.http1.body import Body
 
 _BEGUN: Final[Answer] = Answer.BEGUN
 MAX_INTERIM: Final = 64  # 1xx answers to one request

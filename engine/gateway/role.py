@@ -47,6 +47,9 @@ class Waiting(Protocol):
     def decide(self, exchange: Exchange, decision: Decision) -> None:
         """Carry out a decision that has been waited for. Of no effect if the exchange is over meanwhile."""
 
+    def take_back(self) -> None:
+        """What `TakeOver` has given away is given back: the next request follows."""
+
     def break_off(self, error: Exception) -> None: ...
 
 

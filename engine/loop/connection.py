@@ -192,15 +192,16 @@ class Connection:
         return self.state is not _CLOSED
 
     async def run(self) -> None:
-        """Serve until both ways are closed, the connection is lost, or the task is cancelled.
+        """Serve until both ways are closed, the connection is lost, or a task that runs it is cancelled.
 
         A receiver hears of a cancellation as `lost`. The socket is closed when this returns.
         """
         if not self.alive:
             await trio.lowlevel.checkpoint()
             return
-        self._over = trio.Event()
-        self.resume()
+        if self._over is None:
+            self._over = trio.Event()
+            self.resume()
         try:
             await self._over.wait()
         finally:

@@ -160,10 +160,17 @@ def _log(seen: Seen) -> None:
 
 
 def connection_over(tunnel: Tunnel) -> Connection:
-    """A tunnel's socket and its layers of TLS, to be driven by us; the tunnel is closed by that."""
+    """A tunnel's socket and its layers of TLS, to be driven by us; the tunnel is closed by that.
+
+    OSError if it was reset before anything could be done with it.
+    """
     layers = [TLS(layer.object, layer.incoming, layer.outgoing) for layer in tunnel.tls_layers]
     sock = tunnel.detach()
-    tune(sock)
+    try:
+        tune(sock)
+    except OSError:
+        sock.close()
+        raise
     return Connection(sock, tls=layers, leftover=tunnel.leftover)
 
 

@@ -10,7 +10,7 @@ has to wait, which is what makes a request cost microseconds; who has to wait is
     received(...) -> fewer   the receiver's turn is over, or it waits: the duplex keeps the rest and offers it again
 
 Three things are a Duplex: a socket (`connection.Connection`), a multiplexed stream (`session.stream.Stream`) and a
-WebSocket used as a byte stream (`tunnel.websocket_stream.WebSocketStream`). Two things join them: `tunnel.relay`
+WebSocket used as a byte stream (`carriers.websocket.WebSocketCarrier`). Two things join them: `tunnel.relay`
 (bytes) and `gateway` (HTTP).
 
 `put`, `end`, `close` and `abort` may be called in any order and any number of times. `end` is said once; what is put

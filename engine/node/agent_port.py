@@ -2,44 +2,59 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, NamedTuple
 
 import trio
 
 from engine.admin.metrics import NodeMetrics
 from engine.auth.verifier import Claims, UnknownKey, Verifier
+from engine.carriers.carrier import Carrier
+from engine.carriers.host import Host
+from engine.carriers.opening import read_head
+from engine.carriers.resumable import Resumable
+from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
 from engine.errors import HTTPError, Unauthorized
 from engine.log import get_logger
 from engine.loop.connection import Connection
 from engine.loop.reactor import Reactor
 from engine.loop.reading import start_tls
+from engine.node.kept import Kept, Purpose
 from engine.node.registration import Registration
 from engine.routing.registry import Registry
 from engine.session.session import Session
-from engine.tunnel.opening import read_head
-from engine.wire import http1, piko, websocket
+from engine.wire import http1, piko, posts, resumption, websocket
 from engine.wire.http1 import Request
+from engine.wire.posts import Hello, Welcome
 from engine.wire.public_url import PublicURL
+from engine.wire.resumption import New, Resume
 
 HANDSHAKE_SECONDS: Final = 10.0
+IDLE_SECONDS: Final = 75.0  # for the next request of a carrier that is made of them
 MAX_ENDPOINT: Final = 255  # bytes
 
 log = get_logger("upstream")
 
 
-class _Opened(NamedTuple):
-    """What an agent has registered for."""
+class _Asked(NamedTuple):
+    """What an agent registers for."""
 
     endpoint: str
     claims: Claims | None  # of its token, if it needs one
-    summaries: bool  # it understands them
+    tenant: bytes
+
+    @property
+    def purpose(self) -> Purpose:
+        return Purpose("upstream", self.endpoint, self.tenant)
 
 
 class AgentPort:
-    """Takes registrations and runs their sessions. `public_url` is what agents are told of where clients come in; an
+    """Takes registrations and runs their sessions; those that outlive their carriers are tasks in `sessions`, and do so
+    for at most `resume_seconds`. `public_url` is what agents are told of where clients come in; an
     empty one is not told.
     """
 
@@ -53,40 +68,69 @@ class AgentPort:
         newer_keys: Callable[[], Awaitable[None]] | None = None,
         tls: ssl.SSLContext | None = None,
         public_url: str = "",
+        resume_seconds: float = 0,
+        sessions: trio.Nursery,
     ) -> None:
         self.registrations: set[Registration] = set()
+        self.kept = Kept(resume_seconds)
         self._registry = registry
         self._reactor = reactor
         self._metrics = metrics
         self._verifier = verifier
         self._newer_keys = newer_keys
         self._tls = tls
-        self._told = [(piko.PUBLIC_URL, str(PublicURL.parse(public_url)).encode())] if public_url else []
+        self._public_url = str(PublicURL.parse(public_url)).encode() if public_url else b""
+        self._host: Host[_Asked] = Host(self, reactor)
         self._leaving = False
         self._moved = trio.Event()  # an agent has gone away
+        self._sessions = sessions
+        self._expiry: dict[Resumable, trio.CancelScope] = {}  # of what has let them in
 
     async def serve(self, connection: Connection) -> None:
         """One agent, from its first byte to its last."""
+        posted = False
         try:
             with trio.fail_after(HANDSHAKE_SECONDS):
                 if self._tls is not None:
                     await start_tls(connection, self._tls, server=True)
-                opened = await self._open(connection)
+                request = http1.parse_request(await read_head(connection))
+            while posts.endpoint_of(request.target, posts.UPSTREAM_PATH) is not None:
+                posted = True
+                if not await self._post(connection, request):
+                    await connection.run()
+                    return
+                with trio.fail_after(IDLE_SECONDS):
+                    request = http1.parse_request(await read_head(connection))
+            run = await self._open(connection, request)
         except (OSError, trio.TooSlowError) as error:
-            log.info("no registration", client_ip=connection.peer[0], error=str(error) or "timeout")
+            if not posted:
+                log.info("no registration", client_ip=connection.peer[0], error=str(error) or "timeout")
             connection.close()  # behind TLS's alert, if it has said one
             await connection.run()
-            return
-        if opened is None:
-            connection.close()
-            await connection.run()  # until the answer has been taken
-            return
-        await self._run_session(connection, opened)
+        except HTTPError as error:
+            self._refuse(connection, error)
+            await connection.run()
+        else:
+            await run()
 
-    async def _open(self, connection: Connection) -> _Opened | None:
-        """Read the request and answer it; what was asked for, if the WebSocket is open now."""
+    async def _post(self, connection: Connection, request: Request) -> bool:
+        """Have a request of a carrier answered; may another follow on this connection?"""
+        over = trio.Event()
+        kept = False
+
+        def back(keep: bool) -> None:
+            nonlocal kept
+            kept = keep
+            over.set()
+            self._reactor.hand_over()
+
+        self._host.take(connection, request, back)
+        await over.wait()
+        return kept
+
+    async def _open(self, connection: Connection, request: Request) -> Callable[[], Awaitable[None]]:
+        """Answer a request for a WebSocket; what this task has to run then. Raises HTTPError."""
         try:
-            request = http1.parse_request(await read_head(connection))
             endpoint = _endpoint(request)
             try:
                 claims = self._admit(request, endpoint)
@@ -97,28 +141,68 @@ class AgentPort:
                 await self._newer_keys()
                 claims = self._admit(request, endpoint)
             accept = websocket.check_upgrade_request(request.fields if request.upgrade else [])
-        except HTTPError as error:
-            log.info("registration refused", client_ip=connection.peer[0], status=error.status, error=str(error))
-            connection.put(http1.error_response(error.status, error.public, close=True))
-            return None
+            wish = resumption.wish_in(request.fields)
+            carrier = WebSocketCarrier(connection, client=False, max_frame=MAX_FRAME)
+            summaries = any(name.lower() == piko.SUMMARIES for name, _ in request.fields)
+            answer, start = self._begin(carrier, _asked(request, endpoint, claims), wish, summaries=summaries)
         except Unauthorized as error:
             log.warning("registration refused", client_ip=connection.peer[0], status=401, error=str(error))
             connection.put(http1.error_response(401, str(error), close=True))
-            return None
-        connection.put(
-            http1.encode_response(
-                101,
-                b"Switching Protocols",
-                [
-                    (b"Connection", b"Upgrade"),
-                    (b"Upgrade", b"websocket"),
-                    (b"Sec-WebSocket-Accept", accept),
-                    *self._told,
-                ],
-            )
-        )
-        summaries = any(name.lower() == piko.SUMMARIES for name, _ in request.fields)
-        return _Opened(endpoint, claims, summaries)
+            connection.close()
+            return connection.run  # until the answer has been taken
+        fields = [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"), (b"Sec-WebSocket-Accept", accept)]
+        if answer:
+            fields.append((resumption.FIELD, answer))
+        if self._public_url and not isinstance(wish, Resume):
+            fields.append((piko.PUBLIC_URL, self._public_url))
+        connection.put(http1.encode_response(101, b"Switching Protocols", fields))
+        start()
+        return carrier.run
+
+    def _refuse(self, connection: Connection, error: HTTPError) -> None:
+        log.info("registration refused", client_ip=connection.peer[0], status=error.status, error=str(error))
+        connection.put(http1.error_response(error.status, error.public, close=True))
+        connection.close()
+
+    # -- the door of carriers that are made of requests
+
+    def admit(self, request: Request) -> _Asked:
+        endpoint = posts.endpoint_of(request.target, posts.UPSTREAM_PATH) or ""
+        _check_endpoint(endpoint)
+        return _asked(request, endpoint, self._admit(request, endpoint))
+
+    def enter(self, asked: _Asked, hello: Hello, carrier: Carrier) -> tuple[Welcome, Callable[[], None]]:
+        wish = resumption.parse_wish(hello.session.encode()) if hello.session else None
+        answer, start = self._begin(carrier, asked, wish, summaries=hello.summaries)
+        return Welcome(answer.decode(), self._public_url.decode()), start
+
+    # -- sessions
+
+    def _begin(
+        self, carrier: Carrier, asked: _Asked, wish: New | Resume | None, *, summaries: bool
+    ) -> tuple[bytes, Callable[[], None]]:
+        """Find the session that `carrier` is for; the answer to `wish`, and what then gives it the carrier."""
+        if isinstance(wish, Resume):
+            resumable, resumed = self.kept.claim(wish, asked.purpose)
+            received = wish.received
+
+            def go_on() -> None:
+                self._expiry[resumable].deadline = _deadline(asked.claims)
+                resumable.attach(carrier, received)
+
+            return resumed.encode(), go_on
+        session, answer = carrier, b""
+        if wish is not None and wish.seconds and self.kept.seconds:
+            session, opened = self.kept.open(carrier, wish, asked.purpose)
+            self._expiry[session] = trio.CancelScope(deadline=_deadline(asked.claims))
+            answer = opened.encode()
+
+        def start() -> None:
+            run = partial(self._run_session, session, asked, summaries=summaries)
+            self._sessions.start_soon(self._reactor.supervise, "session", run)
+            self._reactor.hand_over()
+
+        return answer, start
 
     def _admit(self, request: Request, endpoint: str) -> Claims | None:
         fields = [(name.lower(), value) for name, value in request.fields]
@@ -131,8 +215,8 @@ class AgentPort:
         claims.check(endpoint)
         return claims
 
-    async def _run_session(self, connection: Connection, opened: _Opened) -> None:
-        endpoint, claims, summaries = opened
+    async def _run_session(self, carrier: Carrier, asked: _Asked, *, summaries: bool) -> None:
+        endpoint = asked.endpoint
 
         def away() -> None:
             registration.close_idle(self._reactor.now)
@@ -140,25 +224,38 @@ class AgentPort:
                 self._registry.withdraw(registration)
             self._moved.set()
 
-        session = Session(connection, agent=False, on_away=away)
+        def change() -> None:
+            if session.suspended:
+                self._registry.set_aside(registration)
+                log.info("upstream suspended", endpoint_id=endpoint, seconds=resumable.seconds if resumable else 0)
+            else:
+                self._registry.bring_back(registration)
+                log.info("upstream resumed", endpoint_id=endpoint, client_ip=carrier.peer[0], carrier=carrier.kind)
+
+        resumable = carrier if isinstance(carrier, Resumable) else None
+        session = Session(carrier, accepts=False, on_away=away, on_change=change)
         registration = Registration(session, endpoint, self._reactor, summaries=summaries)
         self.registrations.add(registration)
         self._reactor.clock(registration)
-        log.info("upstream connected", endpoint_id=endpoint, client_ip=connection.peer[0])
-        expiry = trio.CancelScope()
-        if claims is not None and claims.expires_at is not None:
-            expiry.deadline = trio.current_time() + claims.expires_at - time.time()
+        log.info("upstream connected", endpoint_id=endpoint, client_ip=carrier.peer[0], carrier=carrier.kind)
+        if resumable is not None:
+            expiry = self._expiry[resumable]
+        else:
+            expiry = trio.CancelScope(deadline=_deadline(asked.claims))
         try:
             with self._registry.register(endpoint, registration), expiry:
                 await session.run()
         finally:
             if expiry.cancelled_caught:
                 session.error = Unauthorized("token expired")
+            self.kept.forget(carrier)
+            if resumable is not None:
+                del self._expiry[resumable]
             self.registrations.discard(registration)
             self._reactor.unclock(registration)
             self._metrics.session_ended(registration)
             log.info(
-                "upstream disconnected", endpoint_id=endpoint, client_ip=connection.peer[0], reason=str(session.error)
+                "upstream disconnected", endpoint_id=endpoint, client_ip=carrier.peer[0], reason=str(session.error)
             )
 
     async def leave(self) -> None:
@@ -186,6 +283,22 @@ def _endpoint(request: Request) -> str:
         raise HTTPError(404, "not found")
     if request.method != b"GET":
         raise HTTPError(405, "method not allowed")
+    _check_endpoint(endpoint)
+    return endpoint
+
+
+def _check_endpoint(endpoint: str) -> None:
     if len(endpoint.encode()) > MAX_ENDPOINT or not endpoint.isprintable():
         raise HTTPError(400, f"an endpoint id has at most {MAX_ENDPOINT} printable bytes")
-    return endpoint
+
+
+def _asked(request: Request, endpoint: str, claims: Claims | None) -> _Asked:
+    tenants = [value for name, value in request.fields if name.lower() == piko.TENANT_ID]
+    return _Asked(endpoint, claims, b",".join(tenants))
+
+
+def _deadline(claims: Claims | None) -> float:
+    """When a session that these have let in has to end, on Trio's clock."""
+    if claims is None or claims.expires_at is None:
+        return math.inf
+    return trio.current_time() + claims.expires_at - time.time()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from engine.access_log import AccessLog
 from engine.admin.metrics import NodeMetrics
 from engine.auth.verifier import Verifier
+from engine.carriers.host import Host
+from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
 from engine.errors import HTTPError, Unauthorized
 from engine.gateway import record
 from engine.gateway.clocks import Timeouts
@@ -21,15 +24,17 @@ from engine.loop.connection import Connection
 from engine.loop.reactor import Reactor
 from engine.node.aborts import Aborts
 from engine.node.asked import Asked
+from engine.node.legs import Leg, Legs
 from engine.node.registration import Registration, StreamOutbound
 from engine.routing.registry import Registry
 from engine.session.liveness import Budget
 from engine.session.session import NoStream
 from engine.tunnel.relay import Relay
-from engine.tunnel.websocket_stream import WebSocketStream
-from engine.wire import http1, piko, websocket
-from engine.wire.http1 import MAX_HEAD, Request
+from engine.wire import http1, piko, posts, resumption, websocket
+from engine.wire.http1 import MAX_HEAD, Fields, Request
+from engine.wire.resumption import New, Resume
 
+LEG_PATH: Final = posts.TCP_PATH.encode()
 NO_UPSTREAMS = Refuse(502, piko.NO_AVAILABLE_UPSTREAMS)
 BUSY = Refuse(503, "too many streams are open")
 
@@ -81,7 +86,17 @@ class Clients:
     patient_until: float = -math.inf
     aborts: Aborts = field(default_factory=Aborts)
     unserved: Unserved = field(default_factory=Unserved)
-    tcp_connections: int = 0  # being relayed
+    relayed: int = 0  # raw TCP connections without a session
+    host: Host[Leg] = field(init=False)
+    legs: Legs = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        self.host = Host(self.legs, self.reactor)
+
+    @property
+    def tcp_connections(self) -> int:
+        """Raw TCP connections that are being relayed."""
+        return self.relayed + self.legs.open
 
 
 class Client:
@@ -104,6 +119,8 @@ class Client:
     def begin(self, inbound: Waiting, exchange: Exchange, lost: Outbound | None) -> Decision:
         port, request = self._port, exchange.request
         assert request is not None
+        if request.method == b"POST" and request.target.startswith(LEG_PATH):
+            return TakeOver(partial(port.host.take, self._connection, request, partial(_give_back, inbound)))
         if lost is None:
             port.metrics.request_started()
         # A client that repeats itself asks for the same; and the parser gives equal heads the same object.
@@ -167,6 +184,14 @@ class Client:
             return Refuse(400, "expected a WebSocket upgrade")
         if request.body:
             return Refuse(400, "a WebSocket upgrade has no body")
+        fields = [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"), (b"Sec-WebSocket-Accept", accept)]
+        port = self._port
+        try:
+            wish = resumption.wish_in(request.fields)
+        except HTTPError as error:
+            return Refuse(error.status, error.public)
+        if isinstance(wish, Resume) or (wish is not None and wish.seconds and port.legs.kept.seconds):
+            return TakeOver(partial(self._begin_leg, inbound, exchange, wish, fields))
         if registration is None:
             return NO_UPSTREAMS
         try:
@@ -175,22 +200,20 @@ class Client:
             return BUSY
         exchange.attempts = 1
         half_close = any(name.lower() == piko.HALF_CLOSE for name, _ in request.fields)
-        fields = [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"), (b"Sec-WebSocket-Accept", accept)]
         if half_close:
             fields.append((piko.HALF_CLOSE, b"1"))
-        port = self._port
 
         def start() -> None:
             self._connection.put(http1.encode_response(101, b"Switching Protocols", fields))
-            relay = Relay(WebSocketStream(self._connection, client=False, half_close=half_close), stream, done)
+            relay = Relay(WebSocketCarrier(self._connection, client=False, half_close=half_close), stream, done)
             relays.append(relay)
-            port.tcp_connections += 1
+            port.relayed += 1
             if exchange.expires_at < math.inf:
                 relay.end_at(exchange.expires_at, port.reactor)
 
         def done(error: Exception | None) -> None:
             (relay,) = relays
-            port.tcp_connections -= 1
+            port.relayed -= 1
             exchange.bytes_in, exchange.bytes_out = relay.passed
             port.metrics.tcp_done(exchange.endpoint, *relay.passed)
             self.finished(inbound, exchange)
@@ -198,9 +221,44 @@ class Client:
         relays: list[Relay] = []
         return TakeOver(start)
 
+    def _begin_leg(self, inbound: Waiting, exchange: Exchange, wish: New | Resume, fields: Fields) -> None:
+        """A forward wants a session in its WebSocket, or goes on with one."""
+        connection, port = self._connection, self._port
+        request = exchange.request
+        assert request is not None
+
+        def done(from_client: int, to_client: int) -> None:
+            exchange.bytes_in, exchange.bytes_out = from_client, to_client
+            port.metrics.tcp_done(exchange.endpoint, from_client, to_client)
+            self.finished(inbound, exchange)
+
+        tenant = b",".join(value for name, value in request.fields if name.lower() == piko.TENANT_ID)
+        leg = Leg(exchange.endpoint, tenant, exchange.expires_at)
+        carrier = WebSocketCarrier(connection, client=False, max_frame=MAX_FRAME)
+        try:
+            answer, start = port.legs.begin(carrier, leg, wish, done)
+        except HTTPError as error:
+            connection.put(http1.error_response(error.status, error.public, close=True))
+            connection.close()
+            exchange.status = error.status
+            self.finished(inbound, exchange)
+            return
+        exchange.attempts = 1
+        fields = [*fields, (resumption.FIELD, answer)]
+        connection.put(http1.encode_response(101, b"Switching Protocols", fields))
+        start()
+        if isinstance(wish, Resume):  # what began with another connection is told of when it is over
+            self.finished(inbound, exchange)
+
 
 def _route(registration: Registration, asked: Asked, *, fresh: bool = False) -> Decision:
     try:
         return Route(registration.take(fresh=fresh), asked.head_for(summaries=registration.summaries))
     except NoStream:
         return BUSY
+
+
+def _give_back(inbound: Waiting, keep: bool) -> None:
+    """A request of a carrier was answered: may another request follow on its connection?"""
+    if keep:
+        inbound.take_back()

@@ -38,6 +38,8 @@ from engine.node.agent_port import AgentPort
 from engine.node.certificates import Certificate
 from engine.node.client import Clients
 from engine.node.client_port import ClientPort
+from engine.node.kept import Kept
+from engine.node.legs import Legs
 from engine.node.registration import Registration
 from engine.node.tcp_port import TCPPort
 from engine.routing.registry import LocalRegistry, Registry
@@ -83,6 +85,7 @@ async def run_node(
                 reactor,
                 await _open_tokens(config.proxy.auth, nursery),
                 await _open_tokens(config.upstream.auth, nursery),
+                nursery,
             )
             addresses = Addresses(_address(proxy), _address(upstream), _address(admin), tuple(map(_address, tcp)))
             app = node_app(
@@ -120,7 +123,14 @@ async def run_node(
 class Node:
     """The public ports and what they share."""
 
-    def __init__(self, config: ServerConfig, reactor: Reactor, proxy_tokens: Tokens, upstream_tokens: Tokens) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        reactor: Reactor,
+        proxy_tokens: Tokens,
+        upstream_tokens: Tokens,
+        sessions: trio.Nursery,
+    ) -> None:
         http = config.proxy.http
         self.id = config.cluster.choose_node_id()
         self.registry: Registry[Registration] = LocalRegistry(partial(reactor.count, "registry"))
@@ -128,6 +138,8 @@ class Node:
         self.not_ready: str | None = "starting"
         self.proxy_tls, self.upstream_tls = Certificate(config.proxy.tls), Certificate(config.upstream.tls)
         tls = self.proxy_tls.context
+        kept = Kept(config.proxy.resume)
+        legs = Legs(self.registry, reactor, self.metrics, verifier=proxy_tokens.verifier, kept=kept, sessions=sessions)
         self._clients = Clients(
             self.registry,
             reactor,
@@ -145,6 +157,7 @@ class Node:
             # What ends TLS in front of a node can be told by nobody but the operator.
             secure=tls is not None or config.proxy.public_url.startswith("https:"),
             patient_until=reactor.now + PATIENCE_SECONDS,
+            legs=legs,
         )
         self.clients = ClientPort(self._clients, tls)
         self.agents = AgentPort(
@@ -155,6 +168,8 @@ class Node:
             newer_keys=upstream_tokens.newer_keys,
             tls=self.upstream_tls.context,
             public_url=config.proxy.public_url,
+            resume_seconds=config.upstream.resume,
+            sessions=sessions,
         )
         self.metrics.sessions = lambda: self.agents.registrations
         self.metrics.endpoints = self.registry.endpoints

@@ -55,14 +55,14 @@ class TCPPort:
         connection.stall_seconds = math.inf
         relay = Relay(connection, stream)
         self._open += 1
-        clients.tcp_connections += 1
+        clients.relayed += 1
         self._log("connection opened", client_ip=client)
         begun = trio.current_time()
         try:
             await connection.run()
         finally:
             self._open -= 1
-            clients.tcp_connections -= 1
+            clients.relayed -= 1
             bytes_in, bytes_out = relay.passed
             if relay.lost == LEFT and not bytes_out:
                 clients.aborts.count(client, clients.reactor.now)

@@ -27,15 +27,15 @@ class RoundRobin(Generic[Member]):
         """Let `member` join as the last of the round."""
         self._members.append(member)
 
-    def remove(self, member: Member) -> None:
-        """Let `member` leave. Raises ValueError if it is none."""
+    def remove(self, member: Member) -> bool:
+        """Let `member` leave; False if it is none."""
         for index, known in enumerate(self._members):
             if known is member:
                 del self._members[index]
                 if index < self._turn:
                     self._turn -= 1
-                return
-        raise ValueError(f"{member!r} is not a member")
+                return True
+        return False
 
     def next(self, avoid: Member | None = None) -> Member | None:
         """Whose turn it is, None if there is nobody; `avoid` only if there is nobody else."""

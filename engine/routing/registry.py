@@ -6,6 +6,8 @@ entry.
 
     with registry.register("my-endpoint", session):
         ...                               # picked from here on
+        registry.set_aside(session)       # it has lost its carrier: picked only where there is no other
+        registry.bring_back(session)      # it has another
         registry.withdraw(session)        # a go-away: not picked any more, though it still serves what it has
         ...
 
@@ -37,6 +39,12 @@ class Registry(Protocol[Session]):
     def withdraw(self, session: Session) -> None:
         """Do not pick `session` any more; of no effect the second time."""
 
+    def set_aside(self, session: Session) -> None:
+        """Pick `session` only where there is no other, until it is brought back."""
+
+    def bring_back(self, session: Session) -> None:
+        """Undo `set_aside`."""
+
     def pick(self, endpoint: str, *, avoid: Session | None = None) -> Session | None:
         """A session of `endpoint`, in turn; `avoid` only if there is no other; None if there is none."""
 
@@ -64,6 +72,7 @@ class LocalRegistry(Generic[Session]):
         self.changes = 0
         self._failed = failed
         self._rounds: dict[str, RoundRobin[Session]] = {}
+        self._aside: dict[str, RoundRobin[Session]] = {}
         self._endpoint_of: dict[int, str] = {}  # by id(): sessions are opaque, and alive while they are here
         self._waiting: dict[str, dict[object, Callable[[], None]]] = {}
         self._observers: dict[object, Callable[[str, int], None]] = {}
@@ -85,18 +94,29 @@ class LocalRegistry(Generic[Session]):
         endpoint = self._endpoint_of.pop(id(session), None)
         if endpoint is None:
             return
-        sessions = self._rounds[endpoint]
-        sessions.remove(session)
-        if not sessions:
-            del self._rounds[endpoint]
+        if not _remove(self._rounds, endpoint, session):
+            _remove(self._aside, endpoint, session)
         self._changed(endpoint)
 
+    def set_aside(self, session: Session) -> None:
+        endpoint = self._endpoint_of.get(id(session))
+        if endpoint is not None and _remove(self._rounds, endpoint, session):
+            self._aside.setdefault(endpoint, RoundRobin()).add(session)
+
+    def bring_back(self, session: Session) -> None:
+        endpoint = self._endpoint_of.get(id(session))
+        if endpoint is not None and _remove(self._aside, endpoint, session):
+            self._rounds.setdefault(endpoint, RoundRobin()).add(session)
+
     def pick(self, endpoint: str, *, avoid: Session | None = None) -> Session | None:
-        sessions = self._rounds.get(endpoint)
+        sessions = self._rounds.get(endpoint) or self._aside.get(endpoint)
         return None if sessions is None else sessions.next(avoid)
 
     def endpoints(self) -> dict[str, int]:
-        return {endpoint: len(sessions) for endpoint, sessions in self._rounds.items()}
+        counts = {endpoint: len(sessions) for endpoint, sessions in self._rounds.items()}
+        for endpoint, sessions in self._aside.items():
+            counts[endpoint] = counts.get(endpoint, 0) + len(sessions)
+        return counts
 
     def wait_for(self, endpoint: str, callback: Callable[[], None]) -> Forget:
         ticket = object()
@@ -121,8 +141,7 @@ class LocalRegistry(Generic[Session]):
 
     def _changed(self, endpoint: str) -> None:
         self.changes += 1
-        sessions = self._rounds.get(endpoint)
-        count = 0 if sessions is None else len(sessions)
+        count = len(self._rounds.get(endpoint, ())) + len(self._aside.get(endpoint, ()))
         self._tell(partial(callback, endpoint, count) for callback in tuple(self._observers.values()))
 
     def _tell(self, callbacks: Iterable[Callable[[], None]]) -> None:
@@ -131,3 +150,13 @@ class LocalRegistry(Generic[Session]):
                 callback()
             except Exception as error:
                 self._failed(error)
+
+
+def _remove(rounds: dict[str, RoundRobin[Session]], endpoint: str, session: Session) -> bool:
+    """Take `session` out of the round of `endpoint`; False if it is not there."""
+    sessions = rounds.get(endpoint)
+    if sessions is None or not sessions.remove(session):
+        return False
+    if not sessions:
+        del rounds[endpoint]
+    return True

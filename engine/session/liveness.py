@@ -17,7 +17,6 @@ from typing import Final
 
 PING_SECONDS: Final = 20.0  # forward proxies cut what is silent for 30 s and up
 PONG_SECONDS: Final = 10.0
-MAX_OWED: Final = 512  # 64 KiB: as many as `trioduct doctor` may have under way to measure a slow link
 MAX_RESETS: Final = 1000
 RESET_SECONDS: Final = 10.0
 

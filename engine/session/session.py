@@ -1,10 +1,9 @@
-"""A session's connection and everything on it: WebSocket outside, yamux inside, streams as Duplexes.
+"""A session: yamux on a carrier, streams as Duplexes.
 
-The session is the receiver of its connection: what arrives is unmasked, taken apart and handed to the streams, in
-turns: after every `FRAMES` frames it is asked whether the turn is over, and what is left is offered again in the next
-one. Frames to be sent are collected and leave together when the loop's turn is over (see reactor.py), or at once when
-one of them is large: a large payload is a view into somebody's receive buffer, which will not wait, and gains nothing
-by waiting.
+The session is the receiver of its carrier: what arrives is taken apart and handed to the streams, in turns: after
+every `FRAMES` frames it is asked whether the turn is over, and what is left is offered again in the next one. Frames to
+be sent are collected and leave together when the loop's turn is over (see reactor.py), or at once when one of them is
+large: a large payload is a view into somebody's receive buffer, which will not wait, and gains nothing by waiting.
 
 A defect in one stream's receiver ends that stream. What the session's peer does against the protocol ends the session.
 """
@@ -18,22 +17,23 @@ from typing import Final
 
 import trio
 
-from engine.errors import RemoteProtocolError, WebSocketError, YamuxError
+from engine.carriers.carrier import Carrier
+from engine.carriers.resumable import Resumable
+from engine.carriers.resumable import State as Suspension
+from engine.carriers.websocket import MAX_OWED
+from engine.errors import RemoteProtocolError, YamuxError
 from engine.log import get_logger
-from engine.loop.connection import Connection
 from engine.loop.duplex import MOST_READ, Bytes
 from engine.loop.reactor import current_reactor
-from engine.session.liveness import MAX_OWED, MAX_RESETS, PING_SECONDS, PONG_SECONDS, RESET_SECONDS, Budget, Pings
+from engine.session.liveness import MAX_RESETS, PING_SECONDS, PONG_SECONDS, RESET_SECONDS, Budget, Pings
 from engine.session.stream import Stream
 from engine.session.window import Pool
-from engine.wire import mux, websocket, yamux
+from engine.wire import mux, yamux
 from engine.wire.mux import Mux, State
-from engine.wire.websocket import WebSocket
+from engine.wire.websocket import NORMAL, PROTOCOL_ERROR
 
 DIRECT_BYTES: Final = 16 * 1024  # a part this large leaves at once instead of being copied
 FLUSH_BYTES: Final = 64 * 1024
-BACKLOG: Final = 256 * 1024  # queued on the socket: more than this, and sources are held back
-MAX_FRAME: Final = 1024 * 1024  # of the WebSocket; peers send a yamux frame per message, 256 KiB at most
 FRAMES: Final = 16  # of yamux, handled before it is asked whether the turn is over
 _random: Final = random.SystemRandom().getrandbits  # one for all: a session's own would weigh 2.5 KiB
 MAX_STREAMS: Final = 10_000  # that live at once; a stream that waits weighs a KiB or two at each end
@@ -46,31 +46,40 @@ class NoStream(Exception):
 
 
 class Session:
-    """One session: owns `connection`, on which the WebSocket is already open.
+    """One session: owns `carrier`.
 
-    `agent` says which end this is: the agent's is the WebSocket and yamux client, and accepts streams (`on_stream`);
-    the node's opens them. `on_away` is called when the other end wants no new streams, and when the session has ended.
+    `accepts` says which end this is: that of who accepts streams (`on_stream`) is the yamux client, as an agent is to
+    its node; the other opens them. `on_away` is called when the other end wants no new streams, and when the session
+    has ended; `on_change` when its carrier was lost, and when it has the next.
     """
 
     idle = False
 
     def __init__(
         self,
-        connection: Connection,
+        carrier: Carrier,
         *,
-        agent: bool,
+        accepts: bool,
         on_stream: Callable[[Stream], None] | None = None,
         on_away: Callable[[], None] | None = None,
+        on_change: Callable[[], None] | None = None,
         ping_seconds: float = PING_SECONDS,
     ) -> None:
-        self.connection = connection
+        self.carrier = carrier
+        self.account = carrier.account
         self.reactor = current_reactor()
         self.windows = Pool()
-        self.mux: Mux[Stream] = Mux(client=agent, accepts=agent, new_stream=lambda i: Stream(i, self))
-        self._websocket = WebSocket(client=agent, max_frame=MAX_FRAME)
-        self._agent = agent
+        self._resumable = carrier if isinstance(carrier, Resumable) else None
+        self.mux: Mux[Stream] = Mux(
+            client=accepts,
+            accepts=accepts,
+            new_stream=lambda i: Stream(i, self),
+            confirms=self._resumable is not None,
+        )
+        self._accepts = accepts
         self._on_stream = on_stream
         self._on_away = on_away
+        self._on_change = on_change
         self._ping_seconds = ping_seconds
         self._pings = Pings()
         self._owed = 0  # pongs, since all that was sent was taken
@@ -95,18 +104,20 @@ class Session:
         self.streams_opened = 0
         self.resets = 0
         self.window_stalls = 0
-        connection.receiver = self
-        connection.read_at_most(MOST_READ)
+        if self._resumable is not None:
+            self._resumable.on_change = self._carrier_changed
+        carrier.receiver = self
+        carrier.read_at_most(MOST_READ)
 
     def __repr__(self) -> str:
-        return f"<Session {self.connection.peer[0]}:{self.connection.peer[1]} streams={len(self.mux.streams)}>"
+        return f"<Session {self.carrier.peer[0]}:{self.carrier.peer[1]} streams={len(self.mux.streams)}>"
 
     async def run(self) -> None:
-        """Serve the session until it ends; `error` tells why. The socket is closed when this returns."""
+        """Serve the session until it ends; `error` tells why. The carrier is closed when this returns."""
         self._ping()
         self.reactor.clock(self)
         try:
-            await self.connection.run()
+            await self.carrier.run()
         finally:
             self._end(ConnectionAbortedError("stopped"))
 
@@ -164,8 +175,8 @@ class Session:
         if self._pieces:
             pieces, self._pieces = self._pieces, []
             self._size = 0
-            if not self.connection.put(*self._websocket.message(pieces)):
-                self.behind = self.connection.backlog > BACKLOG
+            if not self.carrier.put(*pieces):
+                self.behind = self.carrier.full
 
     def drained(self) -> None:
         self.behind = False
@@ -178,60 +189,50 @@ class Session:
     # -- the way in
 
     def received(self, data: memoryview) -> int:
-        frames = self._websocket
-        frames.position = 0
-        self.bytes_in += len(data)
+        """Take yamux frames, until the turn is over."""
+        size = left = len(data)
+        self.bytes_in += size
         try:
-            while (event := frames.next(data)) is not None:
-                opcode, payload, _ = event
-                if opcode != websocket.BINARY:
-                    self._control(opcode, payload)
-                elif payload:
-                    self._take(payload if isinstance(payload, memoryview) else memoryview(payload))
-                if not self.alive:
-                    return len(data)
-                if frames.position < len(data) and self.reactor.over():
+            while left and self.alive:
+                self._take(data)
+                taken = self.mux.taken
+                left -= taken
+                data = data[taken:]
+                if left and self.reactor.over():
                     break
-        except RemoteProtocolError as error:
+        except YamuxError as error:
             self._fail(error)
-            return len(data)
-        self.bytes_in -= len(data) - frames.position
-        return frames.position
+        if not self.alive:
+            return size
+        self.bytes_in -= left
+        return size - left
 
-    def _take(self, payload: memoryview) -> None:
-        """Take yamux frames, until the turn is over; what is left of `payload` then is put back."""
-        while True:
-            for what, stream, value in self.mux.receive(payload, FRAMES):
-                if stream is None:
-                    self._session_event(what, value)
-                    continue
-                try:
-                    if what == mux.RECEIVED:
-                        stream.arrived(value)  # type: ignore[arg-type]
-                    elif what == mux.GRANTED:
-                        stream.granted()
-                    elif what == mux.ACKED:
-                        self._open_next()
-                    elif what == mux.ENDED:
-                        stream.heard_end()
-                        if stream.state is State.GONE:
-                            self.released(stream)
-                    elif what == mux.RESET:
-                        self._reset(stream)
-                    elif what == mux.OPENED:
-                        self._opened(stream)
-                except YamuxError:
-                    raise
-                except Exception as error:
-                    # One stream's defect must not take the session's other streams with it.
-                    self.reactor.failed("stream", stream, error)
-            taken = self.mux.taken
-            if taken == len(payload) or not self.alive:
-                return
-            payload = payload[taken:]
-            if self.reactor.over():
-                self._websocket.put_back(len(payload))
-                return
+    def _take(self, data: memoryview) -> None:
+        """A few frames."""
+        for what, stream, value in self.mux.receive(data, FRAMES):
+            if stream is None:
+                self._session_event(what, value)
+                continue
+            try:
+                if what == mux.RECEIVED:
+                    stream.arrived(value)  # type: ignore[arg-type]
+                elif what == mux.GRANTED:
+                    stream.granted()
+                elif what == mux.ACKED:
+                    self._open_next()
+                elif what == mux.ENDED:
+                    stream.heard_end()
+                    if stream.state is State.GONE:
+                        self.released(stream)
+                elif what == mux.RESET:
+                    self._reset(stream)
+                elif what == mux.OPENED:
+                    self._opened(stream)
+            except YamuxError:
+                raise
+            except Exception as error:
+                # One stream's defect must not take the session's other streams with it.
+                self.reactor.failed("stream", stream, error)
 
     def _opened(self, stream: Stream) -> None:
         self.streams_opened += 1
@@ -252,7 +253,7 @@ class Session:
         self.resets += 1
         self.released(stream)
         stream.cut(ConnectionResetError("stream reset by the other end"))
-        if not self._agent and not self._resets.spend(self.reactor.now):
+        if not self._accepts and not self._resets.spend(self.reactor.now):
             message = f"more than {MAX_RESETS} streams reset within {RESET_SECONDS:g} s"
             raise YamuxError(yamux.PROTOCOL_ERROR, message)
 
@@ -264,7 +265,8 @@ class Session:
         return self.reactor.precise_now() - since if unchanged else 0.0
 
     def _session_event(self, what: int, value: memoryview | int) -> None:
-        self._calm = (self.reactor.precise_now(), self.bytes_in, self.bytes_out)
+        if what == mux.PINGED or what == mux.PONGED:
+            self._calm = (self.reactor.precise_now(), self.bytes_in, self.bytes_out)
         if what == mux.PINGED:
             self._owe()
             self.send(self.mux.pong(value))  # type: ignore[arg-type]
@@ -274,6 +276,8 @@ class Session:
                 if self._ponged is not None:
                     self._ponged.set()
                     self.reactor.hand_over()
+        elif what == mux.CONFIRMED and self._resumable is not None:
+            self._resumable.confirmed(value)  # type: ignore[arg-type]
         elif what == mux.WENT_AWAY:
             if value:
                 log.warning("session ended by the other end's go-away", code=value)
@@ -284,32 +288,20 @@ class Session:
         if self._on_away is not None:
             self.reactor.call("away", self, self._on_away)
 
-    def _control(self, opcode: int, payload: Bytes) -> None:
-        if opcode == websocket.PING:
-            self._owe()
-            self.flush()
-            self.connection.put(*self._websocket.message([bytes(payload)], websocket.PONG))
-        elif opcode == websocket.CLOSE:
-            code, reason = websocket.close_reason(payload)
-            self.error = ConnectionError(f"session closed by the other end: {code} {reason}".rstrip())
-            self.flush()
-            self.connection.put(self._websocket.close(code if code != websocket.NO_STATUS else websocket.NORMAL))
-            self._shut()
-        elif opcode == websocket.TEXT:
-            raise WebSocketError(websocket.UNSUPPORTED_DATA, "text message in a session")
-
     def _owe(self) -> None:
         """One more pong."""
-        if self.connection.backlog:
+        if self.carrier.backlog:
             self._owed += 1
             if self._owed > MAX_OWED:
-                raise WebSocketError(websocket.POLICY_VIOLATION, "pings, and does not read pongs")
+                raise YamuxError(yamux.PROTOCOL_ERROR, "pings, and does not read pongs")
 
     def ended(self) -> None:
-        self.error = self.error or ConnectionError("session closed by the other end")
+        self.error = self.error or ConnectionError(f"session closed by the other end: {self.carrier.farewell}")
         self._shut()
 
     def lost(self, error: Exception) -> None:
+        if isinstance(error, RemoteProtocolError):
+            self._tell_of(error)
         self._end(error)
 
     def break_off(self, error: Exception) -> None:
@@ -328,10 +320,28 @@ class Session:
         self.send(self.mux.ping(value))
         self.deadline = self.reactor.now + PONG_SECONDS
 
+    @property
+    def suspended(self) -> bool:
+        """Its carrier was lost, and the next is waited for."""
+        return self._resumable is not None and self._resumable.state is Suspension.SUSPENDED
+
+    def _carrier_changed(self) -> None:
+        """The carrier was lost: nobody can answer a ping. Or there is another: see whether it carries."""
+        if not self.alive:
+            return
+        if self.suspended:
+            self.deadline = math.inf
+        elif self._pings.under_way:
+            self.deadline = self.reactor.now + PONG_SECONDS
+        else:
+            self._ping()
+        if self._on_change is not None:
+            self._on_change()
+
     def expired(self) -> None:
         """No pong in time, or time for the next ping."""
         if self._pings.under_way:
-            self.lose(TimeoutError(f"no answer to a ping for {PONG_SECONDS:g} s"))
+            self.carrier.fail(TimeoutError(f"no answer to a ping for {PONG_SECONDS:g} s"))
         else:
             self._ping()
 
@@ -366,36 +376,38 @@ class Session:
         """Ask for no new streams; those that are open go on."""
         self.send(self.mux.go_away())
 
-    def close(self, code: int = websocket.NORMAL, reason: str = "") -> None:
-        """End the session now: go-away, close frame, close. Streams that still live are lost."""
+    def close(self, code: int = NORMAL, reason: str = "") -> None:
+        """End the session now: go-away, and the carrier's farewell. Streams that still live are lost."""
         if self.alive:
-            self.send(self.mux.go_away())
-            self.flush()
-            self.connection.put(self._websocket.close(code, reason))
             self.error = self.error or ConnectionAbortedError(reason or "session closed")
-            self._shut()
+            self._say_end(yamux.NORMAL, code, reason)
 
     def lose(self, error: Exception) -> None:
-        """End the session at once, with nothing said and nothing kept."""
+        """End the session at once, with nothing kept."""
         self.error = self.error or error
-        self.connection.abort()
+        self.carrier.abort()
         self._end(error)
 
-    def _fail(self, error: RemoteProtocolError) -> None:
+    def _fail(self, error: YamuxError) -> None:
         """The other end does what it must not. It is told why, if it reads."""
-        log.warning("session ended for what the other end does", peer=self.connection.peer[0], error=str(error))
-        if self.connection.backlog:
+        self._tell_of(error)
+        if self.carrier.backlog:
             self.lose(error)
             return
         self.error = error
-        self.send(self.mux.go_away(error.code if isinstance(error, YamuxError) else yamux.PROTOCOL_ERROR))
+        self._say_end(error.code, PROTOCOL_ERROR, error.public[:100])
+
+    def _tell_of(self, error: RemoteProtocolError) -> None:
+        log.warning("session ended for what the other end does", peer=self.carrier.peer[0], error=str(error))
+
+    def _say_end(self, go_away: int, code: int, reason: str) -> None:
+        self.send(self.mux.go_away(go_away))
         self.flush()
-        close_code = error.code if isinstance(error, WebSocketError) else websocket.PROTOCOL_ERROR
-        self.connection.put(self._websocket.close(close_code, error.public[:100]))
-        self._shut()
+        self.carrier.bid_farewell(code, reason)
+        self._end(ConnectionError("session closed"))
 
     def _shut(self) -> None:
-        self.connection.close()
+        self.carrier.close()
         self._end(ConnectionError("session closed"))
 
     def _end(self, error: Exception) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, Protocol
 
-from engine.loop.connection import Connection
 from engine.loop.duplex import LEAST_READ, NOBODY, Bytes, Receiver
 from engine.loop.memory import CONNECTION_BYTES, Account, Overdrawn
 from engine.loop.reactor import Reactor
@@ -30,7 +29,7 @@ _IDLE, _OPEN, _ENDED_HERE, _ENDED_THERE, _GONE = State
 class Owner(Protocol):
     """What a stream asks of its session."""
 
-    connection: Connection
+    account: Account
     reactor: Reactor
     windows: Pool
     mux: Mux[Stream]
@@ -69,7 +68,7 @@ class Stream(StreamState):
 
     @property
     def account(self) -> Account:
-        return self.session.connection.account
+        return self.session.account
 
     # -- the way out
 

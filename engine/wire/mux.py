@@ -27,6 +27,7 @@ from engine.errors import YamuxError
 from engine.wire import yamux
 from engine.wire.yamux import (
     ACK,
+    CONFIRM,
     DATA,
     FIN,
     GO_AWAY,
@@ -49,6 +50,7 @@ PINGED: Final = 15  # value: to be sent back in `pong`
 PONGED: Final = 16  # value: of our ping
 WENT_AWAY: Final = 17  # value: a go-away code; no new streams towards the other end
 ACKED: Final = 18  # the other end has accepted `stream`
+CONFIRMED: Final = 19  # value: how many bytes of the session the other end has taken, modulo 2^32
 
 MAX_PENDING: Final = 256  # opened and not acknowledged; hashicorp's accept backlog, beyond which it resets
 
@@ -100,11 +102,12 @@ class Mux(Generic[S]):
     """One end of a yamux session.
 
     `client` decides whose ids are odd; `accepts` whether the other end may open streams; `new_stream` makes
-    the state of a stream from its id. `streams` holds those that live.
+    the state of a stream from its id; `confirms`, whether the other end may confirm. `streams` holds those that live.
     """
 
     __slots__ = (
         "_accepts",
+        "_confirms",
         "_header",
         "_last_remote",
         "_left",
@@ -119,12 +122,13 @@ class Mux(Generic[S]):
         "taken",
     )
 
-    def __init__(self, *, client: bool, accepts: bool, new_stream: Callable[[int], S]) -> None:
+    def __init__(self, *, client: bool, accepts: bool, new_stream: Callable[[int], S], confirms: bool = False) -> None:
         self._parity = 1 if client else 0
         self._next_id = 1 if client else 2
         self._last_remote = 0 if client else -1  # the highest id of the other end's
         self._skipped: dict[int, None] = {}  # its ids below that one whose SYN may still come, in order
         self._accepts = accepts
+        self._confirms = confirms
         self._new_stream = new_stream
         self._header = b""  # a header that was cut
         self._left = 0  # payload of the frame we are in, still to come
@@ -199,6 +203,8 @@ class Mux(Generic[S]):
                     events.append((PONGED, None, length))
             elif kind == GO_AWAY:
                 events.append((WENT_AWAY, None, length))
+            elif kind == CONFIRM and self._confirms:
+                events.append((CONFIRMED, None, length))
             else:
                 raise YamuxError(yamux.PROTOCOL_ERROR, "unknown yamux frame type", str(kind))
 

@@ -65,6 +65,11 @@ def _endpoint(target: bytes, path: bytes) -> str | None:
     segment = target[len(path) :].partition(b"?")[0]
     if not segment or b"/" in segment:
         return None
+    return endpoint_of_segment(segment)
+
+
+def endpoint_of_segment(segment: bytes) -> str:
+    """The endpoint that a segment of a path names."""
     return unquote_to_bytes(segment).decode("utf-8", "replace")
 
 

@@ -67,9 +67,12 @@ def told(fields: Fields) -> PublicURL | None:
     The node is believed no more than its connection is: what comes back is a URL of plain characters, whatever it said.
     """
     values = [value for name, value in fields if name.lower() == piko.PUBLIC_URL]
-    if len(values) != 1:
-        return None
+    return told_text(values[0].decode("latin-1")) if len(values) == 1 else None
+
+
+def told_text(text: str) -> PublicURL | None:
+    """The same, of a text."""
     try:
-        return PublicURL.parse(values[0].decode("ascii"))
+        return PublicURL.parse(text)
     except ValueError:
         return None

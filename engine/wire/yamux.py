@@ -17,6 +17,10 @@ DATA: Final = 0
 WINDOW_UPDATE: Final = 1
 PING: Final = 2
 GO_AWAY: Final = 3
+CONFIRM: Final = 4
+"""Not hashicorp's, and said only to an end of ours that has asked for it: how many bytes of the session have been
+taken, in its low 32 bits (see resumption.py).
+"""
 
 SYN: Final = 1
 ACK: Final = 2
@@ -31,6 +35,7 @@ INTERNAL_ERROR: Final = 2
 INITIAL_WINDOW: Final = 256 * 1024
 MAX_STREAM_ID: Final = 2**32 - 1
 HEADER_SIZE: Final = 12
+CONFIRM_WRAP: Final = 1 << 32
 
 HEADER = struct.Struct(">BBHLL")
 

@@ -109,6 +109,7 @@ grace_period: 90s
         "proxy.access_log.request_headers.block_list",
         "proxy.access_log.response_headers.allow_list",
         "proxy.auth.jwks.endpoint",
+        "upstream.resume",  # ours
         "upstream.auth.jwks.endpoint",
         "upstream.tenants",
         "admin.auth.jwks.endpoint",

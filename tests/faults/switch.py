@@ -17,6 +17,7 @@ from typing import Any
 import trio
 
 from engine.agent.http import HttpUpstream
+from engine.carriers.websocket import WebSocketCarrier
 from engine.gateway.inbound import Inbound
 from engine.gateway.outbound import Outbound
 from engine.loop.connection import Connection
@@ -26,12 +27,11 @@ from engine.node.registration import Registration
 from engine.session.session import Session
 from engine.session.stream import Stream
 from engine.tunnel.relay import _Side
-from engine.tunnel.websocket_stream import WebSocketStream
 
-RECEIVERS = (Inbound, Outbound, Session, _Side, WebSocketStream)
+RECEIVERS = (Inbound, Outbound, Session, _Side, WebSocketCarrier)
 CALLBACKS = [
     *((owner, name) for owner in RECEIVERS for name in ("received", "ended", "lost", "drained")),
-    *((owner, "expired") for owner in (Inbound, Session, Connection, Registration, WebSocketStream)),
+    *((owner, "expired") for owner in (Inbound, Session, Connection, Registration, WebSocketCarrier)),
     (Session, "flush"),
     (Stream, "turn"),
     (Connection, "ready"),

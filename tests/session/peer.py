@@ -6,6 +6,7 @@ import socket
 
 import trio.testing
 
+from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
 from engine.loop.connection import Connection
 from engine.session.session import Session
 from engine.wire import mux, websocket
@@ -25,7 +26,8 @@ class Peer:
             near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
         self.sock.setblocking(False)
-        self.session = Session(Connection(near), agent=agent)
+        self.connection = Connection(near)
+        self.session = Session(WebSocketCarrier(self.connection, client=agent, max_frame=MAX_FRAME), accepts=agent)
         self._websocket = WebSocket(client=not agent)
         self._mux: Mux[StreamState] = Mux(client=not agent, accepts=not agent, new_stream=StreamState)
         if agent:

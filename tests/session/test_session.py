@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
 from engine.loop.connection import Connection
 from engine.loop.memory import Overdrawn
 from engine.loop.reactor import Reactor
@@ -20,16 +21,20 @@ from engine.wire.websocket import WebSocket
 from tests.loop.ends import LARGE, Clumsy, Ear, pair
 
 
+def carried(connection: Connection, *, client: bool) -> WebSocketCarrier:
+    return WebSocketCarrier(connection, client=client, max_frame=MAX_FRAME)
+
+
 class Ends:
     """A node's end and an agent's, and the streams the agent was given."""
 
     def __init__(self) -> None:
-        near, far = pair()
+        self.node_connection, self.agent_connection = map(Connection, pair())
         self.away = 0
         self.streams: list[Stream] = []
         self.ears: list[Ear] = []
-        self.node = Session(Connection(near), agent=False, on_away=self._count_away)
-        self.agent = Session(Connection(far), agent=True, on_stream=self._take)
+        self.node = Session(carried(self.node_connection, client=False), accepts=False, on_away=self._count_away)
+        self.agent = Session(carried(self.agent_connection, client=True), accepts=True, on_stream=self._take)
 
     def _count_away(self) -> None:
         self.away += 1
@@ -167,7 +172,7 @@ async def test_what_is_put_in_one_turn_leaves_as_one_message(reactor: Reactor) -
     async with open_session() as session:
         opened = [session.open()[0] for _ in range(10)]
         heard: list[int] = []
-        wire = session.agent.connection.receiver
+        wire = session.agent_connection.receiver
 
         class Counter(Ear):
             def received(self, data: memoryview) -> int:
@@ -175,7 +180,7 @@ async def test_what_is_put_in_one_turn_leaves_as_one_message(reactor: Reactor) -
                 heard.extend(event.opcode for event in codec.receive(data))
                 return wire.received(data)
 
-        session.agent.connection.receiver = Counter()
+        session.agent_connection.receiver = Counter()
         for stream in opened:
             stream.put(b"hello")
         await settle()
@@ -204,7 +209,7 @@ async def test_the_end_of_the_session_is_a_loss_for_every_stream_and_said_once(r
         for stream in session.node.mux.streams.values():
             stream.put(b"x")
         await settle()
-        session.agent.connection.abort()
+        session.agent_connection.abort()
         for ear in ears:
             await ear.is_over()
             assert ear.error is not None
@@ -242,7 +247,7 @@ async def test_one_that_raises_when_many_are_told_does_not_keep_the_others_from_
         clumsy = opened[2][0].receiver = Clumsy(call)
         others = [ear for number, (_, ear) in enumerate(opened) if number != 2]
         if call == "lost":
-            session.agent.connection.abort()
+            session.agent_connection.abort()
             for ear in others:
                 await ear.is_lost()
         else:
@@ -257,7 +262,7 @@ async def test_one_that_raises_when_many_are_told_does_not_keep_the_others_from_
 
 async def test_a_session_that_answers_no_ping_is_dead(reactor: Reactor) -> None:
     near, far = pair()
-    session = Session(Connection(near), agent=False)
+    session = Session(carried(Connection(near), client=False), accepts=False)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(session.run)
         await settle()
@@ -288,7 +293,7 @@ async def test_what_breaks_the_protocol_ends_the_session_with_a_code(
     reactor: Reactor, frame: bytes, close_code: int
 ) -> None:
     near, far = pair()
-    session = Session(Connection(near), agent=False)
+    session = Session(carried(Connection(near), client=False), accepts=False)
     far.sendall(frame)
     heard = b""
     async with trio.open_nursery() as nursery:
@@ -336,21 +341,21 @@ async def test_streams_that_nobody_reads_cost_themselves_and_never_their_session
         for stream, _ in stuck:
             stream.abort()
         await settle()
-        assert session.node.connection.account.used == 0
+        assert session.node_connection.account.used == 0
 
 
 async def test_behind_a_full_socket_streams_wait_for_their_turn_and_keep_their_order(reactor: Reactor) -> None:
     async with open_session() as session:
         opened = [session.open() for _ in range(5)]
         await settle()
-        session.agent.connection.pause()
+        session.agent_connection.pause()
         for number, (stream, _) in enumerate(opened):
             for part in range(0, 200_000, 50_000):
                 stream.put(LARGE[number + part : number + part + 50_000])
             stream.end()
         await settle()
-        assert session.node.connection.backlog < 1_000_000
-        session.agent.connection.resume()
+        assert session.node_connection.backlog < 1_000_000
+        session.agent_connection.resume()
         for number, ear in enumerate(session.ears):
             assert await ear.heard(200_000) == LARGE[number : number + 200_000]
             await ear.is_over()

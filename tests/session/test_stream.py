@@ -14,7 +14,6 @@ from engine.loop.run import open_reactor
 from engine.session.session import Session
 from engine.session.stream import JOIN_BYTES, Stream
 from engine.wire.mux import MAX_PENDING, State
-from engine.wire.websocket import WebSocket
 from engine.wire.yamux import INITIAL_WINDOW
 from tests.loop.ends import LARGE, Ear
 from tests.session.test_session import Ends, open_session, settle
@@ -92,7 +91,7 @@ def close_the_session(session: Ends, near: Stream, far: Stream) -> None:
 
 
 def break_the_session(session: Ends, near: Stream, far: Stream) -> None:
-    session.agent.connection.abort()
+    session.agent_connection.abort()
 
 
 @pytest.mark.parametrize("end", [abort, abort_there, close, close_the_session, break_the_session])
@@ -155,8 +154,7 @@ async def test_what_nobody_will_take_is_granted_back_so_that_the_other_end_may_c
 
         far.receiver = Content()
         size = near.send_window
-        message = WebSocket(client=False).message([session.node.mux.data(near, size), LARGE[:size]])
-        session.agent.received(memoryview(b"".join(message)))  # a whole window at once
+        session.agent.received(memoryview(session.node.mux.data(near, size) + LARGE[:size]))  # a whole window at once
         near.put(LARGE)
         near.end()
         await near_ear.is_over()
@@ -210,7 +208,7 @@ async def test_a_stream_without_a_place_among_the_pending_may_be_used_and_given_
         assert bytes(session.ears[-1].data) == b"hello"
         assert session.ears[-1].is_ended
         assert len(session.streams) == MAX_PENDING + 1
-        assert session.node.connection.account.used == 0
+        assert session.node_connection.account.used == 0
 
 
 # Any order of calls
@@ -293,7 +291,7 @@ def check_nothing_is_left(end: Session) -> None:
     assert end.mux.pending == 0
     assert end.windows.granted == 0
     assert not end.waiting
-    assert end.connection.account.used == 0
+    assert end.account.used == 0
 
 
 @settings(max_examples=60)
@@ -306,7 +304,7 @@ async def test_a_byte_here_and_a_byte_there_wait_as_one_piece(reactor: Reactor) 
     async with open_session() as session:
         near, _, _, far_ear = await open_stream(session)
         session.node.behind = True
-        account = session.node.connection.account
+        account = session.node_connection.account
         for number in range(50_000):
             assert not near.put(b"%d" % (number % 10))
         assert near.backlog == account.used == 50_000

@@ -50,7 +50,7 @@ async def test_many_small_frames_are_taken_in_several_turns_and_none_is_lost_or_
     for at in range(0, len(frames), step):
         await peer.say(*frames[at : at + step])
     assert await ear.heard(len(said)) == said
-    peer.session.connection.abort()
+    peer.connection.abort()
     peer.sock.close()
 
 
@@ -75,7 +75,7 @@ async def test_who_asks_for_little_is_served_between_the_turns_of_a_flooded_sess
     await flooded.heard(2000)
     assert seen
     assert seen[0] < 1000, "it did not wait for the end of the flood"
-    peer.session.connection.abort()
+    peer.connection.abort()
     peer.sock.close()
 
 
@@ -90,8 +90,8 @@ async def test_streams_of_one_session_share_its_turns(reactor: Reactor, nursery:
     await ears[4].heard(1)
     assert len(ears[2].data) < size
     assert await ears[2].heard(size) == b"x" * size
-    assert peer.session.connection.account.used == 0
-    peer.session.connection.abort()
+    assert peer.connection.account.used == 0
+    peer.connection.abort()
     peer.sock.close()
 
 
@@ -108,10 +108,10 @@ async def test_what_a_paused_stream_holds_is_its_window_at_most(reactor: Reactor
     window = yamux.INITIAL_WINDOW
     await peer.say(header(DATA, SYN, 2, window) + b"x" * window)
     await peer.hear()
-    assert peer.session.connection.account.used == window
+    assert peer.connection.account.used == window
     ear.takes = None
     peer.session.mux.streams[2].resume()
     await ear.heard(window)
-    assert peer.session.connection.account.used == 0
-    peer.session.connection.abort()
+    assert peer.connection.account.used == 0
+    peer.connection.abort()
     peer.sock.close()

@@ -11,6 +11,7 @@ line*, the others are *field lines*. A *body* ends by a length, by chunks, or wi
     hop         fields that end at this hop, fields and trailers that go on
     read        head_end, parse_request, parse_response
     chunked     ChunkedBody: where a body of chunks ends, and what of it goes on
+    body        Body: what of the bytes behind a head belongs to it
     summary     heads that another of ours has read need not be read again
     write       heads and error responses as bytes
 
@@ -18,6 +19,7 @@ Doubt about where a message ends is refused and never repaired (RFC 9112, 11.2).
 that answers a request. If it was a response, the caller answers its own client with 502.
 """
 
+from engine.wire.http1.body import Body
 from engine.wire.http1.chunked import ChunkedBody
 from engine.wire.http1.grammar import MAX_FIELDS, MAX_HEAD, MAX_LINE
 from engine.wire.http1.known import KNOWN_HEADS
@@ -32,6 +34,7 @@ __all__ = [
     "MAX_HEAD",
     "MAX_LINE",
     "UNTIL_CLOSE",
+    "Body",
     "ChunkedBody",
     "Fields",
     "Mark",

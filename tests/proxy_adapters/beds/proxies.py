@@ -435,8 +435,8 @@ def squid_all_four(lab: Lab, where: Bed) -> Squid:
 # -- squid built with OpenSSL: it inspects TLS, and may want a client certificate ---------
 
 
-def squid_inspecting(lab: Lab, where: Bed, *, upgrades: bool = False) -> Squid:
-    """As it comes, it removes the Upgrade of a WebSocket."""
+def squid_inspecting(lab: Lab, where: Bed, *, upgrades: bool = False, more: str = "") -> Squid:
+    """As it comes, it removes the Upgrade of a WebSocket. `more`: further lines of its configuration."""
     folder = unpacked("squid-openssl")
     believed, authority = lab.inspecting(where, "mitm.pem")
     trusted = where.file("ca.pem", lab.pki.ca.read_text())
@@ -452,6 +452,7 @@ ssl_bump peek step1
 ssl_bump bump all
 http_access allow all
 {"http_upgrade_request_protocols websocket allow all" if upgrades else ""}
+{more}
 """
     listen = (
         "http_port 127.0.0.1:{port} ssl-bump generate-host-certificates=on dynamic_cert_mem_cache_size=4MB"

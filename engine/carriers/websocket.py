@@ -1,4 +1,4 @@
-"""A WebSocket used as a byte stream, between a TCP client (`forward`, or any WebSocket client) and a node.
+"""A WebSocket as a carrier: of a session, and of a TCP client's bytes (`forward`, or any WebSocket client).
 
 Binary messages carry the bytes; message boundaries mean nothing. What WebSocket lacks is a half-close: a close
 frame must be answered by a close frame, after which neither side may send. Piko therefore loses whatever a service
@@ -22,16 +22,19 @@ import math
 from enum import IntEnum
 from typing import Final
 
+from engine.carriers.carrier import Kind
 from engine.errors import WebSocketError
-from engine.loop.connection import Connection
+from engine.loop.connection import Address, Connection
 from engine.loop.duplex import NOBODY, Bytes, Receiver
 from engine.loop.memory import Account
 from engine.loop.reactor import current_reactor
-from engine.session.liveness import MAX_OWED
 from engine.wire import websocket
 from engine.wire.websocket import WebSocket
 
 LEFT_SECONDS: Final = 3.0
+BACKLOG: Final = 256 * 1024  # queued on the socket: more than this, and sources are held back
+MAX_FRAME: Final = 1024 * 1024  # in a session; peers send a yamux frame per message, 256 KiB at most
+MAX_OWED: Final = 512  # pongs, 64 KiB: as many as `trioduct doctor` may have under way to measure a slow link
 
 
 class State(IntEnum):
@@ -47,46 +50,71 @@ class State(IntEnum):
 _OPEN, _ENDED_THERE, _ENDED_HERE, _LEFT, _CLOSED = State
 
 
-class WebSocketStream:
+class WebSocketCarrier:
     """A Duplex over `connection`, on which the WebSocket is already open; takes the connection over."""
 
-    __slots__ = ("_connection", "_half_close", "_owed", "_reactor", "_websocket", "deadline", "receiver", "state")
+    __slots__ = (
+        "_half_close",
+        "_owed",
+        "_reactor",
+        "_websocket",
+        "connection",
+        "deadline",
+        "farewell",
+        "receiver",
+        "state",
+    )
 
     idle = False
+    kind = Kind.WEBSOCKET
 
-    def __init__(self, connection: Connection, *, client: bool, half_close: bool) -> None:
+    def __init__(
+        self, connection: Connection, *, client: bool, half_close: bool = False, max_frame: int = websocket.UNLIMITED
+    ) -> None:
         self.state = State.OPEN
         self.receiver: Receiver = NOBODY
         self.deadline = math.inf
-        self._connection = connection
-        self._websocket = WebSocket(client=client)
+        self.farewell = ""
+        self.connection = connection
+        self._websocket = WebSocket(client=client, max_frame=max_frame)
         self._half_close = half_close
         self._owed = 0
         self._reactor = current_reactor()
         connection.receiver = self
 
     def __repr__(self) -> str:
-        return f"<WebSocketStream {self.state.name} on {self._connection!r}>"
+        return f"<WebSocketCarrier {self.state.name} on {self.connection!r}>"
 
     # -- Duplex
 
     @property
     def account(self) -> Account:
-        return self._connection.account
+        return self.connection.account
 
     @property
     def backlog(self) -> int:
-        return self._connection.backlog
+        return self.connection.backlog
+
+    @property
+    def full(self) -> bool:
+        return self.connection.backlog > BACKLOG
 
     @property
     def room(self) -> int:
-        return self._connection.room
+        return self.connection.room
+
+    @property
+    def peer(self) -> Address:
+        return self.connection.peer
+
+    async def run(self) -> None:
+        await self.connection.run()
 
     def put(self, *parts: Bytes) -> bool:
         if self.state > _ENDED_THERE:
             return True
         filled = [part for part in parts if part]
-        return not filled or self._connection.put(*self._websocket.message(filled))
+        return not filled or self.connection.put(*self._websocket.message(filled))
 
     def end(self) -> None:
         if self.state is _LEFT:
@@ -101,7 +129,7 @@ class WebSocketStream:
             if not ended_there:
                 receiver.ended()
         else:
-            self._connection.put(*self._websocket.message([b""]))
+            self.connection.put(*self._websocket.message([b""]))
             if self.state is _ENDED_THERE:
                 self._close(websocket.NORMAL)
             else:
@@ -110,17 +138,34 @@ class WebSocketStream:
     def close(self) -> None:
         self._close(websocket.NORMAL)
 
+    def bid_farewell(self, code: int, reason: str) -> None:
+        self._close(code, reason)
+
     def abort(self) -> None:
-        self._close(websocket.INTERNAL_ERROR, "reset")
+        if self.connection.backlog:  # who does not read would not read this either
+            self._give_up()
+        else:
+            self._close(websocket.INTERNAL_ERROR, "reset")
+
+    def fail(self, error: Exception) -> None:
+        receiver = self.receiver
+        self._give_up()
+        self._reactor.call("lost", receiver, receiver.lost, error)
+
+    def _give_up(self) -> None:
+        self.receiver = NOBODY
+        self._reactor.unclock(self)
+        self.state = _CLOSED
+        self.connection.abort()
 
     def read_at_most(self, size: int) -> None:
-        self._connection.read_at_most(size)
+        self.connection.read_at_most(size)
 
     def pause(self) -> None:
-        self._connection.pause()
+        self.connection.pause()
 
     def resume(self) -> None:
-        self._connection.resume()
+        self.connection.resume()
 
     def _close(self, code: int = websocket.NORMAL, reason: str = "") -> None:
         """Nobody listens any more. The other end is told, unless it has left."""
@@ -128,8 +173,8 @@ class WebSocketStream:
         if self.state is _LEFT:
             self._reactor.unclock(self)
         elif self.state is not _CLOSED:
-            self._connection.put(self._websocket.close(code, reason))
-            self._connection.close()
+            self.connection.put(self._websocket.close(code, reason))
+            self.connection.close()
         self.state = _CLOSED
 
     # -- the connection's receiver
@@ -160,7 +205,10 @@ class WebSocketStream:
                     break
         except WebSocketError as error:
             receiver = self.receiver
-            self._close(error.code, error.public[:100])
+            if self.connection.backlog:  # it does not read what it would be told
+                self._give_up()
+            else:
+                self._close(error.code, error.public[:100])
             self._reactor.call("lost", receiver, receiver.lost, error)
         return frames.position if self.state < _LEFT else len(data)
 
@@ -176,17 +224,18 @@ class WebSocketStream:
         self._reactor.call("ended", receiver, receiver.ended)
 
     def _pong(self, payload: Bytes) -> None:
-        if self._connection.backlog:
+        if self.connection.backlog:
             self._owed += 1
             if self._owed > MAX_OWED:
                 raise WebSocketError(websocket.POLICY_VIOLATION, "pings, and does not read pongs")
-        self._connection.put(*self._websocket.message([bytes(payload)], websocket.PONG))
+        self.connection.put(*self._websocket.message([bytes(payload)], websocket.PONG))
 
     def _left(self, code: int, reason: str) -> None:
         """A close frame: the other end wants no more of anything."""
         receiver, before = self.receiver, self.state
-        self._connection.put(self._websocket.close(code if code != websocket.NO_STATUS else websocket.NORMAL))
-        self._connection.close()
+        self.farewell = f"{code} {reason}".rstrip()
+        self.connection.put(self._websocket.close(code if code != websocket.NO_STATUS else websocket.NORMAL))
+        self.connection.close()
         if code not in (websocket.NORMAL, websocket.NO_STATUS, websocket.GOING_AWAY):
             self.state = _CLOSED
             self.receiver = NOBODY
@@ -211,7 +260,7 @@ class WebSocketStream:
 
     def ended(self) -> None:
         self.lost(ConnectionResetError("hung up without closing its WebSocket"))
-        self._connection.close()
+        self.connection.close()
 
     def lost(self, error: Exception) -> None:
         receiver, self.receiver = self.receiver, NOBODY
@@ -225,7 +274,5 @@ class WebSocketStream:
 
     def break_off(self, error: Exception) -> None:
         receiver = self.receiver
-        self.receiver = NOBODY
-        self.state = _CLOSED
-        self._connection.abort()
+        self._give_up()
         receiver.break_off(error)

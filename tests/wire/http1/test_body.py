@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import RemoteProtocolError
-from engine.gateway.body import CHUNK_LINES, Body
 from engine.wire.http1 import CHUNKED, UNTIL_CLOSE
+from engine.wire.http1.body import CHUNK_LINES, Body
 
 
 def pass_through(body: Body, data: bytes, step: int) -> tuple[bytes, bytes]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from engine.loop.duplex import Bytes
-from engine.wire.http1 import CHUNKED, UNTIL_CLOSE, ChunkedBody
+from engine.wire.http1.chunked import ChunkedBody
+from engine.wire.http1.message import CHUNKED, UNTIL_CLOSE
 
+Bytes = bytes | memoryview
 CHUNK_LINES: Final = 256  # read in one call, half a millisecond at the most: who sends them by the byte gets more turns
 
 

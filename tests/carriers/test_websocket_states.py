@@ -7,9 +7,9 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.carriers.websocket import State, WebSocketCarrier
 from engine.loop.connection import Connection
 from engine.loop.run import open_reactor
-from engine.tunnel.websocket_stream import State, WebSocketStream
 from tests.loop.ends import LARGE, Ear, pair
 
 PIECES = {"put nothing": b"", "put": b"some bytes", "put much": LARGE[:1_000_000]}
@@ -32,7 +32,7 @@ steps = st.lists(
 )
 
 
-class CheckedStream(WebSocketStream):
+class CheckedStream(WebSocketCarrier):
     """Its states move only as the table says."""
 
     __slots__ = ()

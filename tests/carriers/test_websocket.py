@@ -6,20 +6,20 @@ import pytest
 import trio
 import trio.testing
 
+from engine.carriers.websocket import WebSocketCarrier
 from engine.loop.connection import Connection
 from engine.loop.reactor import Reactor
-from engine.tunnel.websocket_stream import WebSocketStream
 from engine.wire import websocket
 from engine.wire.websocket import WebSocket
 from tests.loop.ends import LARGE, Ear, pair
 
 
-async def two_ends(nursery: trio.Nursery, *, half_close: bool) -> tuple[WebSocketStream, Ear, WebSocketStream, Ear]:
+async def two_ends(nursery: trio.Nursery, *, half_close: bool) -> tuple[WebSocketCarrier, Ear, WebSocketCarrier, Ear]:
     """A client's end and a node's, each with somebody who listens."""
     near, far = (Connection(sock) for sock in pair())
     client, node = (
-        WebSocketStream(near, client=True, half_close=half_close),
-        WebSocketStream(far, client=False, half_close=half_close),
+        WebSocketCarrier(near, client=True, half_close=half_close),
+        WebSocketCarrier(far, client=False, half_close=half_close),
     )
     client.receiver, node.receiver = client_ear, node_ear = Ear(), Ear()
     nursery.start_soon(near.run)
@@ -70,7 +70,7 @@ async def test_a_reset_arrives_as_a_reset(reactor: Reactor, nursery: trio.Nurser
 
 async def test_a_connection_that_is_cut_is_a_reset(reactor: Reactor, nursery: trio.Nursery) -> None:
     client, _, _, node_ear = await two_ends(nursery, half_close=True)
-    client._connection.end()
+    client.connection.end()
     await node_ear.is_over()
     assert isinstance(node_ear.error, ConnectionResetError)
 
@@ -83,7 +83,7 @@ async def test_what_breaks_the_protocol_is_answered_with_a_code(
 ) -> None:
     near, far = pair()
     connection, ear = Connection(near), Ear()
-    stream = WebSocketStream(connection, client=False, half_close=True)
+    stream = WebSocketCarrier(connection, client=False, half_close=True)
     stream.receiver = ear
     nursery.start_soon(connection.run)
     far.sendall(frame)
@@ -98,7 +98,7 @@ async def test_what_breaks_the_protocol_is_answered_with_a_code(
 async def test_pings_are_answered(reactor: Reactor, nursery: trio.Nursery) -> None:
     near, far = pair()
     connection = Connection(near)
-    WebSocketStream(connection, client=False, half_close=True)
+    WebSocketCarrier(connection, client=False, half_close=True)
     nursery.start_soon(connection.run)
     far.sendall(b"".join(WebSocket(client=True).message([b"hi"], websocket.PING)))
     await trio.testing.wait_all_tasks_blocked(0.01)

@@ -8,12 +8,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from engine.carriers.opening import ANSWER_EXCERPT, RETRYABLE, UPGRADE_SECONDS, open_websocket, read_head
 from engine.errors import HTTPError, Refused, Unreachable
 from engine.loop.connection import Connection
 from engine.loop.dial import Server
 from engine.loop.reactor import Reactor
 from engine.loop.reading import Reader
-from engine.tunnel.opening import ANSWER_EXCERPT, RETRYABLE, UPGRADE_SECONDS, open_websocket, read_head
 from engine.wire import websocket
 from proxy_adapters import Router
 from tests.loop.ends import Ear, pair

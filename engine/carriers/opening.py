@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 import trio
 
+from engine.carriers.call import node_error
 from engine.errors import Refused, RemoteProtocolError, Unreachable
 from engine.loop.connection import Connection
 from engine.loop.dial import Server, dial_server
@@ -28,27 +30,31 @@ async def read_head(connection: Connection) -> bytes:
     return await Reader(connection).until(http1.head_end)
 
 
-async def open_websocket(server: Server, path: str, fields: Fields) -> tuple[Connection, Response]:
-    """Dial `server` and open a WebSocket at `path` (RFC 6455, 4.1).
+async def open_websocket(
+    server: Server, path: str, fields: Fields | Callable[[], Fields]
+) -> tuple[Connection, Response]:
+    """Dial `server` and open a WebSocket at `path` (RFC 6455, 4.1); `fields` may be made when it is dialled.
 
     Raises Unreachable when trying again may help, Refused when the answer is final.
     """
     connection = await dial_server(server)
     try:
         with trio.fail_after(UPGRADE_SECONDS):
-            response = await _upgrade(connection, server, path, fields)
+            response = await _upgrade(connection, server, path, fields() if callable(fields) else fields)
     except BaseException as error:
         connection.abort()
         if isinstance(error, trio.TooSlowError):
             raise Unreachable(
-                f"{server.url} accepted the connection, but did not answer the WebSocket upgrade"
+                f"{server.url} accepted the connection, but did not answer the WebSocket upgrade", blocked=True
             ) from None
         if isinstance(error, RemoteProtocolError):
             raise Unreachable(
-                f"{server.url} is not a node, or a proxy on the way changes the response: {error}"
+                f"{server.url} is not a node, or a proxy on the way changes the response: {error}", blocked=True
             ) from error
         if isinstance(error, OSError):
-            raise Unreachable(f"{server.url} closed the connection during the upgrade: {error}") from error
+            raise Unreachable(
+                f"{server.url} closed the connection during the upgrade: {error}", blocked=True
+            ) from error
         raise
     return connection, response
 
@@ -93,12 +99,15 @@ async def _no_websocket(connection: Connection, server: Server, path: str, respo
     between = any(name.lower() == b"via" for name, _ in response.fields)
     if not between and (wrong := piko.wrong_port(path, status, said)) is not None:
         text += f"; {wrong[0]}: {wrong[1]}"
+    by_node = node_error(body) is not None and not (
+        status == 400 and re.search("upgrade|websocket", said, re.IGNORECASE)
+    )
     if status in RETRYABLE:
-        return Unreachable(text, retry_after_seconds=_retry_after(response.fields))
+        return Unreachable(text, retry_after_seconds=_retry_after(response.fields), blocked=not by_node)
     if between:
         what = "removed the WebSocket upgrade" if status == 400 else "answers instead of the node"
         text += f" (a proxy on the way {what}; ask its administrator to allow it; `trioduct doctor` says how)"
-    return Refused(text)
+    return Refused(text, blocked=not by_node)
 
 
 def _retry_after(fields: Fields) -> float | None:

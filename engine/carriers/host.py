@@ -1,0 +1,344 @@
+"""A node's side of the carriers that are made of plain HTTP requests: who asks for what, request after request.
+
+A port gives each request whose path is one of ours to `Host.take`, and gets the connection back when it was answered,
+for the next request on it may be anybody's: a balancer's connection carries whatever it has. What is admitted, and what
+becomes of a new carrier, the port says (`Door`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from enum import IntEnum
+from functools import partial
+from typing import Final, Generic, Protocol, TypeVar
+
+from engine.auth.verifier import UnknownKey
+from engine.carriers.carrier import Carrier
+from engine.carriers.poll import GONE_SECONDS, PollEnd
+from engine.carriers.stream import StreamCarrier
+from engine.errors import HTTPError, Unauthorized
+from engine.log import get_logger
+from engine.loop.connection import Connection
+from engine.loop.reactor import Reactor
+from engine.wire import http1, posts
+from engine.wire.http1 import CHUNKED, Body, Request
+from engine.wire.posts import Close, Down, Hello, Open, StreamUp, Up, Welcome
+from engine.wire.posts import Request as Message
+
+BODY_SECONDS: Final = 30.0  # for a request of a known length to come whole
+PAIR_SECONDS: Final = 10.0  # for the other half of a stream
+MAX_CARRIERS: Final = 10_000
+MAX_PER_ADDRESS: Final = 1_000  # that were opened from one address
+PLAIN: Final = [(b"Content-Type", b"application/octet-stream"), (b"Cache-Control", b"no-store")]
+UNBUFFERED: Final = (b"X-Accel-Buffering", b"no")  # nginx passes it on as it comes then
+
+log = get_logger("upstream")
+
+
+class Purposeful(Protocol):
+    """What a request is for. A carrier's requests have to have the same `purpose` as the one that has opened it."""
+
+    @property
+    def purpose(self) -> object: ...
+
+
+Asked = TypeVar("Asked", bound=Purposeful)
+
+
+class Door(Protocol[Asked]):
+    """What a port decides. Both may raise HTTPError and Unauthorized."""
+
+    def admit(self, request: Request) -> Asked:
+        """What the request is for, if it may be made; called for each."""
+
+    def enter(self, asked: Asked, hello: Hello, carrier: Carrier) -> tuple[Welcome, Callable[[], None]]:
+        """A carrier is opened: what its client is told, and what then gives the carrier to its session."""
+
+
+class Host(Generic[Asked]):
+    """The carriers of a port that are made of requests."""
+
+    def __init__(self, door: Door[Asked], reactor: Reactor) -> None:
+        self.door = door
+        self.reactor = reactor
+        self._polls: dict[bytes, tuple[PollEnd, Asked]] = {}
+        self._halves: dict[bytes, _Post[Asked]] = {}  # streams whose way up has not come yet
+        self.deadline = math.inf
+        reactor.clock(self)
+
+    def take(self, connection: Connection, request: Request, back: Callable[[bool], None]) -> None:
+        """Answer `request`, whose body is the next on `connection`; then call `back`: True if another may follow on it,
+        False if it is closed, or a stream's.
+        """
+        _Post(self, connection, request, back)
+
+    # -- what a request says, when its first line has come
+
+    def open_poll(self, opened: Open, post: _Post[Asked]) -> None:
+        """A carrier of bounded requests."""
+        if opened.id in self._polls:
+            raise HTTPError(409, "a carrier has this name already")
+        self._check_room(post.connection)
+        end = PollEnd(post.connection.peer)
+        try:
+            welcome, start = self.door.enter(post.asked, opened.hello, end)
+        except BaseException:
+            end.abort()
+            raise
+        self._polls[opened.id] = end, post.asked
+        if self.deadline == math.inf:
+            self.deadline = self.reactor.now + GONE_SECONDS
+        post.reply(posts.encode_welcome(welcome))
+        start()
+
+    def _check_room(self, peer: Connection) -> None:
+        address = peer.peer[0]
+        if (
+            len(self._polls) >= MAX_CARRIERS
+            or sum(end.peer[0] == address for end, _ in self._polls.values()) >= MAX_PER_ADDRESS
+        ):
+            raise HTTPError(429, "too many carriers are open")
+
+    def poll(self, id: bytes, asked: Asked) -> PollEnd | None:
+        """The carrier with this name, if it was opened for the same."""
+        found = self._polls.get(id)
+        return found[0] if found is not None and found[1].purpose == asked.purpose else None
+
+    def expired(self) -> None:
+        """Forget the carriers that are over."""
+        now = self.reactor.now
+        for id, (end, _) in list(self._polls.items()):
+            if not end.alive and now - end.heard_at > GONE_SECONDS:
+                del self._polls[id]
+        self.deadline = now + GONE_SECONDS if self._polls else math.inf
+
+    def break_off(self, error: Exception) -> None:
+        """One carrier could not be forgotten; the others go on."""
+
+    def forget(self, half: _Post[Asked]) -> None:
+        """It waits no more."""
+        for id, waiting in self._halves.items():
+            if waiting is half:
+                del self._halves[id]
+                return
+
+    # -- streams
+
+    def meet(self, id: bytes, half: _Post[Asked]) -> None:
+        """One half of a stream has come: it waits for the other, or both become a carrier."""
+        other = self._halves.get(id)
+        if other is None:
+            self._check_room(half.connection)
+            self._halves[id] = half
+            return
+        down, up = (half, other) if half.opened is not None else (other, half)
+        if down.opened is None or up.opened is not None or down.asked.purpose != up.asked.purpose:
+            raise HTTPError(409, "that is not the other half of this stream")
+        del self._halves[id]
+        carrier = StreamCarrier(
+            up.connection,
+            down.connection,
+            up.body,
+            leftover=up.hand_over(),
+            answer=_answer(b"", close=True),
+        )
+        try:
+            welcome, start = self.door.enter(up.asked, down.opened.hello, carrier)
+        except BaseException:
+            carrier.abort()
+            raise
+        # The way down is answered when both are there: what the client sees of it says that both stream.
+        down.hand_over()
+        fields = [*PLAIN, UNBUFFERED, (b"Transfer-Encoding", b"chunked"), (b"Connection", b"close")]
+        down.connection.put(http1.encode_response(200, b"OK", fields))
+        carrier.put(posts.encode_welcome(welcome))
+        start()
+
+
+class _State(IntEnum):
+    """Of a request."""
+
+    LINE = 0  # its first line has not come whole
+    BODY = 1  # the rest of a known length has not
+    WAITING = 2  # for something to answer with, or for the other half
+    OVER = 3  # answered, given to a stream, or lost
+
+
+class _Post(Generic[Asked]):
+    """One request, from behind its head to its answer: the receiver of its connection meanwhile."""
+
+    def __init__(
+        self, host: Host[Asked], connection: Connection, request: Request, back: Callable[[bool], None]
+    ) -> None:
+        self.connection = connection
+        self.body = Body()
+        self.opened: Open | None = None  # for a stream
+        self._host = host
+        self._request = request
+        self._back = back
+        self._state = _State.LINE
+        self._data = bytearray()  # of the body
+        self._message: Message | None = None
+        self._end: PollEnd | None = None  # in WAITING, for an answer
+        self._reactor = host.reactor
+        self.deadline = self._reactor.now + BODY_SECONDS
+        self._reactor.clock(self)
+        connection.receiver = self
+        self._guarded(self._begin)
+
+    @property
+    def idle(self) -> bool:
+        return False
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except HTTPError as error:
+            log.info("request refused", client_ip=self.connection.peer[0], status=error.status, error=str(error))
+            self._refuse(error.status, error.public)
+        except UnknownKey:
+            self._refuse(503, "keys are being fetched")
+        except Unauthorized as error:
+            log.warning("request refused", client_ip=self.connection.peer[0], status=401, error=str(error))
+            self._refuse(401, str(error))
+
+    def _begin(self) -> None:
+        request = self._request
+        if request.method != b"POST":
+            raise HTTPError(405, "method not allowed")
+        self.asked: Asked = self._host.door.admit(request)
+        if not request.body or request.body > posts.MAX_BODY:
+            raise HTTPError(413 if request.body else 400, f"expected a body of at most {posts.MAX_BODY} bytes")
+        if request.expect_continue:
+            self.connection.put(http1.encode_response(100, b"Continue", []))
+        self.body.begin(request.body, chunks=False)
+        self.connection.resume()
+
+    # -- the receiver of the connection
+
+    def received(self, data: memoryview) -> int:
+        if self._state >= _State.WAITING or self.body.done:
+            self.connection.pause()
+            return 0
+        self._guarded(partial(self._receive, data))
+        return self.body.taken
+
+    def _receive(self, data: memoryview) -> None:
+        for part in self.body.receive(data):
+            self._data += part
+        if self._state is _State.LINE:
+            end = posts.line_end(self._data)
+            if end < 0 and not self.body.done:
+                return
+            message = posts.parse_request(bytes(self._data[: max(end, 0)]))
+            del self._data[:end]
+            self._message = message
+            self._state = _State.BODY
+            if isinstance(message, StreamUp):
+                if self._request.body != CHUNKED:
+                    raise HTTPError(400, "expected a body in chunks")
+                self._wait_for_half(message.id)
+                return
+        if len(self._data) > posts.MAX_UP:
+            raise HTTPError(413, f"expected at most {posts.MAX_UP} bytes behind the line")
+        if self.body.done:
+            self._act()
+
+    def _act(self) -> None:
+        """The request has come whole."""
+        message, host = self._message, self._host
+        assert message is not None
+        self._state = _State.WAITING
+        self.deadline = math.inf
+        if isinstance(message, Open):
+            if message.kind == "poll":
+                host.open_poll(message, self)
+            elif self._request.version != 11:
+                raise HTTPError(505, "a stream needs HTTP/1.1 all the way")
+            else:
+                self.opened = message
+                self._wait_for_half(message.id)
+            return
+        assert not isinstance(message, StreamUp)
+        end = host.poll(message.id, self.asked)
+        if end is None:
+            self.reply(posts.GONE + b"\n")
+        elif isinstance(message, Up):
+            self.reply(b"%d\n" % end.up(message.offset, bytes(self._data)))
+        elif isinstance(message, Down):
+            self._end = end
+            end.down(message, self.reply)
+        elif isinstance(message, Close):
+            end.closed(message.code, message.reason)
+            self.reply(posts.GONE + b"\n")
+
+    def _wait_for_half(self, id: bytes) -> None:
+        self._state = _State.WAITING
+        self.deadline = self._reactor.now + PAIR_SECONDS
+        self._host.meet(id, self)
+
+    def ended(self) -> None:
+        self._leave()
+        self.connection.close()
+        self._back(False)
+
+    def lost(self, error: Exception) -> None:
+        self._leave()
+        self._back(False)
+
+    def drained(self) -> None: ...
+
+    def break_off(self, error: Exception) -> None:
+        self._leave()
+        self.connection.abort()
+        self._back(False)
+
+    # -- the answer
+
+    def reply(self, body: bytes) -> None:
+        """Answer, and give the connection back."""
+        if self._state is _State.OVER:
+            return
+        keep = self._request.keep_alive
+        self._leave()
+        self.connection.put(_answer(body, close=not keep))
+        if not keep:
+            self.connection.close()
+        self._back(keep)
+
+    def hand_over(self) -> bytes:
+        """The connection is a stream's from now on; what has come of its body already."""
+        self._leave()
+        self._back(False)
+        return bytes(self._data)
+
+    def _refuse(self, status: int, text: str) -> None:
+        if self._state is not _State.OVER:
+            self._leave()
+            self.connection.put(http1.error_response(status, text, close=True))
+            self.connection.close()
+            self._back(False)
+
+    def _leave(self) -> None:
+        """It is over: nobody is to answer it any more."""
+        if self._state is _State.OVER:
+            return
+        before, self._state = self._state, _State.OVER
+        self._reactor.unclock(self)
+        end, self._end = self._end, None
+        if end is not None:
+            end.forget(self.reply)
+        elif before is _State.WAITING:
+            self._host.forget(self)
+
+    def expired(self) -> None:
+        waited = self._state is _State.WAITING
+        self._refuse(408, "the other half of the stream has not come" if waited else "the request took too long")
+
+
+def _answer(body: bytes, *, close: bool = False) -> bytes:
+    fields = [*PLAIN, (b"Content-Length", b"%d" % len(body))]
+    if close:
+        fields.append((b"Connection", b"close"))
+    return http1.encode_response(200, b"OK", fields) + body

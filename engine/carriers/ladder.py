@@ -1,0 +1,153 @@
+"""Which carrier gets through: the best that does, found by trying, remembered, and tried again when it is time.
+
+WebSocket is tried first, for it is Piko's wire and the fastest. What is refused by the node itself is final; what is
+answered by something on the way, breaks off, or brings nothing, has the next kind tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from engine.carriers.carrier import Carrier, Kind
+from engine.carriers.opening import open_websocket
+from engine.carriers.posting import Place, open_poll, open_stream
+from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
+from engine.errors import Refused, RemoteProtocolError, Unreachable
+from engine.loop.dial import Server
+from engine.wire import piko, posts, resumption, websocket
+from engine.wire.http1 import Fields
+from engine.wire.posts import Hello
+from engine.wire.public_url import PublicURL, told, told_text
+from engine.wire.resumption import New, Opened, Resume, Resumed
+
+Wish = Callable[[], New | Resume | None]
+"""Asked for when the request is about to be sent: how much has come may change until then."""
+
+YOUNG_SECONDS: Final = 2.0  # a carrier that dies sooner,
+YOUNG_DEATHS: Final = 3  # so often in a row, is not tried first any more
+BLANK: Final = "nothing came through it"
+
+
+class Answer(NamedTuple):
+    """What the node has said to the opening of a carrier."""
+
+    session: Opened | Resumed | None
+    public_url: PublicURL | None
+
+
+class Errand(NamedTuple):
+    """What a carrier is wanted for: a registration, or a way to a TCP endpoint."""
+
+    place: Place
+    path: str  # of the WebSocket
+    fields: Fields  # in its opening, beside the credentials
+    max_frame: int  # in it
+
+
+def registration(server: Server, endpoint: str, credentials: Callable[[], Fields]) -> Errand:
+    """An agent offers `endpoint`."""
+    place = Place(server, posts.UPSTREAM_PATH, endpoint, credentials)
+    return Errand(place, piko.upstream_path(endpoint), [(piko.SUMMARIES, b"1")], MAX_FRAME)
+
+
+def way_to(server: Server, endpoint: str, credentials: Callable[[], Fields]) -> Errand:
+    """A forward wants to reach `endpoint`."""
+    place = Place(server, posts.TCP_PATH, endpoint, credentials)
+    return Errand(place, piko.tcp_path(endpoint), [(piko.HALF_CLOSE, b"1")], websocket.UNLIMITED)
+
+
+class Ladder:
+    """Opens carriers for an errand; `kinds` are those that may be used, the best first."""
+
+    def __init__(self, errand: Errand, kinds: Sequence[Kind] = tuple(Kind)) -> None:
+        self.failures: dict[Kind, str] = {}  # why one that would be better is not used
+        self._errand = errand
+        self._kinds = list(kinds)
+        self._first = 0  # index of the one to begin with
+        self._deaths = 0
+
+    async def open(self, wish: Wish) -> tuple[Carrier, Answer]:
+        """Open the best carrier that gets through. Raises Unreachable and Refused, of the one that was tried first."""
+        errors: list[Unreachable | Refused] = []
+        kinds = self._kinds[self._first :] + self._kinds[: self._first]
+        for kind in kinds:
+            try:
+                carrier, answer = await self._open(kind, wish)
+            except (Unreachable, Refused) as error:
+                if not error.blocked:
+                    raise
+                errors.append(error)
+                self.failures[kind] = str(error)
+            else:
+                self._first = self._kinds.index(kind)
+                self.failures.pop(kind, None)
+                return carrier, answer
+        if len(errors) == 1:
+            raise errors[0]
+        words = "; ".join(f"as {kind}: {error}" for kind, error in zip(kinds, errors, strict=True))
+        refused = all(isinstance(error, Refused) for error in errors)
+        raise (Refused if refused else Unreachable)(f"no carrier gets through: {words}")
+
+    async def _open(self, kind: Kind, wish: Wish) -> tuple[Carrier, Answer]:
+        if kind is Kind.WEBSOCKET:
+            return await self._open_websocket(wish)
+
+        def hello() -> Hello:
+            wished = wish()
+            return Hello(wished.encode().decode() if wished is not None else "", summaries=True)
+
+        carrier: Carrier
+        carrier, welcome = await (open_stream if kind is Kind.STREAM else open_poll)(self._errand.place, hello)
+        try:
+            session = resumption.parse_answer(welcome.session.encode()) if welcome.session else None
+        except RemoteProtocolError as error:
+            carrier.abort()
+            raise Refused(str(error)) from error
+        return carrier, Answer(session, told_text(welcome.public_url))
+
+    async def _open_websocket(self, wish: Wish) -> tuple[Carrier, Answer]:
+        errand = self._errand
+
+        def fields() -> Fields:
+            wished = wish()
+            more = [(resumption.FIELD, wished.encode())] if wished is not None else []
+            return [*errand.place.credentials(), *errand.fields, *more]
+
+        connection, answer = await open_websocket(errand.place.server, errand.path, fields)
+        try:
+            said = Answer(resumption.answer_in(answer.fields), told(answer.fields))
+        except RemoteProtocolError as error:
+            connection.abort()
+            raise Refused(str(error)) from error
+        half_close = any(name.lower() == piko.HALF_CLOSE for name, _ in answer.fields)
+        return WebSocketCarrier(connection, client=True, half_close=half_close, max_frame=errand.max_frame), said
+
+    @property
+    def may_improve(self) -> bool:
+        """A better carrier than the one that gets through may do so one day."""
+        return any(self.failures.get(kind) != BLANK for kind in self._kinds[: self._first])
+
+    async def open_better(self, wish: Wish) -> tuple[Carrier, Answer] | None:
+        """Try those that are better than the one that gets through; None if none of them does either."""
+        for index, kind in enumerate(self._kinds[: self._first]):
+            if self.failures.get(kind) == BLANK:  # it would look as if it were open
+                continue
+            try:
+                found = await self._open(kind, wish)
+            except (Unreachable, Refused) as error:
+                self.failures[kind] = str(error)
+            else:
+                self._first = index
+                self.failures.pop(kind, None)
+                return found
+        return None
+
+    def lost(self, kind: Kind, seconds: float, *, blank: bool) -> None:
+        """A carrier was lost after so long; `blank`: nothing had come through it."""
+        self._deaths = self._deaths + 1 if seconds < YOUNG_SECONDS or blank else 0
+        if kind is not self._kinds[self._first] or not (blank or self._deaths >= YOUNG_DEATHS):
+            return
+        self._deaths = 0
+        self._first = (self._first + 1) % len(self._kinds)
+        self.failures[kind] = BLANK if blank else f"it was cut within {YOUNG_SECONDS:g} s, again and again"

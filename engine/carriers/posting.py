@@ -1,0 +1,167 @@
+"""A client's side of the carriers that are made of plain HTTP requests: how they are opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import trio
+
+from engine.carriers.call import Answered, Caller, node_error, read_body
+from engine.carriers.poll import CALL_SECONDS, PollCarrier
+from engine.carriers.stream import StreamCarrier
+from engine.errors import Refused, RemoteProtocolError, Unreachable
+from engine.loop.connection import Connection
+from engine.loop.dial import Server, dial_server
+from engine.loop.reading import Reader
+from engine.wire import http1, posts
+from engine.wire.http1 import Body, Fields, Response
+from engine.wire.posts import Hello, Welcome
+
+STREAM_SECONDS: Final = 5.0  # for both halves to come about: what buffers them would hold them back for ever
+EXCERPT: Final = 300
+CONTENT: Final = [
+    (b"User-Agent", b"trioduct"),
+    (b"Content-Type", b"application/octet-stream"),
+    (b"Cache-Control", b"no-store"),
+]
+
+
+class Place(NamedTuple):
+    """Where the requests go: below `base` (see posts), for `endpoint`. `credentials` are asked for each time."""
+
+    server: Server
+    base: str
+    endpoint: str
+    credentials: Callable[[], Fields]
+
+    def head(self, framing: tuple[bytes, bytes]) -> bytes:
+        """A request's head."""
+        target = (self.server.path + posts.path(self.base, self.endpoint)).encode()
+        fields = [(b"Host", self.server.authority.encode()), *CONTENT, *self.credentials(), framing]
+        return http1.encode_request(b"POST", target, fields)
+
+    def caller(self) -> Caller:
+        return Caller(self.server, lambda size: self.head((b"Content-Length", b"%d" % size)))
+
+
+async def open_poll(place: Place, hello: Callable[[], Hello]) -> tuple[PollCarrier, Welcome]:
+    """Open a carrier of bounded requests. Raises Unreachable and Refused."""
+    caller, id = place.caller(), posts.new_id()
+    await caller.dial()
+    try:
+        answer = await caller.call(posts.encode_open("poll", id, hello()), seconds=CALL_SECONDS)
+        welcome = posts.parse_welcome(answer)
+    except Answered as answered:
+        raise _refusal(answered) from None
+    except (OSError, RemoteProtocolError, trio.TooSlowError) as error:
+        caller.close()
+        raise _broken(place, error, CALL_SECONDS) from error
+    return PollCarrier(id, place.caller, caller), welcome
+
+
+async def open_stream(place: Place, hello: Callable[[], Hello]) -> tuple[StreamCarrier, Welcome]:
+    """Open a carrier of two endless bodies. Raises Unreachable and Refused."""
+    down = await dial_server(place.server)
+    try:
+        up = await dial_server(place.server)
+    except BaseException:
+        down.abort()
+        raise
+    try:
+        with trio.fail_after(STREAM_SECONDS):
+            return await _pair(place, down, up, hello)
+    except BaseException as error:
+        down.abort()
+        up.abort()
+        if isinstance(error, Answered):
+            raise _refusal(error) from None
+        if isinstance(error, OSError | RemoteProtocolError | trio.TooSlowError):
+            raise _broken(place, error, STREAM_SECONDS) from error
+        raise
+
+
+async def _pair(
+    place: Place, down: Connection, up: Connection, hello: Callable[[], Hello]
+) -> tuple[StreamCarrier, Welcome]:
+    id = posts.new_id()
+    line = posts.encode_open("stream", id, hello())
+    down.put(place.head((b"Content-Length", b"%d" % len(line))) + line)
+    line = posts.encode_up_stream(id)
+    up.put(place.head((b"Transfer-Encoding", b"chunked")) + b"%x\r\n%b\r\n" % (len(line), line))
+    found: list[tuple[Welcome, Body, bytes]] = []
+    failures: list[Exception] = []
+
+    async def hear_down() -> None:
+        try:
+            found.append(await _first_line(place, down))
+        except (OSError, RemoteProtocolError, Answered) as error:
+            failures.append(error)
+        nursery.cancel_scope.cancel()
+
+    async def hear_up() -> None:
+        """An answer to a request that has not ended: a refusal."""
+        try:
+            failures.append(await _answer(place, Reader(up)))
+        except (OSError, RemoteProtocolError) as error:
+            failures.append(error)
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hear_down)
+        nursery.start_soon(hear_up)
+    if not found:
+        raise failures[0]
+    welcome, body, leftover = found[0]
+    return StreamCarrier(down, up, body, leftover=leftover), welcome
+
+
+async def _first_line(place: Place, down: Connection) -> tuple[Welcome, Body, bytes]:
+    """The line that says that the stream is open; what decodes the rest, and what is decoded already."""
+    reader = Reader(down)
+    response = http1.parse_response(await reader.until(http1.head_end), b"POST")
+    if response.status != 200:
+        raise await _refused(place, reader, response)
+    if response.body >= 0:
+        raise RemoteProtocolError("expected an answer that does not end, got one of a known length")
+    body = Body()
+    body.begin(response.body, chunks=False)
+    data = b""
+    while (end := posts.line_end(data)) < 0:
+        raw = await reader.some()
+        if not raw:
+            raise ConnectionResetError("hung up before the stream was open")
+        view = memoryview(raw)
+        while view and not body.done:
+            data += b"".join(body.receive(view))
+            view = view[body.taken :]
+    return posts.parse_welcome(data[:end]), body, data[end:]
+
+
+async def _answer(place: Place, reader: Reader) -> Answered:
+    response = http1.parse_response(await reader.until(http1.head_end), b"POST")
+    return await _refused(place, reader, response)
+
+
+async def _refused(place: Place, reader: Reader, response: Response) -> Answered:
+    body = b""
+    with trio.move_on_after(1):
+        body = await read_body(reader, response, EXCERPT * 100)
+    return Answered(place.server.url, response, body)
+
+
+def _refusal(answered: Answered) -> Refused | Unreachable:
+    """What is told of an answer that is no 200."""
+    if answered.status == 404 and not answered.by_node:
+        return Refused(f"{answered} (it knows no other carriers: is it a Piko, or an older Trioduct?)", blocked=True)
+    if answered.retryable:
+        return Unreachable(str(answered), blocked=not answered.by_node)
+    return Refused(str(answered), blocked=not answered.by_node)
+
+
+def _broken(place: Place, error: Exception, seconds: float) -> Unreachable:
+    words = f"nothing came through within {seconds:g} s" if isinstance(error, trio.TooSlowError) else str(error)
+    return Unreachable(f"{place.server.url}: {words}", blocked=True)
+
+
+__all__ = ["Place", "node_error", "open_poll", "open_stream"]

@@ -1,0 +1,152 @@
+"""The legs of forwards: sessions with one stream, on the proxy port, for TCP clients that are not to be cut.
+
+A forward of ours asks for such a session in the opening of its WebSocket, or opens another carrier of the proxy port's
+(see carriers.host). It opens one stream, which is joined to a stream of the endpoint's. Piko's forwards, and other
+WebSocket clients, have no session: their bytes are the WebSocket's (see client.py).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import trio
+
+from engine.admin.metrics import NodeMetrics
+from engine.auth.verifier import Claims, Verifier
+from engine.carriers.carrier import Carrier
+from engine.errors import HTTPError
+from engine.log import get_logger
+from engine.loop.reactor import Reactor
+from engine.node.kept import Kept, Purpose
+from engine.node.registration import Registration
+from engine.routing.registry import Registry
+from engine.session.session import NoStream, Session
+from engine.session.stream import Stream
+from engine.tunnel.relay import Relay
+from engine.wire import piko, posts, resumption
+from engine.wire.http1 import Request
+from engine.wire.posts import Hello, Welcome
+from engine.wire.resumption import New, Resume
+
+Done = Callable[[int, int], None]
+"""Told how many bytes went from the client and to it, when a leg is over."""
+
+log = get_logger("proxy.tcp")
+
+
+class Leg(NamedTuple):
+    """What a forward asks for, and until when it may (in the reactor's seconds)."""
+
+    endpoint: str
+    tenant: bytes
+    expires_at: float
+
+    @property
+    def purpose(self) -> Purpose:
+        return Purpose("tcp", self.endpoint, self.tenant)
+
+
+class Legs:
+    """The sessions of a proxy port. They are tasks in `sessions`."""
+
+    def __init__(
+        self,
+        registry: Registry[Registration],
+        reactor: Reactor,
+        metrics: NodeMetrics,
+        *,
+        verifier: Verifier | None,
+        kept: Kept,
+        sessions: trio.Nursery,
+    ) -> None:
+        self.kept = kept
+        self.open = 0
+        self._registry = registry
+        self._reactor = reactor
+        self._metrics = metrics
+        self._verifier = verifier
+        self._sessions = sessions
+
+    # -- the door of carriers that are made of requests
+
+    def admit(self, request: Request) -> Leg:
+        """See host.Door."""
+        endpoint = posts.endpoint_of(request.target, posts.TCP_PATH) or ""
+        fields = [(name.lower(), value) for name, value in request.fields]
+        if any(name == b"origin" for name, _ in fields):
+            raise HTTPError(403, "browsers have no business here")
+        claims: Claims | None = None
+        if self._verifier is not None:
+            credentials = ([value for name, value in fields if name == wanted] for wanted in piko.CREDENTIALS)
+            claims = self._verifier.verify(*credentials)
+            claims.check(endpoint)
+        tenant = b",".join(value for name, value in fields if name == piko.TENANT_ID)
+        expires_at = math.inf
+        if claims is not None and claims.expires_at is not None:
+            expires_at = self._reactor.now + claims.expires_at - time.time()
+        return Leg(endpoint, tenant, expires_at)
+
+    def enter(self, asked: Leg, hello: Hello, carrier: Carrier) -> tuple[Welcome, Callable[[], None]]:
+        """See host.Door."""
+        wish = resumption.parse_wish(hello.session.encode()) if hello.session else None
+        answer, start = self.begin(carrier, asked, wish)
+        return Welcome(answer.decode()), start
+
+    def begin(
+        self, carrier: Carrier, leg: Leg, wish: New | Resume | None, done: Done | None = None
+    ) -> tuple[bytes, Callable[[], None]]:
+        """Find the session that `carrier` is for; the answer to `wish`, and what then gives it the carrier.
+
+        Raises HTTPError.
+        """
+        if isinstance(wish, Resume):
+            resumable, resumed = self.kept.claim(wish, leg.purpose)
+            return resumed.encode(), partial(resumable.attach, carrier, wish.received)
+        if self._registry.pick(leg.endpoint) is None:
+            raise HTTPError(502, piko.NO_AVAILABLE_UPSTREAMS)
+        answer, session = b"", carrier
+        if wish is not None and wish.seconds and self.kept.seconds:
+            session, opened = self.kept.open(carrier, wish, leg.purpose)
+            answer = opened.encode()
+
+        def start() -> None:
+            run = partial(self._run, session, leg, done)
+            self._sessions.start_soon(self._reactor.supervise, "session", run)
+            self._reactor.hand_over()
+
+        return answer, start
+
+    async def _run(self, carrier: Carrier, leg: Leg, done: Done | None) -> None:
+        relays: list[Relay] = []
+
+        def take(stream: Stream) -> None:
+            """The forward has opened its stream, and may open one only."""
+            registration = self._registry.pick(leg.endpoint)
+            try:
+                if relays or registration is None:
+                    raise NoStream("one stream is all there is")
+                upstream = registration.session.open()
+            except NoStream:
+                stream.abort()
+                return
+            relay = Relay(stream, upstream)
+            relays.append(relay)
+            if leg.expires_at < math.inf:
+                relay.end_at(leg.expires_at, self._reactor)
+
+        self.open += 1
+        session = Session(carrier, accepts=True, on_stream=take)
+        try:
+            await session.run()
+        finally:
+            self.open -= 1
+            self.kept.forget(carrier)
+            passed = relays[0].passed if relays else [0, 0]
+            if done is None:
+                self._metrics.tcp_done(leg.endpoint, *passed)
+            else:
+                done(*passed)
