@@ -53,6 +53,7 @@ Strata, each importing only what stands below it (the contracts are in pyproject
     access_log             one line per request
     wire                   what do these bytes mean? No socket, no clock
     errors, log            the few exceptions that somebody catches; one line per event
+    secret                 what may be written for people to read, and what is masked
 """
 
 __version__ = "0.1.0"

@@ -6,8 +6,9 @@ the lines that come again and are public are (`http1.lines.KEPT`).
 Piko's keys come first (`level`, `ts`, `subsystem`, `msg`, `request{…}`), ours behind them: who asked, for
 which endpoint, the bytes each way, and when the first of them came back.
 
-`path` is the target without its query, as in Piko: queries carry tokens. Credentials among the header fields
-are masked, whatever the lists say.
+`path` is the target without its query, as in Piko: queries carry tokens. So do the queries of other URLs (Referer,
+Location), which are left out as well. What is a secret among the header fields (see `secret`) is masked, whatever the
+lists say.
 """
 
 from __future__ import annotations
@@ -17,11 +18,10 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from engine import log
+from engine.secret import MASK, is_secret, is_url, without_query, without_secrets
 from engine.wire.http1.lines import KEPT
 
 _Part = tuple[bytes, bytes]  # of a JSON object: a key, and the values as the inside of an array
-
-SECRET_FIELDS = frozenset(("Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "X-Piko-Authorization"))
 
 # Most heads are shorter than this and ASCII; only in others every value is looked at, and cut.
 SHORT_BYTES = 1800
@@ -133,6 +133,8 @@ class AccessLog:
         words = [
             word.decode("ascii", "backslashreplace") for word in (request.proto, request.method, request.host, path)
         ]
+        if b"eyJ" in path:
+            words[3] = without_secrets(words[3])
         data = self._joined(words, request, cut=False)
         if len(data) > SHORT_BYTES or not data.isascii():
             data = self._joined(map(_cut, words), request, cut=True)
@@ -179,13 +181,18 @@ class HeaderFilter:
     def _part(self, line: bytes, *, cut: bool) -> _Part:
         """What is written of a field; no values if nothing is."""
         spelled, _, value = line.partition(b": ")
-        key, known = self._names[spelled]
+        key, known, is_link = self._names[spelled]
         if known is not None:
             return key, known
         try:
             text = value.decode()
         except UnicodeDecodeError:
             text = value.decode("ascii", "backslashreplace")
+        if is_link:
+            text = without_query(text)
+        # By its form: a JWT, an Authorization under another name, a URL's password. To look for more takes longer.
+        if "eyJ" in text or "earer " in text or "asic " in text or (is_link and "@" in text):
+            text = without_secrets(text)
         part = key, _encode(_cut(text) if cut else text)
         if not cut and spelled.lower() in KEPT:
             if len(self._parts) >= KNOWN_LINES:
@@ -242,7 +249,7 @@ class _Outcome(msgspec.Struct):
 
 
 _encode = msgspec.json.Encoder().encode
-_MASKED = _encode(log.MASK)
+_MASKED = _encode(MASK)
 
 
 def _cut(value: str) -> str:
@@ -255,8 +262,8 @@ def _canonical(name: str) -> str:
     return "-".join(part.capitalize() for part in name.split("-"))
 
 
-class _Names(dict[bytes, tuple[bytes, bytes | None]]):
-    """Names as keys in JSON, and what is written whatever the value: nothing, or a mask.
+class _Names(dict[bytes, tuple[bytes, bytes | None, bool]]):
+    """Names as keys in JSON, what is written whatever the value (nothing, or a mask), and whether that is a URL.
 
     Bounded, because strangers choose them.
     """
@@ -266,10 +273,10 @@ class _Names(dict[bytes, tuple[bytes, bytes | None]]):
     def __init__(self, permits: Callable[[str], bool]) -> None:
         self._permits = permits
 
-    def __missing__(self, spelled: bytes) -> tuple[bytes, bytes | None]:
+    def __missing__(self, spelled: bytes) -> tuple[bytes, bytes | None, bool]:
         name = _canonical(_cut(spelled.decode("ascii", "backslashreplace")))
-        known = b"" if not self._permits(name) else _MASKED if name in SECRET_FIELDS else None
-        found = _encode(name), known
+        known = b"" if not self._permits(name) else _MASKED if is_secret(name) else None
+        found = _encode(name), known, is_url(name)
         if len(self) < self.BOUND:
             self[spelled] = found
         return found

@@ -12,7 +12,7 @@ again says how many there were.
 
 Values come from anywhere, strangers included. So: control characters are escaped (a CR LF would forge a line,
 an ESC would reach the reader's terminal), text is cut at 200 bytes (an error's at 1000), and what is a secret by
-the name of its field or by its form (`Bearer …`, `user:password@` in a URL) is masked.
+the name of its field or by its form (`Bearer …`, `user:password@` in a URL) is masked (see `secret`).
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol, TextIO
 
+from engine.secret import MASK, is_secret, is_url, without_query, without_secrets
+
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 LEVELS = {"debug": DEBUG, "info": INFO, "warn": WARNING, "error": ERROR}
 _NAMES = {number: name for name, number in LEVELS.items()}
 
 VALUE_BYTES = 200
 ERROR_BYTES = 1000  # a way out through several proxies has more to tell, and ends with what to do about it
-MASK = "***"
-
 #: Fields whose keys are Piko's, which no name in Python can be.
 KEYS = {"endpoint_id": "endpoint-id", "client_ip": "client-ip", "node_id": "node-id"}
 
@@ -185,20 +185,6 @@ def _report_dropped(count: int) -> bytes:
 # terminal show another text than there is).
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
-_SECRET_NAME = re.compile(
-    r"(authorization|cookie|passwords?|passwd|passphrase|secret|token|credentials?|(secret|private|api)[-_]?key)$",
-    re.IGNORECASE,
-)
-
-# Credentials that travel inside other text: a URL's userinfo, an Authorization value, a query's token, a JWT.
-_SECRET_FORM = re.compile(
-    r"(?<=://)[^/@\s]+(?=@)"
-    r"|(?:(?<=\bbearer )|(?<=\bbasic )|(?<=\bntlm )|(?<=\bnegotiate ))(?!auth)[\w+/=.~-]{8,}"
-    r"|(?:(?<=token=)|(?<=password=)|(?<=secret=)|(?<=api_key=))[^\s&]+"
-    r"|\beyJ[\w-]+\.[\w-]*\.[\w-]*",
-    re.IGNORECASE,
-)
-
 
 def harmless(key: str, value: object) -> object:
     """A value as it may be written under this key: masked if secret, else escaped and cut, also inside."""
@@ -206,22 +192,23 @@ def harmless(key: str, value: object) -> object:
         return value
     if isinstance(value, int):
         return value if -(2**63) <= value < 2**63 else printable(hex(value))
-    if _SECRET_NAME.search(key):
+    if is_secret(key):
         return MASK if value else value
     if isinstance(value, Mapping):
         return {printable(str(k)): harmless(str(k), v) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [harmless(key, item) for item in value]
     if isinstance(value, bytes | bytearray | memoryview):
-        return printable(bytes(value[:VALUE_BYTES]).decode("ascii", "backslashreplace"))
-    return printable(str(value), ERROR_BYTES if key == "error" else VALUE_BYTES)
+        value = bytes(value[:VALUE_BYTES]).decode("ascii", "backslashreplace")
+    text = str(value)
+    return printable(without_query(text) if is_url(key) else text, ERROR_BYTES if key == "error" else VALUE_BYTES)
 
 
 def printable(text: str, limit: int = VALUE_BYTES) -> str:
     """`text`, credentials masked and unprintable characters escaped, cut after `limit` bytes of UTF-8."""
     # Cut first, so that a megabyte costs no more than a line; but with a margin, lest the cut take away the
     # part that shows a secret to be one.
-    text = _SECRET_FORM.sub(MASK, text[: 8 * limit])
+    text = without_secrets(text[: 8 * limit])
     text = _UNPRINTABLE.sub(_escape, text)
     if len(text) * 4 > limit and len(data := text.encode()) > limit:
         text = data[:limit].decode("utf-8", "ignore") + "…"

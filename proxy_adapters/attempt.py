@@ -319,8 +319,8 @@ class Attempt:
                 "an https:// proxy or another scheme avoids that"
             )
             self._trail.warn(position, str(url), text, lambda: self._memory.warn_once(url, "clear text"))
-        if scheme and login is not None and login.withheld:
-            text = f"it is shown who we are ({scheme}), and nothing that shows more, for {login.withheld}"
+        if hop.unsaid and login is not None:
+            text = f"it is told nothing of who we are (login, headers), for {login.withheld}"
             self._trail.warn(position, str(url), text, lambda: self._memory.warn_once(url, "untrusted source"))
 
     def _script(self, hop: Hop, host: str, port: int, binding: Callable[[], bytes | None]) -> Script[None]:
@@ -339,6 +339,8 @@ class Attempt:
         if url.scheme.startswith("socks4"):
             if login is not None and login.mutual:
                 raise AuthenticationFailed("SOCKS4 has no mutual authentication, which is required (mutual)")
+            if login is not None and login.withheld:
+                return socks4(host, port, user="")
             return socks4(host, port, user=url.user or (login.user if login else None) or "")
         return socks5_with(login or Login.of(url), url, self._memory, host, port)
 

@@ -25,7 +25,8 @@ class Hop:
 
     `login` None: what the URL's userinfo says · `tls` None: the system's trust · `pin` SHA-256 of its
     certificate (hex) · `headers` extra fields of CONNECT · `proxy_protocol` 1 or 2: the PROXY protocol
-    header to begin with, for balancers that expect it.
+    header to begin with, for balancers that expect it · `unsaid`: there is a login, or are headers, that it does not
+    get (`Login.withheld` says why).
     """
 
     url: ProxyURL
@@ -34,6 +35,7 @@ class Hop:
     pin: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
     proxy_protocol: int | None = None
+    unsaid: bool = False
 
     def __post_init__(self) -> None:
         for name, value in self.headers:
@@ -54,6 +56,7 @@ class Hop:
             pin=self.pin or default.pin,
             headers=self.headers or default.headers,
             proxy_protocol=self.proxy_protocol or default.proxy_protocol,
+            unsaid=self.unsaid or default.unsaid,
         )
 
     def _login_of(self, default: Hop) -> Login | None:

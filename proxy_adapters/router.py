@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 
 import trio
 
+from proxy_adapters.auth.login import Login
 from proxy_adapters.errors import TunnelError
 from proxy_adapters.network import my_addresses
 from proxy_adapters.no_proxy import match_no_proxy
@@ -44,8 +45,8 @@ class Router:
     asked if there are none · `no_proxy` what goes straight nevertheless · `environ` where HTTPS_PROXY and the
     like are looked up: the process's environment, a mapping in its place, or None for nowhere · `default` what
     hops of any source get where they say nothing themselves (login, TLS, headers) · `login_hosts` if given, the
-    only proxies that get the default's login. Without it a proxy that a PAC file over plain http names (which
-    may name anybody's) gets it, too, but by schemes that do not show the secret itself · `on_refusal` "next":
+    only proxies that get the default's login. A proxy that only a PAC file over plain http names, which may be
+    anybody's, gets neither login nor headers unless it is one of them · `on_refusal` "next":
     move on to the next route also when a proxy refuses or wants another login. Raises ValueError for routes that
     cannot be read.
     """
@@ -100,13 +101,17 @@ class Router:
 
     def _default_for(self, hop: Hop, route: Route) -> Hop | None:
         default, host = self._default, normal_host(hop.url.host)
-        if default is None or default.login is None or host in self._login_hosts:
+        if host in self._login_hosts:
             return default
-        if self._login_hosts:
-            return replace(default, login=None)
         if route.untrusted:
+            # Not only what was configured: the machine's own Kerberos ticket is for nobody's asking either.
             why = f"only a PAC file that came over plain http names it: get that by https, or add {host} to login_hosts"
-            return replace(default, login=replace(default.login, withheld=why))
+            default = default or Hop(hop.url)
+            login = default.login or Login()
+            unsaid = bool(default.headers or login.user or login.has_secrets)
+            return replace(default, login=replace(login, withheld=why), headers=(), unsaid=unsaid)
+        if self._login_hosts and default is not None:
+            return replace(default, login=None)
         return default
 
     async def _choose(self, host: str, port: int, scheme: str) -> list[Route]:

@@ -45,11 +45,16 @@ class Secret:
 
     @classmethod
     def from_file(cls, path: str | Path) -> Secret:
-        """The file's text without its trailing newline. A file that others may read is refused."""
+        """The file's text without its trailing newline. A file that others may read is refused.
+
+        One in CREDENTIALS_DIRECTORY is not: systemd lets the service read it by an access list, which looks as if a
+        group could.
+        """
 
         def read() -> str:
             with open(path, encoding="utf-8") as file:
-                if os.name == "posix" and os.fstat(file.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO) & 0o044:
+                mode = os.fstat(file.fileno()).st_mode if os.name == "posix" and not _is_credential(path) else 0
+                if mode & (stat.S_IRWXG | stat.S_IRWXO) & 0o044:
                     raise ValueError(f"{path} can be read by others than its owner: chmod 600 {path}")
                 return file.read().removesuffix("\n").removesuffix("\r")
 
@@ -104,3 +109,8 @@ class Secret:
             return str(password)
 
         return cls(read, f"keyring {service}")
+
+
+def _is_credential(path: str | Path) -> bool:
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return bool(folder) and Path(path).parent == Path(folder or "")

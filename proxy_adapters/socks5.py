@@ -95,8 +95,7 @@ def socks5_with(login: Login, proxy: ProxyURL, memory: Memory, host: str, port: 
         raise AuthenticationFailed("SOCKS5 has mutual authentication by GSSAPI only, and it is required (mutual)")
     asked = Asked(login, proxy, "", memory, "socks5")
     # A password shows itself to whoever asks, and is no proof of who that is.
-    withheld = login.mutual or (login.withheld and login.password is not None)
-    user, password = None if withheld else login.user, ""
+    user, password = None if login.mutual or login.withheld else login.user, ""
     if user is not None and login.password is not None:
         try:
             password = yield from asked.password()
@@ -109,12 +108,12 @@ def socks5_with(login: Login, proxy: ProxyURL, memory: Memory, host: str, port: 
             port,
             user=user,
             password=password,
-            gssapi=partial(socks5_gssapi, service) if login.socks_gssapi else None,
+            gssapi=partial(socks5_gssapi, service) if login.socks_gssapi and not login.withheld else None,
             anonymous=not login.mutual,
         )
     except AuthenticationFailed as error:
-        if withheld and error.status == NOTHING_ACCEPTABLE and login.withheld:
-            error.advice = f"a user and password would show it the secret itself, and {login.withheld}"
+        if error.status == NOTHING_ACCEPTABLE and login.withheld:
+            error.advice = f"it is not told who we are, for {login.withheld}"
         # 0xff means that the password was not even asked for.
         if asked.fingerprint and error.status != NOTHING_ACCEPTABLE:
             memory.refuse(proxy, "socks5", asked.fingerprint)

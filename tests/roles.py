@@ -117,11 +117,6 @@ class Talk:
         await self.say(request)
         return await self.answer()
 
-    def certificate(self) -> bytes:
-        """What the other end of TLS has shown, in DER."""
-        assert isinstance(self._stream, trio.SSLStream)
-        return bytes(self._stream.getpeercert(binary_form=True))
-
     async def finish(self) -> None:
         """Half-close: FIN, whatever layers are above it."""
         await self._socket.send_eof()
@@ -320,9 +315,18 @@ class Roles:
         return node
 
     async def dial(
-        self, port: int, *, tls: ssl.SSLContext | None = None, server_name: str = "127.0.0.1", buffer: int = 0
+        self,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        server_name: str = "127.0.0.1",
+        buffer: int = 0,
+        before: bytes = b"",
     ) -> Talk:
-        """A client. `buffer`: bytes that the kernel may keep for it, so that a slow one is soon known for one."""
+        """A client. `buffer`: bytes that the kernel may keep for it, so that a slow one is soon known for one.
+
+        `before` is said in front of everything, TLS included.
+        """
         sock = trio.socket.socket()
         if buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
@@ -333,6 +337,7 @@ class Roles:
             raise
         stream = trio.SocketStream(sock)
         self.nursery.start_soon(_close_in_the_end, stream)
+        await stream.send_all(before)
         if tls is None:
             return Talk(stream)
         secured = trio.SSLStream(stream, tls, server_hostname=server_name, https_compatible=True)

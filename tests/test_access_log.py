@@ -119,7 +119,11 @@ def test_the_log_level_silences_the_access_log_and_its_subsystem_brings_it_back(
 
 
 def test_credentials_are_masked_whatever_the_lists_say() -> None:
-    names = (b"Authorization", b"proxy-authorization", b"Cookie", b"X-Piko-Authorization", b"COOKIE")
+    names = (
+        b"Authorization proxy-authorization Cookie X-Piko-Authorization COOKIE X-Api-Key api-key X-Auth-Token"
+        b" X-CSRF-Token X-Amz-Security-Token Ocp-Apim-Subscription-Key X-Functions-Key X_Api_Key X-Session-Id Signature"
+        b" X-Goog-IAP-JWT-Assertion Sec-WebSocket-Protocol apikey"
+    ).split()
     access = AccessLog("a", request_headers=HeaderFilter(allow=["authorization", "cookie"]))
     for log_of in (AccessLog("a"), access):
         (line,) = written(
@@ -127,6 +131,35 @@ def test_credentials_are_masked_whatever_the_lists_say() -> None:
         )
         assert "canary" not in json.dumps(line)
         assert line["request"]["request_headers"]["Cookie"] == ["***"]
+
+
+@pytest.mark.parametrize(
+    "name", ["Referer", "referrer", "Location", "Content-Location", "Link", "Refresh", "X-Original-URL"]
+)
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("https://a.test/b?token=canary", "https://a.test/b?***"),
+        ("/b#access_token=canary", "/b#***"),
+        ("https://user:canary@a.test/", "https://***@a.test/"),
+        ("/b", "/b"),
+    ],
+)
+def test_of_a_url_no_query_no_fragment_and_no_password_is_written(name: str, value: str, shown: str) -> None:
+    fields = [(name.encode(), value.encode())]
+    for _ in range(2):
+        (line,) = written(AccessLog("a"), request=fields, response=fields)
+        for way in ("request_headers", "response_headers"):
+            assert list(line["request"][way].values()) == [[shown]]
+
+
+def test_a_secret_is_masked_by_its_form_under_any_name_and_in_a_path() -> None:
+    token = "eyJhbGciOiJIUzI1NiJ9.canary.canary"
+    fields = [(b"x-a", token.encode()), (b"x-b", b"Bearer canary-canary"), (b"x-c", b"basic Y2FuYXJ5")]
+    (line,) = written(AccessLog("a"), target=f"/reset/{token}".encode(), request=fields)
+    assert "canary" not in json.dumps(line)
+    assert "Y2FuYXJ5" not in json.dumps(line)
+    assert line["request"]["path"] == "/reset/***"
 
 
 FIELDS = [(b"a", b"1"), (b"B", b"2"), (b"x-c", b"3")]
@@ -221,7 +254,7 @@ def test_heads_that_come_again_are_written_the_same_and_remembered_in_bounds() -
     (again,) = written(access, request=fields, known=known)
     (alone,) = written(access, request=fields)
     assert first["request"] == again["request"] == alone["request"]
-    assert first["request"]["request_headers"] == {"Authorization": [log.MASK], "Accept": ["*/*"]}
+    assert first["request"]["request_headers"] == {"Authorization": ["***"], "Accept": ["*/*"]}
     for _ in range(3 * KNOWN_HEADS):
         record(access, request=fields, known=object())
     assert log.flush()

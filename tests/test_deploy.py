@@ -6,6 +6,7 @@ import configparser
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,8 @@ def run(command: str, config: Path) -> subprocess.CompletedProcess[str]:
     """Run a unit's command with our interpreter, and `config` in the place of the one in /etc."""
     command = command.replace("/opt/trioduct/bin/trioduct", f"{shlex.quote(sys.executable)} -m engine")
     words = shlex.split(re.sub(r"/etc/trioduct/\w+\.yaml", shlex.quote(str(config)), command))
-    return subprocess.run(words, cwd=PROJECT, env=os.environ, capture_output=True, text=True)
+    env = os.environ | {"TRIODUCT_CONNECT_TOKEN": "a.b.c", "TRIODUCT_UPSTREAM_AUTH_HMAC_SECRET_KEY": "5ecret-" * 5}
+    return subprocess.run(words, cwd=PROJECT, env=env, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("role", ["agent", "server"])
@@ -47,3 +49,16 @@ def test_a_unit_that_fails_is_started_again_for_ever(role: str) -> None:
     assert parser["Unit"]["StartLimitIntervalSec"] == "0"
     assert parser["Service"]["Restart"] == "on-failure"
     assert "--config.expand-env" in parser["Service"]["ExecStart"]
+
+
+@pytest.mark.parametrize("role", ["agent", "server"])
+def test_a_unit_is_confined_as_far_as_the_readme_says(role: str) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd-analyze")
+    path = PROJECT / f"deploy/trioduct-{role}.service"
+    done = subprocess.run(["systemd-analyze", "security", "--offline=yes", path], capture_output=True, text=True)
+    found = re.search(r"exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert found is not None, done.stdout + done.stderr
+    said = re.search(rf"([0-9.]+) for the {role}'s", (PROJECT / "README.md").read_text())
+    assert said is not None
+    assert float(found[1]) <= float(said[1])

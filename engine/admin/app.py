@@ -3,17 +3,18 @@
 It looks and changes nothing: everything it tells comes through the callables it is given. Before any of it stands
 a gate, for this port is reachable by more than its operators:
 
-- a token, where the port has a verifier (for every route, as in Piko: a probe needs one, too);
-- without one, on a connection to this very machine, a Host that means this machine. A page of another site can
-  have its own name resolve to 127.0.0.1 (DNS rebinding), but it cannot send another name than its own;
-- no Origin but ours: nothing here is for pages of other sites.
+- a Host that means this machine: an address, its own name, or a name that it was told. A page of another site can
+  have its own name resolve to any address of ours (DNS rebinding), but it cannot send another name than its own;
+- no Origin but ours: nothing here is for pages of other sites;
+- a token, where the port has a verifier (for every route, as in Piko: a probe needs one, too).
 """
 
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 # Imported here, by those who serve an admin port, so that the first scrape does not stall everything for 50 ms.
@@ -44,6 +45,16 @@ class Metrics(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class SessionStatus:
+    """Who has registered what: for `seconds`, from the address `client`. `principal` is whom the token names."""
+
+    endpoint: str
+    principal: str
+    client: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """A node as the cluster knows it. `endpoints`: registered ones, and by how many sessions each is served."""
 
@@ -52,6 +63,7 @@ class NodeStatus:
     admin_addr: str
     endpoints: Mapping[str, int]
     status: str = "active"
+    sessions: Sequence[SessionStatus] = ()
 
     def summary(self) -> dict[str, object]:
         """With numbers in place of the endpoints, as a list of nodes shows it."""
@@ -77,11 +89,15 @@ def node_app(
 ) -> ASGIApp:
     """A node's. `not_ready` says why the node should get no traffic, None if it may; `local` what it is.
 
-    `hosts`: more names than localhost under which this machine may be asked from itself.
+    `hosts`: more names than localhost and the machine's own under which it may be asked.
     """
 
     async def endpoints(request: Request) -> Response:
         return JSONResponse(dict(local().endpoints))
+
+    async def sessions(request: Request) -> Response:
+        oldest_first = sorted(local().sessions, key=lambda one: (one.endpoint, -one.seconds))
+        return JSONResponse([asdict(one) | {"seconds": round(one.seconds)} for one in oldest_first])
 
     async def nodes(request: Request) -> Response:
         return JSONResponse([local().summary()])
@@ -99,6 +115,7 @@ def node_app(
         routes=[
             *_usual_routes(metrics, not_ready),
             Route("/status/upstream/endpoints", endpoints),
+            Route("/status/upstream/sessions", sessions),
             Route("/status/cluster/nodes", nodes),
             Route("/status/cluster/nodes/{id}", node),
             Route("/status/gossip/{rest:path}", gossip),
@@ -160,7 +177,7 @@ class _Gate:
     def __init__(self, app: ASGIApp, verifier: Verifier | None, hosts: Collection[str]) -> None:
         self._app = app
         self._verifier = verifier
-        self._hosts = frozenset(hosts)
+        self._hosts = frozenset(name.lower().removesuffix(".") for name in (socket.gethostname(), *hosts))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = None if scope["type"] == "lifespan" else self._refusal(scope)
@@ -176,10 +193,9 @@ class _Gate:
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        from_here = _is_loopback((scope.get("server") or ("",))[0])
         # Who sends no Host is no browser.
-        if self._verifier is None and from_here and host and not self._is_this_machine(_without_port(host)):
-            return 403, "this host name is not mine"
+        if host and not self._is_this_machine(_without_port(host), (scope.get("server") or ("",))[0]):
+            return 403, "this host name is not mine; admin.hosts (server.hosts of an agent) may name it"
         if "origin" in headers and headers["origin"] != f"{_web_scheme(scope)}://{host}":
             return 403, "not for pages of other sites"
         if self._verifier is not None:
@@ -192,18 +208,28 @@ class _Gate:
                 return 401, str(error)
         return None
 
-    def _is_this_machine(self, host: str) -> bool:
-        return host == "localhost" or host.endswith(".localhost") or host in self._hosts or _is_loopback(host)
+    def _is_this_machine(self, host: str, server: str) -> bool:
+        if host == "localhost" or host.endswith(".localhost") or host in self._hosts:
+            return True
+        # A page whose name is an address is of whoever listens there: nobody can have an address resolve to another.
+        # Which of this machine's it is cannot be known, for routers and containers translate them.
+        address = _address(host)
+        return address is not None and (address.is_loopback or not _is_loopback(server))
 
 
 def _is_loopback(host: str) -> bool:
+    address = _address(host)
+    return address is not None and address.is_loopback
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return False
+        return None
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped  # how a port that is open to both shows the other
-    return address.is_loopback
+        return address.ipv4_mapped  # how a port that is open to both shows the other
+    return address
 
 
 def _without_port(host: str) -> str:

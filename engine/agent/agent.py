@@ -7,6 +7,8 @@ second signal ends it at once.
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Callable
 from functools import partial
 from shlex import quote
 from typing import NamedTuple
@@ -20,9 +22,10 @@ from engine.agent.service import Service
 from engine.agent.tcp import TcpUpstream
 from engine.agent.uplink import HINT, Uplink
 from engine.carriers.carrier import Kind
-from engine.config import AgentConfig, ListenerConfig
+from engine.config import AgentConfig, ClientTLS, ConnectConfig, ListenerConfig
 from engine.errors import Unreachable
 from engine.log import INFO, get_logger, show
+from engine.loop.certificates import Certificates, Renewed
 from engine.loop.dial import Server
 from engine.loop.leaving import stop_signals, until_signal
 from engine.loop.listen import open_listeners
@@ -52,8 +55,9 @@ async def run_agent(
     `alone`: nothing else runs in this Trio run.
     """
     connect = config.connect
-    server = Server(connect.url, connect.client_context(), connect.tls.server_name or None, connect.router())
-    metrics = AgentMetrics()
+    tls = _certificates("connect.tls", connect.tls, connect.client_context)
+    server = Server(connect.url, tls, connect.tls.server_name or None, connect.router())
+    metrics, token = AgentMetrics(), _Token(connect)
     async with open_reactor(alone=alone) as reactor, trio.open_nursery() as nursery:
         if config.server.enabled:
             await _serve_metrics(config, metrics, nursery)
@@ -64,7 +68,7 @@ async def run_agent(
                 listener.endpoint_id,
                 server,
                 upstream.on_stream,
-                token=lambda: connect.token,
+                token=token,
                 tenant=connect.tenant_id,
                 resume_seconds=connect.resume,
                 kinds=tuple(map(Kind, connect.carriers)),
@@ -83,14 +87,33 @@ async def run_agent(
             nursery.start_soon(_connect_all, uplinks, config, nursery, task_status)
             await anext(signals)
             log.info("shutting down", grace_seconds=config.grace_period)
-            await until_signal(partial(_leave, uplinks), config.grace_period, signals)
+            left = await until_signal(partial(_leave, uplinks), config.grace_period, signals)
         for end in (*uplinks, *upstreams):
             end.close()
-        with trio.move_on_after(FAREWELL_SECONDS):
-            for uplink in uplinks:
-                await uplink.wait_closed()
+        if left:
+            with trio.move_on_after(FAREWELL_SECONDS):
+                for uplink in uplinks:
+                    await uplink.wait_closed()
         nursery.cancel_scope.cancel()
     log.info("agent stopped")
+
+
+class _Token:
+    """What a dial shows: the token, read anew if its file is another one; the last that could be read."""
+
+    def __init__(self, connect: ConnectConfig) -> None:
+        self._connect = connect
+        self._text = connect.read_token()
+        self._file = Renewed("connect.token_file", [connect.token_file], self._read)
+
+    def __call__(self) -> str:
+        if not self._connect.token_file:
+            return self._connect.token
+        self._file.refresh()
+        return self._text
+
+    def _read(self) -> None:
+        self._text = self._connect.read_token()
 
 
 class AgentSession(NamedTuple):
@@ -152,7 +175,9 @@ def _upstream(
         port=target.port,
         path=target.path,
         timeout=listener.timeout,
-        tls=listener.tls.client_context() if target.scheme == "https" else None,
+        tls=_certificates("listeners.tls", listener.tls, listener.tls.client_context)
+        if target.scheme == "https"
+        else None,
         server_name=listener.tls.server_name or None,
         max_idle=http.max_idle_conns,
         idle_seconds=http.idle_conn_timeout,
@@ -173,9 +198,13 @@ def _upstream(
     return HttpUpstream(service, listener.endpoint_id, reactor, metrics, nursery, access_log)
 
 
+def _certificates(name: str, files: ClientTLS, make: Callable[[], ssl.SSLContext | None]) -> Certificates:
+    return Certificates(name, (files.cert, files.key, files.root_cas), make)
+
+
 async def _serve_metrics(config: AgentConfig, metrics: AgentMetrics, nursery: trio.Nursery) -> None:
     from engine.admin.app import agent_app  # what serves a port takes 0.3 s to import, and few agents have one
     from engine.admin.serve import serve_admin
 
     sockets = open_listeners(config.server.bind_addr)
-    await nursery.start(serve_admin, sockets, agent_app(metrics))
+    await nursery.start(serve_admin, sockets, agent_app(metrics, hosts=config.server.hosts))

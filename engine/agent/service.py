@@ -10,6 +10,8 @@ import trio
 
 from engine.admin.metrics import AgentMetrics
 from engine.log import Logger
+from engine.loop import certificates
+from engine.loop.certificates import Certificates
 from engine.loop.connection import Connection
 from engine.loop.dial import dial_tcp
 
@@ -22,7 +24,7 @@ class Service:
     port: int
     path: str = ""  # put before every request's target
     timeout: float = 10.0
-    tls: ssl.SSLContext | None = None
+    tls: ssl.SSLContext | Certificates | None = None
     server_name: str | None = None
     max_idle: int = 100  # kept-alive connections; -1 for no limit
     idle_seconds: float = 90.0
@@ -33,7 +35,8 @@ class Service:
         since = trio.current_time()
         try:
             with trio.fail_after(self.timeout or math.inf):
-                connection = await dial_tcp(self.host, self.port, tls=self.tls, server_name=self.server_name)
+                tls = certificates.now(self.tls)
+                connection = await dial_tcp(self.host, self.port, tls=tls, server_name=self.server_name)
         except (OSError, trio.TooSlowError) as error:
             slow = isinstance(error, trio.TooSlowError)
             text = "timeout" if slow else str(error)

@@ -78,15 +78,21 @@ class KeySet:
         self._tls = tls
         self._wanted = trio.Event()
         self._fetched = trio.Event()
+        self._next_at = 0.0  # by Trio's clock: from then on it is fetched when that is wanted
 
     def want_newer(self) -> None:
         """Fetch soon, because a token named a key that is not in the set."""
         self._wanted.set()
 
     async def newer(self) -> None:
-        """Wait until the next fetch is over, whatever came of it (deadline: the caller's)."""
+        """Wait until the next fetch is over, whatever came of it (deadline: the caller's). Returns at once if there was
+        one lately, so that there will be none for a while.
+        """
         self.want_newer()
-        await self._fetched.wait()
+        if trio.current_time() >= self._next_at:
+            await self._fetched.wait()
+        else:
+            await trio.lowlevel.checkpoint()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Fetch for ever. Started after the first try, whatever came of it."""
@@ -97,9 +103,10 @@ class KeySet:
             task_status.started()
             task_status = trio.TASK_STATUS_IGNORED
             now = trio.current_time()
+            self._next_at = now + REFETCH_SECONDS
             with trio.move_on_at(now + (self._cache_ttl if good else REFETCH_SECONDS)):
                 await self._wanted.wait()
-                await trio.sleep_until(now + REFETCH_SECONDS)
+                await trio.sleep_until(self._next_at)
 
     async def _fetch(self) -> bool:
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from engine.auth.keys import CURVES, HMAC, RSA
+from engine.auth.keys import CURVES, HMAC, RSA, RSA_BITS, SECRET_BYTES
 from engine.auth.token import MAX_TOKEN_BYTES
 from engine.errors import ConfigError
 
@@ -19,10 +19,6 @@ if TYPE_CHECKING:  # PyJWT and cryptography take 120 ms to import
     Material = AllowedPrivateKeys | bytes
 
 ALGORITHMS: Final = (*HMAC, *RSA, *(algorithm for fitting in CURVES.values() for algorithm in fitting))
-SECRET_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
-"""The shortest secret of each algorithm (RFC 7518, 3.2)."""
-RSA_BITS: Final = 2048
-"""The shortest RSA key (RFC 7518, 3.3)."""
 
 
 class Misfit(ConfigError):
@@ -50,10 +46,16 @@ class SigningKey:
             )
 
     def sign(
-        self, *, endpoints: Sequence[str] = (), expires_at: int | None = None, audience: str = "", issuer: str = ""
+        self,
+        *,
+        endpoints: Sequence[str] = (),
+        expires_at: int | None = None,
+        subject: str = "",
+        audience: str = "",
+        issuer: str = "",
     ) -> str:
         """A token that is good for `endpoints` (none: for all of them) until `expires_at`, in Unix seconds (None: for
-        ever). An empty audience or issuer is not named.
+        ever). An empty subject, audience or issuer is not named.
 
         Raises ConfigError if it becomes longer than a node takes.
         """
@@ -62,7 +64,7 @@ class SigningKey:
         claims: dict[str, object] = {}
         if endpoints:
             claims["piko"] = {"endpoints": list(endpoints)}
-        for name, value in (("exp", expires_at), ("aud", audience), ("iss", issuer)):
+        for name, value in (("exp", expires_at), ("sub", subject), ("aud", audience), ("iss", issuer)):
             if value not in (None, ""):
                 claims[name] = value
         token = jwt.encode(claims, self._material, self.algorithm)

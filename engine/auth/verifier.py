@@ -16,12 +16,11 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from engine.auth.keys import configured_keys, keys_of_set
-from engine.auth.token import Invalid, endpoints_of, read, time_of
+from engine.auth.token import Invalid, endpoints_of, principal_of, read, time_of
 from engine.errors import Unauthorized
 from engine.wire import piko
 
@@ -40,11 +39,12 @@ class Claims(NamedTuple):
     """What a token permits.
 
     If `endpoints` is empty, it is good for all of them. A session that it has opened is to end at `expires_at`, in Unix
-    seconds; never if that is None.
+    seconds; never if that is None. `principal` is whom it names; empty if it names nobody.
     """
 
     endpoints: frozenset[str]
     expires_at: float | None
+    principal: str = ""
 
     def check(self, endpoint: str) -> None:
         """Raise Unauthorized if the token is not good for this endpoint."""
@@ -72,10 +72,6 @@ class Verifier:
         leeway_seconds: float = 0.0,
         now: Callable[[], float] = time.time,
     ) -> None:
-        import jwt
-
-        # PyJWT would say this for each verification, where whoever configured a short secret does not read it.
-        warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)
         self.on_unknown_key: Callable[[], None] = _nothing
         """Called when a token names a key that is not in the set; may start to fetch a newer one."""
         self._audience = audience
@@ -86,6 +82,11 @@ class Verifier:
         self._known: dict[bytes, tuple[Claims, float]] = {}  # field value -> claims, and the end of them
         self._document = b""
         self._keys = configured_keys(hmac_secret_key, rsa_public_key, ecdsa_public_key)
+
+    def replace_configured(self, hmac_secret_key: str, rsa_public_key: str, ecdsa_public_key: str) -> None:
+        """Believe these keys, and no others, from now on. Raises ConfigError, and changes nothing, for what is none."""
+        self._keys = configured_keys(hmac_secret_key, rsa_public_key, ecdsa_public_key)
+        self._known.clear()
 
     def replace_keys(self, document: bytes) -> None:
         """Believe the keys of this JWK set (RFC 7517, 5), and no others, from now on.
@@ -166,7 +167,7 @@ class Verifier:
         expires_at, not_before, _ = (time_of(payload, name) for name in ("exp", "nbf", "iat"))
         if not_before is not None and self._now() < not_before - self._leeway:
             raise Invalid("not valid yet")
-        claims = Claims(endpoints_of(payload), expires_at if self._cut_at_expiry else None)
+        claims = Claims(endpoints_of(payload), expires_at if self._cut_at_expiry else None, principal_of(payload))
         return claims, math.inf if expires_at is None else expires_at
 
     def _key_for(self, header: Mapping[str, object]) -> tuple[Material, str]:

@@ -44,6 +44,7 @@ def token(ctx: click.Context) -> None:
     signed = key.sign(
         endpoints=config.endpoints,
         expires_at=math.ceil(time.time() + config.expires) if config.expires else None,
+        subject=config.subject,
         audience=config.audience,
         issuer=config.issuer,
     )

@@ -13,6 +13,7 @@ from engine.config.kinds import (
     BindAddr,
     CountOrUnlimited,
     EndpointID,
+    HostNames,
     Protocol,
     SecondsAboveZero,
     SecondsOrDefault,
@@ -74,6 +75,8 @@ class MetricsServerConfig(Section):
 
     enabled: Annotated[Switch, "Serve /metrics."] = False
     bind_addr: Annotated[BindAddr, "Address to listen on."] = ":5000"
+    # Ours.
+    hosts: Annotated[HostNames, "Names under which it may be asked, besides addresses and this machine's name."] = []
 
 
 class AgentConfig(Section):

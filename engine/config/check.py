@@ -52,3 +52,17 @@ def read_named_file(key: str, path: str, expected: str) -> bytes:
             return file.read()
     except OSError as error:
         raise Defect(key, path, f"{error.strerror}; expected {expected}") from None
+
+
+def read_secret_file(key: str, path: str) -> str:
+    """The secret in the file that `key` names, which only its owner may read. Raises Defect."""
+    from proxy_adapters import Secret as ProxySecret
+
+    try:
+        return ProxySecret.from_file(path).read()
+    except UnicodeDecodeError:
+        raise Defect(key, path, "not UTF-8; expected a file with the secret") from None
+    except OSError as error:
+        raise Defect(key, path, f"{error.strerror}; expected a file with the secret") from None
+    except ValueError as error:
+        raise Defect(key, path, f"{error}") from None

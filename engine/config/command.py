@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import field
 
-from engine.config.check import Defect
+from engine.config.check import Defect, read_secret_file
 from engine.config.connect import environment_route
 from engine.config.kinds import (
     URL,
@@ -28,7 +28,6 @@ from engine.config.kinds import (
 from engine.config.knob import Section
 from engine.config.log import LogConfig
 from engine.config.tls import ClientTLS
-from engine.config.way_out import read_secret_file
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -119,6 +118,7 @@ class TokenConfig(Section):
 
     endpoints: Annotated[EndpointIDs, "Endpoints that it is valid for; none: all."] = []
     expires: Annotated[Lifetime, "Lifetime: 30d, 12h; empty: it never expires."] = 0.0
+    subject: Annotated[Text, "`sub` claim: an endpoint belongs to the subject that registered it first."] = ""
     audience: Annotated[Text, "`aud` claim, where the port's auth.audience requires one."] = ""
     issuer: Annotated[Text, "`iss` claim, where the port's auth.issuer requires one."] = ""
     key_file: Annotated[FileName, "File with the secret, or with the private key in PEM."] = ""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from msgspec import field
 
 from engine.config.address import split_url
-from engine.config.check import Defect
-from engine.config.kinds import CARRIERS, URL, Carriers, Route, Seconds, SecondsAboveZero, Token, Word
+from engine.config.check import Defect, read_secret_file
+from engine.config.kinds import CARRIERS, URL, Carriers, FileName, Route, Seconds, SecondsAboveZero, Token, Word
 from engine.config.knob import Section
 from engine.config.mask import MASK, mask_userinfo
 from engine.config.tls import ClientTLS
@@ -29,6 +29,9 @@ class ConnectConfig(Section):
 
     url: Annotated[URL, "URL of the node: upstream port for an agent, proxy port for a forward."] = ""
     token: Annotated[Token, "Token (JWT); best kept in the environment or in the file."] = ""
+    token_file: Annotated[FileName, "File with the token, which only its owner may read; read at each connect."] = (
+        ""  # ours
+    )
     tenant_id: Annotated[Word, "Tenant to connect as."] = ""  # Piko has it for agents; for a forward it is ours
     timeout: Annotated[SecondsAboveZero, "Timeout for the first connection."] = 30.0
     # Piko has it for agents, and takes one proxy. A chain (`socks5h://a:1080 -> http://b:3128`), `direct` and the key
@@ -45,6 +48,9 @@ class ConnectConfig(Section):
     def verify(self) -> None:
         if not self.url:
             raise Defect("url", "", "missing; expected the URL of a node")
+        if self.token and self.token_file:
+            raise Defect("token_file", self.token_file, "set as well as token; expected one of the two")
+        self.read_token()
         if len(set(self.carriers)) != len(self.carriers):
             raise Defect("carriers", ",".join(self.carriers), "one stands there twice; expected each once")
         if not self.carriers:
@@ -55,6 +61,10 @@ class ConnectConfig(Section):
                 value = mask_userinfo(self.proxy_url)
                 raise Defect("proxy_url", value, f"set as well as proxy.{beside}; expected one of the two")
         self.environment_route()
+
+    def read_token(self) -> str:
+        """The token, read anew if it is in a file. Raises Defect."""
+        return read_secret_file("token_file", self.token_file).strip() if self.token_file else self.token
 
     def environment_route(self) -> ProxyRoute | None:
         """The way to the node by the environment; None if it names none, or is not asked. Raises ConfigError."""

@@ -10,7 +10,7 @@ part of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Generic, Never, TypeVar
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 NOTHING: Mapping[str, Never] = MappingProxyType({})
 C = TypeVar("C", bound=Section)
+_UNSET = "\ue000"  # in the place of a variable that is not set; of private use, and YAML takes it
 _NULL = "tag:yaml.org,2002:null"
 _ESCAPES = "in double quotes YAML takes a backslash for the beginning of an escape"
 
@@ -41,9 +42,10 @@ class Draft(Generic[C]):
         self._origins: dict[str, str] = {}
 
     def read_environment(self, environ: Mapping[str, str]) -> None:
-        """Take each knob's variable. An empty one says nothing."""
+        """Take each knob's variable. An empty one says nothing, but for a secret, which somebody meant to give."""
         for knob in knobs(type(self.config)):
-            if text := environ.get(knob.variable):
+            text = environ.get(knob.variable, "")
+            if text or (knob.kind.secret and knob.variable in environ):
                 self._take(self.config, "", knob, [text], knob.variable)
 
     def read_flags(self, flags: Mapping[str, Sequence[str]]) -> None:
@@ -64,6 +66,7 @@ class Draft(Generic[C]):
         except UnicodeDecodeError:
             raise ConfigError(f"{path}: not UTF-8; expected a YAML file") from None
         if expand_env:
+            _refuse_missing_secrets(path, text, environ, type(self.config))
             text = expand(text, environ)
         try:
             loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
@@ -137,6 +140,9 @@ class Draft(Generic[C]):
         for name in knob.path[:-1]:
             section = getattr(section, name)
         items = [item for text in texts for item in _split_list(text, origin)] if knob.kind.many else texts[-1:]
+        if knob.kind.secret and "" in texts:
+            # As of `$(cat key)` where there is no such file: the door would stand open.
+            raise ConfigError(f"{origin}: empty; expected the secret, or nothing at all")
         self._set(section, knob.path[-1], knob.kind, items, prefix + knob.key, origin)
 
     def _set(
@@ -148,6 +154,12 @@ class Draft(Generic[C]):
                 # Copied from what was printed; it would be sent as a password.
                 raise ConfigError(
                     f"{origin}: {MASK} is what is printed instead of a secret; expected the secret itself"
+                )
+            if _is_unexpanded(text if kind.secret else text.rpartition("@")[0] if kind.userinfo else ""):
+                # It would be a secret that everybody can read in the documentation.
+                raise ConfigError(
+                    f"{origin}: a variable's name stands in a secret, and nothing has replaced it; "
+                    "expected the secret, or --config.expand-env"
                 )
             try:
                 values.append(kind.parse(text))
@@ -243,6 +255,13 @@ class Draft(Generic[C]):
 _REFERENCE = re.compile(r"\$(?:\{([^}]*)\}|([*#$@!?0-9-])|([A-Za-z_][A-Za-z0-9_]*))")
 
 
+_is_name = re.compile(r"\$[A-Z_][A-Z0-9_]{3,}").fullmatch
+
+
+def _is_unexpanded(secret: str) -> bool:
+    return "${" in secret or _is_name(secret) is not None
+
+
 def expand(text: str, environ: Mapping[str, str]) -> str:
     """Replace `${VAR}`, `$VAR` and `${VAR:default}` as Piko does, by the rules of Go's os.Expand.
 
@@ -254,6 +273,52 @@ def expand(text: str, environ: Mapping[str, str]) -> str:
         return environ.get(name) or default
 
     return _REFERENCE.sub(value, text)
+
+
+def _refuse_missing_secrets(path: str, text: str, environ: Mapping[str, str], root: type[Section]) -> None:
+    """Raise ConfigError if a secret in a file would be empty because a variable is not set.
+
+    As in Piko, such a variable is empty, and without a secret a port asks for none: a door that somebody meant to lock
+    would stand open. Whoever wants that says it by an empty default, `${VAR:}`.
+    """
+    import yaml
+
+    references = [match[1] or match[2] or match[3] or "" for match in _REFERENCE.finditer(text)]
+    for name in dict.fromkeys(references):
+        if ":" in name or environ.get(name):
+            continue
+        try:
+            marked = expand(text, {**environ, name: _UNSET})
+            node = yaml.compose(marked, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        except yaml.YAMLError:
+            continue  # it stands where no value can; what is wrong is told when the file is read in earnest
+        for key, secret in _secrets(root, node, ""):
+            if _UNSET in secret.value:
+                place = f"{path}:{secret.start_mark.line + 1}: {key}"
+                raise ConfigError(f"{place}: the variable {quoted(name)} is not set; expected the secret in it")
+
+
+def _secrets(section: type[Section], node: yaml.Node | None, key: str) -> Iterator[tuple[str, yaml.ScalarNode]]:
+    """What stands where a file has its secrets, or URLs with a password in them, with their keys."""
+    import yaml
+
+    if not isinstance(node, yaml.MappingNode):
+        return
+    known = members(section)
+    for name, value in node.value:
+        member = section if name.value == "<<" else known.get(str(name.value))
+        here = key if name.value == "<<" else _join(key, str(name.value))
+        if isinstance(member, Leaf):
+            for item in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                if isinstance(item, yaml.ScalarNode) and (
+                    member.kind.secret or (member.kind.userinfo and "@" in item.value.partition(_UNSET)[2])
+                ):
+                    yield here, item
+        elif isinstance(member, ListOf):
+            for item in value.value if isinstance(value, yaml.SequenceNode) else ():
+                yield from _secrets(member.section, item, here)
+        elif member is not None:
+            yield from _secrets(member, value, here)
 
 
 def _join(key: str, name: str) -> str:

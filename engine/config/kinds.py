@@ -57,6 +57,7 @@ def _switch(text: str) -> bool:
 Switch = Annotated[bool, Kind("", "true or false", _switch)]
 Level = Annotated[Literal["debug", "info", "warn", "error"], _one_of("debug", "info", "warn", "error")]
 Protocol = Annotated[Literal["http", "tcp"], _one_of("http", "tcp")]
+Sharing = Annotated[Literal["balanced", "exclusive"], _one_of("balanced", "exclusive")]
 Algorithm = Annotated[
     Literal["", "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512"],
     _one_of("HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512"),
@@ -146,6 +147,27 @@ def _public_url(text: str) -> object:
 
 PublicURL = Annotated[
     str, _url("a URL without a path, such as https://tunnel.example.com or https://*.example.com", _public_url)
+]
+
+
+def _origin(text: str) -> str:
+    from engine.wire.origin import origin
+
+    return origin(text)
+
+
+def _network(text: str) -> str:
+    from ipaddress import ip_network  # which only a node needs
+
+    return str(ip_network(text))
+
+
+Networks = Annotated[
+    list[str],
+    Kind("LIST", "a list of networks such as 10.0.0.0/8, and of addresses", _network, many=True, alone=True),
+]
+Origins = Annotated[
+    list[str], Kind("LIST", "a list of https://host or http://host:port, or *", _origin, many=True, alone=True)
 ]
 Service = Annotated[str, _url("a port, host:port or URL")]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-MASK = "***"
+from engine.secret import MASK
+
+__all__ = ["MASK", "mask_userinfo"]
 
 
 def mask_userinfo(text: str) -> str:

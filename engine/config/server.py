@@ -17,13 +17,17 @@ from engine.config.kinds import (
     CountAboveZero,
     CountOrDefault,
     Fraction,
+    HostNames,
     Members,
+    Networks,
+    Origins,
     PortsOfEndpoints,
     PublicURL,
     Ratio,
     Seconds,
     SecondsAboveZero,
     SecondsOrNever,
+    Sharing,
     Switch,
     Word,
 )
@@ -59,6 +63,9 @@ class ProxyConfig(Section):
     public_url: Annotated[
         PublicURL, "Its URL for clients; agents show it, services learn its scheme: https://*.HOST."
     ] = ""
+    allowed_origins: Annotated[Origins, "Web pages that may open TCP endpoints: https://HOST, or * for all."] = []
+    trusted_proxies: Annotated[Networks, "Networks of load balancers in front, whose X-Forwarded-* count."] = []
+    proxy_protocol: Annotated[Switch, "They send the PROXY protocol (v1 or v2) first on each connection."] = False
     timeout: Annotated[Seconds, "Timeout until the first byte of a response; 0: no limit."] = 30.0
     # Ours, all three.
     tcp: Annotated[PortsOfEndpoints, "Public TCP ports: PORT or HOST:PORT, and the TCP endpoint it leads to."] = []
@@ -77,6 +84,9 @@ class ProxyConfig(Section):
         return [(f"{host}:{where}" if where.isdecimal() else where, endpoint) for where, endpoint in self.tcp]
 
     def verify(self) -> None:
+        if self.proxy_protocol and not self.trusted_proxies:
+            problem = "nobody is trusted to say who calls; expected the networks of trusted_proxies beside it"
+            raise Defect("proxy_protocol", "true", problem)
         # A TCP client has no way to show one. Who has asked for tokens would have an open door, and not know it.
         if self.tcp and not self.tcp_without_token and (self.auth.enabled or self.tls.client_cas):
             asked = "a token (proxy.auth)" if self.auth.enabled else "a certificate (proxy.tls.client_cas)"
@@ -110,6 +120,10 @@ class UpstreamConfig(Section):
 
     bind_addr: Annotated[BindAddr, "Address to listen on."] = ":8001"
     advertise_addr: Annotated[Address, "Address to advertise; empty: made from bind-addr."] = ""
+    # Ours.
+    sharing: Annotated[Sharing, "Whether sessions of one principal share an endpoint, or have it one at a time."] = (
+        "balanced"
+    )
     resume: Annotated[Seconds, "How long a session is kept for an agent whose connection was cut; 0: not."] = 30.0
     rebalance: RebalanceConfig = field(default_factory=RebalanceConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
@@ -123,10 +137,28 @@ class UpstreamConfig(Section):
 class AdminConfig(Section):
     title: ClassVar[str] = "Admin port: health, metrics, status"
 
-    bind_addr: Annotated[BindAddr, "Address to listen on."] = ":8002"
+    # Piko's is :8002, for everybody and without a question.
+    bind_addr: Annotated[BindAddr, "Address to listen on; on others than this machine's own, see insecure."] = (
+        "127.0.0.1:8002"
+    )
     advertise_addr: Annotated[Address, "Address to advertise; empty: made from bind-addr."] = ""
+    # The next two are ours.
+    hosts: Annotated[HostNames, "Names under which it may be asked, besides addresses and this machine's name."] = []
+    insecure: Annotated[Switch, "Be open to other machines without a token or a client certificate."] = False
     auth: AuthConfig = field(default_factory=AuthConfig)
     tls: ServerTLS = field(default_factory=ServerTLS)
+
+    def verify(self) -> None:
+        asks = self.auth.enabled or self.tls.client_cas
+        if not (asks or self.insecure or is_loopback(split_address(self.bind_addr)[0])):
+            # Piko files come here; what is to be said is all that their owner has to change.
+            raise Defect(
+                "bind_addr",
+                self.bind_addr,
+                "would tell other machines which endpoints there are, and ask them for nothing; expected an address of "
+                "this machine alone (127.0.0.1:8002), or admin.auth (tokens) or admin.tls.client_cas beside it, or "
+                "admin.insecure: true",
+            )
 
 
 class GossipConfig(Section):

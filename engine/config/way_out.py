@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import field
 
-from engine.config.check import Defect
+from engine.config.check import Defect, read_secret_file
 from engine.config.kinds import (
     Command,
     Exceptions,
@@ -62,7 +62,7 @@ class ProxyAuth(Section):
 
     schemes: Annotated[Schemes, "The only authentication schemes to use, the first one first."] = []
     forbidden: Annotated[Schemes, "Authentication schemes never to use."] = []
-    # Empty: all, but what a PAC file names that came over plain http is not shown a password or token itself.
+    # Empty: all, but what a PAC file names that came over plain http, which is told nothing of who we are.
     login_hosts: Annotated[HostNames, "The only proxies to send credentials to, by host name."] = []
     mutual: Annotated[Switch, "Require mutual authentication (Kerberos or Digest)."] = False
     nt_hash_file: Annotated[FileName, "File with the NT hash of the password, for NTLM, instead of the password."] = ""
@@ -216,20 +216,6 @@ def _secret_file(key: str, path: str) -> ProxySecret | None:
 
     read_secret_file(key, path)  # so that a mistake is told at the start, and not at the first 407
     return ProxySecret.from_file(path)
-
-
-def read_secret_file(key: str, path: str) -> str:
-    """The secret in the file that `key` names, which only its owner may read. Raises Defect."""
-    from proxy_adapters import Secret as ProxySecret
-
-    try:
-        return ProxySecret.from_file(path).read()
-    except UnicodeDecodeError:
-        raise Defect(key, path, "not UTF-8; expected a file with the secret") from None
-    except OSError as error:
-        raise Defect(key, path, f"{error.strerror}; expected a file with the secret") from None
-    except ValueError as error:
-        raise Defect(key, path, f"{error}") from None
 
 
 def check_route(key: str, text: str) -> None:

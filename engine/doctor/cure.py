@@ -126,7 +126,7 @@ async def find_cure(
 def _warning(connect: ConnectConfig, changes: dict[str, str]) -> str:
     """What a setting gives away, and what it needs that is not shown."""
     if changes.get("connect.url", "").startswith("http://") and split_url(connect.url).scheme in ("https", "wss"):
-        token = ", the token of connect.token included" if connect.token else ""
+        token = ", the token of connect.token included" if connect.token or connect.token_file else ""
         return (
             f"Warning: everybody on the way can then read what passes{token}; it is better to have the node speak TLS"
             " (upstream.tls.cert and upstream.tls.key there)"

@@ -23,6 +23,7 @@ from engine.doctor.node import NETWORK, NODE, Stopped, ask_for_upgrade, credenti
 from engine.doctor.report import Failure, Report, Verdict
 from engine.doctor.way import Target, Way, described
 from engine.errors import ConfigError
+from engine.loop.certificates import now
 from engine.loop.connection import Connection
 from engine.loop.dial import Server
 from engine.loop.run import open_reactor
@@ -99,13 +100,13 @@ class _Examination:
         return Verdict("works", f"It works: an agent reaches {target.place} {way}.{more}")
 
     async def _at_node(self, route: Route, tunnel: Tunnel, server: Server, endpoint: str) -> None:
-        place, shown = self._target.place, None
-        if server.tls is None:
+        place, shown, tls = self._target.place, None, now(server.tls)
+        if tls is None:
             connection, _ = await secure(tunnel, None, self._name)
         else:
             with self._report.step("tls", place) as step:
                 try:
-                    connection, layer = await secure(tunnel, server.tls, self._name)
+                    connection, layer = await secure(tunnel, tls, self._name)
                 except Stopped as stopped:
                     with suppress(TunnelError):
                         await explain(stopped, lambda: self._way.open(route), self._target.host, self._name)
@@ -118,7 +119,7 @@ class _Examination:
         with self._report.step("upgrade", place) as step:
 
             async def again() -> Connection:
-                connection, _ = await secure(await self._way.open(route), server.tls, self._name)
+                connection, _ = await secure(await self._way.open(route), tls, self._name)
                 return connection
 
             try:

@@ -176,7 +176,7 @@ async def look(tunnel: Tunnel, name: str | None) -> Certificate | None:
 
 def credentials(connect: ConnectConfig) -> Fields:
     """What an agent shows to the node."""
-    return piko.credentials(connect.token, connect.tenant_id)
+    return piko.credentials(connect.read_token(), connect.tenant_id)
 
 
 async def ask_for_upgrade(

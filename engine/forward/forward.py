@@ -13,6 +13,7 @@ from engine.carriers.ladder import Ladder, way_to
 from engine.config import ForwardConfig
 from engine.errors import Refused, Unreachable
 from engine.log import get_logger
+from engine.loop.certificates import Certificates
 from engine.loop.connection import Address, Connection
 from engine.loop.dial import Server
 from engine.loop.leaving import stop_signals, until_signal
@@ -56,14 +57,18 @@ async def run_forward(
     `alone`: nothing else runs in this Trio run.
     """
     connect = config.connect
-    server = Server(connect.url, connect.client_context(), connect.tls.server_name or None, connect.router())
+    files = connect.tls
+    tls = Certificates("connect.tls", (files.cert, files.key, files.root_cas), connect.client_context)
+    server = Server(connect.url, tls, files.server_name or None, connect.router())
     with ExitStack() as stack:
         sockets = [[stack.enter_context(sock) for sock in open_listeners(port.bind_addr)] for port in config.ports]
         kinds = tuple(map(Kind, connect.carriers))
         dials = trio.CapacityLimiter(PARALLEL_DIALS)
 
+        shown = piko.credentials(connect.read_token(), connect.tenant_id)
+
         def credentials() -> Fields:
-            return piko.credentials(connect.token, connect.tenant_id)
+            return shown
 
         ways = [
             _Way(

@@ -59,10 +59,22 @@ class Outbound:
     The subclass says what becomes of it between requests (`released`) and after the last (`gone`).
     """
 
-    __slots__ = ("_body", "_exchange", "_inbound", "_interim", "_interim_bytes", "_partial", "_reusable", "outlet")
+    __slots__ = (
+        "_body",
+        "_exchange",
+        "_inbound",
+        "_interim",
+        "_interim_bytes",
+        "_max_head",
+        "_partial",
+        "_reusable",
+        "outlet",
+    )
 
-    def __init__(self, outlet: Duplex) -> None:
+    def __init__(self, outlet: Duplex, max_head: int = http1.MAX_HEAD) -> None:
+        """Heads of answers have at most `max_head` bytes: http1.PEER_HEAD where an agent passes them on."""
         self.outlet = outlet
+        self._max_head = max_head
         self._inbound: Asker | None = None  # whose request is under way
         self._exchange: Exchange | None = None
         self._body = Body()
@@ -131,7 +143,7 @@ class Outbound:
         assert request is not None
         position = 0
         while True:
-            found = http1.next_response(data, position, request.method)
+            found = http1.next_response(data, position, request.method, self._max_head)
             if found is None:
                 self._partial.keep(data[position:])
                 return len(data)

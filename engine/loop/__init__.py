@@ -6,6 +6,7 @@
     connection   a socket as a duplex, with layers of TLS on it
     reading      a task that reads a connection by itself; TLS handshakes
     listen       listening sockets, and a task for each connection that they bring
+    certificates what somebody needs to speak TLS, made anew when its files change
     dial         connections outwards: TCP, proxies, TLS
     backoff, leaving
 

@@ -17,7 +17,9 @@ import trio
 
 from engine.errors import ConfigError, Unreachable
 from engine.log import get_logger
+from engine.loop import certificates
 from engine.loop.backoff import Pause
+from engine.loop.certificates import Certificates
 from engine.loop.connection import Connection, tune
 from engine.loop.reading import start_tls
 from engine.wire.tls import TLS
@@ -35,7 +37,7 @@ class Server:
     """Where a node is, and how to get there. `tls` is for https and wss URLs; `pause` is what a proxy asked for."""
 
     url: str
-    tls: ssl.SSLContext | None = None
+    tls: ssl.SSLContext | Certificates | None = None
     server_name: str | None = None
     router: Router | None = None  # the way out; None: what the environment says
     pause: Pause = field(default_factory=Pause, compare=False, repr=False)
@@ -127,7 +129,8 @@ async def dial_server(server: Server) -> Connection:
             tunnel = await _open_tunnel(server)
             connection = connection_over(tunnel)
             if server.secure:
-                await _secure(connection, server.tls or ssl.create_default_context(), server.server_name or host)
+                context = certificates.now(server.tls) or ssl.create_default_context()
+                await _secure(connection, context, server.server_name or host)
     except TunnelError as error:
         words, seconds = _way_words(error), error.retry_after_seconds
         if seconds:

@@ -20,8 +20,9 @@ def stop_signals() -> list[signal.Signals]:
     return [signal.SIGTERM, signal.SIGINT, *hang_up]
 
 
-async def until_signal(leave: Callable[[], Awaitable[None]], grace_seconds: float, signals: AsyncIterator[int]) -> None:
-    """Await `leave()`, but no longer than `grace_seconds`, and not beyond the next of `signals`."""
+async def until_signal(leave: Callable[[], Awaitable[None]], grace_seconds: float, signals: AsyncIterator[int]) -> bool:
+    """Await `leave()`, but no longer than `grace_seconds`, and not beyond the next of `signals`: was it done then?"""
+    done = False
 
     async def insist() -> None:
         await anext(signals)
@@ -32,6 +33,8 @@ async def until_signal(leave: Callable[[], Awaitable[None]], grace_seconds: floa
         async with trio.open_nursery() as nursery:
             nursery.start_soon(insist)
             await leave()
+            done = True
             nursery.cancel_scope.cancel()
     if grace.cancelled_caught:
         log.warning("grace period over, closing what is still open", grace_seconds=grace_seconds)
+    return done

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import ssl
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -20,22 +20,25 @@ from engine.carriers.resumable import Resumable
 from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
 from engine.errors import HTTPError, Unauthorized
 from engine.log import get_logger
+from engine.loop.certificates import Certificates
 from engine.loop.connection import Connection
 from engine.loop.reactor import Reactor
 from engine.loop.reading import start_tls
 from engine.node.kept import Kept, Purpose
 from engine.node.registration import Registration
+from engine.routing.owners import Answer, Owners, defect_of_name
 from engine.routing.registry import Registry
 from engine.session.session import Session
 from engine.wire import http1, piko, posts, resumption, websocket
 from engine.wire.http1 import Request
+from engine.wire.origin import may_open
 from engine.wire.posts import Hello, Welcome
 from engine.wire.public_url import PublicURL
 from engine.wire.resumption import New, Resume
 
 HANDSHAKE_SECONDS: Final = 10.0
+NEWER_KEYS_SECONDS: Final = 8.0
 IDLE_SECONDS: Final = 75.0  # for the next request of a carrier that is made of them
-MAX_ENDPOINT: Final = 255  # bytes
 
 log = get_logger("upstream")
 
@@ -50,6 +53,10 @@ class _Asked(NamedTuple):
     @property
     def purpose(self) -> Purpose:
         return Purpose("upstream", self.endpoint, self.tenant)
+
+    @property
+    def principal(self) -> str:
+        return self.claims.principal if self.claims is not None else ""
 
 
 class AgentPort:
@@ -66,8 +73,9 @@ class AgentPort:
         *,
         verifier: Verifier | None = None,
         newer_keys: Callable[[], Awaitable[None]] | None = None,
-        tls: ssl.SSLContext | None = None,
+        tls: Certificates,
         public_url: str = "",
+        exclusive: bool = False,
         resume_seconds: float = 0,
         sessions: trio.Nursery,
     ) -> None:
@@ -81,6 +89,7 @@ class AgentPort:
         self._tls = tls
         self._public_url = str(PublicURL.parse(public_url)).encode() if public_url else b""
         self._host: Host[_Asked] = Host(self, reactor)
+        self._owners = Owners(exclusive=exclusive)
         self._leaving = False
         self._moved = trio.Event()  # an agent has gone away
         self._sessions = sessions
@@ -91,8 +100,8 @@ class AgentPort:
         posted = False
         try:
             with trio.fail_after(HANDSHAKE_SECONDS):
-                if self._tls is not None:
-                    await start_tls(connection, self._tls, server=True)
+                if self._tls.context is not None:
+                    await start_tls(connection, self._tls.context, server=True)
                 request = http1.parse_request(await read_head(connection))
             while posts.endpoint_of(request.target, posts.UPSTREAM_PATH) is not None:
                 posted = True
@@ -138,7 +147,8 @@ class AgentPort:
                 # The issuer may have changed its keys; to refuse would end the agent, so it waits for the new ones.
                 if self._newer_keys is None:
                     raise
-                await self._newer_keys()
+                with trio.move_on_after(NEWER_KEYS_SECONDS):  # and then it is told, while there is time to
+                    await self._newer_keys()
                 claims = self._admit(request, endpoint)
             accept = websocket.check_upgrade_request(request.fields if request.upgrade else [])
             wish = resumption.wish_in(request.fields)
@@ -191,6 +201,7 @@ class AgentPort:
                 resumable.attach(carrier, received)
 
             return resumed.encode(), go_on
+        self._refuse_taken(asked)
         session, answer = carrier, b""
         if wish is not None and wish.seconds and self.kept.seconds:
             session, opened = self.kept.open(carrier, wish, asked.purpose)
@@ -198,24 +209,33 @@ class AgentPort:
             answer = opened.encode()
 
         def start() -> None:
-            run = partial(self._run_session, session, asked, summaries=summaries)
+            held = ExitStack()  # from here on, for others may ask before the task runs
+            held.enter_context(self._owners.hold(asked.endpoint, asked.principal))
+            run = partial(self._run_session, session, asked, held, summaries=summaries)
             self._sessions.start_soon(self._reactor.supervise, "session", run)
             self._reactor.hand_over()
 
         return answer, start
 
     def _admit(self, request: Request, endpoint: str) -> Claims | None:
-        fields = [(name.lower(), value) for name, value in request.fields]
-        if any(name == b"origin" for name, _ in fields):
+        if not may_open(request.fields, ()):
             raise HTTPError(403, "browsers have no business here")
         if self._verifier is None:
             return None
+        fields = [(name.lower(), value) for name, value in request.fields]
         credentials = ([value for name, value in fields if name == wanted] for wanted in piko.CREDENTIALS)
         claims = self._verifier.verify(*credentials)
         claims.check(endpoint)
         return claims
 
-    async def _run_session(self, carrier: Carrier, asked: _Asked, *, summaries: bool) -> None:
+    def _refuse_taken(self, asked: _Asked) -> None:
+        answer = self._owners.ask(asked.endpoint, asked.principal)
+        if answer is Answer.TAKEN:
+            raise HTTPError(403, "the endpoint is taken by somebody else, or a name like it")
+        if answer is Answer.BUSY:
+            raise HTTPError(503, "the endpoint is taken, and for one session at a time")
+
+    async def _run_session(self, carrier: Carrier, asked: _Asked, held: ExitStack, *, summaries: bool) -> None:
         endpoint = asked.endpoint
 
         def away() -> None:
@@ -235,15 +255,27 @@ class AgentPort:
         resumable = carrier if isinstance(carrier, Resumable) else None
         session = Session(carrier, accepts=False, on_away=away, on_change=change)
         registration = Registration(session, endpoint, self._reactor, summaries=summaries)
+        registration.principal = asked.principal
+        registration.client = carrier.peer[0]
         self.registrations.add(registration)
         self._reactor.clock(registration)
-        log.info("upstream connected", endpoint_id=endpoint, client_ip=carrier.peer[0], carrier=carrier.kind)
+        log.info(
+            "upstream connected",
+            endpoint_id=endpoint,
+            client_ip=carrier.peer[0],
+            principal=asked.principal or None,
+            carrier=carrier.kind,
+        )
         if resumable is not None:
             expiry = self._expiry[resumable]
         else:
             expiry = trio.CancelScope(deadline=_deadline(asked.claims))
         try:
-            with self._registry.register(endpoint, registration), expiry:
+            with (
+                held,
+                self._registry.register(endpoint, registration),
+                expiry,
+            ):
                 await session.run()
         finally:
             if expiry.cancelled_caught:
@@ -288,8 +320,8 @@ def _endpoint(request: Request) -> str:
 
 
 def _check_endpoint(endpoint: str) -> None:
-    if len(endpoint.encode()) > MAX_ENDPOINT or not endpoint.isprintable():
-        raise HTTPError(400, f"an endpoint id has at most {MAX_ENDPOINT} printable bytes")
+    if defect := defect_of_name(endpoint):
+        raise HTTPError(400, defect)
 
 
 def _asked(request: Request, endpoint: str, claims: Claims | None) -> _Asked:

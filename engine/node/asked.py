@@ -2,63 +2,94 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
+from typing import Final
+from urllib.parse import quote, unquote_to_bytes
 
 from engine.gateway.head import request_head
+from engine.node.trust import Trust
 from engine.wire import piko
-from engine.wire.http1 import Request
+from engine.wire.http1 import Request, claims
 from engine.wire.http1.summary import with_summary
+
+_ONE_SPELLING: Final = bytes.maketrans(b"+/\t\"',;", b"-_     ")  # of base64, and of what stands around it
 
 
 class Asked:
     """What a request's head asks for, and how it goes on: the same for every request with this head and connection."""
 
-    __slots__ = ("_with_summary", "credentials", "endpoint", "head", "is_tcp", "own_credentials", "request", "tenants")
+    __slots__ = (
+        "_with_summary",
+        "ambiguous",
+        "client",
+        "credentials",
+        "endpoint",
+        "head",
+        "is_tcp",
+        "own_credentials",
+        "request",
+        "tenants",
+    )
 
-    def __init__(self, request: Request, client: str, proto: bytes, *, takes_tokens: bool) -> None:
-        """`client` is the address that the request comes from, `proto` http or https, whether by TLS; `takes_tokens`:
-        an Authorization field is the node's to look at.
+    def __init__(
+        self, request: Request, peer: str, proto: bytes, *, takes_tokens: bool, trust: Trust | None = None
+    ) -> None:
+        """`peer` is the address that the request comes from, `proto` http or https, whether by TLS; `takes_tokens`:
+        an Authorization field is the node's to look at. With `trust`, the peer is a proxy whose word counts for who
+        the client is; else what it says of that is dropped (see wire.http1.claims).
         """
         self.request = request
+        self.client = peer
         self.credentials: list[bytes] = []
         self.own_credentials: list[bytes] = []
         self.tenants: list[bytes] = []
         tcp_endpoint = piko.endpoint_of_tcp_path(request.target) if request.method == b"GET" else None
         self.is_tcp = tcp_endpoint is not None
-        named = b""
-        lines = request.lines
+        named: bytes | None = None
+        self.ambiguous = False  # it names two endpoints
+        lines = as_they_came = request.lines
         forwarded_for: list[bytes] = []
+        host_told = proto_told = False  # by a proxy that is believed
         for name, value, line in request.for_node:
             if name == b"authorization":
                 if not takes_tokens:
                     continue
                 self.credentials.append(value)
-            elif name == b"x-forwarded-for":
-                forwarded_for.append(value)
             elif name == piko.ENDPOINT:
+                if named is not None and named != value:
+                    self.ambiguous = True
                 named = value
             elif name == piko.AUTHORIZATION:
                 self.own_credentials.append(value)
             elif name == piko.TENANT_ID:
                 self.tenants.append(value)
-            elif name[:7] != piko.PREFIX and name not in (b"x-forwarded-proto", b"x-forwarded-host"):
-                continue
-            if lines is request.lines:
+            elif trust is not None and name[:7] != piko.PREFIX:
+                if name == claims.FOR:
+                    forwarded_for.append(value)
+                else:
+                    host_told = host_told or name == claims.HOST
+                    proto_told = proto_told or name == claims.PROTO
+                    continue
+            if lines is as_they_came:
                 lines = lines.copy()
             lines.remove(line)
-        self.endpoint = tcp_endpoint or named.decode("utf-8", "replace") or piko.endpoint_of_host(request.host)
+        self.endpoint = tcp_endpoint or (named or b"").decode("utf-8", "replace") or piko.endpoint_of_host(request.host)
         added: list[bytes] = []
-        if any(self.own_credentials):
-            # The service's own credentials, which were not ours to look at.
-            own = self.own_credentials
-            added += [b"Authorization: " + value for value in self.credentials if value not in own]
-        forwarded_for.append(client.encode())
-        added.append(b"X-Forwarded-For: " + b", ".join(forwarded_for))
+        if self.own_credentials and any(self.own_credentials):
+            # The service's own credentials, which were not ours to look at; but not ours once more.
+            own = set().union(*map(_tokens, self.own_credentials))
+            added += [b"Authorization: " + value for value in self.credentials if own.isdisjoint(_tokens(value))]
+        address = peer.encode()
+        if forwarded_for and trust is not None:
+            self.client = trust.client(peer, forwarded_for)
+            address = b", ".join([*forwarded_for, address])
+        added.append(b"X-Forwarded-For: " + address)
         if request.host:
-            added.append(b"X-Forwarded-Host: " + request.host)
+            if not host_told:
+                added.append(b"X-Forwarded-Host: " + request.host)
         else:  # HTTP/1.0 can do without; 1.1, in which the request goes on, cannot (RFC 9112, 3.2)
             added.append(b"Host: " + quote(self.endpoint, safe="").encode())
-        added.append(b"X-Forwarded-Proto: " + proto)
+        if not proto_told:
+            added.append(b"X-Forwarded-Proto: " + proto)
         self.head = request_head(request, lines + added)
         self._with_summary = b""
 
@@ -69,3 +100,14 @@ class Asked:
         if not self._with_summary:
             self._with_summary = with_summary(self.request, self.head)
         return self._with_summary
+
+
+def _tokens(value: bytes) -> set[bytes]:
+    """What a value of credentials says, however it is spelled: its words, and of a JWT what is signed.
+
+    `Bearer`, blanks, quotes, percent signs, and the padding and both alphabets of base64 may be written in several
+    ways, and who reads them next may take them all.
+    """
+    words = unquote_to_bytes(value).translate(_ONE_SPELLING).split()
+    said = [word for word in words if word.lower() != b"bearer"]
+    return {word.rpartition(b".")[0].replace(b"=", b"") or word.rstrip(b"=") for word in said}

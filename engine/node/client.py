@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+import trio
+
 from engine.access_log import AccessLog
 from engine.admin.metrics import NodeMetrics
 from engine.auth.verifier import Verifier
 from engine.carriers.host import Host
 from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
-from engine.errors import HTTPError, Unauthorized
+from engine.errors import HTTPError, RemoteProtocolError, Unauthorized
 from engine.gateway import record
 from engine.gateway.clocks import Timeouts
 from engine.gateway.exchange import Exchange
@@ -22,16 +24,19 @@ from engine.gateway.role import Decision, Refuse, Route, TakeOver, Wait, Waiting
 from engine.log import get_logger
 from engine.loop.connection import Connection
 from engine.loop.reactor import Reactor
+from engine.loop.reading import Reader
 from engine.node.aborts import Aborts
 from engine.node.asked import Asked
 from engine.node.legs import Leg, Legs
 from engine.node.registration import Registration, StreamOutbound
+from engine.node.trust import Trust
 from engine.routing.registry import Registry
 from engine.session.liveness import Budget
 from engine.session.session import NoStream
 from engine.tunnel.relay import Relay
-from engine.wire import http1, piko, posts, resumption, websocket
+from engine.wire import http1, piko, posts, proxy_protocol, resumption, websocket
 from engine.wire.http1 import MAX_HEAD, Fields, Request
+from engine.wire.origin import may_open
 from engine.wire.resumption import New, Resume
 
 LEG_PATH: Final = posts.TCP_PATH.encode()
@@ -40,8 +45,10 @@ BUSY = Refuse(503, "too many streams are open")
 
 UNSERVED_LINES: Final = 10
 UNSERVED_SECONDS: Final = 60.0
+HANDSHAKE_SECONDS: Final = 10.0
 
 log = get_logger("proxy.http")
+port_log = get_logger("proxy")
 
 
 class Unserved:
@@ -81,6 +88,9 @@ class Clients:
     timeouts: Timeouts
     max_head: int = MAX_HEAD
     verifier: Verifier | None = None
+    trust: Trust = field(default_factory=Trust)
+    proxy_protocol: bool = False  # spoken by who is trusted
+    allowed_origins: frozenset[str] = frozenset()  # of pages that may open TCP endpoints
     access_log: AccessLog | None = None
     secure: bool = False  # by TLS, here or in front of the port
     patient_until: float = -math.inf
@@ -92,6 +102,23 @@ class Clients:
 
     def __post_init__(self) -> None:
         self.host = Host(self.legs, self.reactor)
+
+    async def let_in(self, connection: Connection) -> bool:
+        """Find out who calls, before anything else is read: may it go on?
+
+        Who is trusted and speaks the PROXY protocol says first for whom it calls. From there on the connection is that
+        client's.
+        """
+        if self.proxy_protocol and self.trust.covers(connection.peer[0]):
+            try:
+                with trio.fail_after(HANDSHAKE_SECONDS):
+                    header = await Reader(connection).until(proxy_protocol.header_end)
+                connection.peer = proxy_protocol.source(header) or connection.peer
+            except (OSError, trio.TooSlowError, RemoteProtocolError) as error:
+                told = str(error) or "timeout"
+                port_log.info("no PROXY header from a trusted proxy", client_ip=connection.peer[0], error=told)
+                return False
+        return not self.aborts.is_banned(connection.peer[0], self.reactor.now)
 
     @property
     def tcp_connections(self) -> int:
@@ -107,7 +134,10 @@ class Client:
         self._connection = connection
         self._port = port
         self._proto = b"https" if port.secure else b"http"
-        self._asked: Asked | None = None  # by the latest request
+        # Of a peer whose word counts for who the client is.
+        self._trust: Trust | None = port.trust if port.trust.covers(connection.peer[0]) else None
+        self._client = connection.peer[0]  # who has sent the latest request
+        self._asked: Asked | None = None  # by that
 
     def next_request(self, data: memoryview, start: int) -> tuple[Request, int] | None:
         return http1.next_request(data, start, self._port.max_head)
@@ -126,8 +156,11 @@ class Client:
         # A client that repeats itself asks for the same; and the parser gives equal heads the same object.
         asked = self._asked
         if asked is None or asked.request is not request:
-            asked = Asked(request, self.address, self._proto, takes_tokens=port.verifier is not None)
+            asked = Asked(request, self.address, self._proto, takes_tokens=port.verifier is not None, trust=self._trust)
             self._asked = asked if request.repeats else None
+            self._client = asked.client
+        if asked.ambiguous:
+            return Refuse(400, "x-piko-endpoint names two endpoints")
         exchange.endpoint = asked.endpoint
         if not asked.endpoint:
             return Refuse(400, piko.MISSING_ENDPOINT_ID)
@@ -165,17 +198,19 @@ class Client:
         served = exchange.endpoint if exchange.attempts else ""
         port.metrics.request_done(*exchange.figures(), served, exchange.first_byte_seconds)
         if exchange.status == 499:
-            port.aborts.count(self.address, port.reactor.now)
+            port.aborts.count(self._client, port.reactor.now)
         if port.access_log is not None:
-            record.write(port.access_log, exchange, client=self.address, endpoint=exchange.endpoint)
+            record.write(port.access_log, exchange, client=self._client, endpoint=exchange.endpoint)
         elif exchange.status == 502 and not exchange.attempts and exchange.request is not None:
-            port.unserved.tell(exchange.endpoint, self.address, port.reactor.now)
+            port.unserved.tell(exchange.endpoint, self._client, port.reactor.now)
 
     # -- raw TCP
 
     def _begin_tcp(self, inbound: Waiting, exchange: Exchange, registration: Registration | None) -> Decision:
         request = exchange.request
         assert request is not None
+        if not may_open(request.fields, self._port.allowed_origins):
+            return Refuse(403, "pages of this origin may not open TCP endpoints")
         try:
             accept = websocket.check_upgrade_request(request.fields) if request.upgrade else b""
         except HTTPError as error:

@@ -6,26 +6,23 @@ client socket -> Inbound (its role: Client) -> stream of a session -> ... the ag
 from __future__ import annotations
 
 import math
-import ssl
-from typing import Final
 
 import trio
 
 from engine.gateway.inbound import Inbound
 from engine.log import get_logger
+from engine.loop.certificates import Certificates
 from engine.loop.connection import Connection
 from engine.loop.reading import start_tls
-from engine.node.client import Client, Clients
-
-HANDSHAKE_SECONDS: Final = 10.0
+from engine.node.client import HANDSHAKE_SECONDS, Client, Clients
 
 log = get_logger("proxy")
 
 
 class ClientPort:
-    """Takes clients; `tls`, if there is one, is what they have to speak."""
+    """Takes clients; `tls.context`, if there is one, is what they have to speak."""
 
-    def __init__(self, clients: Clients, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, clients: Clients, tls: Certificates) -> None:
         self._clients = clients
         self._tls = tls
         self._leaving = False
@@ -35,12 +32,13 @@ class ClientPort:
     async def serve(self, connection: Connection) -> None:
         """One client, from its first byte to its last."""
         reactor = self._clients.reactor
-        if self._clients.aborts.is_banned(connection.peer[0], reactor.now):
+        if not await self._clients.let_in(connection):
             return
-        if self._tls is not None:
+        tls = self._tls.context
+        if tls is not None:
             try:
                 with trio.fail_after(HANDSHAKE_SECONDS):
-                    await start_tls(connection, self._tls, server=True)
+                    await start_tls(connection, tls, server=True)
             except (OSError, trio.TooSlowError) as error:
                 log.info("TLS handshake failed", client_ip=connection.peer[0], error=str(error))
                 connection.close()  # behind the alert that says why

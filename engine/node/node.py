@@ -21,7 +21,7 @@ from functools import partial
 import trio
 
 from engine.access_log import AccessLog, HeaderFilter
-from engine.admin.app import NodeStatus, node_app
+from engine.admin.app import NodeStatus, SessionStatus, node_app
 from engine.admin.metrics import NodeMetrics
 from engine.admin.serve import serve_admin
 from engine.auth.key_set import Tokens, open_tokens
@@ -29,19 +29,20 @@ from engine.auth.verifier import Verifier
 from engine.config import AccessLogConfig, AuthConfig, ServerConfig
 from engine.gateway.clocks import Timeouts
 from engine.log import get_logger
+from engine.loop.certificates import Certificates, Renewed, watch
 from engine.loop.connection import Address
 from engine.loop.leaving import stop_signals, until_signal
-from engine.loop.listen import Room, open_listeners, serve
+from engine.loop.listen import Room, open_listeners, serve, split_address
 from engine.loop.reactor import Reactor
 from engine.loop.run import open_reactor
 from engine.node.agent_port import AgentPort
-from engine.node.certificates import Certificate
 from engine.node.client import Clients
 from engine.node.client_port import ClientPort
 from engine.node.kept import Kept
 from engine.node.legs import Legs
 from engine.node.registration import Registration
 from engine.node.tcp_port import TCPPort
+from engine.node.trust import Trust
 from engine.routing.registry import LocalRegistry, Registry
 
 PATIENCE_SECONDS = 2.0  # see Clients
@@ -93,11 +94,10 @@ async def run_node(
                 not_ready=lambda: node.not_ready,
                 local=partial(node.status, addresses),
                 verifier=(await _open_tokens(config.admin.auth, nursery)).verifier,
+                hosts=[*config.admin.hosts, *_named(config.admin.advertise_addr)],
             )
-            admin_tls = Certificate(config.admin.tls)
-            await nursery.start(partial(serve_admin, admin, app, tls=admin_tls.context))
-            for certificate in (node.proxy_tls, node.upstream_tls, admin_tls):
-                nursery.start_soon(certificate.keep_current)
+            await nursery.start(partial(serve_admin, admin, app, tls=lambda: node.admin_tls.context))
+            nursery.start_soon(watch, node.certificates)
             nursery.start_soon(node.accept_agents, upstream, nursery)
             nursery.start_soon(node.accept_clients, proxy, tcp, nursery)
             node.not_ready = None
@@ -136,8 +136,15 @@ class Node:
         self.registry: Registry[Registration] = LocalRegistry(partial(reactor.count, "registry"))
         self.metrics = NodeMetrics()
         self.not_ready: str | None = "starting"
-        self.proxy_tls, self.upstream_tls = Certificate(config.proxy.tls), Certificate(config.upstream.tls)
-        tls = self.proxy_tls.context
+        tls, upstream_tls, self.admin_tls = (
+            Certificates(f"{port}.tls", (files.cert, files.key, files.client_cas), files.server_context)
+            for port, files in (
+                ("proxy", config.proxy.tls),
+                ("upstream", config.upstream.tls),
+                ("admin", config.admin.tls),
+            )
+        )
+        self.certificates = (tls, upstream_tls, self.admin_tls)
         kept = Kept(config.proxy.resume)
         legs = Legs(self.registry, reactor, self.metrics, verifier=proxy_tokens.verifier, kept=kept, sessions=sessions)
         self._clients = Clients(
@@ -153,9 +160,12 @@ class Node:
             ),
             max_head=http.head_limit,
             verifier=proxy_tokens.verifier,
+            trust=Trust(config.proxy.trusted_proxies),
+            proxy_protocol=config.proxy.proxy_protocol,
+            allowed_origins=frozenset(config.proxy.allowed_origins),
             access_log=_access_log(config.proxy.access_log),
             # What ends TLS in front of a node can be told by nobody but the operator.
-            secure=tls is not None or config.proxy.public_url.startswith("https:"),
+            secure=tls.context is not None or config.proxy.public_url.startswith("https:"),
             patient_until=reactor.now + PATIENCE_SECONDS,
             legs=legs,
         )
@@ -166,8 +176,9 @@ class Node:
             self.metrics,
             verifier=upstream_tokens.verifier,
             newer_keys=upstream_tokens.newer_keys,
-            tls=self.upstream_tls.context,
+            tls=upstream_tls,
             public_url=config.proxy.public_url,
+            exclusive=config.upstream.sharing == "exclusive",
             resume_seconds=config.upstream.resume,
             sessions=sessions,
         )
@@ -195,6 +206,10 @@ class Node:
             proxy_addr=self._config.proxy.advertise_addr or _shown(addresses.proxy),
             admin_addr=self._config.admin.advertise_addr or _shown(addresses.admin),
             endpoints=self.registry.endpoints(),
+            sessions=[
+                SessionStatus(one.endpoint, one.principal, one.client, self._clients.reactor.now - one.since)
+                for one in self.agents.registrations
+            ],
         )
 
     async def accept_agents(self, sockets: Sequence[socket.socket], nursery: trio.Nursery) -> None:
@@ -228,14 +243,18 @@ async def _open_tokens(auth: AuthConfig, nursery: trio.Nursery) -> Tokens:
     """What checks the tokens of a port. A key set that has to be fetched is kept fresh in `nursery`."""
     if not auth.enabled:
         return Tokens()
+    keys = auth.keys()
     verifier = Verifier(
-        hmac_secret_key=auth.hmac_secret_key,
-        rsa_public_key=auth.rsa_public_key,
-        ecdsa_public_key=auth.ecdsa_public_key,
+        hmac_secret_key=keys["hmac_secret_key"],
+        rsa_public_key=keys["rsa_public_key"],
+        ecdsa_public_key=keys["ecdsa_public_key"],
         audience=auth.audience,
         issuer=auth.issuer,
         disable_disconnect_on_expiry=auth.disable_disconnect_on_expiry,
     )
+    if auth.files:
+        renewed = Renewed("keys", auth.files, lambda: verifier.replace_configured(**auth.keys()))
+        nursery.start_soon(watch, [renewed])
     jwks = auth.jwks
     return await open_tokens(verifier, jwks.endpoint, nursery, cache_ttl=jwks.cache_ttl, fetch_seconds=jwks.timeout)
 
@@ -255,6 +274,10 @@ def _access_log(config: AccessLogConfig) -> AccessLog | None:
 def _address(sockets: Sequence[socket.socket]) -> Address:
     host, port, *_ = sockets[0].getsockname()
     return host, port
+
+
+def _named(address: str) -> list[str]:
+    return [split_address(address)[0]] if address else []
 
 
 def _shown(address: Address) -> str:

@@ -11,6 +11,7 @@ from typing import Final
 from engine.gateway.outbound import Outbound
 from engine.loop.reactor import Reactor
 from engine.session.session import Session
+from engine.wire.http1 import PEER_HEAD
 
 IDLE_SECONDS: Final = 60.0
 MAX_IDLE: Final = 256
@@ -22,7 +23,7 @@ class StreamOutbound(Outbound):
     __slots__ = ("idle_since", "registration")
 
     def __init__(self, registration: Registration) -> None:
-        super().__init__(registration.session.open())
+        super().__init__(registration.session.open(), PEER_HEAD)
         self.registration = registration
         self.idle_since = 0.0
 
@@ -36,13 +37,17 @@ class StreamOutbound(Outbound):
 class Registration:
     """One agent's session for one endpoint. Closes streams that have idled for long.
 
-    `summaries`: the agent understands summaries in front of heads.
+    `summaries`: the agent understands summaries in front of heads. `principal` is whom its token names (empty: nobody),
+    `client` the address that it came from.
     """
 
     def __init__(self, session: Session, endpoint: str, reactor: Reactor, *, summaries: bool = False) -> None:
         self.session = session
         self.summaries = summaries
         self.endpoint = endpoint
+        self.principal = ""
+        self.client = ""
+        self.since = reactor.now
         self.idle: dict[StreamOutbound, None] = {}
         self.deadline = reactor.now + IDLE_SECONDS
         self._reactor = reactor

@@ -36,9 +36,10 @@ class TCPPort:
 
     async def serve(self, connection: Connection) -> None:
         """One client, from its first byte to its last. Who accepts resets what is open when this returns."""
-        clients, client = self._clients, connection.peer[0]
-        if clients.aborts.is_banned(client, clients.reactor.now):
+        clients = self._clients
+        if not await clients.let_in(connection):
             return
+        client = connection.peer[0]
         registration = await self._find()
         if registration is None:
             clients.unserved.tell(self.endpoint, client, clients.reactor.now)

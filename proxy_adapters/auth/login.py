@@ -43,8 +43,8 @@ class Login:
     `HTTP/host` or `HTTP/host@REALM` when the proxy's own name is not what Kerberos knows it by ·
     `client_keytab` a file with our keys · `kerberos_password` lets Negotiate ask the KDC with user and
     password when there is no ticket · `socks_gssapi` offers Kerberos to SOCKS5 proxies (service `rcmd`) ·
-    `mutual`: the proxy has to prove itself too, or there is no tunnel · `withheld` says why this proxy does not
-    get what shows the secret itself (Basic, Bearer, a command's output, a SOCKS password); empty: it may.
+    `mutual`: the proxy has to prove itself too, or there is no tunnel · `withheld` says why this proxy is told nothing
+    of who we are; empty: it may be. A proof (NTLM, Digest) is something, too: it can be relayed, or the password found.
     NTLM's workstation name is NETBIOS_COMPUTER_NAME of the environment.
     """
 
@@ -68,11 +68,9 @@ class Login:
     @property
     def usable(self) -> tuple[str, ...]:
         """The schemes that may be used with this proxy, strongest first."""
-        return tuple(
-            name
-            for name in self.schemes
-            if not (self.withheld and name in REVEALING) and (name in MUTUAL or not self.mutual)
-        )
+        if self.withheld:
+            return ()
+        return tuple(name for name in self.schemes if name in MUTUAL or not self.mutual)
 
     @property
     def has_secrets(self) -> bool:

@@ -20,7 +20,7 @@ from typing import Any
 from proxy_adapters.auth.basic import basic
 from proxy_adapters.auth.challenge import Challenge
 from proxy_adapters.auth.digest import digest, is_strong, is_weak
-from proxy_adapters.auth.login import REVEALING, Asked, CannotStart, Conversation, Login, Memory
+from proxy_adapters.auth.login import Asked, CannotStart, Conversation, Login, Memory
 from proxy_adapters.auth.negotiate import negotiate
 from proxy_adapters.auth.ntlm import negotiate_ntlm, ntlm
 from proxy_adapters.auth.token import bearer, command
@@ -207,9 +207,8 @@ class Negotiation:
         mine = [name for name in SCHEMES if name != "command" or login.command is not None]
         offered = [name for name in mine if any(map(SCHEMES[name].answers, offers))]
         forbidden = [name for name in offered if name not in login.schemes]
-        withheld = [name for name in offered if name in login.schemes and name in REVEALING] if login.withheld else []
-        if withheld:
-            advice = f"{', '.join(withheld)} would show it the secret itself, and {login.withheld}"
+        if login.withheld:
+            advice = f"it is not told who we are, for {login.withheld}"
         elif not offers:
             advice = "it names no scheme, so nothing may be sent"
             if self._attempts:

@@ -24,7 +24,7 @@ from engine.admin.serve import MAX_CONNECTIONS, serve_admin
 from engine.auth.verifier import Verifier
 from tests.conftest import Pki
 
-SECRET = "a secret that is long enough"
+SECRET = "a secret of some forty characters, or more"
 
 
 @dataclass
@@ -199,8 +199,8 @@ async def test_a_port_that_is_open_to_both_protocols_sees_through_a_mapped_addre
     assert (await port.get("/health")).status == 200
 
 
-async def test_a_request_from_elsewhere_may_use_any_name(state: State) -> None:
-    async def get(server: str) -> int:
+async def test_a_request_from_elsewhere_may_use_any_address_and_no_strange_name(state: State) -> None:
+    async def get(server: str, host: bytes) -> int:
         said: list[Any] = []
 
         async def send(message: Any) -> None:
@@ -212,16 +212,28 @@ async def test_a_request_from_elsewhere_may_use_any_name(state: State) -> None:
             "path": "/health",
             "scheme": "http",
             "query_string": b"",
-            "headers": [(b"host", b"admin.example")],
+            "headers": [(b"host", host)],
             "server": (server, 8002),
             "client": ("10.0.0.9", 1),
         }
-        await state.app()(scope, partial(trio.sleep_forever), send)
+        await state.app(hosts=("Admin.example",))(scope, partial(trio.sleep_forever), send)
         status: int = said[0]["status"]
         return status
 
-    assert await get("10.0.0.1") == 200
-    assert await get("127.0.0.1") == 403
+    for host in (b"10.0.0.1:8002", b"192.168.1.1:80", b"[fd00::1]", b"admin.example", socket.gethostname().encode()):
+        assert await get("10.0.0.1", host) == 200
+    for host in (b"evil.example", b"10.0.0.1.evil.example", b"example", b"x.admin.example"):
+        assert await get("10.0.0.1", host) == 403
+    assert await get("127.0.0.1", b"192.168.1.1:80") == 403
+
+
+async def test_a_port_on_every_address_is_asked_by_no_strange_name_either(nursery: trio.Nursery, state: State) -> None:
+    port = await served(nursery, state.app(verifier=Verifier(hmac_secret_key=SECRET)), "0.0.0.0")
+    token = f"Bearer {jwt.encode({}, SECRET)}"
+    answer = await port.get("/status/upstream/endpoints", Host="evil.example", Authorization=token)
+    assert answer.status == 403
+    assert "admin.hosts" in answer.json()["error"]
+    assert (await port.get("/health", Authorization=token)).status == 200
 
 
 async def test_a_request_without_a_host_is_no_browsers(port: Port) -> None:
@@ -260,7 +272,7 @@ async def test_with_a_verifier_every_route_wants_a_token(nursery: trio.Nursery, 
         assert (answer.status, answer.json()) == (401, {"error": "missing authorization"})
         assert (await port.get(path, Authorization=token)).status in (200, 404)
         assert (await port.get(path, X_Piko_Authorization=token, Authorization="Basic x")).status in (200, 404)
-    assert (await port.get("/health", Authorization=token, Host="any.example")).status == 200
+    assert (await port.get("/health", Authorization=token, Host="any.example")).status == 403
     for headers, text in (
         ({"Authorization": "Basic x"}, "unsupported auth type"),
         ({"Authorization": "Bearer x"}, "invalid token"),
@@ -283,7 +295,7 @@ async def test_an_agent_shows_metrics_health_and_readiness_and_no_more(nursery: 
 
 async def test_tls_is_spoken_where_configured(nursery: trio.Nursery, state: State, pki: Pki) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
-    await nursery.start(partial(serve_admin, [listener], state.app(), tls=pki.server_context()))
+    await nursery.start(partial(serve_admin, [listener], state.app(), tls=pki.server_context))
     number = listener.getsockname()[1]
     port = Port(number, "localhost", pki.client_context())
     assert (await port.get("/health", Origin=f"https://localhost:{number}")).status == 200
@@ -314,7 +326,9 @@ async def test_it_stops_at_once_whatever_clients_do(app: ASGIApp, secure: bool, 
     streams: list[trio.abc.Stream] = []
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
-            await nursery.start(partial(serve_admin, [listener], app, tls=pki.server_context() if secure else None))
+            await nursery.start(
+                partial(serve_admin, [listener], app, tls=pki.server_context if secure else lambda: None)
+            )
             streams = [await trio.open_tcp_stream("127.0.0.1", number) for _ in range(3)]
             if secure:
                 context = pki.client_context()
@@ -331,9 +345,65 @@ async def test_it_stops_at_once_whatever_clients_do(app: ASGIApp, secure: bool, 
         await trio.open_tcp_stream("127.0.0.1", number)
 
 
+async def test_silent_connections_do_not_silence_it(port: Port) -> None:
+    streams = []
+    for _ in range(16):
+        streams += [await trio.open_tcp_stream("127.0.0.1", port.number) for _ in range(16)]
+        assert (await port.get("/health")).status == 200
+    for stream in streams:
+        await stream.aclose()
+
+
+async def test_silent_connections_do_not_cut_an_answer_that_is_under_way(nursery: trio.Nursery) -> None:
+    asked, may_answer = trio.Event(), trio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/slow":
+            asked.set()
+            await may_answer.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    port = await served(nursery, slow)
+    async with await trio.open_tcp_stream("127.0.0.1", port.number) as asking:
+        await asking.send_all(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await asked.wait()
+        streams = [await trio.open_tcp_stream("127.0.0.1", port.number) for _ in range(3 * MAX_CONNECTIONS)]
+        assert (await port.get("/health")).body == b"done"  # so they have all been accepted
+        may_answer.set()
+        heard = b""
+        while not heard.endswith(b"done"):
+            heard += await asking.receive_some() or b"cut short, done"
+        assert b"cut short" not in heard
+    for stream in streams:
+        await stream.aclose()
+
+
+@pytest.mark.parametrize(
+    ("said", "answered"),
+    [
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"HTTP/1.1 505 "),
+        (
+            b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+            b"HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n",
+            b"HTTP/1.1 200 ",
+        ),
+    ],
+)
+async def test_it_speaks_no_http_2_in_clear_text(port: Port, said: bytes, answered: bytes) -> None:
+    async with await trio.open_tcp_stream("127.0.0.1", port.number) as stream:
+        await stream.send_all(said)
+        await stream.send_eof()
+        heard = b""
+        while part := await stream.receive_some():
+            heard += part
+        assert heard.startswith(answered)
+        assert heard.count(b"HTTP/1.1") == 1
+
+
 async def test_connections_beyond_the_bound_are_closed_and_served_again_later(port: Port) -> None:
     streams = [await trio.open_tcp_stream("127.0.0.1", port.number) for _ in range(MAX_CONNECTIONS + 1)]
-    assert await streams[-1].receive_some() == b""
+    assert await streams[0].receive_some() == b""
     for stream in streams:
         await stream.aclose()
     for _ in range(100):  # the server may not have seen all of them go

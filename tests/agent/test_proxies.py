@@ -263,8 +263,6 @@ async def test_a_password_is_shown_to_a_proxy_of_a_pac_file_over_plain_http_only
         async with open_reactor():
             (await dial_server(Server(connect.url, router=connect.router()))).abort()
     else:
-        with pytest.raises(
-            Unreachable, match=r"basic would show it the secret itself.* add 127\.0\.0\.1 to login_hosts"
-        ):
+        with pytest.raises(Unreachable, match=r"it is not told who we are.* add 127\.0\.0\.1 to login_hosts"):
             await dial_server(Server(connect.url, router=connect.router()))
     assert proxy.asked == [f"node.test:{node.upstream}"] * len(login_hosts)

@@ -20,14 +20,21 @@ def verifier(clock: Clock) -> Verifier:
 
 @pytest.fixture
 def keyed(clock: Clock) -> Verifier:
-    """Keys: r (RSA), e (EC), o (Ed25519), h (a secret)."""
+    """Keys: r (RSA), e (EC), o (Ed25519)."""
     verifier = Verifier(now=clock)
     verifier.replace_keys(
         key_set(
             jwk(rsa_key(), kid="r", use="sig"),
             jwk(ec_key("P-384"), kid="e", key_ops=["verify"]),
             jwk(ed25519_key(), kid="o"),
-            jwk(SECRET, kid="h", alg="HS256"),
         )
     )
+    return verifier
+
+
+@pytest.fixture
+def shared(clock: Clock) -> Verifier:
+    """Of a set with one secret, h."""
+    verifier = Verifier(now=clock)
+    verifier.replace_keys(key_set(jwk(SECRET, kid="h", alg="HS256")))
     return verifier

@@ -147,6 +147,18 @@ async def test_one_can_wait_for_a_newer_set(
     assert installed.documents == [b"one", b"two"]
 
 
+async def test_nobody_waits_for_a_newer_set_that_will_not_come_for_a_while(
+    start: Start, issuer: Issuer, installed: Installed, mock_clock: MockClock
+) -> None:
+    keys = await start(issuer.url())
+    issuer.document = b"two"
+    mock_clock.jump(REFETCH_SECONDS - 1)
+    await keys.newer()  # the clock stands still
+    assert installed.documents == [b"one"]
+    await refetched(keys, mock_clock, 1)
+    assert installed.documents == [b"one", b"two"]
+
+
 @pytest.mark.parametrize("defect", ["status", "document", "size", "gone"])
 async def test_a_fetch_that_fails_changes_nothing_and_is_tried_again(
     start: Start, issuer: Issuer, installed: Installed, mock_clock: MockClock, defect: str

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from engine.auth.signing import ALGORITHMS, SECRET_BYTES, Misfit, SigningKey
+from engine.auth.keys import SECRET_BYTES
+from engine.auth.signing import ALGORITHMS, Misfit, SigningKey
 from engine.auth.verifier import Verifier
 from engine.errors import ConfigError
 from tests.auth.tokens import NOW, SECRET, Clock, claims_of, ec_key, ed25519_key, pem, refusal, rsa_key

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.auth.token import Invalid, principal_of
 from engine.auth.verifier import Verifier
 from engine.errors import Unauthorized
 from tests.auth.tokens import SECRET, TOKEN, claims_of, forged, refusal
@@ -154,3 +155,27 @@ def test_any_bytes_are_claims_or_unauthorized(data: bytes) -> None:
             verifier.verify([], values)
     with suppress(Unauthorized):
         claims_of(verifier, forged(payload=data))
+
+
+@pytest.mark.parametrize(
+    ("payload", "principal"),
+    [
+        ({}, ""),
+        ({"iss": "https://a.test/"}, ""),
+        ({"sub": ""}, ""),
+        ({"sub": "alice"}, "alice"),
+        ({"sub": "alice", "iss": "https://a.test/"}, "https://a.test/#alice"),
+        ({"sub": "b#alice", "iss": "a"}, "a#b#alice"),
+        ({"sub": "alice", "iss": "a#b"}, "a%23b#alice"),
+        ({"sub": "a#alice"}, "#a#alice"),
+    ],
+)
+def test_a_principal_is_whom_a_token_names_and_by_whose_word(payload: dict[str, object], principal: str) -> None:
+    assert principal_of(payload) == principal
+
+
+@pytest.mark.parametrize("payload", [{"sub": 1}, {"sub": None}, {"sub": ["a"]}, {"sub": "a", "iss": 1}])
+def test_a_principal_that_is_no_text_makes_a_token_bad(payload: dict[str, object]) -> None:
+    with pytest.raises(Invalid):
+        principal_of(payload)
+    assert refusal(Verifier(hmac_secret_key=SECRET), forged(payload=payload)) == "invalid token"

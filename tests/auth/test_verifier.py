@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 
+import jwt
 import pytest
 
 from engine.auth.verifier import MAX_KNOWN, Claims, UnknownKey, Verifier
-from engine.errors import Unauthorized
+from engine.errors import ConfigError, Unauthorized
 from tests.auth.tokens import NOW, SECRET, TOKEN, Clock, bearer, claims_of, forged, jwk, key_set, refusal, rsa_key
 
 
@@ -163,35 +165,35 @@ def test_verified_tokens_are_remembered_within_bounds(clock: Clock) -> None:
         json.dumps({"keys": [jwk(SECRET)] * 257}).encode(),
     ],
 )
-def test_a_document_that_is_no_key_set_changes_nothing(keyed: Verifier, document: bytes) -> None:
+def test_a_document_that_is_no_key_set_changes_nothing(shared: Verifier, document: bytes) -> None:
     with pytest.raises(ValueError, match="key"):
-        keyed.replace_keys(document)
-    assert claims_of(keyed, forged(header={"alg": "HS256", "kid": "h"}))
+        shared.replace_keys(document)
+    assert claims_of(shared, forged(header={"alg": "HS256", "kid": "h"}))
 
 
-def test_a_token_of_an_unknown_key_asks_for_a_newer_set(keyed: Verifier) -> None:
+def test_a_token_of_an_unknown_key_asks_for_a_newer_set(shared: Verifier) -> None:
     asked: list[str] = []
-    keyed.on_unknown_key = lambda: asked.append("!")
+    shared.on_unknown_key = lambda: asked.append("!")
     token = forged(header={"alg": "HS256", "kid": "new"})
     with pytest.raises(UnknownKey, match=r"^invalid token$"):
-        claims_of(keyed, token)
+        claims_of(shared, token)
     assert asked == ["!"]
-    keyed.replace_keys(key_set(jwk(SECRET, kid="new")))
-    assert claims_of(keyed, token)
+    shared.replace_keys(key_set(jwk(SECRET, kid="new")))
+    assert claims_of(shared, token)
     assert asked == ["!"]
 
 
-def test_a_token_whose_key_is_gone_is_refused_also_when_it_was_known(keyed: Verifier) -> None:
+def test_a_token_whose_key_is_gone_is_refused_also_when_it_was_known(shared: Verifier) -> None:
     token = forged(header={"alg": "HS256", "kid": "h"})
-    assert claims_of(keyed, token)
-    keyed.replace_keys(key_set(jwk(rsa_key(), kid="r")))
-    assert refusal(keyed, token) == "invalid token"
+    assert claims_of(shared, token)
+    shared.replace_keys(key_set(jwk(rsa_key(), kid="r")))
+    assert refusal(shared, token) == "invalid token"
 
 
-def test_the_same_document_again_forgets_no_token(keyed: Verifier) -> None:
-    claims_of(keyed, forged(header={"alg": "HS256", "kid": "h"}))
-    keyed.replace_keys(keyed._document)
-    assert len(keyed._known) == 1
+def test_the_same_document_again_forgets_no_token(shared: Verifier) -> None:
+    claims_of(shared, forged(header={"alg": "HS256", "kid": "h"}))
+    shared.replace_keys(shared._document)
+    assert len(shared._known) == 1
 
 
 def test_before_a_set_has_come_every_token_is_of_an_unknown_key() -> None:
@@ -206,5 +208,29 @@ def test_two_keys_that_would_fit_a_nameless_token_are_not_both_tried() -> None:
     assert claims_of(verifier, forged(header={"alg": "HS256", "kid": "b"}))
 
 
-def test_a_short_secret_is_taken_without_a_word() -> None:
-    assert claims_of(Verifier(hmac_secret_key="short"), forged(secret="short"))
+@pytest.mark.parametrize(("size", "taken"), [(32, 1), (47, 1), (48, 2), (63, 2), (64, 3)])
+def test_a_secret_verifies_only_what_it_is_long_enough_for(size: int, taken: int) -> None:
+    secret = "s" * size
+    verifier, of_a_set = Verifier(hmac_secret_key=secret), Verifier()
+    of_a_set.replace_keys(key_set(jwk(secret)))
+    algorithms = ["HS256", "HS384", "HS512"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", jwt.InsecureKeyLengthWarning)
+        tokens = [jwt.encode({}, secret, algorithm) for algorithm in algorithms]
+    for one in (verifier, of_a_set):
+        for token in tokens[:taken]:
+            assert claims_of(one, token)
+        for token in tokens[taken:]:
+            assert refusal(one, token) == "invalid token"
+
+
+def test_a_secret_that_is_too_short_for_any_algorithm_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^hmac_secret_key: a secret of 31 bytes; expected 32 or more"):
+        Verifier(hmac_secret_key="s" * 31)
+    with pytest.raises(ValueError, match="no key"):
+        Verifier().replace_keys(key_set(jwk("s" * 31)))
+
+
+def test_a_secret_that_was_published_is_refused() -> None:
+    with pytest.raises(ConfigError, match="published"):
+        Verifier(hmac_secret_key="change-me-to-thirty-two-bytes-or-more")

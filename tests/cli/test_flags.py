@@ -123,7 +123,7 @@ def spelt(flag: str, value: object) -> list[str]:
         return [f"--{flag}=false"]
     if isinstance(value, list):
         return [f"--{flag}", ",".join(value)]
-    return [f"--{flag}", str(value).replace("***", "5ecret")]
+    return [f"--{flag}", str(value).replace("***", "5ecret" * 6)]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -40,11 +40,55 @@ def test_anchors_and_merges_work(write: Write) -> None:
 
 def test_a_file_takes_variables_only_when_told_to(write: Write) -> None:
     path = write("connect: {token: $TOKEN}\nlog: {level: '${LEVEL:warn}'}")
-    with pytest.raises(ConfigError, match=r"file.yaml:1: log.level|file.yaml:2: log.level"):
+    with pytest.raises(ConfigError, match=r"file.yaml:1: connect.token"):
         load(AgentConfig, path)
     config = load(AgentConfig, path, {"TOKEN": "t0ken"})
     assert isinstance(config, AgentConfig)
     assert (config.connect.token, config.log.level) == ("t0ken", "warn")
+
+
+@pytest.mark.parametrize(
+    ("root", "text", "key"),
+    [
+        (ServerConfig, "upstream: {auth: {hmac_secret_key: '${SECRET}'}}", "upstream.auth.hmac_secret_key"),
+        (ServerConfig, "upstream:\n  auth:\n    hmac_secret_key: ${SECRET}", "upstream.auth.hmac_secret_key"),
+        (ServerConfig, "a: &a {hmac_secret_key: $SECRET}\nproxy: {auth: {<<: *a}}", "proxy.auth.hmac_secret_key"),
+        (AgentConfig, "connect: {url: 'http://a', token: $SECRET}", "connect.token"),
+        (AgentConfig, "connect: {proxy_url: 'http://user:${SECRET}@a'}", "connect.proxy_url"),
+        (AgentConfig, "connect: {proxy: {headers: ['X-Key: ${SECRET}']}}", "connect.proxy.headers"),
+    ],
+)
+def test_a_secret_whose_variable_is_not_set_is_refused(root: type[Section], text: str, key: str, write: Write) -> None:
+    path = write(text)
+    for environ in ({}, {"SECRET": ""}):
+        with pytest.raises(ConfigError, match=rf"^file.yaml:\d: {key}: the variable 'SECRET' is not set; expected "):
+            load(root, path, environ)
+
+
+@pytest.mark.parametrize("text", ["$MISSING\nlog: {level: warn}", "log: {level: warn}\nconnect: {token: '${TOKEN:}'}"])
+def test_what_is_no_secret_may_be_empty_and_a_secret_too_if_that_is_said(text: str, write: Write) -> None:
+    assert load(AgentConfig, write(text), {}).log.level == "warn"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("secret", ["${SECRET}", "${SECRET:change-me-to-thirty-two-bytes}", "a${b", "$SOME_SECRET"])
+def test_a_secret_in_which_nothing_was_expanded_is_refused(secret: str, write: Write) -> None:
+    path = write(f"upstream: {{auth: {{hmac_secret_key: '{secret}'}}}}")
+    assert mistake(ServerConfig, path).startswith(
+        "file.yaml:1: upstream.auth.hmac_secret_key: a variable's name stands in"
+    )
+    draft = Draft(AgentConfig)
+    with pytest.raises(ConfigError, match=r"^TRIODUCT_CONNECT_TOKEN: a variable's name stands in a secret"):
+        draft.read_environment({"TRIODUCT_CONNECT_TOKEN": secret})
+    with pytest.raises(ConfigError, match=r"^--connect.proxy-url: a variable's name stands in a secret"):
+        draft.read_flags({"--connect.proxy-url": ["http://user:${SECRET}@proxy:3128"]})
+
+
+def test_a_secret_that_is_given_and_empty_is_refused() -> None:
+    draft = Draft(ServerConfig)
+    with pytest.raises(ConfigError, match=r"^TRIODUCT_UPSTREAM_AUTH_HMAC_SECRET_KEY: empty; expected the secret"):
+        draft.read_environment({"TRIODUCT_UPSTREAM_AUTH_HMAC_SECRET_KEY": ""})
+    with pytest.raises(ConfigError, match=r"^--upstream.auth.hmac-secret-key: empty; expected the secret"):
+        draft.read_flags({"--upstream.auth.hmac-secret-key": [""]})
 
 
 @pytest.mark.parametrize(
@@ -73,9 +117,9 @@ def test_the_file_wins_over_flags_and_flags_over_the_environment(write: Write) -
     environ = {"TRIODUCT_PROXY_BIND_ADDR": ":1", "TRIODUCT_UPSTREAM_BIND_ADDR": ":2", "TRIODUCT_ADMIN_BIND_ADDR": ":3"}
     draft.read_environment(environ | {"TRIODUCT_LOG_SUBSYSTEMS": "a,b", "TRIODUCT_LOG_LEVEL": ""})
     draft.read_flags({"--upstream.bind-addr": [":4"], "--admin.bind-addr": [":5", ":6"]})
-    draft.read_file(write("admin: {bind_addr: ':7'}"))
+    draft.read_file(write("admin: {bind_addr: 'localhost:7'}"))
     config = draft.finish()
-    assert [address for _, address in config.listens()] == [":1", ":4", ":7"]
+    assert [address for _, address in config.listens()] == [":1", ":4", "localhost:7"]
     assert (config.log.subsystems, config.log.level) == (["a", "b"], "info")
 
 

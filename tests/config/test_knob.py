@@ -48,9 +48,13 @@ def test_the_defaults_are_valid_and_what_is_shown_of_them_reads_back_the_same(
     assert load(root, write(to_yaml(defaults))) == defaults
 
 
-def test_the_defaults_are_those_of_piko() -> None:
+def test_the_defaults_are_those_of_piko_but_for_the_admin_ports_address() -> None:
     server, agent, forward = ServerConfig(), AgentConfig(), ForwardConfig()
-    assert (server.proxy.bind_addr, server.upstream.bind_addr, server.admin.bind_addr) == (":8000", ":8001", ":8002")
+    assert (server.proxy.bind_addr, server.upstream.bind_addr, server.admin.bind_addr) == (
+        ":8000",
+        ":8001",
+        "127.0.0.1:8002",
+    )
     assert (server.proxy.timeout, server.grace_period, agent.grace_period) == (30, 60, 60)
     http = server.proxy.http
     assert (http.read_timeout, http.read_header_timeout, http.write_timeout, http.idle_timeout) == (10, 10, 10, 300)

@@ -8,6 +8,7 @@ import textwrap
 import pytest
 
 from engine.config import Draft, Section, ServerConfig, knobs, shown, to_yaml
+from engine.config.auth import NAMES
 from engine.config.server import WITHOUT_EFFECT
 from engine.log import VALUE_BYTES
 from engine.wire.http1 import MAX_HEAD
@@ -104,14 +105,24 @@ grace_period: 90s
     # Every key but those that exclude others was set, so none was forgotten, here or there.
     assert unchanged(shown(config), shown(ServerConfig())) == [
         "proxy.public_url",  # ours
+        "proxy.allowed_origins",  # ours
+        "proxy.trusted_proxies",  # ours
+        "proxy.proxy_protocol",  # ours
         "proxy.tcp_without_token",  # ours
+        "proxy.resume",  # ours
         "proxy.access_log.disable",
         "proxy.access_log.request_headers.block_list",
         "proxy.access_log.response_headers.allow_list",
+        *(f"proxy.auth.{name}_file" for name in NAMES),  # ours
         "proxy.auth.jwks.endpoint",
+        "upstream.sharing",  # ours
         "upstream.resume",  # ours
+        *(f"upstream.auth.{name}_file" for name in NAMES),  # ours
         "upstream.auth.jwks.endpoint",
         "upstream.tenants",
+        "admin.hosts",  # ours
+        "admin.insecure",  # ours
+        *(f"admin.auth.{name}_file" for name in NAMES),  # ours
         "admin.auth.jwks.endpoint",
         "cluster.join",
     ]
@@ -120,7 +131,23 @@ grace_period: 90s
 WRONG = [
     (
         ServerConfig,
-        "upstream: {tenants: [{auth: {hmac_secret_key: a}}]}",
+        "proxy: {trusted_proxies: [10.0.0.0/8, 10.0.0.1/8]}",
+        "1: proxy.trusted_proxies: '10.0.0.1/8': expected a list of networks such as 10.0.0.0/8, and of addresses",
+    ),
+    (
+        ServerConfig,
+        "proxy: {proxy_protocol: true}",
+        "1: proxy.proxy_protocol: 'true': nobody is trusted to say who calls; expected the networks of trusted_proxies "
+        "beside it",
+    ),
+    (
+        ServerConfig,
+        "proxy: {allowed_origins: [app.example.com]}",
+        "1: proxy.allowed_origins: 'app.example.com': expected a list of https://host or http://host:port, or *",
+    ),
+    (
+        ServerConfig,
+        "upstream: {tenants: [{auth: {hmac_secret_key: 5ecret-5ecret-5ecret-5ecret-5ecret}}]}",
         "1: upstream.tenants[0].id: missing; expected the tenant's name",
     ),
     (
@@ -130,12 +157,19 @@ WRONG = [
     ),
     (
         ServerConfig,
+        "admin:\n  bind_addr: ':8002'",
+        "2: admin.bind_addr: ':8002': would tell other machines which endpoints there are, and ask them for nothing; "
+        "expected an address of this machine alone (127.0.0.1:8002), or admin.auth (tokens) or admin.tls.client_cas "
+        "beside it, or admin.insecure: true",
+    ),
+    (
+        ServerConfig,
         "cluster:\n  join: [a, 'b:8003']",
         "2: cluster.join: 'a,b:8003': clusters are not supported in this version; expected none to join",
     ),
     (
         ServerConfig,
-        "upstream:\n  tenants:\n  - {id: a, auth: {hmac_secret_key: 5ecret}}",
+        "upstream:\n  tenants:\n  - {id: a, auth: {hmac_secret_key: 5ecret-5ecret-5ecret-5ecret-5ecret}}",
         "2: upstream.tenants: tenants are not supported in this version; expected none",
     ),
 ]
@@ -282,6 +316,36 @@ def test_a_bound_of_zero_for_heads_is_the_default_and_no_reason_to_warn() -> Non
     assert draft.config.proxy.http.head_limit == MAX_HEAD
     draft.read_flags(AT_HOME)
     assert draft.warnings() == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{bind_addr: '127.0.0.1:8002'}",
+        "{bind_addr: '[::1]:8002'}",
+        "{bind_addr: 'localhost:8002'}",
+        "{bind_addr: ':8002', insecure: true}",
+        "{bind_addr: ':8002', auth: {hmac_secret_key: 5ecret-5ecret-5ecret-5ecret-5ecret}}",
+        "{bind_addr: ':8002', auth: {jwks: {endpoint: 'https://a/keys'}}}",
+        "{bind_addr: ':8002', tls: {cert: CERT, key: KEY, client_cas: CA}}",
+    ],
+)
+def test_an_admin_port_is_for_this_machine_or_asks_who_is_there_or_is_said_to_be_open(
+    text: str, write: Write, pki: Pki
+) -> None:
+    for name, path in (("CERT", pki.cert), ("KEY", pki.key), ("CA", pki.ca)):
+        text = text.replace(name, str(path))
+    load(ServerConfig, write(f"admin: {text}"))
+
+
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "[::]", "10.0.0.1", "admin.example.com"])
+def test_an_admin_port_that_is_open_to_others_and_asks_for_nothing_is_refused(
+    host: str, write: Write, pki: Pki
+) -> None:
+    said = mistake(
+        ServerConfig, write(f"admin: {{bind_addr: '{host}:8002', tls: {{cert: {pki.cert}, key: {pki.key}}}}}")
+    )
+    assert "admin.insecure: true" in said
 
 
 @pytest.mark.parametrize(

@@ -226,7 +226,7 @@ async def test_the_flags_and_variables_of_the_readme_and_the_example(
 ) -> None:
     proxy = await pproxy(programs, "http")
     config = (PROJECT / "examples/agent-behind-proxy.yaml").read_text()
-    config = config.partition("listeners:")[0].replace("${TRIODUCT_CONNECT_TOKEN:}", "''")
+    config = config.partition("listeners:")[0].replace("${TRIODUCT_CONNECT_TOKEN}", "''")
     places = {"proxy-a.example.com:3128": free_port(), "proxy-b.example.com:3128": proxy}
     config = config.replace("[.corp.example.com, 10.0.0.0/8]", "[10.0.0.0/8]")
     told = await kitchen.cook(config, places, {"TRIODUCT_PROXY_PASSWORD": PASSWORD})

@@ -1,100 +1,252 @@
-"""Certificates that are renewed while a node runs."""
+"""Certificates that change while a node runs: the next handshake has the new ones, and no connection is lost."""
 
 from __future__ import annotations
 
+import io
+import json
+import os
 import ssl
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import trio
 import trustme
+from cryptography import x509
 from trio.testing import MockClock
 
 from engine import log
-from engine.node.certificates import LOOK_SECONDS
-from tests.conftest import Pki
-from tests.roles import GET, Roles, RunningNode, server_config, settle
+from engine.config import ClientTLS
+from engine.loop.certificates import WATCH_SECONDS
+from tests.roles import GET, Roles, RunningNode, Talk, agent_config, answer, server_config, settle, tell_head
 
-Captured = pytest.CaptureFixture[str]
-
-
-def renew(pki: Pki, folder: Path) -> trustme.LeafCert:
-    """Another certificate of the same authority, in new files."""
-    pair = pki.authority.issue_cert("localhost", "127.0.0.1")
-    for name, data in {
-        "cert.pem": b"".join(part.bytes() for part in pair.cert_chain_pems),
-        "key.pem": pair.private_key_pem.bytes(),
-    }.items():
-        (folder / f"{name}.new").write_bytes(data)
-        (folder / f"{name}.new").replace(folder / name)
-    return pair
+HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
-async def node_with(roles: Roles, folder: Path) -> RunningNode:
+class Files:
+    """A node's certificate, key, and the authority of its clients, which a test replaces."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cert, self.key, self.ca = folder / "cert.pem", folder / "key.pem", folder / "ca.pem"
+        self.number = 0
+        self.renew()
+
+    def renew(self, *, only: str = "") -> None:
+        """Another authority and what it has issued; `only` one of the files is written."""
+        self.number += 1
+        authority = trustme.CA()
+        pair = authority.issue_cert("localhost", "127.0.0.1", common_name=f"cert {self.number}")
+        for path, content in (
+            (self.cert, b"".join(part.bytes() for part in pair.cert_chain_pems)),
+            (self.key, pair.private_key_pem.bytes()),
+            (self.ca, authority.cert_pem.bytes()),
+        ):
+            if not only or path.name == only:
+                self.replace(path, content)
+
+    def replace(self, path: Path, content: bytes) -> None:
+        """As certbot does it: at once."""
+        new = path.with_suffix(".new")
+        new.write_bytes(content)
+        os.replace(new, path)
+
+    def client_context(self, *, certificate: bool = False) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=str(self.ca))
+        if certificate:
+            context.load_cert_chain(self.cert, self.key)
+        return context
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path)
+
+
+Written = Callable[[], list[dict[str, object]]]
+
+
+@pytest.fixture
+def written() -> Iterator[Written]:
+    stream = io.StringIO()
+    log.configure("info", (), stream)
+
+    def lines() -> list[dict[str, object]]:
+        assert log.flush()
+        return [line for line in map(json.loads, stream.getvalue().splitlines()) if line["subsystem"] == "tls"]
+
+    yield lines
+    log.configure("warn")
+
+
+async def start(roles: Roles, files: Files, *, mutual: bool = False) -> RunningNode:
     config = server_config()
-    for port in (config.proxy, config.upstream, config.admin):
-        port.tls.cert, port.tls.key = str(folder / "cert.pem"), str(folder / "key.pem")
+    for section in (config.proxy, config.upstream, config.admin):
+        section.tls.cert, section.tls.key = str(files.cert), str(files.key)
+        section.tls.client_cas = str(files.ca) if mutual else ""
     return await roles.node(config)
 
 
-async def shown(roles: Roles, pki: Pki, port: int) -> bytes:
-    """The certificate that a new connection is shown."""
-    talk = await roles.dial(port, tls=pki.client_context())
-    der = talk.certificate()
-    await talk.close()
-    return der
-
-
-def der(pair: trustme.LeafCert) -> bytes:
-    return ssl.PEM_cert_to_DER_cert(pair.cert_chain_pems[0].bytes().decode())
-
-
-async def look(mock_clock: MockClock) -> None:
+async def looked(clock: MockClock) -> None:
+    """Let the node look at its files."""
     await settle()
-    mock_clock.jump(LOOK_SECONDS)
+    clock.jump(WATCH_SECONDS)
     await settle()
 
 
-async def test_new_connections_are_shown_the_renewed_certificate_and_old_ones_go_on(
-    roles: Roles, pki: Pki, tmp_path: Path, mock_clock: MockClock
-) -> None:
-    first = renew(pki, tmp_path)
-    node = await node_with(roles, tmp_path)
-    client = await roles.dial(node.proxy, tls=pki.client_context())
-    assert (await client.ask(GET)).status == 502  # nobody serves it, but it is answered
-    second = renew(pki, tmp_path)
-    for port in (node.proxy, node.upstream, node.admin):
-        assert await shown(roles, pki, port) == der(first)
-    await look(mock_clock)
-    for port in (node.proxy, node.upstream, node.admin):
-        assert await shown(roles, pki, port) == der(second)
-    assert (await client.ask(GET)).status == 502
+async def shown(port: int) -> str:
+    """The name in the certificate that a port shows."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    async with await trio.open_tcp_stream("127.0.0.1", port) as plain:
+        stream = trio.SSLStream(plain, context)
+        await stream.do_handshake()
+        der = stream.getpeercert(True)
+        await trio.aclose_forcefully(stream)
+    (name,) = x509.load_der_x509_certificate(der).subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return str(name.value)
 
 
-async def test_a_certificate_without_its_key_changes_nothing_and_is_told_once(
-    roles: Roles, pki: Pki, tmp_path: Path, mock_clock: MockClock, capsys: Captured
+async def test_a_new_certificate_is_shown_on_every_port_and_nobody_is_cut_off(
+    roles: Roles, files: Files, mock_clock: MockClock, written: Written
 ) -> None:
-    log.configure("info")
-    first = renew(pki, tmp_path)
-    node = await node_with(roles, tmp_path)
-    key = (tmp_path / "key.pem").read_bytes()
-    second = renew(pki, tmp_path)
-    new_key = (tmp_path / "key.pem").read_bytes()
-    (tmp_path / "key.pem").write_bytes(key)
+    may_answer = trio.Event()
+
+    async def serve(talk: Talk) -> None:
+        while True:
+            head = await talk.until(b"\r\n\r\n")
+            if b"/slow" in head:
+                await may_answer.wait()
+            await talk.say(answer(b"done"))
+
+    node = await start(roles, files)
+    config = agent_config(node.upstream, await roles.service(serve), scheme="https")
+    config.connect.tls.root_cas = str(files.ca)
+    await roles.agent_with(config)
+    before, under_way = [await roles.dial(node.proxy, tls=files.client_context()) for _ in range(2)]
+    assert (await before.ask()).body == b"done"
+    await under_way.say(GET.replace(b"GET /", b"GET /slow"))
+    await settle()
+    for number in range(2, 5):
+        files.renew()
+        await looked(mock_clock)
+        for port in (node.proxy, node.upstream, node.admin):
+            assert await shown(port) == f"cert {number}"
+        assert (await before.ask()).body == b"done"
+        client = await roles.dial(node.proxy, tls=files.client_context())
+        assert (await client.ask()).body == b"done"
+    may_answer.set()
+    assert (await under_way.answer()).body == b"done"
+    assert [line["msg"] for line in written()] == ["files read anew"] * 9
+
+
+@pytest.mark.parametrize("only", ["cert.pem", "key.pem"])
+async def test_a_certificate_without_its_key_changes_nothing_until_the_key_has_come(
+    roles: Roles, files: Files, mock_clock: MockClock, written: Written, only: str
+) -> None:
+    node = await start(roles, files)
+    files.renew(only=only)
     for _ in range(3):
-        await look(mock_clock)
-        assert await shown(roles, pki, node.proxy) == der(first)
-    (tmp_path / "key.pem").unlink()
-    await look(mock_clock)
-    assert await shown(roles, pki, node.proxy) == der(first)
-    (tmp_path / "key.pem").write_bytes(new_key)
-    await look(mock_clock)
-    assert await shown(roles, pki, node.proxy) == der(second)
-    log.flush()
-    lines = [
-        line
-        for line in capsys.readouterr().err.splitlines()
-        if '"msg":"cannot reload' in line or '"msg":"certificate re' in line
-    ]
-    assert [line.count("KEY_VALUES_MISMATCH") for line in lines] == [1] * 3 + [0] * 6  # of three ports each
-    assert all("No such file or directory" in line for line in lines[3:6])
-    assert all('"certificate reloaded"' in line for line in lines[6:])
+        await looked(mock_clock)
+        assert await shown(node.proxy) == "cert 1"
+    assert [line["level"] for line in written()] == ["warn"] * 3  # once for each port
+    files.renew()
+    await looked(mock_clock)
+    assert await shown(node.proxy) == "cert 3"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"rubbish"])
+async def test_a_file_that_is_broken_or_gone_changes_nothing(
+    roles: Roles, files: Files, mock_clock: MockClock, content: bytes | None
+) -> None:
+    node = await start(roles, files, mutual=True)
+    context = files.client_context(certificate=True)
+    for path in (files.cert, files.key, files.ca):
+        good = path.read_bytes()
+        if content is None:
+            path.unlink()
+        else:
+            files.replace(path, content)
+        await looked(mock_clock)
+        client = await roles.dial(node.admin, tls=context)
+        assert (await client.ask(HEALTH)).status == 200
+        files.replace(path, good)
+        await looked(mock_clock)
+
+
+async def test_an_authority_that_is_taken_away_lets_nobody_in_any_more(
+    roles: Roles, files: Files, mock_clock: MockClock
+) -> None:
+    node = await start(roles, files, mutual=True)
+    config = agent_config(node.upstream, await roles.service(tell_head), scheme="https")
+    config.connect.tls = ClientTLS(root_cas=str(files.ca), cert=str(files.cert), key=str(files.key))
+    await roles.agent_with(config)
+    old = files.client_context(certificate=True)
+    client = await roles.dial(node.proxy, tls=old)
+    assert (await client.ask()).status == 200
+    files.renew()
+    await looked(mock_clock)
+    assert (await client.ask()).status == 200  # it is in
+    renewed = files.client_context(certificate=True)
+    old.load_verify_locations(files.ca)
+    for port, request in ((node.proxy, GET), (node.admin, HEALTH)):
+        for context, status in ((renewed, 200), (old, 0)):
+            try:
+                got = (await (await roles.dial(port, tls=context)).ask(request)).status
+            except (trio.BrokenResourceError, EOFError):
+                got = 0
+            assert got == status
+
+
+async def test_no_request_fails_while_certificates_change_under_load(
+    roles: Roles, files: Files, monkeypatch: pytest.MonkeyPatch, written: Written
+) -> None:
+    monkeypatch.setattr("engine.loop.certificates.WATCH_SECONDS", 0.001)
+    node = await start(roles, files)
+    config = agent_config(node.upstream, await roles.service(tell_head), scheme="https")
+    config.connect.tls.insecure_skip_verify = True
+    await roles.agent_with(config)
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    served, renewed = 0, False
+
+    async def ask() -> None:
+        nonlocal served
+        kept = await roles.dial(node.proxy, tls=anybody)
+        while not renewed:
+            fresh = await roles.dial(node.proxy, tls=anybody)
+            for client in (kept, fresh):
+                assert (await client.ask()).status == 200
+                served += 1
+            await fresh.close()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(ask)
+        for number in range(2, 12):
+            files.renew()
+            while await shown(node.proxy) != f"cert {number}":
+                pass  # each is a handshake of its own
+        renewed = True
+    assert served > 0
+    assert all(line["level"] == "info" or "another certificate" in str(line["error"]) for line in written())
+
+
+async def test_an_agent_that_dials_again_shows_its_new_certificate_and_believes_the_new_authority(
+    roles: Roles, files: Files, mock_clock: MockClock
+) -> None:
+    first = await start(roles, files, mutual=True)
+    service = await roles.service(tell_head)
+    config = agent_config(first.upstream, service, scheme="https")
+    config.connect.tls = ClientTLS(root_cas=str(files.ca), cert=str(files.cert), key=str(files.key))
+    await roles.agent_with(config)
+    await first.kill()
+    files.renew()
+    again = server_config()
+    again.upstream.bind_addr = f"127.0.0.1:{first.upstream}"
+    again.upstream.tls.cert, again.upstream.tls.key = str(files.cert), str(files.key)
+    again.upstream.tls.client_cas = str(files.ca)
+    node = await roles.node(again)
+    client = await roles.dial(node.proxy)
+    while (await client.ask()).status != 200:
+        mock_clock.jump(1)
+        await settle()

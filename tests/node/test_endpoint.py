@@ -236,19 +236,22 @@ async def test_what_is_said_to_the_node_never_reaches_the_service(roles: Roles) 
     assert seen.body.startswith(b"GET /a?b=%zz HTTP/1.1\r\nHost: web.test\r\nX-Own: 1\r\n")
 
 
-async def test_who_asked_is_appended_and_how_it_was_asked_is_replaced(roles: Roles) -> None:
+@pytest.mark.parametrize(
+    ("named", "status"),
+    [
+        ([b"web", b"web"], 200),
+        ([b"web", b"other"], 400),
+        ([b"other", b"web"], 400),
+        ([b"", b"web"], 400),
+        ([b"web", b"WEB"], 400),
+        ([b"web", b"other", b"web"], 400),
+    ],
+)
+async def test_a_request_that_names_two_endpoints_is_refused(roles: Roles, named: list[bytes], status: int) -> None:
     node = await roles.tunnel(tell_head)
-    seen = await ask(
-        roles,
-        node,
-        b"GET / HTTP/1.1\r\nHost: web.test:80\r\nX-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Proto: https\r\n"
-        b"X-Forwarded-Host: elsewhere.test\r\nx-forwarded-for: 10.0.0.2, 10.0.0.3\r\n\r\n",
-    )
-    assert seen.status == 200
-    told = Answer(0, seen.body, b"")
-    assert told.values(b"x-forwarded-for") == [b"10.0.0.1, 10.0.0.2, 10.0.0.3, 127.0.0.1"]
-    assert told.values(b"x-forwarded-proto") == [b"http"]
-    assert told.values(b"x-forwarded-host") == [b"web.test:80"]
+    fields = b"".join(b"x-piko-endpoint: %b\r\n" % name for name in named)
+    for _ in range(3):
+        assert (await ask(roles, node, b"GET / HTTP/1.1\r\nHost: web.test\r\n%b\r\n" % fields)).status == status
 
 
 async def test_who_asked_is_told_by_the_usual_name_where_a_port_listens_on_all_addresses(roles: Roles) -> None:

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
-from tests.roles import Roles, RunningNode, Talk, echo, settle, tell_head
+from tests.roles import Roles, RunningNode, Talk, echo, server_config, settle, tell_head
 
 PATH = "/_piko/v1/tcp/web"
 ASK = (
@@ -66,6 +66,41 @@ async def test_an_endpoint_may_have_a_name_that_has_to_be_escaped(roles: Roles) 
     async with connected(node, path) as socket:
         await socket.send_message(b"hello")
         assert await socket.get_message() == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "origin", "status"),
+    [
+        ([], b"https://evil.test", 403),
+        ([], b"http://x", 403),  # as if it were ours: services have pages on the node's hosts, and names can be rebound
+        ([], b"null", 403),
+        (["https://app.test"], b"https://evil.test", 403),
+        (["https://app.test"], b"https://app.test:8443", 403),
+        (["https://app.test"], b"https://app.test", 101),
+        (["*"], b"https://evil.test", 101),
+    ],
+)
+async def test_a_web_page_opens_a_tcp_endpoint_only_if_its_origin_is_allowed(
+    allowed: list[str], origin: bytes, status: int, roles: Roles
+) -> None:
+    reached = []
+
+    async def serve(talk: Talk) -> None:
+        reached.append(True)
+        await echo(talk)
+
+    config = server_config()
+    config.proxy.allowed_origins = allowed
+    node = await roles.node(config)
+    await roles.agent(node, await roles.service(serve), protocol="tcp")
+    client = await roles.dial(node.proxy)
+    head = ASK.replace(b"Host: x\r\n", b"Host: x\r\nOrigin: %b\r\n" % origin)
+    await client.say(head + (b"\x82\x85\0\0\0\0hello" if status == 101 else b""))
+    assert (await client.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 %d " % status)
+    if status == 101:
+        assert await client.exactly(7) == b"\x82\x05hello"
+    await settle()
+    assert bool(reached) == (status == 101)
 
 
 async def test_a_client_that_closes_has_ended_and_so_has_a_service(roles: Roles) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import jwt
 import pytest
+import trio
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
@@ -17,9 +18,10 @@ from trio.testing import MockClock
 
 from engine.config import AuthConfig, ServerConfig
 from engine.errors import Refused
+from engine.loop.certificates import WATCH_SECONDS
 from tests.roles import GET, Roles, RunningNode, Talk, agent_config, answer, says, server_config, settle, tell_head
 
-SECRET = "a secret of some forty characters, or more"
+SECRET = "a secret of at least sixty-four bytes, for HS512 wants that many, and RFC 7518 says so"
 RSA_KEY = rsa.generate_private_key(65537, 2048)
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
 JWKS = json.dumps({"keys": [json.loads(RSAAlgorithm.to_jwk(RSA_KEY.public_key())) | {"kid": "one", "alg": "RS256"}]})
@@ -46,6 +48,19 @@ async def configure(roles: Roles, auth: AuthConfig, kind: str, folder: Path) -> 
         return lambda **claims: jwt.encode(claims, RSA_KEY, "RS384")
     if kind == "ECDSA":
         auth.ecdsa_public_key = pem(EC_KEY)
+        return lambda **claims: jwt.encode(claims, EC_KEY, "ES256")
+    if kind == "HMAC file":
+        (folder / "secret").write_text(SECRET + "\n")
+        (folder / "secret").chmod(0o600)
+        auth.hmac_secret_key_file = str(folder / "secret")
+        return lambda **claims: jwt.encode(claims, SECRET, "HS256")
+    if kind == "RSA file":
+        (folder / "rsa.pem").write_text(pem(RSA_KEY))
+        auth.rsa_public_key_file = str(folder / "rsa.pem")
+        return lambda **claims: jwt.encode(claims, RSA_KEY, "RS256")
+    if kind == "ECDSA file":
+        (folder / "ec.pem").write_text(pem(EC_KEY))
+        auth.ecdsa_public_key_file = str(folder / "ec.pem")
         return lambda **claims: jwt.encode(claims, EC_KEY, "ES256")
     if kind == "JWKS file":
         (folder / "keys.json").write_text(JWKS)
@@ -78,7 +93,9 @@ async def client_is_told(roles: Roles, node: RunningNode, request: bytes) -> tup
 # -- Kinds of keys
 
 
-@pytest.mark.parametrize("kind", ["HMAC", "RSA", "ECDSA", "JWKS file", "JWKS URL"])
+@pytest.mark.parametrize(
+    "kind", ["HMAC", "RSA", "ECDSA", "HMAC file", "RSA file", "ECDSA file", "JWKS file", "JWKS URL"]
+)
 async def test_every_port_takes_every_kind_of_key(roles: Roles, kind: str, tmp_path: Path) -> None:
     config = server_config()
     for section in (config.proxy, config.upstream, config.admin):
@@ -189,6 +206,42 @@ async def test_a_token_never_reaches_the_service(roles: Roles, field: bytes) -> 
         assert (b"Authorization: Basic theirs" in seen.body) == (b"theirs" in fields)
 
 
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        b"bearer TOKEN",
+        b"BEARER  TOKEN",
+        b"Bearer\tTOKEN",
+        b'Bearer "TOKEN"',
+        b"Bearer TOKEN=",
+        b"TOKEN",
+        b"Token TOKEN, x=y",
+        b"Bearer SIGNED.c2lnbmF0dXJl",
+        b"Bearer OTHER-ALPHABET",
+        b"Bearer%20ESCAPED",
+    ],
+)
+async def test_a_token_that_comes_in_both_fields_in_two_spellings_never_reaches_the_service(
+    roles: Roles, spelled: bytes
+) -> None:
+    node = await roles.node(protected("proxy"))
+    await roles.agent(node, await roles.service(tell_head))
+    client = await roles.dial(node.proxy)
+    signed = token(text="\xff\xfe~~~???>>>").encode()
+    for word, written in (
+        (b"SIGNED", signed.rpartition(b".")[0]),
+        (b"OTHER-ALPHABET", signed.replace(b"-", b"+").replace(b"_", b"/")),
+        (b"ESCAPED", signed.replace(b".", b"%2e")),
+        (b"TOKEN", signed),
+    ):
+        spelled = spelled.replace(word, written)
+    seen = await client.ask(
+        bearer(signed.decode(), b"x-piko-authorization")[:-2] + b"Authorization: " + spelled + b"\r\n\r\n"
+    )
+    assert seen.status == 200
+    assert b"authorization" not in seen.body.lower()
+
+
 async def test_a_session_ends_with_its_token(roles: Roles, mock_clock: MockClock) -> None:
     # The token's hour is of the wall clock, by which it is still good when the agent comes again.
     node = await roles.node(protected("upstream"))
@@ -213,6 +266,39 @@ async def test_a_session_outlives_its_token_if_that_is_wanted(roles: Roles, mock
     assert await client_is_told(roles, node, GET) == (200, "")
 
 
+async def test_an_agent_with_a_key_that_nobody_knows_is_told_so_while_its_issuer_says_nothing(
+    roles: Roles, mock_clock: MockClock
+) -> None:
+    asked = [trio.Event(), trio.Event()]
+
+    async def issue(talk: Talk) -> None:
+        await talk.until(b"\r\n\r\n")
+        asked.pop(0).set()
+        if asked:
+            await talk.say(answer(JWKS.encode()))
+        else:
+            await trio.sleep_forever()
+
+    config = server_config()
+    config.upstream.auth.jwks.endpoint = f"http://127.0.0.1:{await roles.service(issue)}/keys"
+    second = asked[1]
+    node = await roles.node(config)
+    request = (
+        b"GET /piko/v1/upstream/web HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: c2l4dGVlbiAgbGV0dGVycw==\r\nAuthorization: Bearer %b\r\n\r\n"
+    ) % jwt.encode({}, RSA_KEY, "RS256", {"kid": "unknown"}).encode()
+    early = await roles.dial(node.upstream)
+    assert (await early.ask(request)).status == 401  # at once: there will be no other keys for half a minute
+    mock_clock.jump(31)
+    await second.wait()
+    late = await roles.dial(node.upstream)
+    await late.say(request)
+    await settle()
+    mock_clock.jump(9)
+    got = await late.answer()
+    assert (got.status, json.loads(got.body)["error"]) == (401, "invalid token")
+
+
 async def test_keys_that_have_changed_are_fetched_when_a_token_names_them(roles: Roles, mock_clock: MockClock) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     newer = json.dumps({"keys": [json.loads(ECAlgorithm.to_jwk(key.public_key())) | {"kid": "two", "alg": "ES256"}]})
@@ -234,3 +320,52 @@ async def test_keys_that_have_changed_are_fetched_when_a_token_names_them(roles:
     while await client_is_told(roles, node, new) != (200, ""):
         await settle()  # a thread is fetching them
     assert await client_is_told(roles, node, old) == (401, "invalid token")
+
+
+@pytest.mark.parametrize("broken", [b"", b"short", None])
+async def test_a_secret_in_a_file_is_read_anew_when_it_changes_and_kept_while_it_is_none(
+    roles: Roles, mock_clock: MockClock, tmp_path: Path, broken: bytes | None
+) -> None:
+    config = server_config()
+    sign = await configure(roles, config.proxy.auth, "HMAC file", tmp_path)
+    node = await roles.node(config)
+    await roles.agent(node, await roles.service(tell_head))
+    path, old = tmp_path / "secret", bearer(sign())
+    newer = bearer(jwt.encode({}, SECRET[::-1], "HS256"))
+    assert await client_is_told(roles, node, old) == (200, "")
+    assert await client_is_told(roles, node, newer) == (401, "invalid token")
+
+    async def write(content: bytes | None) -> None:
+        if content is None:
+            path.unlink()
+        else:
+            path.write_bytes(content)
+            path.chmod(0o600)
+        await settle()
+        mock_clock.jump(WATCH_SECONDS)
+        await settle()
+
+    await write(broken)
+    assert await client_is_told(roles, node, old) == (200, "")
+    await write(SECRET[::-1].encode())
+    assert await client_is_told(roles, node, newer) == (200, "")
+    assert await client_is_told(roles, node, old) == (401, "invalid token")  # although it was known
+
+
+async def test_an_agent_reads_its_token_anew_when_it_dials(roles: Roles, mock_clock: MockClock, tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text(token(exp=time.time() + 3600, n=1) + "\n")
+    path.chmod(0o600)
+    first = await roles.node(protected("upstream"))
+    config = agent_config(first.upstream, await roles.service(tell_head))
+    config.connect.token_file = str(path)
+    await roles.agent_with(config)
+    await first.kill()
+    path.write_text(jwt.encode({}, "another secret " * 5, "HS256"))
+    again = server_config()
+    again.upstream.bind_addr = f"127.0.0.1:{first.upstream}"
+    again.upstream.auth.hmac_secret_key = "another secret " * 5
+    node = await roles.node(again)
+    while await client_is_told(roles, node, GET) != (200, ""):
+        mock_clock.jump(1)
+        await settle()

@@ -43,6 +43,18 @@ def answering(*answers: bytes, then: Serve = echo) -> Serve:
     return serve
 
 
+def hearing(heard: list[bytes], *answers: bytes) -> Serve:
+    """Like `answering`, and what it was asked is kept."""
+
+    async def serve(stream: trio.abc.Stream) -> None:
+        for answer in answers:
+            heard.append(await hear(stream, b"\r\n\r\n"))
+            await stream.send_all(answer)
+        await echo(stream)
+
+    return serve
+
+
 async def test_each_leg_is_told_with_its_place_and_its_end(pki: Pki) -> None:
     seen: list[Seen] = []
     proxy = behind_tls(pki, http_proxy(OK, behind_tls(pki, echo)))
@@ -199,30 +211,70 @@ class Untrusted:
         (ALICE, ["Basic"]),
         (Login(token=Secret.literal("s3cret")), ["Bearer"]),
         (Login(command=Secret.literal("s3cret")), ["Custom"]),
+        (ALICE, ["NTLM"]),
+        (ALICE, ["Negotiate"]),
+        (ALICE, ['Digest realm="r", nonce="n", qop="auth"', "Basic"]),
+        (None, ["Negotiate"]),
     ],
 )
-async def test_a_proxy_of_an_untrusted_source_is_not_shown_the_secret_itself(login: Login, offers: list[str]) -> None:
-    router = Router(pac=Untrusted("http://p.test:1"), environ=None, default=Hop(ProxyURL.parse("http://any:1"), login))
-    async with world(answering(wanted(*offers))) as (dial, dialled):
+async def test_a_proxy_of_an_untrusted_source_is_not_told_who_we_are(login: Login | None, offers: list[str]) -> None:
+    default = Hop(ProxyURL.parse("http://any:1"), login, headers=(("X-Key", "s3cret"),))
+    router = Router(pac=Untrusted("http://p.test:1"), environ=None, default=default)
+    heard: list[bytes] = []
+    async with world(hearing(heard, wanted(*offers))) as (dial, dialled):
         with pytest.raises(AuthenticationFailed) as caught:
             await open_tunnel("t", 2, route=router, dial=dial, memory=Memory())
         assert len(dialled) == 1
     assert caught.value.attempts == ()
     assert "add p.test to login_hosts" in caught.value.advice
+    assert b"authorization" not in b"".join(heard).lower()
+    assert b"X-Key" not in b"".join(heard)
 
 
-async def test_it_is_shown_a_proof_with_one_warning() -> None:
+@pytest.mark.parametrize(
+    ("default", "warned"),
+    [
+        (Hop(ProxyURL.parse("http://any:1"), ALICE), 1),
+        (Hop(ProxyURL.parse("http://any:1"), headers=(("X-Key", "s3cret"),)), 1),
+        (Hop(ProxyURL.parse("http://any:1")), 0),
+        (None, 0),
+    ],
+)
+async def test_what_it_does_not_get_is_told_once(default: Hop | None, warned: int) -> None:
     seen: list[Seen] = []
-    memory = Memory()
-    default = Hop(ProxyURL.parse("http://any:1"), ALICE)
+    memory, heard = Memory(), list[bytes]()
     router = Router(pac=Untrusted("http://p.test:1"), environ=None, default=default)
-    offers = wanted("Basic", 'Digest realm="r", nonce="n", qop="auth"')
-    async with world(answering(offers, OK), answering(OK)) as (dial, _):
+    async with world(hearing(heard, OK), hearing(heard, OK)) as (dial, _):
         for _ in range(2):
             await open_tunnel("t", 2, route=router, dial=dial, memory=memory, watch=seen.append)
-    (warning,) = [one.text for one in seen if one.outcome == "warning"]
-    assert "(digest-md5), and nothing that shows more" in warning
-    assert "add p.test to login_hosts" in warning
+    warnings = [one.text for one in seen if one.outcome == "warning"]
+    assert len(warnings) == warned
+    assert all("add p.test to login_hosts" in warning for warning in warnings)
+    assert b"s3cret" not in b"".join(heard)
+
+
+async def test_headers_go_to_a_proxy_that_login_hosts_names() -> None:
+    default, heard = Hop(ProxyURL.parse("http://any:1"), headers=(("X-Key", "s3cret"),)), list[bytes]()
+    router = Router(pac=Untrusted("http://p.test:1"), environ=None, default=default, login_hosts=["p.test"])
+    async with world(hearing(heard, OK)) as (dial, _):
+        await open_tunnel("t", 2, route=router, dial=dial, memory=Memory())
+    assert b"X-Key: s3cret\r\n" in b"".join(heard)
+
+
+@pytest.mark.parametrize("scheme", ["socks4", "socks4a"])
+async def test_a_socks_user_is_not_told_to_an_untrusted_source(scheme: str) -> None:
+    heard: list[bytes] = []
+
+    async def serve(stream: trio.abc.Stream) -> None:
+        heard.append(bytes(await stream.receive_some()))
+        await stream.send_all(b"\0\x5a" + bytes(6))
+
+    router = Router(
+        pac=Untrusted(f"{scheme}://p.test:1"), environ=None, default=Hop(ProxyURL.parse("http://any:1"), ALICE)
+    )
+    async with world(serve) as (dial, _):
+        await open_tunnel("192.0.2.1", 2, route=router, dial=dial, memory=Memory())
+    assert b"alice" not in b"".join(heard).lower()
 
 
 async def test_login_hosts_lift_it() -> None:

@@ -9,6 +9,7 @@ line*, the others are *field lines*. A *body* ends by a length, by chunks, or wi
     defect      what is wrong with a head that does not match the grammar
     lines       field lines that come again are read once
     hop         fields that end at this hop, fields and trailers that go on
+    claims      what somebody in front says about a client
     read        head_end, parse_request, parse_response
     chunked     ChunkedBody: where a body of chunks ends, and what of it goes on
     body        Body: what of the bytes behind a head belongs to it
@@ -21,7 +22,7 @@ that answers a request. If it was a response, the caller answers its own client 
 
 from engine.wire.http1.body import Body
 from engine.wire.http1.chunked import ChunkedBody
-from engine.wire.http1.grammar import MAX_FIELDS, MAX_HEAD, MAX_LINE
+from engine.wire.http1.grammar import MAX_FIELDS, MAX_HEAD, MAX_LINE, PEER_FIELDS, PEER_HEAD
 from engine.wire.http1.known import KNOWN_HEADS
 from engine.wire.http1.message import CHUNKED, UNTIL_CLOSE, Fields, Mark, Request, Response
 from engine.wire.http1.read import head_end, next_request, next_response, parse_request, parse_response
@@ -33,6 +34,8 @@ __all__ = [
     "MAX_FIELDS",
     "MAX_HEAD",
     "MAX_LINE",
+    "PEER_FIELDS",
+    "PEER_HEAD",
     "UNTIL_CLOSE",
     "Body",
     "ChunkedBody",

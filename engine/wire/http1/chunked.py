@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 from engine.errors import HTTPError
-from engine.wire.http1.defect import shown
 from engine.wire.http1.grammar import TOKEN
 from engine.wire.http1.hop import passable_trailers
 
@@ -150,7 +149,8 @@ class ChunkedBody:
 
     def _hold_line(self, line: bytes) -> None:
         if _may_become_chunk_line(line) is None:
-            raise HTTPError(400, "expected a chunk size", shown(line[:16]))  # it may be anything, a body's data too
+            # It may be anything, a body's data too.
+            raise HTTPError(400, "expected a chunk size", f"byte 0x{line[0]:02x}" if line else "")
         if len(line) >= MAX_CHUNK_LINE:
             raise HTTPError(400, f"a chunk line longer than {MAX_CHUNK_LINE} bytes")
         self._held = line

@@ -14,6 +14,7 @@ from engine.wire.http1.grammar import MAX_LINE, REQUEST_LINE, STATUS_LINE, TOKEN
 MAX_SHOWN = 100  # bytes
 
 _leading_token = re.compile(rb"(?:" + TOKEN + rb")?").match
+_is_like_a_first_line = re.compile(rb"[A-Z]{1,20} [^\r\n]* HTTP/[^ ]*|HTTP/[^\r\n]*").fullmatch
 
 
 def request_defect(head: bytes) -> HTTPError:
@@ -35,7 +36,7 @@ def _head_defect(head: bytes, first_line: bytes, called: str) -> HTTPError:
     if re.fullmatch(first_line, line) is None:
         version = re.search(rb"(?:^| )(HTTP/([0-9]+)\.([0-9]+))(?: |$)", line)
         if version is not None and version.groups()[1:] not in ((b"1", b"0"), (b"1", b"1")):
-            return HTTPError(505, "expected HTTP/1.1", shown(version[1]))
+            return HTTPError(505, "expected HTTP/1.1", shown(version[1][:16]))
         return HTTPError(400, f"expected a {called}", shown_line(line))
     return field_defect(lines[1:])
 
@@ -44,9 +45,9 @@ def field_defect(lines: list[bytes]) -> HTTPError:
     """The error for field lines (also of trailers) of which one does not match."""
     for number, line in enumerate(lines, 1):
         name, colon, value = line.partition(b":")
-        token = _leading_token(line)
-        begin = b"" if token is None else token[0]
-        where = f"field line {number}, {shown(begin)}" if begin and colon else f"field line {number}"
+        # What is no name in front of a colon may be a piece of a value.
+        named = colon and is_token(name) is not None
+        where = f"field line {number}, {shown(name)}" if named else f"field line {number}"
         if line[:1] in (b" ", b"\t"):
             return HTTPError(400, "a folded field line", where)
         if b"\n" in line or b"\r" in line:
@@ -56,15 +57,29 @@ def field_defect(lines: list[bytes]) -> HTTPError:
         if line and is_token(name) is None:
             if not name:
                 return HTTPError(400, "a field line without a name", where)
-            return HTTPError(400, "expected a field name", f"{where} and then byte 0x{line[len(begin)]:02x}")
+            token = _leading_token(line)
+            at = 0 if token is None else token.end()
+            return HTTPError(400, "expected a field name", f"{where}, byte 0x{line[at]:02x} at {at}")
         if is_value(value) is None:
             return HTTPError(400, "a control character in the value of a field", where)
     return HTTPError(400, "the fields do not end with an empty line")
 
 
 def shown_line(line: bytes) -> str:
-    """A first line or a target for the log, without what may be a secret in it: a query, or a name and password."""
-    line = line.partition(b"?")[0]
+    """A first line for the log. What is not like one may be anything, a body that somebody took to be shorter, too; of
+    that, only how it begins is shown.
+    """
+    if _is_like_a_first_line(line) is not None:
+        return shown_target(line)
+    begin = f" that begin with byte 0x{line[0]:02x}" if line else ""
+    return f"{len(line)} bytes{begin}"
+
+
+def shown_target(line: bytes) -> str:
+    """A target, or a first line, for the log, without what may be a secret in it: a query or a fragment, or a name and
+    password.
+    """
+    line = line.partition(b"?")[0].partition(b"#")[0]
     before, at, _ = line.rpartition(b"@")
     if not at:
         return shown(line)

@@ -16,7 +16,12 @@ import re
 
 MAX_HEAD = 32 * 1024
 MAX_FIELDS = 100
+MAX_HOST = 1024  # DNS has names of 255 bytes
 MAX_LINE = 8 * 1024
+# A node and an agent add to what they pass on: X-Forwarded-For and its kin, which name the client and repeat the host;
+# framing. Whoever reads their heads leaves room for that, so that a message that was let in is not refused on its way.
+PEER_FIELDS = MAX_FIELDS + 8
+PEER_HEAD = MAX_HEAD + 4 * 1024
 MAX_LEADING_LINES = 4  # RFC 9112, 2.2: old clients send CRLF behind a body; "at least one" must be tolerated
 
 # RFC 9110, 5.6.2 and 5.5; RFC 9112, 3 and 5. The pattern of a value is all visible and obs-text octets, SP and HTAB.
@@ -25,7 +30,10 @@ MAX_LEADING_LINES = 4  # RFC 9112, 2.2: old clients send CRLF behind a body; "at
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 VALUE = rb"[\t -~\x80-\xff]*+"
 WHOLE_LINES = rb"((?:" + TOKEN + rb":" + VALUE + rb"\r\n)*+)\r\n"
-REQUEST_LINE = rb"(" + TOKEN + rb") ([!-~]++) HTTP/1\.([01])"
+# What RFC 3986 has in a URI, but for the fragment, which is never sent (RFC 9112, 3.2). Others of ASCII (`"<>\^{|}` and
+# the backquote) mean one thing here and another there, and are escaped by who has to say them.
+TARGET = rb"[!$-;=?-\[\]_a-z~]++"
+REQUEST_LINE = rb"(" + TOKEN + rb") (" + TARGET + rb") HTTP/1\.([01])"
 # The SP behind the status code is part of the grammar, and many leave it out (RFC 9112, 4).
 STATUS_LINE = rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (" + VALUE + rb"))?+"
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from engine.errors import HTTPError
 from engine.wire import piko
+from engine.wire.http1 import claims
 from engine.wire.http1.defect import field_defect
 from engine.wire.http1.grammar import (
     MAX_FIELDS,
@@ -31,19 +32,19 @@ HOP_BY_HOP: Final = frozenset(
 _END_TO_END = frozenset(
     b"host authorization cookie set-cookie www-authenticate authentication-info date expires age etag"
     b" vary location last-modified allow from referer user-agent server origin range pragma warning"
-    b" expect max-forwards forwarded via trailer traceparent tracestate x-real-ip x-request-id"
-    b" true-client-ip link refresh alt-svc strict-transport-security retry-after".split()
+    b" expect max-forwards via trailer traceparent tracestate x-request-id"
+    b" link refresh alt-svc strict-transport-security retry-after".split()
 )
-_END_TO_END_PREFIXES = (piko.PREFIX, *b"x-forwarded- content- cache- accept if- sec- access-control-".split())
+_END_TO_END_PREFIXES = (piko.PREFIX, *b"content- cache- accept if- sec- access-control-".split())
 
 # RFC 9110, 6.5.1: framing, routing, request modifiers, authentication, and how to read the content.
 _NO_TRAILERS = HOP_BY_HOP | frozenset(
     b"host content-length content-encoding content-type content-range trailer authorization cookie"
     b" set-cookie www-authenticate authentication-info expect max-forwards cache-control pragma range age"
-    b" expires date location retry-after vary warning forwarded x-real-ip if-match if-none-match"
+    b" expires date location retry-after vary warning if-match if-none-match"
     b" if-modified-since if-unmodified-since if-range".split()
 )
-_NO_TRAILER_PREFIXES = (piko.PREFIX, b"x-forwarded-", b"proxy-")
+_NO_TRAILER_PREFIXES = (piko.PREFIX, b"proxy-")
 
 
 def connection(version: int, found: dict[bytes, bytes]) -> tuple[bool, bytes, frozenset[bytes]]:
@@ -68,8 +69,12 @@ def connection(version: int, found: dict[bytes, bytes]) -> tuple[bool, bytes, fr
             raise HTTPError(400, "expected protocols in Upgrade")
         protocols = list_elements(upgrade)
         wanted = b", ".join([p for p in protocols if not p.lower().startswith((b"h2c", b"http/"))])
-    removable = [n for n in options if n not in _END_TO_END and not n.startswith(_END_TO_END_PREFIXES)]
+    removable = [n for n in options if not _is_end_to_end(n)]
     return keep_alive, wanted, frozenset(removable) - HOP_BY_HOP
+
+
+def _is_end_to_end(name: bytes) -> bool:
+    return name in _END_TO_END or name.startswith(_END_TO_END_PREFIXES) or claims.is_claim(name)
 
 
 def drop(lines: list[bytes], marks: list[Mark], nominated: frozenset[bytes], passes: tuple[bytes, ...]) -> None:
@@ -96,6 +101,6 @@ def passable_trailers(block: bytes) -> bytes:
     kept = []
     for name, value in fields:
         low = name.lower().replace(b"_", b"-")
-        if low not in _NO_TRAILERS and not low.startswith(_NO_TRAILER_PREFIXES):
+        if not (low in _NO_TRAILERS or low.startswith(_NO_TRAILER_PREFIXES) or claims.is_claim(low)):
             kept.append(b"%b: %b\r\n" % (name, value.rstrip(b" \t")))
     return b"".join(kept) + b"\r\n"

@@ -22,6 +22,7 @@ from itertools import filterfalse
 from typing import Final
 
 from engine.wire import piko
+from engine.wire.http1 import claims
 from engine.wire.http1.grammar import is_plain_name, is_plain_value
 from engine.wire.http1.hop import HOP_BY_HOP
 from engine.wire.http1.known import Noted
@@ -32,7 +33,6 @@ KEPT_LINE: Final = 512  # bytes; a longer one is read anew each time
 KEPT_NAMES: Final = 1024  # names are kept as they were spelled, and strangers choose them
 
 DECISIVE: Final = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
-_READ_BY_A_NODE: Final = (piko.PREFIX, b"x-forwarded-")
 
 KEPT: Final = frozenset(
     b"host connection keep-alive proxy-connection te transfer-encoding upgrade content-length expect"
@@ -60,7 +60,9 @@ class _Name:
 
     def __init__(self, name: bytes) -> None:
         self.lower = lower = name.lower()
-        self.marked = lower in DECISIVE or lower == b"authorization" or lower.startswith(_READ_BY_A_NODE)
+        self.marked = (
+            lower in DECISIVE or lower == b"authorization" or lower.startswith(piko.PREFIX) or claims.is_claim(lower)
+        )
         self.kept = lower in KEPT
 
 

@@ -22,8 +22,8 @@ class Request:
 
     `lines` is what goes on to the next hop, without the empty lines behind: a request line of HTTP/1.1, then the
     field lines, without those that end at this hop. Framing is among them, an upgrade is not. If `intact`, that is
-    all of `head`. `for_node` has the fields that a node reads or replaces, in order: Piko's, X-Forwarded-*,
-    Authorization.
+    all of `head`. `for_node` has the fields that a node reads or replaces, in order: Piko's, claims about
+    the client (claims.py), Authorization.
 
     `body` is a length or CHUNKED. `upgrade` is the value of the Upgrade field if the Connection field nominates it,
     else b"". `expect_continue` says that the client waits for 100 before it sends the body.

@@ -6,12 +6,16 @@ from typing import Final
 
 from engine.errors import HTTPError
 from engine.wire import piko
-from engine.wire.http1.defect import request_defect, response_defect, shown, shown_line
+from engine.wire.http1 import claims
+from engine.wire.http1.defect import request_defect, response_defect, shown, shown_line, shown_target
 from engine.wire.http1.grammar import (
     MAX_FIELDS,
     MAX_HEAD,
+    MAX_HOST,
     MAX_LEADING_LINES,
     MAX_LINE,
+    PEER_FIELDS,
+    PEER_HEAD,
     absolute_target,
     is_host,
     is_token,
@@ -34,8 +38,8 @@ StatusLine = tuple[int, int, bytes]
 
 MAX_STATUS_LINES: Final = 64
 
-# Names whose "_" spelling is refused even alone: they frame or route, or the node itself adds the "-" spelling.
-_GUARDED_PREFIXES = (piko.PREFIX, *b"x-forwarded- x-real-ip content-length transfer-encoding proxy-".split())
+# Names whose "_" spelling is refused even alone: they frame or route, or the node drops or writes the "-" spelling.
+_GUARDED_PREFIXES = (piko.PREFIX, *b"content-length transfer-encoding proxy-".split())
 _CODING: Final = (b"transfer-encoding",)
 
 _known_requests: Known[Request] = Known()
@@ -51,10 +55,10 @@ def head_end(data: bytes | bytearray | memoryview, start: int = 0, limit: int = 
     Raises HTTPError as soon as the beginning cannot become a head (no text, a bare LF, another protocol's
     first line, too long), so that nobody waits for the rest of it.
 
-    `limit` is in bytes and includes empty lines in front; a larger one than MAX_HEAD counts as MAX_HEAD.
+    `limit` is in bytes and includes empty lines in front; a larger one than PEER_HEAD counts as PEER_HEAD.
     """
-    if limit > MAX_HEAD:
-        limit = MAX_HEAD
+    if limit > PEER_HEAD:
+        limit = PEER_HEAD
     stop = start + limit
     match = search_end(data, start, stop)
     if match is not None and data[start] != 0x0D:
@@ -88,7 +92,7 @@ def _refuse_hopeless(head: bytes) -> None:
     if search_control(head, 0, 64):
         # 22: a TLS handshake record (RFC 8446, 5.1), the most common stranger on a port without TLS.
         told = "a TLS handshake came to a port without TLS" if head[0] == 0x16 else "this is no HTTP"
-        raise HTTPError(400, told, shown(head[:16]))
+        raise HTTPError(400, told, f"byte 0x{head[0]:02x}")
     if head.count(b"\n") != head.count(b"\r\n"):
         raise HTTPError(400, "a line ends with a bare LF")
     line, end, _ = head.partition(b"\r\n")
@@ -101,20 +105,21 @@ def _refuse_hopeless(head: bytes) -> None:
 def next_request(data: memoryview, start: int, limit: int = MAX_HEAD) -> tuple[Request, int] | None:
     """The request whose head begins at `start`, and where the head ends; None if it has not come whole.
 
-    Its head has at most `limit` bytes. Raises HTTPError with the status that answers it.
+    Its head has at most `limit` bytes: PEER_HEAD for one that a node passes on. Raises HTTPError with the status that
+    answers it.
     """
     end = head_end(data, start, limit)
-    return None if end < 0 else (parse_request(bytes(data[start:end])), end)
+    return None if end < 0 else (parse_request(bytes(data[start:end]), limit), end)
 
 
-def next_response(data: memoryview, start: int, method: bytes) -> tuple[Response, int] | None:
+def next_response(data: memoryview, start: int, method: bytes, limit: int = MAX_HEAD) -> tuple[Response, int] | None:
     """The response to a request with `method` whose head begins at `start`, as for requests."""
-    end = head_end(data, start)
-    return None if end < 0 else (parse_response(bytes(data[start:end]), method), end)
+    end = head_end(data, start, limit)
+    return None if end < 0 else (parse_response(bytes(data[start:end]), method, limit), end)
 
 
 def parse_request(head: bytes, limit: int = MAX_HEAD) -> Request:
-    """Read a request's head, as cut by `head_end`, of at most `limit` bytes.
+    """Read a request's head, as cut by `head_end`, of at most `limit` bytes (PEER_HEAD also allows PEER_FIELDS fields).
 
     The limit is not looked at again for a head that is known, which is short: to look one up takes 75 ns, and that
     would add 15. Raises HTTPError with the status that answers the request. Equal heads may give the same object,
@@ -146,7 +151,7 @@ def _parse_request(head: bytes, limit: int) -> Request:
     else:
         method, target, minor = first.groups()
     if len(lines) > MAX_FIELDS + 1:
-        raise HTTPError(431, f"{len(lines) - 1} fields, more than {MAX_FIELDS}")
+        _check_count(len(lines) - 1, limit)
     version = 11 if minor == b"1" else 10
     found: dict[bytes, bytes] = {}
     for_node: list[Mark] = []
@@ -159,7 +164,7 @@ def _parse_request(head: bytes, limit: int) -> Request:
 
     host = found.get(b"host", b"")
     if host or b"host" in found:
-        if is_host(host) is None:
+        if is_host(host) is None or len(host) > MAX_HOST:
             raise HTTPError(400, "expected one host in Host")
     elif version == 11:
         raise HTTPError(400, "a request without Host")
@@ -185,6 +190,12 @@ def _parse_request(head: bytes, limit: int) -> Request:
     return Request(
         head, lines, intact, method, target, version, host, body, keep_alive, upgrade, expect_continue, for_node
     )
+
+
+def _check_count(count: int, limit: int) -> None:
+    most = PEER_FIELDS if limit > MAX_HEAD else MAX_FIELDS
+    if count > most:
+        raise HTTPError(431, f"{count} fields, more than {most}")
 
 
 def _plain_marks(lines: list[bytes], known: Lines) -> list[Mark] | None:
@@ -223,7 +234,7 @@ def _parse_response(head: bytes, method: bytes, limit: int) -> Response:
         head = encode_lines(lines)
     version, status, reason = first
     if len(lines) > MAX_FIELDS + 1:
-        raise HTTPError(431, f"{len(lines) - 1} fields, more than {MAX_FIELDS}")
+        _check_count(len(lines) - 1, limit)
     found: dict[bytes, bytes] = {}
     for name, value, _ in marks:
         found[name] = found[name] + b", " + value if name in found else value
@@ -311,10 +322,10 @@ def _absolute(method: bytes, target: bytes) -> tuple[bytes, bytes]:
     """Host and path of a target in absolute-form."""
     match = absolute_target(target)
     if match is None:
-        raise HTTPError(400, "expected a target that begins with /", shown_line(target))
+        raise HTTPError(400, "expected a target that begins with /", shown_target(target))
     authority, path = match.groups()
     if is_host(authority) is None:
-        raise HTTPError(400, "expected a host in the target", shown_line(target))
+        raise HTTPError(400, "expected a host in the target", shown_target(target))
     if not path.startswith(b"/"):
         path = b"*" if method == b"OPTIONS" and not path else b"/" + path
     return authority, path
@@ -340,7 +351,7 @@ def _refuse_twins(fields: Fields) -> None:
     for name, _ in fields:
         low = name.lower()
         dashed = low.replace(b"_", b"-")
-        if seen.setdefault(dashed, low) != low or (dashed != low and dashed.startswith(_GUARDED_PREFIXES)):
+        if seen.setdefault(dashed, low) != low or (dashed != low and _is_guarded(dashed)):
             raise HTTPError(400, "a field name that can be taken for another", f"{shown(name)} for {shown(dashed)}")
 
 
@@ -348,3 +359,7 @@ def _refuse_long_line(head: bytes) -> None:
     length = len(head.lstrip(b"\r\n").partition(b"\r\n")[0])
     if length > MAX_LINE:
         raise HTTPError(414, f"the first line has {length} bytes, more than {MAX_LINE}")
+
+
+def _is_guarded(name: bytes) -> bool:
+    return name.startswith(_GUARDED_PREFIXES) or claims.is_claim(name)

@@ -26,7 +26,7 @@ from typing import Final
 
 from engine.errors import HTTPError
 from engine.wire.http1 import read
-from engine.wire.http1.grammar import MAX_HEAD
+from engine.wire.http1.grammar import PEER_HEAD
 from engine.wire.http1.known import MAX_KNOWN_HEAD, Known
 from engine.wire.http1.message import CHUNKED, Request
 
@@ -48,8 +48,8 @@ def with_summary(request: Request, head: bytes) -> bytes:
     return _SUMMARY.pack(MARK, len(head), request.body) + head
 
 
-def next_request(data: memoryview, start: int, limit: int = MAX_HEAD) -> tuple[Request, int] | None:
-    """Like `read.next_request`, of a peer that may put a summary in front."""
+def next_request(data: memoryview, start: int, limit: int = PEER_HEAD) -> tuple[Request, int] | None:
+    """Like `read.next_request`, of a node, which may put a summary in front."""
     if data[start] != MARK:
         return read.next_request(data, start, limit)
     begin = start + SIZE

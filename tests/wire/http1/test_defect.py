@@ -33,6 +33,12 @@ HEADS = [
     head(b"Expect: " + SECRET),
     head(b"X-User: " + SECRET, b"X_User: " + SECRET),
     head(b"Cookie: " + SECRET, *[b"A: b"] * http1.MAX_FIELDS),
+    head(b"Cookie: a=b", SECRET + b"@x: c"),
+    head(b"Cookie: a=b", SECRET + b"\xe9: c"),
+    head(first=b"GET x#token=" + SECRET + b" HTTP/1.1"),
+    head(first=b'{"password": "' + SECRET + b'"}'),
+    head(first=b"password=" + SECRET),
+    head(first=SECRET),
     head(first=b"GET x?token=" + SECRET + b" HTTP/1.1"),
     head(first=b"GET /?token=" + SECRET + b" HTTP/2.0"),
     head(first=b"GET /?token=" + SECRET + b"  HTTP/1.1"),
@@ -60,6 +66,8 @@ def test_trailers_and_the_data_of_a_body_are_said_to_nobody() -> None:
         b"0\r\nA: \x00" + SECRET + b"\r\n\r\n",
         b"0\r\nA: b\r\n " + SECRET + b"\r\n\r\n",
         b"1\r\nx" + SECRET,
+        SECRET + b"\r\n",
+        b"0;" + SECRET + b"\x00\r\n",
     ):
         with pytest.raises(HTTPError) as caught:
             http1.ChunkedBody().receive(memoryview(data))
@@ -69,8 +77,8 @@ def test_trailers_and_the_data_of_a_body_are_said_to_nobody() -> None:
 @pytest.mark.parametrize(
     ("line", "public", "seen"),
     [
-        (b"A\xe9: b", "expected a field name", "field line 2, 'A' and then byte 0xe9"),
-        (b"A : b", "expected a field name", "field line 2, 'A' and then byte 0x20"),
+        (b"A\xe9: b", "expected a field name", "field line 2, byte 0xe9 at 1"),
+        (b"A : b", "expected a field name", "field line 2, byte 0x20 at 1"),
         (b": b", "a field line without a name", "field line 2"),
         (b"A: \x00", "a control character in the value of a field", "field line 2, 'A'"),
         (b"A: b\rc", "a bare CR or LF in a field line", "field line 2, 'A'"),
@@ -92,12 +100,21 @@ def test_the_log_reads_which_field_it_was_and_a_stranger_what_kind_of_defect(
 
 def test_what_is_quoted_is_escaped_and_cut() -> None:
     long = b"9" * 1000
-    for data in head(first=b"\xe9\x80" + long), head(b"\xe9" + long + b": b"), head(long + b" : b"):
+    lines = (b"\xe9\x80" + long, b"GET /\xe9" + long + b" HTTP/1.1")
+    for data in (*(head(first=line) for line in lines), head(b"\xe9" + long + b": b"), head(long + b" : b")):
         error = refused(data)
         assert len(str(error)) < 300
         assert str(error).isprintable()
         assert str(error).isascii() or "…" in str(error)
-    assert r"\xe9\x80" in str(refused(head(first=b"\xe9\x80" + long)))
+    assert r"GET /\xe9999" in str(refused(head(first=lines[1])))
+
+
+def test_what_is_no_first_line_is_told_by_its_size_and_first_byte() -> None:
+    secret = b'{"password": "' + SECRET + b'"}'
+    for data in (secret + b"\r\n", b"\x00" + SECRET, b"EHLO " + SECRET + b"\r\n"):
+        with pytest.raises(HTTPError) as caught:
+            http1.head_end(data)
+        assert SECRET.decode() not in str(caught.value)
 
 
 @given(soup, st.binary(max_size=20))

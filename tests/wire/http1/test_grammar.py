@@ -45,7 +45,13 @@ def test_a_request_line_outside_the_grammar_is_refused(first: bytes, status: int
     assert refusal(first=first) == status
 
 
-@pytest.mark.parametrize("target", [b"/", b"//x", b"/a%zz?b=%zz", b'/"<>^`{|}\\', b"/a#b", b"/%00", b"/?*"])
+@pytest.mark.parametrize("byte", list(b'#"<>\\^`{|}'))
+def test_a_byte_that_no_target_has_is_refused(byte: int) -> None:
+    for target in (b"/a%cb" % byte, b"/?a=%c" % byte, b"/%c" % byte, b"http://a.b/%c" % byte):
+        assert refusal(first=b"GET " + target + b" HTTP/1.1") == 400
+
+
+@pytest.mark.parametrize("target", [b"/", b"//x", b"/a%zz?b=%zz", b"/%00", b"/?*", b"/a?b[]=c", b"/-._~!$&'()*+,;=:@"])
 def test_a_path_passes_as_it_was_sent(target: bytes) -> None:
     assert request(first=b"GET " + target + b" HTTP/1.1").target == target
 

@@ -16,7 +16,7 @@ from tests.wire.http1.whole import Read, read_request, read_response
 
 NAMES = (
     b"Host host Accept accept User-Agent Connection connection Upgrade TE Transfer-Encoding Content-Length"
-    b" content-length Expect Keep-Alive Proxy-Authorization Cookie X-Forwarded-For X-Piko-Endpoint"
+    b" content-length Expect Keep-Alive Proxy-Authorization Cookie X-Forwarded-For X-Real-IP X_Real_IP X-Piko-Endpoint"
     b" x-piko-endpoint Authorization X_Piko_Endpoint X-Made-Up X_Made_Up Date"
 ).split()
 VALUES = (

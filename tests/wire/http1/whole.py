@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from engine.errors import HTTPError
 from engine.wire import piko
-from engine.wire.http1 import CHUNKED, MAX_FIELDS, UNTIL_CLOSE, Fields
+from engine.wire.http1 import CHUNKED, MAX_FIELDS, UNTIL_CLOSE, Fields, claims
 from engine.wire.http1.grammar import absolute_target, is_host, split_lines, whole_request, whole_response
 from engine.wire.http1.hop import HOP_BY_HOP, connection
 
-_GUARDED = (piko.PREFIX, *b"x-forwarded- x-real-ip content-length transfer-encoding proxy-".split())
+_GUARDED = (piko.PREFIX, *claims.PREFIXES, *b"content-length transfer-encoding proxy-".split())
 
 
 class Read(NamedTuple):
@@ -38,7 +38,7 @@ def read_request(head: bytes) -> Read | None:
     for name in lowered:
         dashed = name.replace(b"_", b"-")
         twins = {other for other in lowered if other.replace(b"_", b"-") == dashed}
-        if len(twins) > 1 or (name != dashed and dashed.startswith(_GUARDED)):
+        if len(twins) > 1 or (name != dashed and (dashed in claims.NAMES or dashed.startswith(_GUARDED))):
             return None
     hosts = [value for name, value in fields if name.lower() == b"host"]
     if len(hosts) > 1 or (minor == b"1" and not hosts) or method == b"CONNECT" or len(fields) > MAX_FIELDS:

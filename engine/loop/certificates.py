@@ -1,0 +1,92 @@
+"""What somebody needs to speak TLS, or to verify tokens, made anew when one of its files changes.
+
+Certificates are renewed every few weeks, and a node that had to be restarted for that would move all of its agents each
+time. So a port's files are looked at every `WATCH_SECONDS`, a client's before it dials. What is new holds for
+handshakes that begin from then on; connections that are there go on as they are. While files do not fit each other, as
+between the writing of a certificate and of its key, or are broken, all stays as it was.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import trio
+
+from engine.errors import ConfigError
+from engine.log import get_logger
+
+WATCH_SECONDS: Final = 2.0
+
+Sign = tuple[int, int, int] | None
+
+log = get_logger("tls")
+
+
+class Renewed:
+    """Something made of files, and made anew by `make` when one of them changes; files with an empty name are none.
+
+    `make` raises ConfigError if they do not fit, and then all stays as it was. `name` is for the log.
+    """
+
+    def __init__(self, name: str, files: Sequence[str], make: Callable[[], object]) -> None:
+        self._name = name
+        self._files = [file for file in files if file]
+        self._make = make
+        self._signs = self._look()
+
+    def refresh(self) -> None:
+        """See whether the files have changed, and take what they have become if it fits."""
+        signs = self._look()
+        if signs == self._signs:
+            return
+        self._signs = signs
+        try:
+            self._make()
+        except (ConfigError, OSError) as error:
+            log.warning("files do not fit: all stays as it was", of=self._name, error=str(error))
+        else:
+            log.info("files read anew", of=self._name)
+
+    def _look(self) -> list[Sign]:
+        """By what a file is known to be another: its place on the disk, its size and when it was written."""
+        return list(map(_sign, self._files))
+
+
+class Certificates(Renewed):
+    """What is needed to speak TLS: `context`, None for who does not. `make` makes it."""
+
+    def __init__(self, name: str, files: Sequence[str], make: Callable[[], ssl.SSLContext | None]) -> None:
+        super().__init__(name, files, self._renew)
+        self._context = make
+        self.context: ssl.SSLContext | None = make()
+
+    def _renew(self) -> None:
+        if self.context is not None:
+            self.context = self._context()
+
+
+def _sign(path: str) -> Sign:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def now(tls: ssl.SSLContext | Certificates | None) -> ssl.SSLContext | None:
+    """What to speak TLS with, now."""
+    if not isinstance(tls, Certificates):
+        return tls
+    tls.refresh()
+    return tls.context
+
+
+async def watch(things: Sequence[Renewed]) -> None:
+    """Refresh all of them again and again, for ever."""
+    while True:
+        await trio.sleep(WATCH_SECONDS)
+        for thing in things:
+            thing.refresh()

@@ -1,0 +1,96 @@
+"""What is a secret: by the name of its field, by its form, by where it stands in a URL."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.secret import is_secret, is_url, without_query, without_secrets
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Authorization",
+        "x-piko-authorization",
+        "proxy_authorization",
+        "Cookie",
+        "Set-Cookie",
+        "X-Api-Key",
+        "api_key",
+        "apiKey",
+        "x-key",
+        "X-Auth",
+        "X-Auth-Email",
+        "X-Vault-Token",
+        "PRIVATE-TOKEN",
+        "password",
+        "db_password",
+        "secret",
+        "hmac_secret_key",
+        "X-Hub-Signature-256",
+        "X-CSRFToken",
+        "session",
+        "sid",
+        "credentials",
+        "X-Amz-Credential",
+    ],
+)
+def test_a_secret_is_known_by_its_name(name: str) -> None:
+    assert is_secret(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Accept",
+        "Host",
+        "User-Agent",
+        "Referer",
+        "X-Request-ID",
+        "traceparent",
+        "ETag",
+        "Author",
+        "authority",
+        "X-Author",
+        "Keep-Alive",
+        "monkey",
+        "Sec-WebSocket-Key",
+        "Sec-WebSocket-Version",
+        "Idempotency-Key",
+        "WWW-Authenticate",
+        "path",
+        "error",
+        "endpoint_id",
+        "client-ip",
+        "bytes",
+        "seconds",
+        "reason",
+    ],
+)
+def test_other_names_are_of_no_secret(name: str) -> None:
+    assert not is_secret(name)
+
+
+def test_a_url_is_known_by_its_name_and_shown_before_its_query() -> None:
+    for name in ("Referer", "Location", "Content-Location", "path", "url", "X-Original-URL", "X-Rewrite-Uri", "Link"):
+        assert is_url(name)
+    assert not any(map(is_url, ("Origin", "Host", "curl", "allocation", "Accept")))
+    for url in ("/a", "/a?", "/a#", "", "https://a.test"):
+        assert without_query(url) == url
+    assert without_query("/a?b=c#d") == "/a?***"
+    assert without_query("/a#b?c") == "/a#***"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "GET https://a.test/b?x=canary failed",
+        "see https://a.test/#canary",
+        "via socks5://user:canary@proxy:1080 -> http://b",
+        "Authorization: Digest canary-canary",
+        "a?signature=canary&b=c",
+        "key eyJhbGciOiJub25lIn0.canary.",
+    ],
+)
+def test_a_secret_inside_other_text_is_masked_by_its_form(text: str) -> None:
+    assert "canary" not in without_secrets(text)
