@@ -14,7 +14,8 @@ The way of the data. Bytes go down by calls, what became of them comes back as w
     loop.connection -> carriers.websocket -> session.session -> session.stream -> gateway.inbound -> agent.http
         -> gateway.outbound -> loop.connection -> the service's socket
 
-For TCP a tunnel.relay stands where the gateway stands, and towards the client a carriers.websocket.
+For TCP a tunnel.relay stands where the gateway stands, and towards the client a carriers.websocket, or its
+socket itself on a public TCP port.
 
 Who calls whom. `loop.reactor` calls connection code in one place for each kind of event: a socket is ready, a turn goes
 on, a turn of the loop is over, a deadline has passed. What raises there ends that connection, is counted, and the role
@@ -26,7 +27,8 @@ Which nursery owns what:
     role (run_node, run_agent, run_forward)
         loop.run            the reactor's task and its clock; they end with the role
         a node's            one task for each connection that its ports accept: its handshake, then
-                            `Connection.run`, which ends when the socket is closed; the admin port; key sets
+                            `Connection.run`, which ends when the socket is closed; the admin port; key sets;
+                            certificates
         an agent's          one uplink for each endpoint, with a nursery for its sessions (the old one goes on while the
                             new one is made); one task for each connection to the service
         a forward's         one task for each local connection, with a nursery for it and its way to the node
@@ -37,7 +39,7 @@ whoever receives from it, and the socket is closed before the task is gone.
 Strata, each importing only what stands below it (the contracts are in pyproject.toml):
 
     cli                    argv, file and environment become a configuration and start one role
-    demo                   every role at once, on this machine, to be looked at
+    demo, bench            every role at once, on this machine, to be looked at; an agent that a node is measured with
     node, agent, forward   compose, order, and turn errors into answers; hold no protocol rule
     doctor                 walks an agent's way to a node, and says what is in it
     config                 the knobs: defaults, validation, help, from one declaration

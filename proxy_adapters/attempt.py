@@ -338,7 +338,7 @@ class Attempt:
             )
         if url.scheme.startswith("socks4"):
             if login is not None and login.mutual:
-                raise AuthenticationFailed("SOCKS4 has no way to prove who it is, which is demanded (mutual)")
+                raise AuthenticationFailed("SOCKS4 has no mutual authentication, which is required (mutual)")
             if login is not None and login.withheld:
                 return socks4(host, port, user="")
             return socks4(host, port, user=url.user or (login.user if login else None) or "")
@@ -347,7 +347,7 @@ class Attempt:
     def _count_redial(self) -> None:
         self._redials += 1
         if self._redials > MAXIMUM_REDIALS:
-            raise HopUnreachable(f"it made us connect more than {MAXIMUM_REDIALS} times", who=NOBODY)
+            raise HopUnreachable(f"it required more than {MAXIMUM_REDIALS} connections", who=NOBODY)
 
     async def _hear(self, tunnel: Tunnel, player: Player[None], *, partial: bool) -> None:
         scope = trio.move_on_after(self._deadlines.evidence) if partial else trio.CancelScope()

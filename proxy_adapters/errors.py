@@ -60,6 +60,8 @@ class TunnelError(Exception):
     def __str__(self) -> str:
         place = f"hop {self.position}, {self.hop}" if self.position else self.hop
         where = ", ".join(part for part in (place, self.leg) if part)
+        if self.position == 1 and self.leg.startswith("target-"):  # there is no proxy, and so nothing to count
+            where = self.hop
         text = f"{where}: {self.fact}" if where else self.fact
         return f"{text} - {self.advice}" if self.advice else text
 

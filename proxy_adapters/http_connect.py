@@ -66,7 +66,7 @@ def http_connect(
             if error.heard or value is not None:
                 raise
             raise TunnelRefused(
-                "it closed the connection in place of an answer",
+                "it closed the connection without an answer",
                 advice="some proxies do that when they cannot reach the destination; or it is no HTTP proxy",
                 retryable=True,
                 tries_next=True,
@@ -176,7 +176,7 @@ class HeadEnd:
 
 def _bounded(heard: bytearray, end: int) -> int:
     if (end or len(heard)) > MAXIMUM_HEAD_BYTES:
-        raise NotAProxy(f"its answer has a head of more than {MAXIMUM_HEAD_BYTES} bytes")
+        raise NotAProxy(f"its response headers have more than {MAXIMUM_HEAD_BYTES} bytes")
     return end
 
 
@@ -337,7 +337,7 @@ def _refusal(answer: Answer, body: bytes, target: str) -> Exception:
         )
     if status in (408, 429):
         return TunnelRefused(
-            f"it has no time for us: {said}",
+            f"it is overloaded: {said}",
             who=NOBODY,
             retryable=True,
             status=status,

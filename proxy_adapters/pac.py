@@ -98,7 +98,7 @@ class PAC:
         try:
             import quickjs  # noqa: F401  # only to say at once that it is missing
         except ImportError as error:
-            raise ValueError("PAC files need the extra `pac`: pip install trioduct[pac]") from error
+            raise ValueError("PAC files need the extra `pac`: pip install 'trioduct[pac]'") from error
         self._location = (
             location if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", location) else Path(location).absolute().as_uri()
         )

@@ -39,7 +39,7 @@ def socks4(host: str, port: int, *, user: str = "") -> Script[None]:
         version, code = (yield Hear(exactly(8)))[:2]
     except HopUnreachable as error:
         raise HopUnreachable(
-            "it closed the connection in place of an answer",
+            "it closed the connection without an answer",
             advice="either it speaks no SOCKS4 (try socks5h://), or it could not reach the destination",
         ) from error
     if version not in (0, 4):

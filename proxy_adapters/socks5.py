@@ -72,13 +72,13 @@ def socks5(
     _, method = yield Hear(_version_first)
     if method == NOTHING_ACCEPTABLE:
         raise AuthenticationFailed(
-            "it accepts none of the methods we offer " + repr([_METHODS[code] for code in offered]),
+            "it accepts none of the methods offered " + repr([_METHODS[code] for code in offered]),
             advice="give a user and a password" if user is None else "ask which SOCKS5 methods it takes",
             status=method,
         )
     if method not in offered:
         # pproxy takes method 0 even where only GSSAPI was offered: going on would be a silent downgrade.
-        raise NotAProxy(f"it chose the method {method:#04x}, which we did not offer")
+        raise NotAProxy(f"it chose the method {method:#04x}, which was not offered")
     if method == GSSAPI and gssapi:
         yield Leg("proxy-auth", "gssapi")
         yield from gssapi()
@@ -92,7 +92,7 @@ def socks5(
 def socks5_with(login: Login, proxy: ProxyURL, memory: Memory, host: str, port: int) -> Script[None]:
     """`socks5` with a login whose secrets are read now, and where a refused password is not sent again."""
     if login.mutual and not login.socks_gssapi:
-        raise AuthenticationFailed("SOCKS5 can only by GSSAPI prove who it is, which is demanded (mutual)")
+        raise AuthenticationFailed("SOCKS5 has mutual authentication by GSSAPI only, and it is required (mutual)")
     asked = Asked(login, proxy, "", memory, "socks5")
     # A password shows itself to whoever asks, and is no proof of who that is.
     user, password = None if login.mutual or login.withheld else login.user, ""
@@ -139,7 +139,7 @@ def socks5_gssapi(service: str) -> Script[None]:
         raise AuthenticationFailed(f"GSSAPI: {error}", attempts=(f"GSSAPI: {error}",)) from error
     if level != b"\x00":
         raise AuthenticationFailed(
-            f"it insists on GSSAPI protection level {level.hex()}", advice="only level 0 (none) is spoken here"
+            f"it requires GSSAPI protection level {level.hex()}", advice="only level 0 (none) is supported"
         )
 
 
@@ -202,7 +202,7 @@ def _request(host: str, port: int) -> Script[None]:
         version, code, _, atyp = yield Hear(exactly(4))
     except HopUnreachable as error:
         raise TunnelRefused(
-            "it closed the connection in place of an answer",
+            "it closed the connection without an answer",
             advice="`ssh -D` and pproxy do that when the destination cannot be reached",
             retryable=True,
             tries_next=True,

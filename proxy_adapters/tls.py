@@ -159,9 +159,9 @@ def explain(error: ssl.SSLError, layer: TLSLayer | None, host: str, *, to_proxy:
     if "CERTIFICATE_REQUIRED" in reason or reason.endswith(("ALERT_BAD_CERTIFICATE", "ALERT_HANDSHAKE_FAILURE")):
         sure = "CERTIFICATE_REQUIRED" in reason
         return HopTLSError(
-            "it wants a client certificate"
+            "it requires a client certificate"
             if sure
-            else f"it ended the handshake ({reason}): maybe it wants a client certificate",
+            else f"it ended the handshake ({reason}): maybe it requires a client certificate",
             advice="load one into its TLS context",
         )
     if "UNKNOWN_CA" in reason or "CERTIFICATE_UNKNOWN" in reason or "ALERT_CERTIFICATE_EXPIRED" in reason:
@@ -171,7 +171,7 @@ def explain(error: ssl.SSLError, layer: TLSLayer | None, host: str, *, to_proxy:
         return HopTLSError("it speaks no TLS on this port", advice=advice)
     if "PROTOCOL_VERSION" in reason or reason in ("UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"):
         return HopTLSError(
-            "it and we have no TLS version in common",
+            "no TLS version in common",
             advice="ask for TLS 1.2 or newer there",
             who=admin,
         )

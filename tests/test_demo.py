@@ -6,6 +6,7 @@ import re
 import signal
 
 import trio
+import yaml
 
 from tests.programs import TRIODUCT, Programs, accepts, needs
 
@@ -35,3 +36,12 @@ async def test_the_curl_line_of_the_demo_works_until_ctrl_c(programs: Programs) 
     assert len(set(ports)) == 4
     for port in ports:
         assert not await accepts(port), f"something still listens on {port}"
+
+
+async def test_config_check_shows_both_configurations_and_starts_nothing(programs: Programs) -> None:
+    demo = await programs.start(TRIODUCT, "demo", "--config.check")
+    assert await demo.wait_end() == 0, demo.text
+    node, agent = yaml.safe_load_all("\n".join(demo.lines))
+    assert node["proxy"]["bind_addr"] == "127.0.0.1:0"
+    assert agent["listeners"][0]["endpoint_id"] == "demo"
+    assert agent["connect"]["proxy_url"].startswith("http://127.0.0.1:")

@@ -86,7 +86,7 @@ async def run_agent(
         with trio.open_signal_receiver(*stop_signals()) as signals:
             nursery.start_soon(_connect_all, uplinks, config, nursery, task_status)
             await anext(signals)
-            log.info("leaving", grace_seconds=config.grace_period)
+            log.info("shutting down", grace_seconds=config.grace_period)
             left = await until_signal(partial(_leave, uplinks), config.grace_period, signals)
         for end in (*uplinks, *upstreams):
             end.close()

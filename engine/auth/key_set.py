@@ -116,9 +116,9 @@ class KeySet:
             self._install(document)
         except (OSError, HTTPException, ValueError, trio.TooSlowError) as error:
             reason = str(error) or f"no answer within {self._timeout:g} s"
-            log.warning("no new keys to verify tokens with", url=self._url, error=reason)
+            log.warning("cannot fetch the key set", url=self._url, error=reason)
             return False
-        log.debug("keys to verify tokens with", url=self._url, bytes=len(document))
+        log.debug("key set fetched", url=self._url, bytes=len(document))
         return True
 
     def _read(self) -> bytes:

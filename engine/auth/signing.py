@@ -39,10 +39,10 @@ class SigningKey:
         kind, self._material, fitting = _private_key(text) if "-----BEGIN " in text else _secret(text)
         self.algorithm = algorithm or fitting[0]
         if self.algorithm not in fitting:
-            raise Misfit(f"does not fit {kind}; expected {' or '.join(fitting)}")
+            raise Misfit(f"is not possible with {kind}; expected {' or '.join(fitting)}")
         if isinstance(self._material, bytes) and len(self._material) < (least := SECRET_BYTES[self.algorithm]):
             raise ConfigError(
-                f"a secret of {len(self._material)} bytes; {self.algorithm} wants {least} or more (RFC 7518, 3.2)"
+                f"a secret of {len(self._material)} bytes; {self.algorithm} requires {least} or more (RFC 7518, 3.2)"
             )
 
     def sign(
@@ -69,7 +69,7 @@ class SigningKey:
                 claims[name] = value
         token = jwt.encode(claims, self._material, self.algorithm)
         if len(token) > MAX_TOKEN_BYTES:
-            raise ConfigError(f"the token would have {len(token)} bytes, and a node takes {MAX_TOKEN_BYTES}")
+            raise ConfigError(f"the token would have {len(token)} bytes; a node accepts {MAX_TOKEN_BYTES}")
         return token
 
 
@@ -90,13 +90,13 @@ def _private_key(text: str) -> tuple[str, Material, Sequence[str]]:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     if "PRIVATE KEY-----" not in text:
-        raise ConfigError("a public key or a certificate, which signs nothing; expected the private key")
+        raise ConfigError("a public key or a certificate; expected the private key")
     try:
         key = load_pem_private_key(text.encode(), password=None)
     except TypeError:
-        raise ConfigError("a key with a passphrase; expected one without") from None
+        raise ConfigError("an encrypted key; expected one without a passphrase") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise ConfigError("no private key in PEM that can be read; expected that of an RSA or EC key") from None
+        raise ConfigError("not a readable PEM private key; expected an RSA or EC key") from None
     if isinstance(key, RSAPrivateKey):
         if key.key_size < RSA_BITS:
             raise ConfigError(f"an RSA key of {key.key_size} bits; expected {RSA_BITS} or more (RFC 7518, 3.3)")

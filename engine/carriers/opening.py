@@ -45,14 +45,16 @@ async def open_websocket(
         connection.abort()
         if isinstance(error, trio.TooSlowError):
             raise Unreachable(
-                f"{server.url} took the connection, but did not answer the upgrade", blocked=True
+                f"{server.url} accepted the connection, but did not answer the WebSocket upgrade", blocked=True
             ) from None
         if isinstance(error, RemoteProtocolError):
             raise Unreachable(
-                f"{server.url} is no node, or something on the way rewrites it: {error}", blocked=True
+                f"{server.url} is not a node, or a proxy on the way changes the response: {error}", blocked=True
             ) from error
         if isinstance(error, OSError):
-            raise Unreachable(f"{server.url} hung up during the upgrade: {error}", blocked=True) from error
+            raise Unreachable(
+                f"{server.url} closed the connection during the upgrade: {error}", blocked=True
+            ) from error
         raise
     return connection, response
 
@@ -105,8 +107,8 @@ async def _no_websocket(connection: Connection, server: Server, path: str, respo
         blocked = not by_node and pause is None and status not in (408, 429)  # those say what is the matter
         return Unreachable(text, retry_after_seconds=pause, blocked=blocked)
     if between:
-        what = "removed the WebSocket upgrade" if status == 400 else "answers in the node's place"
-        text += f" (a proxy on the way {what}; ask its administrator to let it pass, `trioduct doctor` says how)"
+        what = "removed the WebSocket upgrade" if status == 400 else "answers instead of the node"
+        text += f" (a proxy on the way {what}; ask its administrator to allow it; `trioduct doctor` says how)"
     return Refused(text, blocked=not by_node)
 
 

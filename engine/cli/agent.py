@@ -19,8 +19,8 @@ NO_FLAGS = ("endpoint_id", "addr", "protocol", "tls")  # three are arguments, an
 def agent() -> None:
     """Offer services through a node.
 
-    For each endpoint an agent opens one connection to the node, hands what comes through it to the service, and
-    connects again whenever it is lost. It needs no open port.
+    For each endpoint, an agent opens one connection to the node, forwards the requests that arrive on it to the
+    service, and reconnects when it is lost. It needs no inbound port.
 
     \b
       trioduct agent http shop 3000 --connect.url http://host:8001
@@ -51,7 +51,7 @@ def http(ctx: click.Context, endpoint: str, addr: str) -> int:
 @click.argument("addr", help="The service: a port of localhost, or host:port.")
 @click.pass_context
 def tcp(ctx: click.Context, endpoint: str, addr: str) -> int:
-    """Offer one TCP service. Clients reach it through `trioduct forward`.
+    """Offer one TCP service. Clients reach it through `trioduct forward`, or a port of the node (its proxy.tcp).
 
     \b
       trioduct agent tcp database 5432 --connect.url http://host:8001
@@ -70,7 +70,7 @@ def launch_listener(ctx: click.Context, protocol: str, endpoint: str, addr: str)
 @agent.command("start")
 @click.pass_context
 def start_agent(ctx: click.Context) -> int:
-    """Offer all services of the file.
+    """Offer all services of the configuration file.
 
     \b
       trioduct agent start --config.path agent.yaml

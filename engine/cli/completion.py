@@ -8,10 +8,10 @@ from engine.cli.flags import FlagCommand
 
 
 @click.command(cls=FlagCommand)
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), help="The shell that is to complete.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), help="The shell.")
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print what makes a shell complete commands and flags.
+    """Print a completion script for a shell.
 
     \b
       eval "$(trioduct completion bash)"               in ~/.bashrc

@@ -7,7 +7,7 @@ import sys
 import click
 
 from engine.cli.flags import FlagCommand, takes
-from engine.cli.launch import read, read_role, run, show
+from engine.cli.launch import checks, read, read_role, run, show
 from engine.config import AgentConfig, ExaminationConfig, Invocation, Leaf, ListenerConfig, members
 from engine.errors import ConfigError
 
@@ -18,22 +18,22 @@ from engine.errors import ConfigError
 @click.argument("endpoint", required=False, help="Name to register for a moment, as an agent would.")
 @click.pass_context
 def doctor(ctx: click.Context, endpoint: str | None) -> int:
-    """Find out how an agent gets from here to a node, or what stops it.
+    """Check whether an agent can connect to a node from here, and if not, what stops it.
 
-    Walks the way as an agent with the same flags, file and environment would, and tells each step. It ends in a
-    verdict, and if it is blocked in a paragraph for those who run the network. A request for ENDPOINT that comes in
-    the moment of its registration may fail.
+    Connects as an agent with the same flags, file and environment would, and reports each step. It ends with a
+    verdict and, if something is blocked, a paragraph for those who run the network. While ENDPOINT is registered for
+    a moment, a request for it may fail.
 
     \b
       trioduct doctor --connect.url https://host:8001
       trioduct doctor shop --config.path agent.yaml --measure
 
-    Exit codes: 0 it works · 1 blocked · 2 bad configuration · 3 it works with another setting · 4 the node says no.
+    Exit codes: 0 it works · 1 blocked · 2 bad configuration · 3 it works with another setting · 4 the node refuses.
     """
     draft = read_role(ctx, AgentConfig)
     config = draft.finish()
     wanted = read(ctx, ExaminationConfig).finish()
-    if read(ctx, Invocation).finish().config.check:
+    if checks(ctx):
         return show(draft)
     if endpoint is not None:
         kind = members(ListenerConfig)["endpoint_id"]
@@ -44,7 +44,7 @@ def doctor(ctx: click.Context, endpoint: str | None) -> int:
             raise ConfigError(f"ENDPOINT: {endpoint!r}: expected {kind.kind.expected}") from None
     elif wanted.patient or wanted.measure:
         flag = "--patient" if wanted.patient else "--measure"
-        raise ConfigError(f"{flag}: there is no session to look at; expected ENDPOINT as well")
+        raise ConfigError(f"{flag}: needs a session; expected ENDPOINT as well")
     from engine.doctor.doctor import run_doctor
     from engine.doctor.report import Machine, Report, Terminal
 

@@ -75,5 +75,5 @@ def about_address(error: CannotListen, draft: RoleDraft) -> str:
     reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
     problem = f"{reason}; expected a free port on an address of this machine"
     # A role listens on nothing but what `listens` names.
-    keys = (key for key, address in draft.config.listens().items() if address == error.address)
+    keys = (key for key, address in draft.config.listens() if address == error.address)
     return draft.complaint(next(keys), error.address, problem)

@@ -114,7 +114,7 @@ class FlagCommand(click.Command):
                 groups.setdefault(title, []).append((flag, "PORT"))
         if groups:
             formatter.write_paragraph()
-            formatter.write_text("In brackets: the default, and the variable of the environment.")
+            formatter.write_text("In brackets: the default and the environment variable.")
         for title, listed in groups.items():
             with formatter.section(title):
                 for flag, port in listed:

@@ -16,8 +16,7 @@ from engine.config import ForwardConfig, Invocation, PortConfig
 def forward() -> None:
     """Open local ports that lead to TCP endpoints.
 
-    Each connection to one of them is carried through the node to the service that an agent offers with
-    `agent tcp`.
+    Each connection to one of them is forwarded through the node to a service that an agent offers (`agent tcp`).
 
     \b
       trioduct forward tcp 15432 database --connect.url http://host:8000
@@ -46,7 +45,7 @@ def forward_tcp(ctx: click.Context, addr: str, endpoint: str) -> int:
 @forward.command("start")
 @click.pass_context
 def start_forward(ctx: click.Context) -> int:
-    """Open all ports of the file.
+    """Open all ports of the configuration file.
 
     \b
       trioduct forward start --config.path forward.yaml

@@ -11,8 +11,18 @@ import click
 
 from engine import log
 from engine.cli.ending import RoleDraft, complain, verdict
-from engine.cli.flags import FLAGS, takes
-from engine.config import AgentConfig, Draft, ForwardConfig, Invocation, Section, ServerConfig, to_yaml
+from engine.cli.flags import FLAGS, Command, takes
+from engine.config import (
+    AgentConfig,
+    ConnectConfig,
+    Draft,
+    ForwardConfig,
+    Invocation,
+    Section,
+    ServerConfig,
+    StatusConfig,
+    to_yaml,
+)
 from engine.errors import ConfigError
 
 Role = Callable[[], Awaitable[int | None]]  # what it returns is the exit code
@@ -28,7 +38,7 @@ def read(ctx: click.Context, root: type[S]) -> Draft[S]:
     return draft
 
 
-def read_role(ctx: click.Context, root: type[C]) -> Draft[C]:
+def read_role(ctx: click.Context, root: type[S]) -> Draft[S]:
     """A draft of what environment, command line and file say."""
     draft = read(ctx, root)
     file = read(ctx, Invocation).finish().config
@@ -40,7 +50,7 @@ def read_role(ctx: click.Context, root: type[C]) -> Draft[C]:
 def launch(ctx: click.Context, draft: Draft[C]) -> int:
     """Run the role that was drafted, or only show it if that is what was asked for. Returns the exit code."""
     config = draft.finish()
-    if read(ctx, Invocation).finish().config.check:
+    if checks(ctx):
         return show(draft)
     log.configure(config.log.level, config.log.subsystems)
     for warning in draft.warnings():
@@ -51,15 +61,16 @@ def launch(ctx: click.Context, draft: Draft[C]) -> int:
 def expect_some(key: str, draft: Draft[C]) -> None:
     """Raise ConfigError if the list at `key` is empty: there would be nothing to do."""
     if not getattr(draft.config, key):
-        raise ConfigError(draft.complaint(key, "", "there are none; expected some in --config.path FILE"))
+        raise ConfigError(draft.complaint(key, "", "empty; expected some in --config.path FILE"))
 
 
-def show(draft: Draft[C]) -> int:
+def show(draft: Draft[S]) -> int:
     """Print the configuration as it would be in effect."""
     config = draft.finish()
     for warning in draft.warnings():
         complain(warning, 0)
-    if isinstance(config, AgentConfig | ForwardConfig) and (route := config.connect.environment_route()):
+    way = config.connect if isinstance(config, AgentConfig | ForwardConfig) else config
+    if isinstance(way, ConnectConfig | StatusConfig) and (route := way.environment_route()):
         click.echo(f"# the way to the node: {route} ({route.source})")
     click.echo(to_yaml(config), nl=False)
     return 0
@@ -90,6 +101,16 @@ def run(role: Role, draft: RoleDraft | None = None) -> int:
         return verdict(error, draft)
 
 
+def takes_check(command: Command) -> Command:
+    """Give a command that has no file its --config.check."""
+    return takes(Invocation, without=("config.path", "config.expand_env"))(command)
+
+
+def checks(ctx: click.Context) -> bool:
+    """Whether --config.check was said."""
+    return read(ctx, Invocation).finish().config.check
+
+
 def add_config_check(
     group: click.Group, root: type[C], *, complete: Callable[[Draft[C]], None] = lambda draft: None
 ) -> None:
@@ -97,11 +118,11 @@ def add_config_check(
 
     @group.group()
     def config() -> None:
-        """Look at a configuration and start nothing."""
+        """Check a configuration."""
 
     @takes(root, Invocation)
     @config.command(
-        help=f"""Check a configuration, the files that it names included, and print it as it would be in effect.
+        help=f"""Check a configuration and the files that it names, and print it as it would be in effect.
 
         Secrets are masked. Exits with 2 and one line about the first mistake, if there is any.
 

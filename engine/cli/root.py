@@ -8,6 +8,7 @@ import click
 
 from engine import __version__
 from engine.cli.agent import agent
+from engine.cli.bench import bench
 from engine.cli.completion import completion
 from engine.cli.demo import demo
 from engine.cli.doctor import doctor
@@ -33,13 +34,13 @@ def trioduct() -> None:
       trioduct agent http shop 3000 --connect.url http://host:8001     beside the service on port 3000
       curl -H 'x-piko-endpoint: shop' http://host:8000/                from anywhere
 
-    Each flag (--connect.token) is a variable of the environment as well (TRIODUCT_CONNECT_TOKEN), and most are
-    keys of a YAML file (connect.token). The file wins over flags, and flags win over the environment. Everybody
-    on a machine can read its command lines, so keep secrets in the file or in the environment.
+    Each flag (--connect.token) is also an environment variable (TRIODUCT_CONNECT_TOKEN), and most are keys of a
+    YAML file (connect.token). The file overrides flags, and flags override the environment. Command lines can be
+    read by every user of the machine, so keep secrets in the file or in the environment.
     """
 
 
-for _command in (server, agent, forward, token, doctor, demo, completion):
+for _command in (server, agent, forward, token, doctor, bench, demo, completion):
     trioduct.add_command(_command)
 
 

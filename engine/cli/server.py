@@ -16,8 +16,8 @@ from engine.config import Invocation, ServerConfig
 def server(ctx: click.Context) -> int | None:
     """Run a node.
 
-    Clients come in on its proxy port, agents on its upstream port. A client names the endpoint that it wants in
-    the field x-piko-endpoint, or by the first label of the host. After SIGTERM, what is in flight may finish.
+    Clients connect to its proxy port, agents to its upstream port. A client names the endpoint in the header
+    x-piko-endpoint, or by the first label of the host name. After SIGTERM, requests in flight finish first.
 
     \b
       trioduct server

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 import click
 import msgspec
 
 from engine import log
-from engine.cli.flags import FlagGroup, takes
-from engine.cli.launch import read
+from engine.cli.flags import Command, FlagGroup, takes
+from engine.cli.launch import checks, read, show, takes_check
 from engine.config import StatusConfig, split_url
-from engine.errors import Refused, Unreachable
+from engine.errors import ConfigError, Refused, Unreachable
+
+if TYPE_CHECKING:
+    import http.client
 
 T = TypeVar("T")
 STATUS_SECONDS = 15  # Piko's
 
 
-@takes(StatusConfig)
+def takes_question(command: Command) -> Command:
+    """Give a command the flags of a question."""
+    return takes_check(takes(StatusConfig)(command))
+
+
+@takes_question
 @click.group(cls=FlagGroup)
 def status() -> None:
-    """Ask a running node what it sees.
+    """Query a running node.
 
     \b
       trioduct server status upstream endpoints --server.url http://host:8002
@@ -31,13 +40,13 @@ def status() -> None:
     """
 
 
-@takes(StatusConfig)
+@takes_question
 @status.group()
 def upstream() -> None:
-    """The agents of a node."""
+    """Endpoints and sessions of a node."""
 
 
-@takes(StatusConfig)
+@takes_question
 @upstream.command()
 @click.pass_context
 def endpoints(ctx: click.Context) -> None:
@@ -50,13 +59,13 @@ def endpoints(ctx: click.Context) -> None:
     reply(ctx, answer, ["endpoint", "sessions"], sorted(answer.items()))
 
 
-@takes(StatusConfig)
+@takes_question
 @status.group()
 def cluster() -> None:
     """The nodes of a cluster."""
 
 
-@takes(StatusConfig)
+@takes_question
 @cluster.command()
 @click.option("--status", type=click.Choice(["active", "unreachable", "left"]), help="Only nodes in this state.")
 @click.pass_context
@@ -72,7 +81,7 @@ def nodes(ctx: click.Context, status: str | None) -> None:
     reply(ctx, {"nodes": found}, columns, [msgspec.structs.astuple(node) for node in found])
 
 
-@takes(StatusConfig)
+@takes_question
 @cluster.command()
 @click.argument("id", help="Name of the node; `local` is the one that is asked.")
 @click.pass_context
@@ -88,25 +97,25 @@ def node(ctx: click.Context, id: str) -> None:
     reply(ctx, answer, ["", ""], rows)
 
 
-@takes(StatusConfig)
+@takes_question
 @status.group()
 def gossip() -> None:
-    """Not used here: nodes do not gossip."""
+    """Not supported: there is no gossip in this version."""
 
 
-@takes(StatusConfig)
+@takes_question
 @gossip.command("nodes")
 def gossip_nodes() -> None:
-    """Not used here: nodes do not gossip."""
-    raise Refused("gossip is not used here; `trioduct server status cluster nodes` lists the nodes")
+    """Not supported: there is no gossip in this version."""
+    raise Refused("there is no gossip in this version; `trioduct server status cluster nodes` lists the nodes")
 
 
-@takes(StatusConfig)
+@takes_question
 @gossip.command("node")
 @click.argument("id")
 def gossip_node(id: str) -> None:
-    """Not used here: nodes do not gossip."""
-    raise Refused("gossip is not used here; `trioduct server status cluster node ID` shows a node")
+    """Not supported: there is no gossip in this version."""
+    raise Refused("there is no gossip in this version; `trioduct server status cluster node ID` shows a node")
 
 
 class NodeSummary(msgspec.Struct):
@@ -132,38 +141,84 @@ class NodeState(msgspec.Struct):
 
 def ask(ctx: click.Context, path: str, shape: type[T]) -> T:
     """GET a status route of the node's admin port. Raises ConfigError, Refused or Unreachable."""
+    draft = read(ctx, StatusConfig)
+    config = draft.finish()
+    if checks(ctx):
+        ctx.exit(show(draft))
     import http.client
 
-    config = read(ctx, StatusConfig).finish()
+    import trio
+
     target = split_url(config.server.url)
     host = f"[{target.host}]" if ":" in target.host else target.host
     place = f"{target.scheme}://{host}:{target.port}"
     path = f"{target.path}{path}{'?forward=' + quote(config.forward, safe='') if config.forward else ''}"
-    connection = http.client.HTTPConnection(target.host, target.port, timeout=STATUS_SECONDS)
     try:
-        connection.connect()
-        if target.scheme in ("https", "wss"):
-            name = config.tls.server_name or target.host
-            connection.sock = config.tls.client_context().wrap_socket(connection.sock, server_hostname=name)
-        fields = {"Authorization": f"Bearer {config.token}"} if config.token else {}
-        connection.request("GET", path, headers=fields)
-        response = connection.getresponse()
-        body = response.read()
-    except (OSError, http.client.HTTPException) as error:
-        problem = getattr(error, "verify_message", None) or getattr(error, "strerror", None) or str(error)
-        raise Unreachable(f"{place}: {log.printable(problem)}; --server.url must be a node's admin port") from error
-    finally:
-        connection.close()
+        response, body = trio.run(exchange, config, path)
+    except (Unreachable, OSError, http.client.HTTPException, trio.TooSlowError) as error:
+        # The flags are our own, not an agent's.
+        problem = log.printable(str(error)).replace("--connect.", "--") or f"no answer within {STATUS_SECONDS} s"
+        problem = problem.removeprefix(f"{host}:{target.port}: ")
+        raise Unreachable(f"{place}: {problem}; --server.url must be a node's admin port") from error
     if response.status == 401:
-        raise Refused(f"{place}: it wants a token, or another one; TRIODUCT_TOKEN or --token gives it")
+        raise Refused(f"{place}: 401: it requires a valid token; set TRIODUCT_TOKEN or --token")
     if response.status == 404:
-        raise Refused(f"{place}: it knows no such node, or is no admin port: 404 to {path}")
+        raise Refused(f"{place}: 404 to {path}: no such node, or not an admin port")
     if response.status != 200:
         raise Refused(f"{place}: status {response.status} to {path}")
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.DecodeError as error:
-        raise Unreachable(f"{place}: no answer of an admin port to {path}: {error}") from error
+        raise Unreachable(f"{place}: not the response of an admin port to {path}: {error}") from error
+
+
+async def exchange(config: StatusConfig, path: str) -> tuple[http.client.HTTPResponse, bytes]:
+    """GET `path` of the admin port, by whatever way out the environment names: the answer, and its body.
+
+    Raises ConfigError, Unreachable, OSError, trio.TooSlowError, and http.client's errors for what is no answer.
+    """
+    import http.client
+
+    import trio
+
+    from engine.loop.dial import Server, dial_server
+    from engine.loop.reading import Reader
+    from engine.loop.run import open_reactor
+
+    url = config.server.url
+    context = config.tls.client_context() if url.startswith(("https", "wss")) else None
+    server = Server(url, context, config.tls.server_name or None)
+    token = f"Authorization: Bearer {config.token}\r\n" if config.token else ""
+    request = f"GET {path} HTTP/1.1\r\nHost: {server.authority}\r\n{token}Connection: close\r\n\r\n"
+    said, failed = b"", None
+    with trio.fail_after(STATUS_SECONDS):
+        async with open_reactor():
+            try:
+                connection = await dial_server(server)
+                try:
+                    connection.put(request.encode())
+                    reader = Reader(connection)
+                    while data := await reader.some():
+                        said += data
+                finally:
+                    connection.abort()
+            except (ConfigError, Unreachable, OSError) as error:  # not from here: it would be raised in a group
+                failed = error
+    if failed is not None and not said:  # whether what was said is whole is told by its length
+        raise failed
+    response = http.client.HTTPResponse(_Said(said))  # type: ignore[arg-type]
+    response.begin()
+    return response, response.read()
+
+
+class _Said:
+    """What was said, as http.client reads a socket."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def makefile(self, mode: str) -> io.BytesIO:
+        return io.BytesIO(self._data)
 
 
 def reply(ctx: click.Context, answer: object, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -22,10 +22,10 @@ from engine.errors import ConfigError
 def token(ctx: click.Context) -> None:
     """Make a token (JWT) for agents and clients, and print it.
 
-    It is signed with the key that the node verifies with: the secret of its upstream.auth.hmac_secret_key (agents)
-    or proxy.auth.hmac_secret_key (clients), or the private key to its rsa_public_key or ecdsa_public_key. The key
-    comes from a file that only its owner can read, or from the environment (TRIODUCT_TOKEN_KEY), and never from the
-    command line. An agent shows the token as TRIODUCT_CONNECT_TOKEN, a client in the field Authorization: Bearer.
+    It is signed with the key that the node verifies with: the secret in its upstream.auth.hmac_secret_key (agents)
+    or proxy.auth.hmac_secret_key (clients), or the private key for its rsa_public_key or ecdsa_public_key. The key
+    is read from a file that only its owner can read, or from the environment (TRIODUCT_TOKEN_KEY), never from the
+    command line. Agents take the token from TRIODUCT_CONNECT_TOKEN, clients send it as Authorization: Bearer.
 
     \b
       trioduct token --key-file tunnel.key --endpoints shop,api --expires 30d
@@ -34,7 +34,9 @@ def token(ctx: click.Context) -> None:
     draft = read(ctx, TokenConfig)
     config = draft.finish()
     if draft.says("endpoints") and not config.endpoints:  # --endpoints "$NOTHING" would be good for all of them
-        raise ConfigError(draft.complaint("endpoints", "", "names none; expected some, or no such flag for all"))
+        raise ConfigError(
+            draft.complaint("endpoints", "", "empty; expected endpoints, or no such flag for all of them")
+        )
     try:
         key = config.signing_key(os.environ)
     except Defect as defect:

@@ -24,7 +24,7 @@ Anything that takes long to import (ssl, yaml, cryptography, proxy_adapters) is 
 from engine.config.address import Target, split_address, split_url
 from engine.config.agent import AgentConfig, ListenerConfig
 from engine.config.auth import AuthConfig
-from engine.config.command import ExaminationConfig, Invocation, StatusConfig, TokenConfig
+from engine.config.command import BenchConfig, ExaminationConfig, Invocation, StatusConfig, TokenConfig
 from engine.config.connect import ConnectConfig
 from engine.config.draft import Draft, expand
 from engine.config.duration import format_duration, parse_duration, parse_lifetime
@@ -40,6 +40,7 @@ __all__ = [
     "AccessLogConfig",
     "AgentConfig",
     "AuthConfig",
+    "BenchConfig",
     "ClientTLS",
     "ConnectConfig",
     "Draft",

@@ -29,22 +29,22 @@ from engine.config.tls import ClientTLS
 class HTTPClientConfig(Section):
     title: ClassVar[str] = "Connections to the service"
 
-    keep_alive_timeout: Annotated[SecondsOrDefault, "How long idle before TCP probes whether it is alive."] = 30.0
-    idle_conn_timeout: Annotated[SecondsOrDefault, "How long an idle connection is kept."] = 90.0
-    max_idle_conns: Annotated[CountOrUnlimited, "How many idle connections are kept; -1: no limit."] = 100
-    disable_compression: Annotated[Switch, "Never ask for compressed answers on our own account."] = False
+    keep_alive_timeout: Annotated[SecondsOrDefault, "Interval of TCP keep-alive probes."] = 30.0
+    idle_conn_timeout: Annotated[SecondsOrDefault, "Idle timeout."] = 90.0
+    max_idle_conns: Annotated[CountOrUnlimited, "Maximum number of idle connections; -1: no limit."] = 100
+    disable_compression: Annotated[Switch, "Do not request compression on the agent's own account."] = False
 
 
 class ListenerConfig(Section):
     """One endpoint that an agent offers, and the service behind it."""
 
-    title: ClassVar[str] = "The endpoint"
+    title: ClassVar[str] = "Endpoint"
 
     endpoint_id: Annotated[EndpointID, "Name that clients ask for."] = ""
     addr: Annotated[Service, "The service: a port, host:port, or (http) a URL."] = ""
     protocol: Annotated[Protocol, "What the service speaks."] = "http"
     # Piko has no default for it in the file.
-    timeout: Annotated[SecondsAboveZero, "Longest wait for a connection to the service."] = 10.0
+    timeout: Annotated[SecondsAboveZero, "Timeout for connecting to the service."] = 10.0
     access_log: AccessLogConfig = field(default_factory=AccessLogConfig)
     http_client: HTTPClientConfig = field(default_factory=HTTPClientConfig)
     tls: ClientTLS = field(default_factory=ClientTLS)
@@ -87,12 +87,12 @@ class AgentConfig(Section):
     connect: ConnectConfig = field(default_factory=lambda: ConnectConfig(url="http://localhost:8001"))
     server: MetricsServerConfig = field(default_factory=MetricsServerConfig)
     log: LogConfig = field(default_factory=LogConfig)
-    grace_period: Annotated[SecondsAboveZero, "What requests in flight get to finish in after SIGTERM."] = 60.0
+    grace_period: Annotated[SecondsAboveZero, "Time for requests in flight to finish after SIGTERM."] = 60.0
     listeners: list[ListenerConfig] = []
 
-    def listens(self) -> dict[str, str]:
-        """The addresses that it listens on, by key."""
-        return {"server.bind_addr": self.server.bind_addr} if self.server.enabled else {}
+    def listens(self) -> list[tuple[str, str]]:
+        """The addresses that it listens on, each with its key."""
+        return [("server.bind_addr", self.server.bind_addr)] if self.server.enabled else []
 
     def verify(self) -> None:
         # The same endpoint for two services is no mistake: the node takes them in turn.

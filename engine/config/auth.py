@@ -17,9 +17,9 @@ NAMES = ("hmac_secret_key", "rsa_public_key", "ecdsa_public_key")
 
 
 class JWKSConfig(Section):
-    endpoint: Annotated[KeySetURL, "Key set to verify tokens with, in place of single keys."] = ""
-    cache_ttl: Annotated[SecondsOrDefault, "How long a key set is believed before it is fetched again."] = 3600.0
-    timeout: Annotated[SecondsOrDefault, "Longest wait for the key set."] = 60.0
+    endpoint: Annotated[KeySetURL, "URL of a JSON Web Key Set to verify tokens with, instead of single keys."] = ""
+    cache_ttl: Annotated[SecondsOrDefault, "How long a key set is cached."] = 3600.0
+    timeout: Annotated[SecondsOrDefault, "Timeout for fetching the key set."] = 60.0
 
     def verify(self) -> None:
         if self.endpoint.lower().startswith("file:"):
@@ -27,19 +27,19 @@ class JWKSConfig(Section):
 
 
 class AuthConfig(Section):
-    title: ClassVar[str] = "Tokens (JWT), asked for once there is a key to verify them with"
+    title: ClassVar[str] = "Authentication by tokens (JWT), required as soon as there is a key to verify them"
     aside: ClassVar[bool] = True
 
     hmac_secret_key: Annotated[Secret, "Secret that HS256, HS384 and HS512 tokens are signed with."] = ""
     rsa_public_key: Annotated[Text, "Public key (the PEM text itself) of RS256, RS384 and RS512 tokens."] = ""
     ecdsa_public_key: Annotated[Text, "Public key (the PEM text itself) of ES256, ES384 and ES512 tokens."] = ""
-    # The next three are ours; they are read anew when the file changes.
+    # The next three are ours; they are read again when the file changes.
     hmac_secret_key_file: Annotated[FileName, "File with the secret, which only its owner may read."] = ""
     rsa_public_key_file: Annotated[FileName, "File with the RSA key, in PEM."] = ""
     ecdsa_public_key_file: Annotated[FileName, "File with the EC key, in PEM."] = ""
-    audience: Annotated[Text, "`aud` that a token must have; empty: not looked at."] = ""
-    issuer: Annotated[Text, "`iss` that a token must have; empty: not looked at."] = ""
-    disable_disconnect_on_expiry: Annotated[Switch, "Let a session outlive its token."] = False
+    audience: Annotated[Text, "Required `aud` claim; empty: not checked."] = ""
+    issuer: Annotated[Text, "Required `iss` claim; empty: not checked."] = ""
+    disable_disconnect_on_expiry: Annotated[Switch, "Keep a session when its token expires."] = False
     jwks: JWKSConfig = field(default_factory=JWKSConfig)
 
     @property
@@ -58,7 +58,7 @@ class AuthConfig(Section):
         for name in NAMES:
             key, path = getattr(self, name), getattr(self, f"{name}_file")
             if key and path:
-                raise Defect(f"{name}_file", path, f"stands beside {name}; expected one of the two")
+                raise Defect(f"{name}_file", path, f"set as well as {name}; expected one of the two")
             if not path:
                 keys[name] = key
             elif not (key := read_key_file(f"{name}_file", path, secret=name == NAMES[0])):
@@ -72,7 +72,7 @@ class AuthConfig(Section):
         if not keys:
             return
         if self.jwks.endpoint:
-            raise Defect(self._said(next(iter(keys))), MASK, "stands beside jwks.endpoint; expected one of the two")
+            raise Defect(self._said(next(iter(keys))), MASK, "set as well as jwks.endpoint; expected one of the two")
         from engine.auth.verifier import Verifier  # which decides what a usable key is
 
         try:

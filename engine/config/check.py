@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from engine.config.address import split_address
 from engine.errors import ConfigError
@@ -30,18 +30,18 @@ def check_distinct(items: str, key: str, values: Sequence[str]) -> None:
             raise Defect(f"{items}[{index}].{key}", value, f"is the same as {items}[{first}]; expected each once")
 
 
-def check_no_clash(listens: Mapping[str, str], defaults: Mapping[str, str]) -> None:
-    """Raise `Defect` if two keys name the same port of the same address. Both mappings are key -> address.
+def check_no_clash(listens: Sequence[tuple[str, str]], defaults: Sequence[tuple[str, str]]) -> None:
+    """Raise `Defect` if the same port of the same address is named twice. Both are keys with an address each.
 
     Found here, because a second attempt to listen would not say who was first. The defaults are looked at first:
     what somebody changed is what is wrong.
     """
     taken: list[tuple[str, str, int]] = []
-    for key, address in sorted(listens.items(), key=lambda item: item[1] != defaults.get(item[0])):
+    for key, address in sorted(listens, key=lambda item: item not in defaults):
         host, port = split_address(address)
         for other, other_host, other_port in taken:
             if port and port == other_port and (host == other_host or "" in (host, other_host)):
-                raise Defect(key, address, f"{other} listens there; expected a port of its own")
+                raise Defect(key, address, f"{other} is the same port; expected another one")
         taken.append((key, host, port))
 
 

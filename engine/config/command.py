@@ -8,21 +8,39 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from msgspec import field
 
 from engine.config.check import Defect, read_secret_file
-from engine.config.kinds import URL, Algorithm, EndpointIDs, FileName, Lifetime, Output, Switch, Text, Token, Word
+from engine.config.connect import environment_route
+from engine.config.kinds import (
+    URL,
+    Algorithm,
+    BenchURL,
+    Count,
+    CountAboveZero,
+    EndpointIDs,
+    FileName,
+    Lifetime,
+    Output,
+    SecondsAboveZero,
+    Switch,
+    Text,
+    Token,
+    Word,
+)
 from engine.config.knob import Section
+from engine.config.log import LogConfig
 from engine.config.tls import ClientTLS
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from engine.auth.signing import SigningKey
+    from proxy_adapters import Route as ProxyRoute
 
 
 class FileConfig(Section):
-    title: ClassVar[str] = "The file"
+    title: ClassVar[str] = "Configuration file"
 
-    path: Annotated[FileName, "YAML file; what it says wins over flags and environment."] = ""
+    path: Annotated[FileName, "YAML file; overrides flags and environment."] = ""
     expand_env: Annotated[Switch, "Replace ${VAR}, $VAR and ${VAR:default} in it."] = False
-    check: Annotated[Switch, "Print the configuration that results, and start nothing."] = False  # ours
+    check: Annotated[Switch, "Print the resulting configuration and exit."] = False  # ours
 
 
 class Invocation(Section):
@@ -32,41 +50,77 @@ class Invocation(Section):
 
 
 class StatusServerConfig(Section):
-    url: Annotated[URL, "Admin port of the node."] = ""
+    url: Annotated[URL, "URL of the node's admin port."] = ""
 
 
 class StatusConfig(Section):
     """Everything about `server status`. All but `server.url` and `forward` is ours."""
 
-    title: ClassVar[str] = "The question"
+    title: ClassVar[str] = "Query"
 
     server: StatusServerConfig = field(default_factory=lambda: StatusServerConfig(url="http://localhost:8002"))
-    forward: Annotated[Word, "Node that the asked one shall pass the question on to."] = ""
-    token: Annotated[Token, "Token (JWT) to show, where the admin port asks for one."] = ""
-    output: Annotated[Output, "Form of the answer: table (on a terminal), yaml (elsewhere) or json."] = ""
+    forward: Annotated[Word, "Node to forward the query to."] = ""
+    token: Annotated[Token, "Token (JWT), where the admin port requires one."] = ""
+    output: Annotated[Output, "Output format: table (on a terminal), yaml (elsewhere) or json."] = ""
     tls: ClientTLS = field(default_factory=ClientTLS)
+
+    def environment_route(self) -> ProxyRoute | None:
+        """The way to the admin port by the environment; None if it names none. Raises ConfigError."""
+        return environment_route(self.server.url)
 
 
 class ExaminationConfig(Section):
     """What `doctor` does beside looking at the way. All of it is ours."""
 
-    title: ClassVar[str] = "The examination"
+    title: ClassVar[str] = "Checks"
 
-    patient: Annotated[Switch, "Hold a silent session for 90 s, to see whether something cuts it."] = False
-    measure: Annotated[Switch, "Measure for 3 s what the way carries."] = False
-    json: Annotated[Switch, "Tell it to a program: one JSON object at the end."] = False
+    patient: Annotated[Switch, "Keep an idle session for 90 s, to see whether something cuts it."] = False
+    measure: Annotated[Switch, "Measure the throughput for 3 s."] = False
+    json: Annotated[Switch, "Print one JSON object at the end."] = False
+
+
+class BenchConnectConfig(Section):
+    title: ClassVar[str] = "Node"
+
+    # No variable: to an agent TRIODUCT_CONNECT_PROXY_URL is somebody's forward proxy.
+    proxy_url: Annotated[BenchURL, "Its proxy port."] = "http://localhost:8000"
+    upstream_url: Annotated[URL, "Its upstream port."] = "http://localhost:8001"
+    timeout: Annotated[SecondsAboveZero, "Longest attempt to connect."] = 5.0
+    token: Annotated[Token, "Token (JWT) that the agent shows."] = ""
+
+
+class BenchConfig(Section):
+    """Everything about `bench`. Keys and defaults are Piko's, but for the tokens and `tls`, which are ours."""
+
+    title: ClassVar[str] = "Benchmark"
+
+    requests: Annotated[CountAboveZero, "Requests to send."] = 100_000
+    clients: Annotated[CountAboveZero, "Connections that they are sent on."] = 100
+    endpoints: Annotated[CountAboveZero, "Endpoints that they are for."] = 100
+    upstreams: Annotated[CountAboveZero, "Sessions of the agent, spread over the endpoints."] = 100
+    size: Annotated[Count, "Bytes in the body of a request, and of its answer."] = 1024
+    token: Annotated[Token, "Token (JWT) that the clients show."] = ""
+    connect: BenchConnectConfig = field(default_factory=BenchConnectConfig)
+    tls: ClientTLS = field(default_factory=ClientTLS)
+    log: LogConfig = field(default_factory=lambda: LogConfig(level="error"))
+
+    def verify(self) -> None:
+        if self.upstreams < self.endpoints:
+            raise Defect(
+                "upstreams", str(self.upstreams), f"expected at least one for each of {self.endpoints} endpoints"
+            )
 
 
 class TokenConfig(Section):
     """Everything about `token`. All of it is ours."""
 
-    title: ClassVar[str] = "The token"
+    title: ClassVar[str] = "Token"
 
-    endpoints: Annotated[EndpointIDs, "Endpoints that it is good for; none: all of them."] = []
-    expires: Annotated[Lifetime, "How long it is good, from now on: 30d, 12h; empty: for ever."] = 0.0
-    subject: Annotated[Text, "`sub`, whose it is: an endpoint is of whose token has registered it first."] = ""
-    audience: Annotated[Text, "`aud`, where the port's auth.audience asks for one."] = ""
-    issuer: Annotated[Text, "`iss`, where the port's auth.issuer asks for one."] = ""
+    endpoints: Annotated[EndpointIDs, "Endpoints that it is valid for; none: all."] = []
+    expires: Annotated[Lifetime, "Lifetime: 30d, 12h; empty: it never expires."] = 0.0
+    subject: Annotated[Text, "`sub` claim: an endpoint belongs to the subject that registered it first."] = ""
+    audience: Annotated[Text, "`aud` claim, where the port's auth.audience requires one."] = ""
+    issuer: Annotated[Text, "`iss` claim, where the port's auth.issuer requires one."] = ""
     key_file: Annotated[FileName, "File with the secret, or with the private key in PEM."] = ""
     key_env: Annotated[Word, "Name of the variable with the key, where key-file names no file."] = "TRIODUCT_TOKEN_KEY"
     algorithm: Annotated[Algorithm, "Empty: HS256 for a secret, RS256 for RSA, that of the curve for EC."] = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import field
@@ -26,21 +27,21 @@ if TYPE_CHECKING:
 class ConnectConfig(Section):
     title: ClassVar[str] = "Connection to the node"
 
-    url: Annotated[URL, "The node: its upstream port for an agent, its proxy port for a forward."] = ""
-    token: Annotated[Token, "Token (JWT) to show; best kept in the environment or in the file."] = ""
-    token_file: Annotated[FileName, "File with the token, which only its owner may read; read at each dial."] = (
+    url: Annotated[URL, "URL of the node: upstream port for an agent, proxy port for a forward."] = ""
+    token: Annotated[Token, "Token (JWT); best kept in the environment or in the file."] = ""
+    token_file: Annotated[FileName, "File with the token, which only its owner may read; read at each connect."] = (
         ""  # ours
     )
     tenant_id: Annotated[Word, "Tenant to connect as."] = ""  # Piko has it for agents; for a forward it is ours
-    timeout: Annotated[SecondsAboveZero, "Longest attempt to connect for the first time."] = 30.0
+    timeout: Annotated[SecondsAboveZero, "Timeout for the first connection."] = 30.0
     # Piko has it for agents, and takes one proxy. A chain (`socks5h://a:1080 -> http://b:3128`), `direct` and the key
     # for a forward are ours.
+    proxy_url: Annotated[Route, "The same as proxy.url; without either, HTTPS_PROXY and NO_PROXY count."] = ""
     # Ours.
     carriers: Annotated[Carriers, "What may carry a session, the first that gets through: websocket, stream, poll."] = (
         field(default_factory=lambda: [*CARRIERS])
     )
     resume: Annotated[Seconds, "How long streams wait for a connection that was cut to come back; 0: not."] = 30.0
-    proxy_url: Annotated[Route, "The same as proxy.url; neither: what HTTPS_PROXY and NO_PROXY say."] = ""
     proxy: OutConfig = field(default_factory=OutConfig)
     tls: ClientTLS = field(default_factory=ClientTLS)
 
@@ -48,7 +49,7 @@ class ConnectConfig(Section):
         if not self.url:
             raise Defect("url", "", "missing; expected the URL of a node")
         if self.token and self.token_file:
-            raise Defect("token_file", self.token_file, "stands beside token; expected one of the two")
+            raise Defect("token_file", self.token_file, "set as well as token; expected one of the two")
         self.read_token()
         if len(set(self.carriers)) != len(self.carriers):
             raise Defect("carriers", ",".join(self.carriers), "one stands there twice; expected each once")
@@ -58,7 +59,7 @@ class ConnectConfig(Section):
             check_route("proxy_url", self.proxy_url)
             if beside := next((name for name in ("url", "pac") if getattr(self.proxy, name)), ""):
                 value = mask_userinfo(self.proxy_url)
-                raise Defect("proxy_url", value, f"stands beside proxy.{beside}; expected one of the two")
+                raise Defect("proxy_url", value, f"set as well as proxy.{beside}; expected one of the two")
         self.environment_route()
 
     def read_token(self) -> str:
@@ -67,22 +68,9 @@ class ConnectConfig(Section):
 
     def environment_route(self) -> ProxyRoute | None:
         """The way to the node by the environment; None if it names none, or is not asked. Raises ConfigError."""
-        from proxy_adapters.no_proxy import match_no_proxy
-        from proxy_adapters.route import environment_route
-
-        node = split_url(self.url)
         if self.proxy_url or self.proxy.url or self.proxy.pac:
             return None
-        try:
-            if (entries := ",".join(self.proxy.no_proxy)) and match_no_proxy(node.host, node.port, entries):
-                return None
-            route = environment_route(node.host, node.port, scheme=node.scheme, environ=os.environ)
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
-        if route is not None and any(hop.url.password == MASK for hop in route.hops):
-            problem = f"{MASK} stands where a secret is not shown; expected the secret itself"
-            raise ConfigError(f"{route.source.replace('environment:', 'environment variable')}: {problem}")
-        return route
+        return environment_route(self.url, self.proxy.no_proxy)
 
     def router(self) -> Router:
         """What chooses the way out to the node. Raises ConfigError, but not once the configuration is verified."""
@@ -93,7 +81,25 @@ class ConnectConfig(Section):
     def client_context(self) -> ssl.SSLContext | None:
         """The TLS context for the node, or None if the scheme of its URL has no TLS.
 
-        It is made only when it is needed, because to read the system's authorities takes as long as all the rest of a
+        It is made only when it is needed, because to read the system's CAs takes as long as all the rest of a
         start. Raises ConfigError, but not once the configuration is verified.
         """
         return self.tls.client_context() if split_url(self.url).scheme in ("https", "wss") else None
+
+
+def environment_route(url: str, no_proxy: Sequence[str] = ()) -> ProxyRoute | None:
+    """The way to `url` by the environment; None if it names none. Raises ConfigError."""
+    from proxy_adapters.no_proxy import match_no_proxy
+    from proxy_adapters.route import environment_route
+
+    target = split_url(url)
+    try:
+        if (entries := ",".join(no_proxy)) and match_no_proxy(target.host, target.port, entries):
+            return None
+        route = environment_route(target.host, target.port, scheme=target.scheme, environ=os.environ)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if route is not None and any(hop.url.password == MASK for hop in route.hops):
+        problem = f"{MASK} is what is printed instead of a secret; expected the secret itself"
+        raise ConfigError(f"{route.source.replace('environment:', 'environment variable')}: {problem}")
+    return route

@@ -152,7 +152,9 @@ class Draft(Generic[C]):
         for text in texts:
             if (kind.secret and text == MASK) or (kind.userinfo and f":{MASK}@" in text):
                 # Copied from what was printed; it would be sent as a password.
-                raise ConfigError(f"{origin}: {MASK} stands where a secret is not shown; expected the secret itself")
+                raise ConfigError(
+                    f"{origin}: {MASK} is what is printed instead of a secret; expected the secret itself"
+                )
             if _is_unexpanded(text if kind.secret else text.rpartition("@")[0] if kind.userinfo else ""):
                 # It would be a secret that everybody can read in the documentation.
                 raise ConfigError(
@@ -182,7 +184,7 @@ class Draft(Generic[C]):
             if not isinstance(name_node, yaml.ScalarNode):
                 raise ConfigError(f"{path}:{line}: {key or 'a mapping'}: expected a name for each key")
             if name in seen:
-                raise ConfigError(f"{path}:{line}: {_join(key, name)}: stands already on line {seen[name]}")
+                raise ConfigError(f"{path}:{line}: {_join(key, name)}: already set on line {seen[name]}")
             seen[name] = line
         loader.flatten_mapping(node)  # `<<: *anchor`
         for name_node, value in node.value:
@@ -223,7 +225,10 @@ class Draft(Generic[C]):
         """
         import yaml
 
-        if kind.many:
+        if kind.pairs and isinstance(node, yaml.MappingNode):
+            if all(isinstance(part, yaml.ScalarNode) for pair in node.value for part in pair):
+                return [f"{key.value}={value.value}" for key, value in node.value]
+        elif kind.many:
             if isinstance(node, yaml.SequenceNode) and all(isinstance(n, yaml.ScalarNode) for n in node.value):
                 return [str(item.value) for item in node.value]
             if kind.alone and isinstance(node, yaml.ScalarNode):

@@ -42,9 +42,9 @@ class ForwardConfig(Section):
     log: LogConfig = field(default_factory=LogConfig)
     ports: list[PortConfig] = []
 
-    def listens(self) -> dict[str, str]:
-        """The addresses that it listens on, by key."""
-        return {f"ports[{index}].addr": port.bind_addr for index, port in enumerate(self.ports)}
+    def listens(self) -> list[tuple[str, str]]:
+        """The addresses that it listens on, each with its key."""
+        return [(f"ports[{index}].addr", port.bind_addr) for index, port in enumerate(self.ports)]
 
     def verify(self) -> None:
         check_no_clash(self.listens(), ForwardConfig().listens())

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Literal, TypeVar
 
+import msgspec
+
 from engine.config.address import split_address, split_url
 from engine.config.duration import format_duration, parse_duration, parse_lifetime
 from engine.config.knob import Kind
@@ -125,7 +127,9 @@ _reachable = _only(str, lambda text: not text or split_address(text)[0])
 Address = Annotated[str, Kind("HOST:PORT", "host:port", _reachable)]
 _member = re.compile(r"[^\s/@]+").fullmatch
 Members = Annotated[list[str], Kind("LIST", "a list of host or host:port", _only(str, _member), many=True)]
-URL = Annotated[str, _url("a URL such as https://host or http://host:port", split_url)]
+_node_url = _url("a URL such as https://host or http://host:port", split_url)
+URL = Annotated[str, _node_url]
+BenchURL = Annotated[str, msgspec.structs.replace(_node_url, variable=False)]
 KeySetURL = Annotated[
     str,
     _url(
@@ -166,6 +170,26 @@ Origins = Annotated[
     list[str], Kind("LIST", "a list of https://host or http://host:port, or *", _origin, many=True, alone=True)
 ]
 Service = Annotated[str, _url("a port, host:port or URL")]
+
+
+def _port_of_endpoint(text: str) -> tuple[str, str]:
+    where, _, endpoint = text.partition("=")
+    split_address(f":{where}" if where.isdecimal() else where)
+    if not _segment(endpoint):
+        raise ValueError("no name of an endpoint")
+    return where, endpoint
+
+
+PortsOfEndpoints = Annotated[
+    list[tuple[str, str]],
+    Kind(
+        "PORT=ENDPOINT",
+        "a port or host:port, and an endpoint: 5432=database, or in a file {5432: database}",
+        _port_of_endpoint,
+        many=True,
+        pairs=True,
+    ),
+]
 
 # The way out ------------------------------------------------------------------------------------------------
 

@@ -6,14 +6,14 @@ the file (`proxy.bind_addr`), its flag (`--proxy.bind-addr`) and its environment
 should have written, whether it is a secret) and its help; the assignment is its default:
 
     class LogConfig(Section):
-        level: Annotated[Level, "Lowest level to write."] = "info"
+        level: Annotated[Level, "Minimum level to log."] = "info"
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from functools import cache
-from typing import Annotated, ClassVar, Generic, NamedTuple, TypeVar, get_args, get_origin
+from typing import Annotated, ClassVar, Generic, NamedTuple, TypeVar, cast, get_args, get_origin
 
 import msgspec
 
@@ -51,6 +51,7 @@ class Kind(msgspec.Struct, Generic[T], frozen=True):
     choices: tuple[str, ...] = ()
     many: bool = False  # a list of such values: a sequence in the file; commas, or repetition, in a flag
     alone: bool = False  # where many may stand, one needs no list around it in the file
+    pairs: bool = False  # each of many is a pair: KEY=VALUE in a flag, a mapping in the file
     secret: bool = False
     userinfo: bool = False  # may hold user:password@
     variable: bool = True  # whether the environment has a variable for it
@@ -148,7 +149,8 @@ def shown(section: Section) -> dict[str, object]:
 
 def _shown_value(kind: Kind[object], value: object) -> object:
     if kind.many and isinstance(value, list):
-        return [_shown_value(msgspec.structs.replace(kind, many=False), item) for item in value]
+        items = [_shown_value(msgspec.structs.replace(kind, many=False), item) for item in value]
+        return dict(cast("list[tuple[str, str]]", items)) if kind.pairs else items
     if kind.secret:
         return MASK if value else ""
     if kind.userinfo and isinstance(value, str):

@@ -14,24 +14,24 @@ from engine.config.knob import Section
 class LogConfig(Section):
     title: ClassVar[str] = "Logs"
 
-    level: Annotated[Level, "Lowest level to write."] = "info"
-    subsystems: Annotated[Texts, "Subsystems that write everything, whatever the level (proxy,upstream)."] = []
+    level: Annotated[Level, "Minimum level to log."] = "info"
+    subsystems: Annotated[Texts, "Subsystems to log at every level (proxy,upstream)."] = []
 
 
 class AccessLogHeaders(Section):
-    allow_list: Annotated[Texts, "The only header fields to log."] = []
-    block_list: Annotated[Texts, "Header fields not to log."] = []
+    allow_list: Annotated[Texts, "The only headers to log."] = []
+    block_list: Annotated[Texts, "Headers not to log."] = []
 
     def verify(self) -> None:
         if self.allow_list and self.block_list:
             listed = ",".join(self.block_list)
-            raise Defect("block_list", listed, "stands beside allow_list; expected one of the two")
+            raise Defect("block_list", listed, "set as well as allow_list; expected one of the two")
 
 
 class AccessLogConfig(Section):
     title: ClassVar[str] = "Access log"
 
-    level: Annotated[Level, "Level of its lines; answers of 500 and above are warnings."] = "info"
-    disable: Annotated[Switch, "Write no access log."] = False
+    level: Annotated[Level, "Level of its lines; responses from 500 on are warnings."] = "info"
+    disable: Annotated[Switch, "Disable the access log."] = False
     request_headers: AccessLogHeaders = field(default_factory=AccessLogHeaders)
     response_headers: AccessLogHeaders = field(default_factory=AccessLogHeaders)

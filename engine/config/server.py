@@ -21,6 +21,7 @@ from engine.config.kinds import (
     Members,
     Networks,
     Origins,
+    PortsOfEndpoints,
     PublicURL,
     Ratio,
     Seconds,
@@ -37,11 +38,13 @@ from engine.config.tls import ServerTLS
 
 class HTTPConfig(Section):
     # Without a limit they are infinite.
-    read_timeout: Annotated[SecondsOrNever, "Longest pause inside a request; 0 or less: no limit."] = 10.0
-    read_header_timeout: Annotated[SecondsOrNever, "Longest wait for a whole request head; 0: as read-timeout."] = 10.0
-    write_timeout: Annotated[SecondsOrNever, "How long a client may take no byte of an answer; 0: no limit."] = 10.0
-    idle_timeout: Annotated[SecondsOrNever, "Longest wait for a client's next request; 0: as read-timeout."] = 300.0
-    max_header_bytes: Annotated[CountOrDefault, "Largest request head, in bytes; never more than 32768."] = 1 << 20
+    read_timeout: Annotated[SecondsOrNever, "Longest pause while a request arrives; 0 or less: no limit."] = 10.0
+    read_header_timeout: Annotated[SecondsOrNever, "Timeout for the headers of a request; 0: as read-timeout."] = 10.0
+    write_timeout: Annotated[
+        SecondsOrNever, "Longest time in which a client accepts nothing of a response; 0: no limit."
+    ] = 10.0
+    idle_timeout: Annotated[SecondsOrNever, "Idle timeout of a client's connection; 0: as read-timeout."] = 300.0
+    max_header_bytes: Annotated[CountOrDefault, "Maximum size of request headers, in bytes; 32768 at most."] = 1 << 20
 
     @property
     def head_limit(self) -> int:
@@ -52,32 +55,53 @@ class HTTPConfig(Section):
 
 
 class ProxyConfig(Section):
-    title: ClassVar[str] = "Proxy port, where clients come in"
+    title: ClassVar[str] = "Proxy port (for clients)"
 
     bind_addr: Annotated[BindAddr, "Address to listen on."] = ":8000"
-    advertise_addr: Annotated[Address, "Address that others are told; empty: made from bind-addr."] = ""
+    advertise_addr: Annotated[Address, "Address to advertise; empty: made from bind-addr."] = ""
     # Ours.
-    public_url: Annotated[PublicURL, "Its URL for clients, told to agents: https://HOST, or https://*.HOST."] = ""
+    public_url: Annotated[
+        PublicURL, "Its URL for clients; agents show it, services learn its scheme: https://*.HOST."
+    ] = ""
     allowed_origins: Annotated[Origins, "Web pages that may open TCP endpoints: https://HOST, or * for all."] = []
-    trusted_proxies: Annotated[Networks, "Networks of balancers in front, whose X-Forwarded-* count."] = []
-    proxy_protocol: Annotated[Switch, "They say who calls by the PROXY protocol (v1 or v2), in front of all."] = False
-    timeout: Annotated[Seconds, "Longest wait for the first byte of an answer; 0: no limit."] = 30.0
+    trusted_proxies: Annotated[Networks, "Networks of load balancers in front, whose X-Forwarded-* count."] = []
+    proxy_protocol: Annotated[Switch, "They send the PROXY protocol (v1 or v2) first on each connection."] = False
+    timeout: Annotated[Seconds, "Timeout until the first byte of a response; 0: no limit."] = 30.0
+    # Ours, all three.
+    tcp: Annotated[PortsOfEndpoints, "Public TCP ports: PORT or HOST:PORT, and the TCP endpoint it leads to."] = []
+    tcp_without_token: Annotated[
+        Switch, "Leave the ports of `tcp` open to everybody, even where `auth` requires tokens."
+    ] = False
     resume: Annotated[Seconds, "How long a forward's TCP connection is kept when its own was cut; 0: not."] = 30.0
     http: HTTPConfig = field(default_factory=HTTPConfig)
     access_log: AccessLogConfig = field(default_factory=AccessLogConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     tls: ServerTLS = field(default_factory=ServerTLS)
 
+    def tcp_ports(self) -> list[tuple[str, str]]:
+        """The addresses of `tcp`, each with its endpoint. A port alone is one of `bind_addr`'s host."""
+        host = self.bind_addr.rpartition(":")[0]
+        return [(f"{host}:{where}" if where.isdecimal() else where, endpoint) for where, endpoint in self.tcp]
+
     def verify(self) -> None:
         if self.proxy_protocol and not self.trusted_proxies:
             problem = "nobody is trusted to say who calls; expected the networks of trusted_proxies beside it"
             raise Defect("proxy_protocol", "true", problem)
+        # A TCP client has no way to show one. Who has asked for tokens would have an open door, and not know it.
+        if self.tcp and not self.tcp_without_token and (self.auth.enabled or self.tls.client_cas):
+            asked = "a token (proxy.auth)" if self.auth.enabled else "a certificate (proxy.tls.client_cas)"
+            raise Defect(
+                "tcp",
+                ",".join(map("=".join, self.tcp)),
+                f"other clients need {asked}, which TCP clients cannot present; expected proxy.tcp_without_token: true "
+                "if everybody may connect, or `trioduct forward` beside the client, which has a token",
+            )
 
 
 class RebalanceConfig(Section):
-    threshold: Annotated[Ratio, "Share above the cluster's average from which sessions are shed; 0: never."] = 0.0
-    shed_rate: Annotated[Fraction, "Share of the average to shed each second."] = 0.005
-    min_conns: Annotated[Count, "Sessions below which nothing is shed."] = 50
+    threshold: Annotated[Ratio, "Excess over the cluster's average above which sessions are shed; 0: never."] = 0.0
+    shed_rate: Annotated[Fraction, "Fraction of the average to shed per second."] = 0.005
+    min_conns: Annotated[Count, "Number of sessions below which none is shed."] = 50
 
 
 class TenantConfig(Section):
@@ -86,16 +110,16 @@ class TenantConfig(Section):
 
     def verify(self) -> None:
         if not self.id:
-            raise Defect("id", "", "missing; expected a name for the tenant")
+            raise Defect("id", "", "missing; expected the tenant's name")
         if not self.auth.enabled:
             raise Defect("auth", "", "missing; expected a key to verify the tenant's tokens with")
 
 
 class UpstreamConfig(Section):
-    title: ClassVar[str] = "Upstream port, where agents come in"
+    title: ClassVar[str] = "Upstream port (for agents)"
 
     bind_addr: Annotated[BindAddr, "Address to listen on."] = ":8001"
-    advertise_addr: Annotated[Address, "Address that others are told; empty: made from bind-addr."] = ""
+    advertise_addr: Annotated[Address, "Address to advertise; empty: made from bind-addr."] = ""
     # Ours.
     sharing: Annotated[Sharing, "Whether sessions of one principal share an endpoint, or have it one at a time."] = (
         "balanced"
@@ -117,7 +141,7 @@ class AdminConfig(Section):
     bind_addr: Annotated[BindAddr, "Address to listen on; on others than this machine's own, see insecure."] = (
         "127.0.0.1:8002"
     )
-    advertise_addr: Annotated[Address, "Address that others are told; empty: made from bind-addr."] = ""
+    advertise_addr: Annotated[Address, "Address to advertise; empty: made from bind-addr."] = ""
     # The next two are ours.
     hosts: Annotated[HostNames, "Names under which it may be asked, besides addresses and this machine's name."] = []
     insecure: Annotated[Switch, "Be open to other machines without a token or a client certificate."] = False
@@ -138,11 +162,11 @@ class AdminConfig(Section):
 
 
 class GossipConfig(Section):
-    title: ClassVar[str] = "Gossip (checked, and not used: a node is alone in this version)"
+    title: ClassVar[str] = "Gossip (checked, but not used: this version has no clusters)"
     aside: ClassVar[bool] = True
 
     bind_addr: Annotated[BindAddr, "Address to gossip on."] = ":8003"
-    advertise_addr: Annotated[Address, "Address that others are told."] = ""
+    advertise_addr: Annotated[Address, "Address to advertise."] = ""
     interval: Annotated[SecondsAboveZero, "Time between two rounds."] = 0.1
     max_packet_size: Annotated[CountAboveZero, "Largest packet, in bytes."] = 1400
 
@@ -151,10 +175,10 @@ class ClusterConfig(Section):
     title: ClassVar[str] = "Cluster"
 
     node_id: Annotated[Word, "Name of this node; empty: seven random letters and digits."] = ""
-    node_id_prefix: Annotated[Word, "What a random name begins with."] = ""
-    join: Annotated[Members, "Nodes to join: not supported in this version, each node stands alone."] = []
-    join_timeout: Annotated[SecondsAboveZero, "Longest attempt to join."] = 60.0
-    abort_if_join_fails: Annotated[Switch, "End if no node could be joined."] = True
+    node_id_prefix: Annotated[Word, "Prefix of a random name."] = ""
+    join: Annotated[Members, "Nodes to join: not supported in this version, which has no clusters."] = []
+    join_timeout: Annotated[SecondsAboveZero, "Timeout for joining."] = 60.0
+    abort_if_join_fails: Annotated[Switch, "Exit if no node could be joined."] = True
     gossip: GossipConfig = field(default_factory=GossipConfig)
 
     def choose_node_id(self) -> str:
@@ -192,15 +216,16 @@ class ServerConfig(Section):
     admin: AdminConfig = field(default_factory=AdminConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     log: LogConfig = field(default_factory=LogConfig)
-    grace_period: Annotated[SecondsAboveZero, "What requests in flight get to finish in after SIGTERM."] = 60.0
+    grace_period: Annotated[SecondsAboveZero, "Time for requests in flight to finish after SIGTERM."] = 60.0
 
-    def listens(self) -> dict[str, str]:
-        """The addresses that it listens on, by key."""
-        return {
-            "proxy.bind_addr": self.proxy.bind_addr,
-            "upstream.bind_addr": self.upstream.bind_addr,
-            "admin.bind_addr": self.admin.bind_addr,
-        }
+    def listens(self) -> list[tuple[str, str]]:
+        """The addresses that it listens on, each with its key."""
+        return [
+            ("proxy.bind_addr", self.proxy.bind_addr),
+            ("upstream.bind_addr", self.upstream.bind_addr),
+            ("admin.bind_addr", self.admin.bind_addr),
+            *(("proxy.tcp", address) for address, _ in self.proxy.tcp_ports()),
+        ]
 
     def verify(self) -> None:
         check_no_clash(self.listens(), ServerConfig().listens())
@@ -220,13 +245,19 @@ class ServerConfig(Section):
         ]
         if idle:
             verb = "has" if len(idle) == 1 else "have"
-            yield f"{', '.join(idle)} {verb} no effect: a node is alone in this version"
+            yield f"{', '.join(idle)} {verb} no effect: this version has no clusters"
         upstream = self.upstream
         if not (upstream.auth.enabled or upstream.tls.client_cas or is_loopback(split_address(upstream.bind_addr)[0])):
             yield (
-                f"upstream.bind_addr {upstream.bind_addr}: anybody may offer any endpoint there; set "
+                f"upstream.bind_addr {upstream.bind_addr}: any agent may register any endpoint there; set "
                 "upstream.auth.hmac_secret_key, and give agents a token: `trioduct token --help`"
             )
+        for address, endpoint in self.proxy.tcp_ports():
+            if not (self.proxy.tcp_without_token or is_loopback(split_address(address)[0])):
+                yield (
+                    f"proxy.tcp {address}={endpoint}: anybody may connect, because TCP clients cannot present a token; "
+                    "if that is intended, set proxy.tcp_without_token"
+                )
         http = self.proxy.http
         if "proxy.http.max_header_bytes" in said and http.head_limit < http.max_header_bytes:
-            yield f"proxy.http.max_header_bytes {http.max_header_bytes}: heads are bounded at {http.head_limit} bytes"
+            yield f"proxy.http.max_header_bytes {http.max_header_bytes}: the maximum is {http.head_limit} bytes"

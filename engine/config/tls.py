@@ -19,10 +19,10 @@ class TLSClient(Section):
 
     aside: ClassVar[bool] = True
 
-    cert: Annotated[FileName, "PEM certificate chain to present, where one is asked for."] = ""
-    key: Annotated[FileName, "PEM private key that belongs to the certificate."] = ""
-    root_cas: Annotated[FileName, "PEM authorities to believe, in place of the system's."] = ""
-    insecure_skip_verify: Annotated[Switch, "Believe any certificate, and any name in it."] = False
+    cert: Annotated[FileName, "PEM client certificate chain, where one is required."] = ""
+    key: Annotated[FileName, "PEM private key of the certificate."] = ""
+    root_cas: Annotated[FileName, "PEM file of CAs to trust, instead of the system's."] = ""
+    insecure_skip_verify: Annotated[Switch, "Do not verify the certificate: insecure."] = False
 
     def verify(self) -> None:
         if self.cert or self.key or self.root_cas:
@@ -49,24 +49,24 @@ class TLSClient(Section):
 class ClientTLS(TLSClient):
     """Whoever uses `client_context` passes `server_name`, if there is one, as the host name to expect."""
 
-    title: ClassVar[str] = "TLS towards the other side"
+    title: ClassVar[str] = "TLS as a client"
 
     # Piko has it between nodes only.
-    server_name: Annotated[Word, "Name expected in the certificate, if not the host of the URL."] = ""
+    server_name: Annotated[Word, "Host name expected in the certificate, if not that of the URL."] = ""
 
 
 class ServerTLS(Section):
     title: ClassVar[str] = "TLS"
     aside: ClassVar[bool] = True
 
-    cert: Annotated[FileName, "PEM certificate chain of the port; with it and its key, the port speaks TLS."] = ""
-    key: Annotated[FileName, "PEM private key that belongs to the certificate."] = ""
-    client_cas: Annotated[FileName, "PEM authorities; clients must then present a certificate."] = ""
+    cert: Annotated[FileName, "PEM certificate chain; with it and its key, the port speaks TLS."] = ""
+    key: Annotated[FileName, "PEM private key of the certificate."] = ""
+    client_cas: Annotated[FileName, "PEM file of CAs; clients must then present a certificate of one of them."] = ""
     client: ClientTLS = field(default_factory=ClientTLS)
 
     def verify(self) -> None:
         if self.client_cas and not self.cert:
-            raise Defect("client_cas", self.client_cas, "is of no use without TLS; expected cert and key as well")
+            raise Defect("client_cas", self.client_cas, "needs TLS; expected cert and key as well")
         self.server_context()
 
     def server_context(self) -> ssl.SSLContext | None:
@@ -97,24 +97,24 @@ def _load_pair(context: ssl.SSLContext, cert: str, key: str) -> None:
     if not cert and not key:
         return
     if not key:
-        raise Defect("cert", cert, "stands alone; expected key as well")
+        raise Defect("cert", cert, "set without a key; expected key as well")
     if not cert:
-        raise Defect("key", key, "stands alone; expected cert as well")
+        raise Defect("key", key, "set without a certificate; expected cert as well")
     import ssl
 
     _load_authorities(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), "cert", cert)  # is it a certificate at all?
     if b"ENCRYPTED" in read_named_file("key", key, "a PEM private key"):
         # OpenSSL would ask for the passphrase on the terminal.
-        raise Defect("key", key, "has a passphrase; expected a private key without one")
+        raise Defect("key", key, "encrypted; expected a private key without a passphrase")
     try:
         context.load_cert_chain(cert, key)
     except ssl.SSLError as error:
         if error.reason is None:
-            raise Defect("key", key, "has no private key in it; expected a PEM private key") from None
+            raise Defect("key", key, "contains no private key; expected a PEM private key") from None
         if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"):
-            raise Defect("key", key, f"is of another certificate; expected the key of {cert}") from None
+            raise Defect("key", key, f"does not match the certificate; expected the key of {cert}") from None
         problem = error.reason.replace("_", " ").lower()
-        raise Defect("cert", cert, f"{problem}; expected a certificate that OpenSSL takes") from None
+        raise Defect("cert", cert, f"{problem}; expected a certificate that OpenSSL accepts") from None
 
 
 def _load_authorities(context: ssl.SSLContext, key: str, path: str) -> None:
@@ -124,4 +124,4 @@ def _load_authorities(context: ssl.SSLContext, key: str, path: str) -> None:
     try:
         context.load_verify_locations(path)
     except ssl.SSLError:
-        raise Defect(key, path, "has no certificate in it; expected a file of PEM certificates") from None
+        raise Defect(key, path, "contains no certificate; expected a file of PEM certificates") from None

@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 
 
 class ProxyTLS(TLSClient):
-    title: ClassVar[str] = "TLS towards proxies (https:// and socks5h+tls://)"
+    title: ClassVar[str] = "TLS to proxies (https:// and socks5h+tls://)"
 
-    pin: Annotated[Pin, "SHA-256 of the only certificate to believe, in hexadecimal."] = ""
-    min_version: Annotated[TLSVersion, "Oldest version of TLS to speak."] = "1.2"
+    pin: Annotated[Pin, "SHA-256 of the only certificate to accept, in hexadecimal."] = ""
+    min_version: Annotated[TLSVersion, "Minimum TLS version."] = "1.2"
 
     def client_context(self) -> ssl.SSLContext:
         """What a client of such a proxy needs, anew each time. Raises ConfigError."""
@@ -57,22 +57,22 @@ class ProxyTLS(TLSClient):
 
 
 class ProxyAuth(Section):
-    title: ClassVar[str] = "Logging in to proxies"
+    title: ClassVar[str] = "Authentication to proxies"
     aside: ClassVar[bool] = True
 
-    schemes: Annotated[Schemes, "The only schemes to use, the one to try first in front."] = []
-    forbidden: Annotated[Schemes, "Schemes never to use."] = []
+    schemes: Annotated[Schemes, "The only authentication schemes to use, the first one first."] = []
+    forbidden: Annotated[Schemes, "Authentication schemes never to use."] = []
     # Empty: all, but what a PAC file names that came over plain http, which is told nothing of who we are.
-    login_hosts: Annotated[HostNames, "The only proxies to log in to, by their names."] = []
-    mutual: Annotated[Switch, "Have the proxy prove itself as well: Kerberos and Digest can."] = False
-    nt_hash_file: Annotated[FileName, "File with the NT hash of the password, for NTLM in its place."] = ""
+    login_hosts: Annotated[HostNames, "The only proxies to send credentials to, by host name."] = []
+    mutual: Annotated[Switch, "Require mutual authentication (Kerberos or Digest)."] = False
+    nt_hash_file: Annotated[FileName, "File with the NT hash of the password, for NTLM, instead of the password."] = ""
     token: Annotated[Token, "Token for Bearer; see also password."] = ""
     token_file: Annotated[FileName, "File with the token."] = ""
     token_env: Annotated[Word, "Name of the variable with the token."] = ""
     token_command: Annotated[Command, "Command that prints the token."] = ""
     command: Annotated[Command, "Command that prints a whole Proxy-Authorization value."] = ""
-    service_principal: Annotated[Word, "What Kerberos calls the proxy; empty: HTTP/ and its host."] = ""
-    client_keytab: Annotated[FileName, "Keytab with our Kerberos keys, in place of a ticket."] = ""
+    service_principal: Annotated[Word, "Kerberos service principal of the proxy; empty: HTTP/ and its host."] = ""
+    client_keytab: Annotated[FileName, "Keytab with the client's keys, instead of a ticket."] = ""
     kerberos_password: Annotated[Switch, "Without a ticket, get one with user and password."] = True
     socks_gssapi: Annotated[Switch, "Offer Kerberos to SOCKS5 proxies."] = False
 
@@ -85,40 +85,42 @@ class ProxyAuth(Section):
 
         left = tuple(name for name in self.schemes or ORDER if name not in self.forbidden)
         if not left:
-            raise Defect("forbidden", ",".join(self.forbidden), "leaves no scheme; expected one to remain")
+            raise Defect(
+                "forbidden", ",".join(self.forbidden), "leaves no authentication scheme; expected at least one"
+            )
         if self.mutual and not self.socks_gssapi and not set(left) & set(MUTUAL):
-            raise Defect("mutual", "true", f"none of the schemes can do it; expected one of {', '.join(MUTUAL)}")
+            raise Defect("mutual", "true", f"not possible with these schemes; expected one of {', '.join(MUTUAL)}")
         return left
 
 
 class OutConfig(Section):
     """The way out of a network: which proxies, who we are to them, what goes past them. Piko has none of these keys."""
 
-    title: ClassVar[str] = "The way out, through proxies"
+    title: ClassVar[str] = "Forward proxies"
 
-    url: Annotated[Routes, "Proxy, chain (A -> B) or `direct`; of several the first that works."] = []
-    pac: Annotated[Location, "Proxy auto-configuration (PAC): a URL or a file, to choose the proxy."] = ""
+    url: Annotated[Routes, "Proxy, chain (A -> B) or `direct`; of several, the first that works."] = []
+    pac: Annotated[Location, "Proxy auto-configuration (PAC) file, or its URL."] = ""
     pac_copy: Annotated[FileName, "File for the last good copy of the PAC file."] = ""
-    no_proxy: Annotated[Exceptions, "Hosts, domains and networks to reach directly, past every proxy."] = []
-    on_refusal: Annotated[OnRefusal, "When a proxy says no: stop, or try the next one."] = "stop"
+    no_proxy: Annotated[Exceptions, "Hosts, domains and networks to connect to without a proxy."] = []
+    on_refusal: Annotated[OnRefusal, "When a proxy refuses: stop, or try the next one."] = "stop"
     user: Annotated[Word, "User, DOMAIN\\user or user@domain, for proxies whose URL names none."] = ""
     password: Annotated[Secret, "Its password; best kept in one of the next three."] = ""
-    password_file: Annotated[FileName, "File with the password, read anew whenever it is asked for."] = ""
+    password_file: Annotated[FileName, "File with the password, read each time it is needed."] = ""
     password_env: Annotated[Word, "Name of the variable with the password."] = ""
     password_command: Annotated[Command, "Command that prints the password."] = ""
     password_keyring: Annotated[Word, "Service of the system's keyring that has the password."] = ""
-    headers: Annotated[Headers, "Fields to add to CONNECT, as `Name: value`."] = []
-    proxy_protocol: Annotated[ProxyProtocol, "Say who calls in front of all (the PROXY protocol)."] = "off"
+    headers: Annotated[Headers, "Headers to add to CONNECT requests, as `Name: value`."] = []
+    proxy_protocol: Annotated[ProxyProtocol, "Send a PROXY protocol header first, of this version."] = "off"
     auth: ProxyAuth = field(default_factory=ProxyAuth)
     tls: ProxyTLS = field(default_factory=ProxyTLS)
 
     def verify(self) -> None:
         if self.url and self.pac:
-            raise Defect("pac", mask_userinfo(self.pac), "stands beside url; expected one of the two")
+            raise Defect("pac", mask_userinfo(self.pac), "set as well as url; expected one of the two")
         if self.pac_copy and not self.pac:
-            raise Defect("pac_copy", self.pac_copy, "is of no use without pac; expected that as well")
+            raise Defect("pac_copy", self.pac_copy, "needs pac; expected that as well")
         if self.auth.nt_hash_file and not self.user:
-            raise Defect("auth.nt_hash_file", self.auth.nt_hash_file, "has no user; expected user as well")
+            raise Defect("auth.nt_hash_file", self.auth.nt_hash_file, "needs a user; expected user as well")
         for text in self.url:
             check_route("url", text)
         self.router("connect.proxy.url", self.url)

@@ -34,7 +34,7 @@ def next_step(problem: TunnelError | Stopped) -> tuple[str, str]:
             "; "
         )
     if isinstance(problem, TunnelError) and (seconds := problem.retry_after_seconds):
-        advice = f"it asks to be left alone for {seconds:g} s, and an agent does that"
+        advice = f"it asks for a pause of {seconds:g} s, which an agent makes"
     if isinstance(problem, AuthenticationFailed) and problem.attempts:
         missing = [words for words in _MISSING if any(words in attempt for attempt in problem.attempts)]
         if all(any(words in attempt for words in _MISSING) for attempt in problem.attempts):

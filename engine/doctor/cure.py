@@ -4,8 +4,8 @@ They are tried at once, for most of what leads nowhere is silent, and the first 
 
 No secret is shown to anybody who would not be shown it by the agent: the node is asked without its token, and only the
 proxies that have led to the node, or refused to, get the login that they got from the agent. Others are asked without
-one, and without configured fields; one that wants a login, or whose certificate is not believed, counts as found: it
-speaks what the setting says, and the rest is said beside it.
+one, and without configured fields; one that requires authentication, or whose certificate is not trusted, counts as
+found: it speaks what the setting says, and the rest is said beside it.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ async def find_cure(
 ) -> Cure | None:
     """The first setting by which the node is reached, or one that gets further; None if there is none.
 
-    `route` is the one that failed. Where a proxy wants a login, or refused it, the proxy is right and the login is not:
-    no other setting is tried, least of all one that goes past the proxy.
+    `route` is the one that failed. Where a proxy requires authentication, or has refused it, the proxy is right
+    and the credentials are not: no other setting is tried, least of all one that goes past the proxy.
     """
     if isinstance(problem, AuthenticationFailed):
         return None
@@ -168,11 +168,11 @@ async def _try(connect: ConnectConfig, candidate: Candidate) -> Cure:
     except AuthenticationFailed as error:
         if not partial:
             raise
-        return Cure(changes, f"the proxy answers, and wants a login: {error.fact}", False)
+        return Cure(changes, f"the proxy answers, and requires authentication: {error.fact}", False)
     except HopTLSError as error:
         if not partial or not isinstance(error.__cause__, ssl.SSLCertVerificationError):
             raise
-        more = "give the authority by connect.proxy.tls.root_cas, if it is to be believed"
+        more = "set connect.proxy.tls.root_cas to its CA, if it is to be trusted"
         return Cure(changes, f"the proxy speaks TLS, but {error.fact}: {more}", False)
     except Stopped as stopped:
         if stopped.leg in ("tls", "upgrade") or stopped.cure:
@@ -203,9 +203,9 @@ async def _candidates(
         untrusted = (
             isinstance(error := problem.__cause__, ssl.SSLCertVerificationError) and error.verify_code in ISSUERS
         )
-        files = [("", "the system's authorities")] if connect.tls.root_cas else []
+        files = [("", "the system's CAs")] if connect.tls.root_cas else []
         if problem.certificate is not None and (path := problem.certificate.added):
-            files.append((str(path), "an authority of this machine"))
+            files.append((str(path), "a CA of this machine"))
         for file, what in files if untrusted else ():
             key, other_context = "connect.tls.root_cas", _with_authorities(connect, file)
             found.append(Candidate({key: file}, what, route, target, other_context, False))
@@ -243,7 +243,7 @@ async def _other_authorities(
         tls = msgspec.structs.replace(connect.proxy.tls, root_cas=file).client_context()
         hops = list(_bare(route).hops)
         hops[index] = replace(hops[index], tls=tls)
-        what = "an authority of this machine, for the proxy" if file else "the system's authorities, for the proxy"
+        what = "a CA of this machine, for the proxy" if file else "the system's CAs, for the proxy"
         found.append(Candidate({key: file}, what, Route(tuple(hops)), target, context))
     return found
 

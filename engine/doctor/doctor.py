@@ -20,7 +20,7 @@ from engine.doctor.cure import Cure, find_cure
 from engine.doctor.curl import curl_command
 from engine.doctor.letter import letter
 from engine.doctor.node import NETWORK, NODE, Stopped, ask_for_upgrade, credentials, explain, register, secure
-from engine.doctor.report import Report, Verdict
+from engine.doctor.report import Failure, Report, Verdict
 from engine.doctor.way import Target, Way, described
 from engine.errors import ConfigError
 from engine.loop.certificates import now
@@ -91,7 +91,11 @@ class _Examination:
             return await self._no_way(error)
         except Stopped as stopped:
             return await self._no_node(stopped)
-        more = "" if endpoint else " Nothing was registered: an ENDPOINT as argument tries that, and a session."
+        more = (
+            ""
+            if endpoint
+            else " Nothing was registered; with an ENDPOINT as argument, that and a session are tried, too."
+        )
         way = f"through {route}" if route.hops else "without a proxy"
         return Verdict("works", f"It works: an agent reaches {target.place} {way}.{more}")
 
@@ -133,21 +137,22 @@ class _Examination:
         told = next((one for one in failed if isinstance(one, AuthenticationFailed)), failed[-1])
         if cure := await find_cure(self._connect, self._target, self._way.route, told, self._report):
             return _cured(cure, error)
-        place = error.hop or (self._pac if error.leg.startswith("pac") else "the way out")
-        leg = f" ({error.leg})" if error.leg else ""
-        blocked = f"Blocked by {place}{leg}"
+        place = told.hop or (self._pac if told.leg.startswith("pac") else "the way out")
+        leg = f" ({told.leg})" if told.leg else ""
+        blocked = "No proxy leads there" if len(failed) > 1 else f"Blocked by {place}{leg}"
         if isinstance(told, AuthenticationFailed):
-            said = "refused the login" if login_refused(told) else "wants a login"
+            said = "refused the credentials" if login_refused(told) else "requires authentication"
             blocked = f"The proxy {told.hop} {said} ({told.leg})"
         return Verdict(
             "blocked",
             f"{blocked}: {error.fact}",
             place,
-            error.leg,
-            error.status,
+            told.leg,
+            told.status,
             *next_step(told),
             letter=letter(error, self._target, self._way.route, self._pac, self._way.local, when),
             curl=curl_command(self._connect, self._target, self._way.route),
+            failures=[Failure(one.hop, one.leg, one.status, one.fact) for one in failed] if len(failed) > 1 else [],
         )
 
     async def _no_node(self, stopped: Stopped) -> Verdict:
@@ -156,12 +161,12 @@ class _Examination:
         if cure := await find_cure(self._connect, self._target, self._way.route, stopped, self._report):
             return _cured(cure, stopped)
         if stopped.leg == "node":
-            text = f"The way is open as far as {place}, but {stopped}"
+            text = f"{place} is reachable, but {stopped}"
             return Verdict("refused", text, place, stopped.leg, None, *next_step(stopped))
         blocker = {
             "tls": f"TLS with {place}",
-            "upgrade": "what handles HTTP on the way",
-        }.get(stopped.leg, "what handles sessions on the way")
+            "upgrade": "a proxy on the way that handles HTTP",
+        }.get(stopped.leg, "something on the way that ends sessions")
         return Verdict(
             "blocked",
             f"Blocked by {blocker}: {stopped}",
@@ -176,9 +181,9 @@ class _Examination:
 
 def _cured(cure: Cure, problem: TunnelError | Stopped) -> Verdict:
     if cure.reached:
-        text = f"Not as it is configured ({problem.fact}), but with this setting"
+        text = f"It does not work as configured ({problem.fact}), but with this setting it does"
     else:
-        text = f"Not as it is configured ({problem.fact}). It gets further with this setting"
+        text = f"It does not work as configured ({problem.fact}). It gets further with this setting"
     settings = [cure.flags, cure.yaml]
     who, advice = next_step(problem)
     text = f"{text} ({cure.effect}){f'. {cure.warning}' if cure.warning else ''}:"

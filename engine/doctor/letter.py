@@ -38,9 +38,9 @@ def _fact(problem: TunnelError | Stopped) -> str:
         return f"{where or 'All ways'}: {problem.fact}."
     shown = f" The certificate's SHA-256 is {problem.certificate.sha256}." if problem.certificate else ""
     begun = {
-        "tls": "The TCP connection stood, but for TLS",
-        "upgrade": "The connection stood, but not the WebSocket inside it",
-    }.get(problem.leg, "The connection stood, but")
+        "tls": "The TCP connection was established, but for TLS",
+        "upgrade": "The connection was established, but not the WebSocket inside it",
+    }.get(problem.leg, "The connection was established, but")
     return f"{begun}: {problem}.{shown}"
 
 

@@ -89,9 +89,9 @@ async def secure(tunnel: Tunnel, context: ssl.SSLContext | None, name: str) -> t
             fact = "no TLS is spoken there" if plain else words(error).rstrip(".")
             raise Stopped("tls", fact, cure="http" if plain else "") from error
         if isinstance(error, OSError):
-            raise Stopped("tls", f"the connection was closed when TLS began ({words(error)})") from error
+            raise Stopped("tls", f"the connection was closed during the TLS handshake ({words(error)})") from error
         if isinstance(error, trio.TooSlowError):
-            raise Stopped("tls", f"no answer to the beginning of TLS within {TLS_SECONDS:g} s") from error
+            raise Stopped("tls", f"no answer to the TLS handshake within {TLS_SECONDS:g} s") from error
         raise
     return connection, layer
 
@@ -104,16 +104,16 @@ async def explain(stopped: Stopped, open_again: Callable[[], Awaitable[Tunnel]],
         _explain_certificate(stopped, error.verify_code, host, name)
     elif stopped.cure:
         if said := await overhear(await open_again()):
-            stopped.fact, stopped.cure, stopped.who = f"in place of TLS came this: {said}", "", YOU
-            stopped.advice = "if it is a page to log in or to agree to something, do so with a browser on this machine"
+            stopped.fact, stopped.cure, stopped.who = f"instead of TLS, this came: {said}", "", YOU
+            stopped.advice = "if it is a login page (captive portal), log in with a browser on this machine"
             stopped.request = f"How does a machine without a browser get past this page, on its way to {host}?"
     else:
         stopped.request = f"Please let TLS to {host} pass."
         stopped.advice = "a filter on the way, or a proxy that says success before it has connected: is the node up?"
         if shown := await look(await open_again(), None):
-            stopped.fact += f"; without the node's name in it TLS comes about, with {shown.subject}"
-            stopped.advice = f"something on the way cuts TLS by the name {name}"
-            stopped.request += " It is cut by the name in it (SNI), for without that TLS comes about."
+            stopped.fact += f"; without the node's name (SNI) TLS works, with {shown.subject}"
+            stopped.advice = f"something on the way cuts TLS connections with the name {name}"
+            stopped.request += " It is cut because of the name in it (SNI): without that, TLS works."
 
 
 _DATES: Final = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
@@ -133,8 +133,8 @@ def _explain_certificate(stopped: Stopped, verify_code: int, host: str, name: st
         stopped.advice = "is connect.url right? If that name is the node's, give it as connect.tls.server_name"
         stopped.request = f"If that is not the certificate of {host} itself, please exempt it from TLS inspection."
     else:
-        stopped.fact = f"its certificate, of {whose}, is not believed ({stopped.fact})"
-        stopped.advice = "give the authority that issued it by connect.tls.root_cas, if it is to be believed"
+        stopped.fact = f"its certificate, of {whose}, is not trusted ({stopped.fact})"
+        stopped.advice = "set connect.tls.root_cas to the CA that issued it, if it is to be trusted"
         stopped.request = f"Please exempt {host} from TLS inspection, or give us the certificate of who inspects."
 
 
@@ -243,7 +243,7 @@ async def _ask(
             while (end := http1.head_end(data)) < 0:
                 more = await reader.some()
                 if not more:
-                    raise ConnectionResetError("closed in place of an answer")
+                    raise ConnectionResetError("closed without an answer")
                 data += more
         response = http1.parse_response(data[:end], b"GET")
         body = data[end:]
@@ -279,7 +279,7 @@ async def _ask(
         f"{said}: {excerpt}" if excerpt else said,
         text.lower(),
         any(name == "sec-websocket-version" for name, _ in found),
-        f"; somebody on the way looks into it ({', '.join(traces)})" if between else "",
+        f"; a proxy on the way inspects it ({', '.join(traces)})" if between else "",
     )
 
 
@@ -290,8 +290,8 @@ def _meaning(answer: _Answer) -> str:
     if status == 400 and "upgrade" in text:
         raise Stopped("upgrade", f"it arrives without its `Upgrade: websocket`{inspected}; the node: {said}")
     if status == 401:
-        fact = f"the node wants a token, or another one: {said}{inspected}"
-        advice = "give connect.token; whoever runs the node makes one with `trioduct token`"
+        fact = f"the node requires a valid token: {said}{inspected}"
+        advice = "set connect.token; whoever runs the node creates one with `trioduct token`"
         raise Stopped("node", fact, who=YOU, advice=advice)
     wrong = piko.wrong_port(piko.upstream_path(""), status, text)
     if wrong is not None and not (inspected and status == 404):

@@ -37,11 +37,21 @@ class Step(msgspec.Struct):
     seconds: float | None = None
 
 
+class Failure(msgspec.Struct):
+    """What one way to the node, of several, died of."""
+
+    place: str
+    leg: str
+    status: int | None
+    text: str
+
+
 class Verdict(msgspec.Struct):
     """How it ends.
 
-    `place`, `leg` and `status` say where it is blocked, and what number it answered with, if any; `who` can act, by
-    the `advice`. `settings` is one setting that helps, as flags and as lines of a YAML file; `letter` is for
+    `place`, `leg` and `status` say where it is blocked, and what number it answered with, if any; of several ways that
+    all failed, the one that somebody can mend, and `failures` has them all, in the order tried. `who` can act, by the
+    `advice`. `settings` is one setting that helps, as flags and as lines of a YAML file; `letter` is for
     whoever can open the way, and `curl` the same errand for curl.
     """
 
@@ -55,6 +65,7 @@ class Verdict(msgspec.Struct):
     settings: list[str] = []
     letter: str = ""
     curl: str = ""
+    failures: list[Failure] = []
 
     @property
     def exit_code(self) -> int:

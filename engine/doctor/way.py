@@ -125,7 +125,7 @@ class Way:
                 step.text = described(seen.tls.object.version(), seen.tls.object.getpeercert(binary_form=True))
             case "request" if seen.outcome == "next":
                 self._logins.add(asked)
-                step.state, step.text = "ok", f"it wants to know who we are: {seen.text}"
+                step.state, step.text = "ok", f"it requires authentication: {seen.text}"
             case "request" if seen.outcome == "ok":
                 step.state = "ok" if seen.text else "passed over"
                 step.text += "" if asked in self._logins or step.name != "CONNECT" else ", without a login"

@@ -97,7 +97,7 @@ async def run_forward(
                 nursery.start_soon(run_ports)
                 task_status.started([listeners[0].getsockname()[:2] for listeners in sockets])
                 await anext(signals)
-                log.info("leaving")
+                log.info("shutting down")
                 accepting.cancel()
                 await until_signal(over.wait, GRACE_SECONDS, signals)
                 nursery.cancel_scope.cancel()

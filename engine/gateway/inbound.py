@@ -302,7 +302,7 @@ class Inbound:
         request = exchange.request
         assert request is not None
         if exchange.answer is _BEGUN:
-            log.warning("answer broken off", endpoint_error=str(error), path=request.target)
+            log.warning("response aborted", endpoint_error=str(error), path=request.target)
             self._give_up(exchange.status)
         elif retry.may_repeat(exchange, whole=self.state is _WHOLE):
             exchange.answer = _ROUTING

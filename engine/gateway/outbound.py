@@ -133,7 +133,7 @@ class Outbound:
         try:
             return max(self._answer(inbound, exchange, data) - known, 0)
         except HTTPError as error:
-            log.warning("answer refused", error=str(error))
+            log.warning("invalid response", error=str(error))
             inbound.reactor.call("refused answer", inbound, inbound.fail, 502, piko.UPSTREAM_UNREACHABLE)
             return len(data) - known
 

@@ -179,7 +179,7 @@ def connection_over(tunnel: Tunnel) -> Connection:
 
 def _way_words(error: TunnelError) -> str:
     """What stopped us on the way. Even a final refusal is asked about again, for passwords and rules change."""
-    return str(error) if error.retryable else f"{error} (it will not change by itself: {error.who} can act)"
+    return str(error) if error.retryable else f"{error} (permanent: {error.who} can change it)"
 
 
 async def _secure(connection: Connection, context: ssl.SSLContext, server_name: str) -> None:
@@ -196,8 +196,8 @@ _WRONG_NAME: Final = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADD
 def _tls_words(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         if error.verify_code in _WRONG_NAME:
-            return f"{error.verify_message} (give the name in it with --connect.tls.server-name)"
-        return f"{error.verify_message} (give its CA with --connect.tls.root-cas, or ask who inspects TLS here)"
+            return f"{error.verify_message} (set the name in it with --connect.tls.server-name)"
+        return f"{error.verify_message} (set its CA with --connect.tls.root-cas; or TLS is inspected on the way)"
     if "WRONG_VERSION_NUMBER" in str(error):
-        return "the other end does not speak TLS here (http:// instead of https://?)"
+        return "the other end does not speak TLS on this port (http:// instead of https://?)"
     return error.reason or str(error)

@@ -26,7 +26,7 @@ async def until_signal(leave: Callable[[], Awaitable[None]], grace_seconds: floa
 
     async def insist() -> None:
         await anext(signals)
-        log.warning("stopped by a second signal")
+        log.warning("second signal: stopping at once")
         nursery.cancel_scope.cancel()
 
     with trio.move_on_after(grace_seconds) as grace:
@@ -36,5 +36,5 @@ async def until_signal(leave: Callable[[], Awaitable[None]], grace_seconds: floa
             done = True
             nursery.cancel_scope.cancel()
     if grace.cancelled_caught:
-        log.warning("grace period is over, ending what is under way", grace_seconds=grace_seconds)
+        log.warning("grace period over, closing what is still open", grace_seconds=grace_seconds)
     return done

@@ -123,7 +123,7 @@ class Room:
         """Close the first that is idle; False if nobody is."""
         for connection in self._members:
             if connection.receiver.idle:
-                log.info("idle connection closed to make room", peer=connection.peer[0])
+                log.info("idle connection closed: too many are open", peer=connection.peer[0])
                 self.made += 1
                 del self._members[connection]
                 connection.break_off(ConnectionAbortedError("closed to make room for others"))

@@ -2,6 +2,7 @@
 
 node           the ports put together, and the order in which they start and stop
 client_port    the proxy port: a task for each client
+tcp_port       public TCP ports: a relay for each client
 client         what the node decides about one client's requests
 asked          what a request's head asks for, and how it goes on
 aborts         clients that ask and do not wait for the answer, again and again

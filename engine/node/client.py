@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+import trio
+
 from engine.access_log import AccessLog
 from engine.admin.metrics import NodeMetrics
 from engine.auth.verifier import Verifier
 from engine.carriers.host import Host
 from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
-from engine.errors import HTTPError, Unauthorized
+from engine.errors import HTTPError, RemoteProtocolError, Unauthorized
 from engine.gateway import record
 from engine.gateway.clocks import Timeouts
 from engine.gateway.exchange import Exchange
@@ -22,6 +24,7 @@ from engine.gateway.role import Decision, Refuse, Route, TakeOver, Wait, Waiting
 from engine.log import get_logger
 from engine.loop.connection import Connection
 from engine.loop.reactor import Reactor
+from engine.loop.reading import Reader
 from engine.node.aborts import Aborts
 from engine.node.asked import Asked
 from engine.node.legs import Leg, Legs
@@ -31,7 +34,7 @@ from engine.routing.registry import Registry
 from engine.session.liveness import Budget
 from engine.session.session import NoStream
 from engine.tunnel.relay import Relay
-from engine.wire import http1, piko, posts, resumption, websocket
+from engine.wire import http1, piko, posts, proxy_protocol, resumption, websocket
 from engine.wire.http1 import MAX_HEAD, Fields, Request
 from engine.wire.origin import may_open
 from engine.wire.resumption import New, Resume
@@ -42,12 +45,14 @@ BUSY = Refuse(503, "too many streams are open")
 
 UNSERVED_LINES: Final = 10
 UNSERVED_SECONDS: Final = 60.0
+HANDSHAKE_SECONDS: Final = 10.0
 
 log = get_logger("proxy.http")
+port_log = get_logger("proxy")
 
 
 class Unserved:
-    """Requests for endpoints that nobody offers, as the log tells of them where there is no access log.
+    """Clients whose endpoint nobody offers, as the log tells of them where no access log does.
 
     `UNSERVED_LINES` within `UNSERVED_SECONDS` at the most, for strangers can ask for anything; the next line says how
     many were left out.
@@ -57,16 +62,16 @@ class Unserved:
         self._budget = Budget(UNSERVED_LINES, UNSERVED_SECONDS)
         self._left_out = 0
 
-    def tell(self, endpoint: str, client: str, now: float) -> None:
-        """A request by `client` for `endpoint` was answered by 502."""
+    def tell(self, endpoint: str, client: str, now: float, why: str = piko.NO_AVAILABLE_UPSTREAMS) -> None:
+        """`client`, who wanted `endpoint`, was sent away."""
         if not self._budget.spend(now):
             self._left_out += 1
             return
         left_out, self._left_out = self._left_out, 0
         if left_out:
-            log.warning(piko.NO_AVAILABLE_UPSTREAMS, endpoint_id=endpoint, client_ip=client, left_out=left_out)
+            log.warning(why, endpoint_id=endpoint, client_ip=client, left_out=left_out)
         else:
-            log.warning(piko.NO_AVAILABLE_UPSTREAMS, endpoint_id=endpoint, client_ip=client)
+            log.warning(why, endpoint_id=endpoint, client_ip=client)
 
 
 @dataclass(eq=False, slots=True)
@@ -87,7 +92,7 @@ class Clients:
     proxy_protocol: bool = False  # spoken by who is trusted
     allowed_origins: frozenset[str] = frozenset()  # of pages that may open TCP endpoints
     access_log: AccessLog | None = None
-    secure: bool = False  # by TLS
+    secure: bool = False  # by TLS, here or in front of the port
     patient_until: float = -math.inf
     aborts: Aborts = field(default_factory=Aborts)
     unserved: Unserved = field(default_factory=Unserved)
@@ -97,6 +102,23 @@ class Clients:
 
     def __post_init__(self) -> None:
         self.host = Host(self.legs, self.reactor)
+
+    async def let_in(self, connection: Connection) -> bool:
+        """Find out who calls, before anything else is read: may it go on?
+
+        Who is trusted and speaks the PROXY protocol says first for whom it calls. From there on the connection is that
+        client's.
+        """
+        if self.proxy_protocol and self.trust.covers(connection.peer[0]):
+            try:
+                with trio.fail_after(HANDSHAKE_SECONDS):
+                    header = await Reader(connection).until(proxy_protocol.header_end)
+                connection.peer = proxy_protocol.source(header) or connection.peer
+            except (OSError, trio.TooSlowError, RemoteProtocolError) as error:
+                told = str(error) or "timeout"
+                port_log.info("no PROXY header from a trusted proxy", client_ip=connection.peer[0], error=told)
+                return False
+        return not self.aborts.is_banned(connection.peer[0], self.reactor.now)
 
     @property
     def tcp_connections(self) -> int:
@@ -194,9 +216,9 @@ class Client:
         except HTTPError as error:
             return Refuse(error.status, error.public)
         if not accept:
-            return Refuse(400, "a WebSocket upgrade is wanted here")
+            return Refuse(400, "expected a WebSocket upgrade")
         if request.body:
-            return Refuse(400, "an upgrade to a WebSocket has no body")
+            return Refuse(400, "a WebSocket upgrade has no body")
         fields = [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"), (b"Sec-WebSocket-Accept", accept)]
         port = self._port
         try:

@@ -1,28 +1,20 @@
 """The proxy port: a task for each client, from its first byte to its last.
 
 client socket -> Inbound (its role: Client) -> stream of a session -> ... the agent
-
-Who is trusted and speaks the PROXY protocol says first for whom it calls. From there on the connection is that
-client's.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Final
 
 import trio
 
-from engine.errors import RemoteProtocolError
 from engine.gateway.inbound import Inbound
 from engine.log import get_logger
 from engine.loop.certificates import Certificates
 from engine.loop.connection import Connection
-from engine.loop.reading import Reader, start_tls
-from engine.node.client import Client, Clients
-from engine.wire import proxy_protocol
-
-HANDSHAKE_SECONDS: Final = 10.0
+from engine.loop.reading import start_tls
+from engine.node.client import HANDSHAKE_SECONDS, Client, Clients
 
 log = get_logger("proxy")
 
@@ -40,16 +32,7 @@ class ClientPort:
     async def serve(self, connection: Connection) -> None:
         """One client, from its first byte to its last."""
         reactor = self._clients.reactor
-        if self._clients.proxy_protocol and self._clients.trust.covers(connection.peer[0]):
-            try:
-                with trio.fail_after(HANDSHAKE_SECONDS):
-                    header = await Reader(connection).until(proxy_protocol.header_end)
-                connection.peer = proxy_protocol.source(header) or connection.peer
-            except (OSError, trio.TooSlowError, RemoteProtocolError) as error:
-                told = str(error) or "timeout"
-                log.info("no PROXY header from a trusted proxy", client_ip=connection.peer[0], error=told)
-                return
-        if self._clients.aborts.is_banned(connection.peer[0], reactor.now):
+        if not await self._clients.let_in(connection):
             return
         tls = self._tls.context
         if tls is not None:

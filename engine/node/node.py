@@ -41,6 +41,7 @@ from engine.node.client_port import ClientPort
 from engine.node.kept import Kept
 from engine.node.legs import Legs
 from engine.node.registration import Registration
+from engine.node.tcp_port import TCPPort
 from engine.node.trust import Trust
 from engine.routing.registry import LocalRegistry, Registry
 
@@ -52,11 +53,12 @@ log = get_logger("server")
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where a node listens: (host, port) of its three ports."""
+    """Where a node listens: (host, port) of its three ports, and of those of `proxy.tcp`, in their order."""
 
     proxy: Address
     upstream: Address
     admin: Address
+    tcp: tuple[Address, ...] = ()
 
 
 async def run_node(
@@ -76,6 +78,8 @@ async def run_node(
             [stack.enter_context(sock) for sock in open_listeners(address)]
             for address in (config.proxy.bind_addr, config.upstream.bind_addr, config.admin.bind_addr)
         )
+        tcp_ports = config.proxy.tcp_ports()
+        tcp = [[stack.enter_context(sock) for sock in open_listeners(address)] for address, _ in tcp_ports]
         async with open_reactor(alone=alone) as reactor, trio.open_nursery() as nursery:
             node = Node(
                 config,
@@ -84,7 +88,7 @@ async def run_node(
                 await _open_tokens(config.upstream.auth, nursery),
                 nursery,
             )
-            addresses = Addresses(*(sockets[0].getsockname()[:2] for sockets in (proxy, upstream, admin)))
+            addresses = Addresses(_address(proxy), _address(upstream), _address(admin), tuple(map(_address, tcp)))
             app = node_app(
                 node.metrics,
                 not_ready=lambda: node.not_ready,
@@ -95,7 +99,7 @@ async def run_node(
             await nursery.start(partial(serve_admin, admin, app, tls=lambda: node.admin_tls.context))
             nursery.start_soon(watch, node.certificates)
             nursery.start_soon(node.accept_agents, upstream, nursery)
-            nursery.start_soon(node.accept_clients, proxy, nursery)
+            nursery.start_soon(node.accept_clients, proxy, tcp, nursery)
             node.not_ready = None
             log.info(
                 "node started",
@@ -104,10 +108,12 @@ async def run_node(
                 upstream=_shown(addresses.upstream),
                 admin=_shown(addresses.admin),
             )
+            for (_, endpoint), address in zip(tcp_ports, addresses.tcp, strict=True):
+                log.info("tcp port open", addr=_shown(address), endpoint_id=endpoint)
             with trio.open_signal_receiver(*stop_signals()) as signals:
                 task_status.started(addresses)
                 await anext(signals)
-                log.info("leaving", grace_seconds=config.grace_period)
+                log.info("shutting down", grace_seconds=config.grace_period)
                 await until_signal(node.leave, config.grace_period, signals)
             node.agents.close()
             nursery.cancel_scope.cancel()
@@ -115,7 +121,7 @@ async def run_node(
 
 
 class Node:
-    """The two public ports and what they share."""
+    """The public ports and what they share."""
 
     def __init__(
         self,
@@ -158,7 +164,8 @@ class Node:
             proxy_protocol=config.proxy.proxy_protocol,
             allowed_origins=frozenset(config.proxy.allowed_origins),
             access_log=_access_log(config.proxy.access_log),
-            secure=tls.context is not None,
+            # What ends TLS in front of a node can be told by nobody but the operator.
+            secure=tls.context is not None or config.proxy.public_url.startswith("https:"),
             patient_until=reactor.now + PATIENCE_SECONDS,
             legs=legs,
         )
@@ -180,6 +187,9 @@ class Node:
         self.metrics.carriers_refused = lambda: self.agents.carriers_refused
         self.metrics.tcp_connections = lambda: self._clients.tcp_connections
         self._config = config
+        log_of = config.proxy.access_log
+        access_level = None if log_of.disable else log_of.level
+        self._tcp_ports = [TCPPort(endpoint, self._clients, access_level) for _, endpoint in config.proxy.tcp_ports()]
         self._room = Room()
         self.metrics.internal_errors = reactor.internal_errors
         self.metrics.ended = lambda: {
@@ -207,9 +217,15 @@ class Node:
         with self._accepting_agents:
             await serve(sockets, self.agents.serve, nursery, self._room)
 
-    async def accept_clients(self, sockets: Sequence[socket.socket], nursery: trio.Nursery) -> None:
+    async def accept_clients(
+        self, sockets: Sequence[socket.socket], tcp: Sequence[Sequence[socket.socket]], nursery: trio.Nursery
+    ) -> None:
+        """`tcp`: the sockets of each of the TCP ports."""
         with self._accepting_clients:
-            await serve(sockets, self.clients.serve, nursery, self._room)
+            async with trio.open_nursery() as accepting:
+                accepting.start_soon(serve, sockets, self.clients.serve, nursery, self._room)
+                for port, listeners in zip(self._tcp_ports, tcp, strict=True):
+                    accepting.start_soon(serve, listeners, port.serve, nursery, self._room)
 
     async def leave(self) -> None:
         """Send agents, then clients, elsewhere, and return when nothing is under way."""
@@ -220,6 +236,8 @@ class Node:
         self._accepting_clients.cancel()
         self.clients.leave()
         await self.clients.wait_quiet()
+        for port in self._tcp_ports:
+            await port.wait_quiet()
 
 
 async def _open_tokens(auth: AuthConfig, nursery: trio.Nursery) -> Tokens:
@@ -252,6 +270,11 @@ def _access_log(config: AccessLogConfig) -> AccessLog | None:
         request_headers=HeaderFilter(request.allow_list, request.block_list),
         response_headers=HeaderFilter(response.allow_list, response.block_list),
     )
+
+
+def _address(sockets: Sequence[socket.socket]) -> Address:
+    host, port, *_ = sockets[0].getsockname()
+    return host, port
 
 
 def _named(address: str) -> list[str]:

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Final
 
 from engine.loop.duplex import NOBODY, Duplex
 from engine.loop.reactor import Reactor
 
+LEFT: Final = 0
+RIGHT: Final = 1
+
 
 class _Side:
-    """Receives from `here`, passes on to `there`, which is the relay's `way`: 0 to the right, 1 to the left."""
+    """Receives from `here`, passes on to `there`. `way` says which of the two `here` is."""
 
     __slots__ = ("here", "relay", "there", "way")
 
@@ -39,6 +43,7 @@ class _Side:
 
     def lost(self, error: Exception) -> None:
         self.there.abort()
+        self.relay.lost = self.way
         self.relay.done(error)
 
     def drained(self) -> None:
@@ -59,12 +64,13 @@ class Relay:
     def __init__(self, left: Duplex, right: Duplex, on_done: Callable[[Exception | None], None] | None = None) -> None:
         self.deadline = math.inf
         self.passed = [0, 0]  # bytes: from left to right, from right to left
+        self.lost: int | None = None  # LEFT or RIGHT, once that side has been lost
         self._ended = [False, False]
         self._ends = (left, right)
         self._on_done = on_done
         self._reactor: Reactor | None = None
-        left.receiver = _Side(self, left, right, 0)
-        right.receiver = _Side(self, right, left, 1)
+        left.receiver = _Side(self, left, right, LEFT)
+        right.receiver = _Side(self, right, left, RIGHT)
 
     def __repr__(self) -> str:
         return f"<Relay {self._ends[0]!r} {self._ends[1]!r}>"

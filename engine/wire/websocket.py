@@ -365,9 +365,9 @@ def check_upgrade_request(fields: Sequence[tuple[bytes, bytes]]) -> bytes:
     names = [name.lower() for name, _ in fields]
     values = dict(zip(names, (value for _, value in fields), strict=True))
     if values.get(b"upgrade", b"").lower() != b"websocket":
-        raise HTTPError(400, "a WebSocket is wanted here: no 'Upgrade: websocket'")
+        raise HTTPError(400, "expected a WebSocket upgrade: no 'Upgrade: websocket'")
     if values.get(b"sec-websocket-version") != b"13":
-        raise HTTPError(426, "only WebSocket version 13 is spoken here")
+        raise HTTPError(426, "only WebSocket version 13 is supported")
     if names.count(b"sec-websocket-key") != 1:
         raise HTTPError(400, "exactly one Sec-WebSocket-Key is needed")
     try:

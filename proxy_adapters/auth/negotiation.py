@@ -98,9 +98,9 @@ class Negotiation:
         """
         if self._login.mutual and (why := (yield from self._doubt(proofs))):
             raise AuthenticationFailed(
-                f"it let us in, but did not prove who it is: {why}",
+                f"it accepted us, but did not authenticate itself: {why}",
                 attempts=(f"{self.scheme or 'no login'}: {why}",),
-                advice="ask who answers there; or do without the proof (mutual)",
+                advice="ask who answers there, or do not require it (mutual)",
                 who=PROXY_ADMIN,
             )
         state = self._asked.state if self._asked is not None else None
@@ -109,7 +109,7 @@ class Negotiation:
     def _doubt(self, proofs: Sequence[Challenge]) -> Script[str]:
         """Why the proxy's proof does not convince, "" if it does."""
         if self._conversation is None:
-            return "it did not even ask who we are"
+            return "it did not even ask for authentication"
         word = self.scheme.partition("-")[0]
         proof = next((proof for proof in proofs if proof.scheme == word), Challenge(word))
         try:
@@ -218,7 +218,7 @@ class Negotiation:
         elif forbidden:
             advice = f"allow one of: {', '.join(forbidden)}"
         elif offered and login.mutual:
-            advice = "in none of these it could prove who it is, which is demanded (mutual)"
+            advice = "none of which allows mutual authentication, which is demanded (mutual)"
         else:
             advice = "none of these schemes is known here"
         tried = "; ".join(self._attempts)

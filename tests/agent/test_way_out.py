@@ -72,7 +72,7 @@ async def test_a_final_refusal_names_hop_leg_advice_and_who_can_act(squid_open: 
     text = str(refused.value)
     assert text.startswith(f"hop 1, {proxy}, proxy-request: it forbids 127.0.0.1:9: 403 Forbidden")
     assert "ask for this host and port to be allowed" in text
-    assert text.endswith("(it will not change by itself: the administrator of the proxy can act)")
+    assert text.endswith("(permanent: the administrator of the proxy can change it)")
 
 
 async def test_a_proxy_of_the_environment_that_is_none_is_a_mistake_of_who_set_it(

@@ -11,6 +11,7 @@ ELSEWHERE = {
     "loop/duplex.py": "a contract: each Duplex keeps it in its own tests",
     "wire/yamux.py": "words, which wire/test_mux.py checks against the specification",
     "cli/demo.py": "tests/test_demo.py, where all roles are",
+    "cli/bench.py": "tests/test_bench.py, where a node is",
 }
 
 

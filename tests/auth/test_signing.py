@@ -87,18 +87,18 @@ def test_a_token_expires_and_is_for_its_audience(clock: Clock) -> None:
 @pytest.mark.parametrize(("algorithm", "least"), SECRET_BYTES.items())
 def test_a_secret_has_the_bytes_of_its_hash(algorithm: str, least: int) -> None:
     assert SigningKey("é" * (least // 2), algorithm).sign()
-    wants = f"a secret of {least - 1} bytes; {algorithm} wants {least} or more (RFC 7518, 3.2)"
+    wants = f"a secret of {least - 1} bytes; {algorithm} requires {least} or more (RFC 7518, 3.2)"
     assert refused("5" * (least - 1), algorithm) == wants
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (pem(rsa_key()), "a public key or a certificate, which signs nothing; expected the private key"),
+        (pem(rsa_key()), "a public key or a certificate; expected the private key"),
         ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ", "a key of another kind; expected a secret, or a private key in PEM"),
-        (private(rsa_key(), passphrase=b"pass"), "a key with a passphrase; expected one without"),
-        (private(rsa_key())[:200], "no private key in PEM that can be read"),
-        (private(rsa_key()).replace("M", "N"), "no private key in PEM that can be read"),
+        (private(rsa_key(), passphrase=b"pass"), "an encrypted key; expected one without a passphrase"),
+        (private(rsa_key())[:200], "not a readable PEM private key"),
+        (private(rsa_key()).replace("M", "N"), "not a readable PEM private key"),
         (private(rsa.generate_private_key(65537, 1024)), "an RSA key of 1024 bits; expected 2048 or more"),
         (private(ec.generate_private_key(ec.SECP256K1())), "a key of another kind; expected an RSA key, or an EC key"),
         (private(ed25519_key()), "a key of another kind; expected an RSA key, or an EC key on P-256, P-384 or P-521"),
@@ -110,5 +110,5 @@ def test_what_is_no_key_to_sign_with_is_told_without_any_of_it(text: str, said: 
 
 
 def test_a_token_is_no_longer_than_a_node_takes() -> None:
-    with pytest.raises(ConfigError, match=r"^the token would have \d+ bytes, and a node takes 16384$"):
+    with pytest.raises(ConfigError, match=r"^the token would have \d+ bytes; a node accepts 16384$"):
         SigningKey(SECRET).sign(endpoints=["e" * 255] * 60)

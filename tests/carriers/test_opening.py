@@ -124,7 +124,7 @@ async def test_a_pause_that_is_no_number_of_seconds_is_none(
         (b"200 \r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", "answered 200"),
         (b"204 No Content\r\n\r\n", "answered 204 No Content$"),
         (b"400 Bad\r\nVia: 1.1 squid\r\nContent-Length: 0\r\n\r\n", "a proxy on the way removed the WebSocket upgrade"),
-        (b"403 No\r\nVia: 1.1 squid\r\nContent-Length: 0\r\n\r\n", "a proxy on the way answers in the node's place"),
+        (b"403 No\r\nVia: 1.1 squid\r\nContent-Length: 0\r\n\r\n", "a proxy on the way answers instead of the node"),
         (b"403 No\r\nContent-Length: 5000\r\n\r\n" + b"x" * 5000, f"x{{{ANSWER_EXCERPT}}}$"),
         (b"403 No\r\nContent-Length: 3\r\n\r\n\xff\xfe\xfd", "403 No: \ufffd{3}$"),
         (b"302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n", "302 Found$"),
@@ -144,9 +144,12 @@ async def test_any_other_answer_is_final_and_is_told_with_its_beginning(
     [
         (b"", "hung up"),
         (b"HTTP/1.1 101 Swit", "hung up"),
-        (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "is no node, or something on the way rewrites it"),
-        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", "rewrites it"),
-        (b"x" * 200_000, "is no node"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "is not a node, or a proxy on the way changes the response"),
+        (
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+            "changes the response",
+        ),
+        (b"x" * 200_000, "is not a node"),
     ],
     ids=["nothing", "half an answer", "another protocol", "another key", "endless"],
 )
@@ -172,7 +175,7 @@ async def test_a_node_that_takes_the_connection_and_says_nothing_is_given_up(
     server = await serve(nursery, node)
 
     async def dial() -> None:
-        with pytest.raises(Unreachable, match="did not answer the upgrade"):
+        with pytest.raises(Unreachable, match="did not answer the WebSocket upgrade"):
             await open_websocket(server, "/", [])
 
     async with trio.open_nursery() as dialling:

@@ -17,7 +17,7 @@ from tests.cli.command_line import Captured, complains
         ("agent http a/b 3000", "ENDPOINT: 'a/b': expected a name without /"),
         ("agent http shop 3000 --connect.token=a\tb", "--connect.token: '***': expected a token, no blanks in it"),
         ("agent tcp db 1 --http-client.max-idle-conns 1", "No such option '--http-client.max-idle-conns'"),
-        ("agent start", "listeners: there are none; expected some in --config.path FILE"),
+        ("agent start", "listeners: empty; expected some in --config.path FILE"),
     ],
 )
 def test_a_mistake_costs_one_line_and_exit_code_2(argv: str, line: str, capsys: Captured) -> None:

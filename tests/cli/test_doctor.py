@@ -15,13 +15,13 @@ from tests.cli.command_line import Captured, complains
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        ("doctor --patient", "--patient: there is no session to look at; expected ENDPOINT as well"),
-        ("doctor --measure", "--measure: there is no session to look at; expected ENDPOINT as well"),
+        ("doctor --patient", "--patient: needs a session; expected ENDPOINT as well"),
+        ("doctor --measure", "--measure: needs a session; expected ENDPOINT as well"),
         ("doctor a/b", "ENDPOINT: 'a/b': expected a name without /"),
         ("doctor --connect.proxy.url proxy", "--connect.proxy.url: 'proxy': name the port of the proxy"),
         (
             "doctor --connect.proxy-url http://a:1 --connect.proxy.url http://a:1",
-            "--connect.proxy-url: 'http://a:1': stands beside proxy.url; expected one of the two",
+            "--connect.proxy-url: 'http://a:1': set as well as proxy.url; expected one of the two",
         ),
     ],
 )

@@ -10,7 +10,7 @@ from tests.cli.command_line import Captured, complains
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        ("forward start", "ports: there are none; expected some in --config.path FILE"),
+        ("forward start", "ports: empty; expected some in --config.path FILE"),
         ("forward tcp x db", "ADDR: 'x': expected a port from 0 to 65535, or host:port"),
         ("forward tcp 3000 a/b", "ENDPOINT: 'a/b': expected a name without /"),
         ("forward tcp 3000", "Missing argument 'ENDPOINT' (trioduct forward tcp --help)"),

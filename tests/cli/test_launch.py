@@ -15,7 +15,7 @@ OFFERS = {
     "agent": "\nlisteners: [{endpoint_id: a, addr: 1}]",
     "forward": "\nports: [{endpoint_id: a, addr: 1}]",
 }
-NOTHING = {"agent": "listeners: there are none", "forward": "ports: there are none"}
+NOTHING = {"agent": "listeners: empty", "forward": "ports: empty"}
 
 
 def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:

@@ -30,7 +30,7 @@ def test_a_mistake_costs_one_line_and_exit_code_2(argv: str, line: str, capsys: 
 def test_config_check_says_what_changes_nothing(capsys: Captured) -> None:
     at_home = "--upstream.bind-addr=127.0.0.1:8001"
     assert main(["server", "config", "check", at_home, "--cluster.gossip.interval", "1s"]) == 0
-    said = "trioduct: cluster.gossip.interval has no effect: a node is alone in this version\n"
+    said = "trioduct: cluster.gossip.interval has no effect: this version has no clusters\n"
     assert capsys.readouterr().err == said
 
 
@@ -38,7 +38,7 @@ def test_config_check_says_that_the_upstream_port_is_open_to_everybody(capsys: C
     assert main(["server", "config", "check"]) == 0
     said = capsys.readouterr().err
     assert said.startswith(
-        "trioduct: upstream.bind_addr :8001: anybody may offer any endpoint there; set upstream.auth."
+        "trioduct: upstream.bind_addr :8001: any agent may register any endpoint there; set upstream.auth."
     )
     assert said.count("\n") == 1
 
@@ -49,6 +49,6 @@ async def test_a_node_says_in_one_line_each_what_has_no_effect_and_where_heads_e
     await server.wait_line("node started")
     warnings = [line for line in server.lines if '"level":"warn"' in line]
     assert len(warnings) == 2, server.text
-    alone = "upstream.rebalance.threshold, cluster.join_timeout have no effect: a node is alone in this version"
+    alone = "upstream.rebalance.threshold, cluster.join_timeout have no effect: this version has no clusters"
     assert alone in warnings[0]
-    assert "proxy.http.max_header_bytes 40000: heads are bounded at 32768 bytes" in warnings[1]
+    assert "proxy.http.max_header_bytes 40000: the maximum is 32768 bytes" in warnings[1]

@@ -129,7 +129,7 @@ def test_an_admin_port_may_want_tls_and_a_token(pki: Pki, monkeypatch: pytest.Mo
         assert "unable to get local issuer certificate" in capsys.readouterr().err
         argv += ["--tls.root-cas", str(pki.ca)]
         assert main(argv) == 1
-        wants = f"trioduct: {url}: it wants a token, or another one; TRIODUCT_TOKEN or --token gives it\n"
+        wants = f"trioduct: {url}: 401: it requires a valid token; set TRIODUCT_TOKEN or --token\n"
         assert capsys.readouterr().err == wants
         assert main([*argv, "--tls.server-name", "localhost", "--token", "5ecret"]) == 0
         monkeypatch.setenv("TRIODUCT_TOKEN", "5ecret")
@@ -141,8 +141,14 @@ def test_a_node_that_nobody_knows_or_that_is_none_is_told_in_one_line(capsys: Ca
         nobody = f"http://127.0.0.1:{closed.getsockname()[1]}"
     with admin_port() as url, admin_port(body=b"<html>") as web:
         for argv, said in [
-            (["cluster", "node", "nobody", "--server.url", url], f"{url}: it knows no such node, or is no admin port"),
-            (["cluster", "nodes", "--server.url", web], f"{web}: no answer of an admin port to /status/cluster/nodes"),
+            (
+                ["cluster", "node", "nobody", "--server.url", url],
+                f"{url}: 404 to /status/cluster/nodes/nobody: no such node, or not an admin port",
+            ),
+            (
+                ["cluster", "nodes", "--server.url", web],
+                f"{web}: not the response of an admin port to /status/cluster/nodes",
+            ),
             (["cluster", "nodes", "--server.url", nobody], f"{nobody}: Connection refused"),
         ]:
             assert main(["server", "status", *argv]) == 1
@@ -154,4 +160,30 @@ def test_a_node_that_nobody_knows_or_that_is_none_is_told_in_one_line(capsys: Ca
 @pytest.mark.parametrize("argv", [["nodes"], ["node", "a"]])
 def test_gossip_is_not_used(argv: list[str], capsys: Captured) -> None:
     assert main(["server", "status", "gossip", *argv]) == 1
-    assert capsys.readouterr().err.startswith("trioduct: gossip is not used here; ")
+    assert capsys.readouterr().err.startswith("trioduct: there is no gossip in this version; ")
+
+
+def test_a_question_takes_the_way_out_that_the_environment_names(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        proxy = f"127.0.0.1:{closed.getsockname()[1]}"
+    monkeypatch.setenv("HTTP_PROXY", f"http://{proxy}")
+    argv = ["server", "status", "upstream", "endpoints", "--server.url", "http://node.test:8002"]
+    assert main(argv) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"trioduct: http://node.test:8002: hop 1, http://{proxy}, proxy-tcp: Connection refused")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert yaml.safe_load(ask("upstream", "endpoints")) == {"shop": 2, "db": 1}
+
+
+def test_config_check_shows_the_question_and_its_way_out_and_asks_nobody(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://alice:5ecret@proxy.test:3128")
+    argv = ["server", "status", "cluster", "nodes", "--config.check", "--token=t0ken"]
+    assert main([*argv, "--server.url=http://node.test:8002"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("# the way to the node: http://proxy.test:3128 (environment: HTTP_PROXY)\n")
+    shown = yaml.safe_load(said)
+    assert (shown["server"]["url"], shown["token"]) == ("http://node.test:8002", "***")

@@ -76,7 +76,7 @@ def test_the_algorithm_follows_from_the_key(capsys: Captured) -> None:
     assert jwt.decode(minted(capsys, "--key-file", file, *LIMITED), key.public_key(), ["ES384"])["piko"]
     complains(
         f"token --key-file {file} --algorithm ES256",
-        "--algorithm: 'ES256': does not fit a key on secp384r1; expected ES384\n",
+        "--algorithm: 'ES256': is not possible with a key on secp384r1; expected ES384\n",
         capsys,
     )
 
@@ -89,16 +89,19 @@ def test_the_algorithm_follows_from_the_key(capsys: Captured) -> None:
         ("--key-file none", "--key-file: 'none': No such file or directory; expected a file with the secret\n"),
         ("--key-file open", "--key-file: 'open': open can be read by others than its owner: chmod 600 open\n"),
         ("--key-file empty", "--key-file: 'empty': is empty; expected a secret, or a private key in PEM\n"),
-        ("--key-file short", "--key-file: 'short': a secret of 6 bytes; HS256 wants 32 or more (RFC 7518, 3.2)\n"),
-        ("--key-file good --algorithm HS512", "--key-file: 'good': a secret of 42 bytes; HS512 wants 64 or more"),
-        ("--key-file good --algorithm RS256", "--algorithm: 'RS256': does not fit a secret; expected HS256 or HS384"),
+        ("--key-file short", "--key-file: 'short': a secret of 6 bytes; HS256 requires 32 or more (RFC 7518, 3.2)\n"),
+        ("--key-file good --algorithm HS512", "--key-file: 'good': a secret of 42 bytes; HS512 requires 64 or more"),
+        (
+            "--key-file good --algorithm RS256",
+            "--algorithm: 'RS256': is not possible with a secret; expected HS256 or HS384",
+        ),
         ("--key-file good --algorithm none", "--algorithm: 'none': expected one of HS256, HS384, HS512, RS256"),
         ("--key-file good --expires 0", "--expires: '0': expected a duration above 0 such as 30d or 12h\n"),
         ("--key-file good --expires -1h", "--expires: '-1h': expected a duration above 0 such as 30d or 12h\n"),
         ("--key-file good --expires 30", "--expires: '30': expected a duration above 0 such as 30d or 12h\n"),
         ("--key-file good --endpoints a,,b", "--endpoints: '': expected a list of names without /\n"),
         ("--key-file good --endpoints a/b", "--endpoints: 'a/b': expected a list of names without /\n"),
-        ("--key-file good --endpoints=", "--endpoints: names none; expected some, or no such flag for all\n"),
+        ("--key-file good --endpoints=", "--endpoints: empty; expected endpoints, or no such flag for all of them\n"),
         ("--key 5ecret", "No such option '--key'"),
         ("5ecret", "Got unexpected extra argument (5ecret)"),
     ],
@@ -116,7 +119,7 @@ def test_a_key_in_the_environment_that_is_none_is_not_repeated(
 ) -> None:
     monkeypatch.setenv("TRIODUCT_TOKEN_KEY", "5ecret")
     assert main(["token"]) == 2
-    problem = "a secret of 6 bytes; HS256 wants 32 or more (RFC 7518, 3.2)"
+    problem = "a secret of 6 bytes; HS256 requires 32 or more (RFC 7518, 3.2)"
     assert capsys.readouterr().err == f"trioduct: TRIODUCT_TOKEN_KEY: {problem}\n"
 
 

@@ -16,7 +16,7 @@ WRONG = [
     (
         ServerConfig,
         "admin: {auth: {hmac_secret_key: 5ecret, jwks: {endpoint: 'http://a/b'}}}",
-        "1: admin.auth.hmac_secret_key: '***': stands beside jwks.endpoint; expected one of the two",
+        "1: admin.auth.hmac_secret_key: '***': set as well as jwks.endpoint; expected one of the two",
     ),
     (
         ServerConfig,

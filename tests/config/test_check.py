@@ -12,7 +12,7 @@ WRONG = [
     (
         ServerConfig,
         "proxy: {bind_addr: '10.0.0.1:8001'}",
-        "1: proxy.bind_addr: '10.0.0.1:8001': upstream.bind_addr listens there; expected a port of its own",
+        "1: proxy.bind_addr: '10.0.0.1:8001': upstream.bind_addr is the same port; expected another one",
     ),
 ]
 

@@ -75,7 +75,9 @@ def test_a_placeholder_in_a_proxy_of_the_environment_is_no_password(
     no_proxies: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://alice:***@proxy:1")
-    with pytest.raises(ConfigError, match=r"^environment variable HTTPS_PROXY: \*\*\* stands where a secret"):
+    with pytest.raises(
+        ConfigError, match=r"^environment variable HTTPS_PROXY: \*\*\* is what is printed instead of a secret"
+    ):
         ConnectConfig(url="https://node").verify()
 
 

@@ -119,7 +119,7 @@ def test_the_file_wins_over_flags_and_flags_over_the_environment(write: Write) -
     draft.read_flags({"--upstream.bind-addr": [":4"], "--admin.bind-addr": [":5", ":6"]})
     draft.read_file(write("admin: {bind_addr: 'localhost:7'}"))
     config = draft.finish()
-    assert list(config.listens().values()) == [":1", ":4", "localhost:7"]
+    assert [address for _, address in config.listens()] == [":1", ":4", "localhost:7"]
     assert (config.log.subsystems, config.log.level) == (["a", "b"], "info")
 
 
@@ -147,7 +147,7 @@ WRONG = [
         rf"1: connect.proxy.user: 'CORP\x07lice': expected text on one line; {ESCAPES}: use single quotes",
     ),
     (ServerConfig, "a: 1\n---\nb: 2", "2: but found another document; expected YAML"),
-    (ServerConfig, "log: {level: info}\nlog: {}", "2: log: stands already on line 1"),
+    (ServerConfig, "log: {level: info}\nlog: {}", "2: log: already set on line 1"),
     (ServerConfig, "? [a]\n: b", "1: a mapping: expected a name for each key"),
     (ServerConfig, "\nproxy:\n  bind_adr: x", "3: proxy.bind_adr: unknown key; did you mean bind_addr?"),
     (ServerConfig, "proxy: {bind-addr: x}", "1: proxy.bind-addr: unknown key; did you mean bind_addr?"),
@@ -179,7 +179,7 @@ def test_a_mistake_in_a_flag_or_a_variable_names_it() -> None:
         Draft(ServerConfig).read_flags({"--log.subsystems": ['"a']})
     draft = Draft(ServerConfig)
     draft.read_flags({"--proxy.tls.cert": ["/no/cert"]})
-    with pytest.raises(ConfigError, match=r"^--proxy.tls.cert: '/no/cert': stands alone; expected key as well$"):
+    with pytest.raises(ConfigError, match=r"^--proxy.tls.cert: '/no/cert': set without a key; expected key as well$"):
         draft.finish()
 
 

@@ -23,7 +23,7 @@ def test_a_forward_file_may_hold_every_key_of_piko_and_ours(write: Write) -> Non
     assert [key for key in left if not key.startswith(("proxy.", "token_file"))] == ["carriers", "resume"] + [
         f"tls.{name}" for name in ("cert", "key", "root_cas", "insecure_skip_verify", "server_name")
     ]
-    assert config.listens() == {"ports[0].addr": "localhost:3000", "ports[1].addr": "0.0.0.0:3001"}
+    assert config.listens() == [("ports[0].addr", "localhost:3000"), ("ports[1].addr", "0.0.0.0:3001")]
 
 
 WRONG = [
@@ -36,7 +36,7 @@ WRONG = [
     (
         ForwardConfig,
         "ports: [{addr: 1, endpoint_id: a}, {addr: 1, endpoint_id: b}]",
-        "1: ports[1].addr: 'localhost:1': ports[0].addr listens there; expected a port of its own",
+        "1: ports[1].addr: 'localhost:1': ports[0].addr is the same port; expected another one",
     ),
 ]
 

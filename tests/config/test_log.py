@@ -11,7 +11,7 @@ WRONG = [
     (
         ServerConfig,
         "proxy: {access_log: {request_headers: {allow_list: [a], block_list: [b]}}}",
-        "1: proxy.access_log.request_headers.block_list: 'b': stands beside allow_list; expected one of the two",
+        "1: proxy.access_log.request_headers.block_list: 'b': set as well as allow_list; expected one of the two",
     ),
 ]
 

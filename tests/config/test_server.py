@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from engine.config import Draft, Section, ServerConfig, knobs, shown
+from engine.config import Draft, Section, ServerConfig, knobs, shown, to_yaml
 from engine.config.auth import NAMES
 from engine.config.server import WITHOUT_EFFECT
 from engine.log import VALUE_BYTES
@@ -108,6 +108,7 @@ grace_period: 90s
         "proxy.allowed_origins",  # ours
         "proxy.trusted_proxies",  # ours
         "proxy.proxy_protocol",  # ours
+        "proxy.tcp_without_token",  # ours
         "proxy.resume",  # ours
         "proxy.access_log.disable",
         "proxy.access_log.request_headers.block_list",
@@ -147,7 +148,7 @@ WRONG = [
     (
         ServerConfig,
         "upstream: {tenants: [{auth: {hmac_secret_key: 5ecret-5ecret-5ecret-5ecret-5ecret}}]}",
-        "1: upstream.tenants[0].id: missing; expected a name for the tenant",
+        "1: upstream.tenants[0].id: missing; expected the tenant's name",
     ),
     (
         ServerConfig,
@@ -189,6 +190,86 @@ def test_a_public_url_has_no_path_and_a_wildcard_only_in_front(url: str, write: 
     assert mistake(ServerConfig, write(f"proxy: {{public_url: '{url}'}}")) == said
 
 
+TCP_PORT = "a port or host:port, and an endpoint: 5432=database, or in a file {5432: database}"
+
+
+@pytest.mark.parametrize(
+    ("said", "ports"),
+    [
+        ("{5432: database, '127.0.0.1:6379': cache}", [(":5432", "database"), ("127.0.0.1:6379", "cache")]),
+        ("{'[::1]:5432': a=b}", [("[::1]:5432", "a=b")]),
+        ("{}", []),
+    ],
+)
+def test_a_tcp_port_leads_to_an_endpoint(said: str, ports: list[tuple[str, str]], write: Write) -> None:
+    config = load(ServerConfig, write(f"proxy: {{tcp: {said}}}"))
+    assert isinstance(config, ServerConfig)
+    assert config.proxy.tcp_ports() == ports
+    assert load(ServerConfig, write(to_yaml(config))) == config
+
+
+def test_tcp_ports_come_by_flags_and_by_the_environment_too() -> None:
+    draft = Draft(ServerConfig)
+    draft.read_environment({"TRIODUCT_PROXY_TCP": "22=shell"})
+    assert draft.finish().proxy.tcp_ports() == [(":22", "shell")]
+    draft.read_flags({"--proxy.tcp": ["5432=database", "localhost:6379=cache,7=echo"]})
+    assert draft.finish().proxy.tcp == [("5432", "database"), ("localhost:6379", "cache"), ("7", "echo")]
+
+
+def test_a_tcp_port_alone_is_one_of_the_proxy_ports_host() -> None:
+    draft = Draft(ServerConfig)
+    draft.read_flags({"--proxy.bind-addr": ["[::1]:8000"], "--proxy.tcp": ["5432=database,:22=shell"]})
+    assert draft.finish().proxy.tcp_ports() == [("[::1]:5432", "database"), (":22", "shell")]
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ("5432", f"'5432': expected {TCP_PORT}"),
+        ("{70000: database}", f"'70000=database': expected {TCP_PORT}"),
+        ("{example: database}", f"'example=database': expected {TCP_PORT}"),
+        ("{5432: }", f"'5432=': expected {TCP_PORT}"),
+        ("{5432: a/b}", f"'5432=a/b': expected {TCP_PORT}"),
+        ("{5432: {endpoint: a}}", f"a mapping: expected {TCP_PORT}"),
+        ("{8001: a}", "':8001': upstream.bind_addr is the same port; expected another one"),
+        ("{5432: a, '10.0.0.1:5432': b}", "'10.0.0.1:5432': proxy.tcp is the same port; expected another one"),
+    ],
+)
+def test_a_wrong_tcp_port_is_told(said: str, problem: str, write: Write) -> None:
+    assert mistake(ServerConfig, write(f"proxy: {{tcp: {said}}}")) == f"file.yaml:1: proxy.tcp: {problem}"
+
+
+@pytest.mark.parametrize(
+    ("rest", "asked"),
+    [
+        ("auth: {hmac_secret_key: 5ecret}", "a token (proxy.auth)"),
+        ("tls: {cert: CERT, key: KEY, client_cas: CA}", "a certificate (proxy.tls.client_cas)"),
+    ],
+)
+def test_a_tcp_port_past_an_asking_proxy_port_has_to_be_meant(rest: str, asked: str, write: Write, pki: Pki) -> None:
+    for name, path in {"CERT": pki.cert, "KEY": pki.key, "CA": pki.ca}.items():
+        rest = rest.replace(name, str(path))
+    assert mistake(ServerConfig, write(f"proxy: {{tcp: {{5432: database}}, {rest}}}")) == (
+        f"file.yaml:1: proxy.tcp: '5432=database': other clients need {asked}, "
+        "which TCP clients cannot present; expected proxy.tcp_without_token: true if everybody may connect, "
+        "or `trioduct forward` beside the client, which has a token"
+    )
+    load(ServerConfig, write(f"proxy: {{tcp: {{5432: database}}, tcp_without_token: true, {rest}}}"))
+
+
+def test_a_tcp_port_that_is_open_to_everybody_is_told_unless_it_is_meant() -> None:
+    draft = Draft(ServerConfig)
+    draft.read_flags({"--proxy.tcp": ["5432=database,127.0.0.1:22=shell"], **AT_HOME})
+    (told,) = draft.warnings()
+    assert told == (
+        "proxy.tcp :5432=database: anybody may connect, because TCP clients cannot present a token; "
+        "if that is intended, set proxy.tcp_without_token"
+    )
+    assert len(told) <= VALUE_BYTES
+    draft.read_flags({"--proxy.tcp-without-token": ["true"]})
+    assert draft.warnings() == []
+
+
 def test_a_node_draws_its_name_once() -> None:
     config = ServerConfig()
     config.cluster.node_id_prefix = "pod-"
@@ -209,7 +290,7 @@ def test_keys_that_a_lonely_node_does_not_use_are_named_in_one_warning(write: Wr
     draft.finish()
     assert draft.warnings() == [
         "upstream.rebalance.threshold, cluster.gossip.bind_addr, cluster.gossip.interval have no effect: "
-        "a node is alone in this version"
+        "this version has no clusters"
     ]
 
 
@@ -224,7 +305,7 @@ def test_a_request_head_is_bounded_whatever_is_said(said: str, limit: int) -> No
     draft = Draft(ServerConfig)
     draft.read_flags({"--proxy.http.max-header-bytes": [said], **AT_HOME})
     assert draft.config.proxy.http.head_limit == limit
-    too_much = [f"proxy.http.max_header_bytes {said}: heads are bounded at 32768 bytes"]
+    too_much = [f"proxy.http.max_header_bytes {said}: the maximum is 32768 bytes"]
     assert draft.warnings() == (too_much if int(said) > limit else [])
 
 
@@ -285,7 +366,7 @@ def test_an_upstream_port_that_is_open_to_everybody_is_told(address: str, open_t
     draft = Draft(ServerConfig)
     draft.read_flags({"--upstream.bind-addr": [address]})
     told = (
-        f"upstream.bind_addr {address}: anybody may offer any endpoint there; "
+        f"upstream.bind_addr {address}: any agent may register any endpoint there; "
         "set upstream.auth.hmac_secret_key, and give agents a token: `trioduct token --help`"
     )
     assert draft.warnings() == ([told] if open_to_others else [])

@@ -23,13 +23,17 @@ WRONG = [
     (
         ServerConfig,
         "proxy: {tls: {cert: /no/cert}}",
-        "1: proxy.tls.cert: '/no/cert': stands alone; expected key as well",
+        "1: proxy.tls.cert: '/no/cert': set without a key; expected key as well",
     ),
-    (ServerConfig, "proxy: {tls: {key: /no/key}}", "1: proxy.tls.key: '/no/key': stands alone; expected cert as well"),
+    (
+        ServerConfig,
+        "proxy: {tls: {key: /no/key}}",
+        "1: proxy.tls.key: '/no/key': set without a certificate; expected cert as well",
+    ),
     (
         ServerConfig,
         "proxy: {tls: {client_cas: /no/ca}}",
-        "1: proxy.tls.client_cas: '/no/ca': is of no use without TLS; expected cert and key as well",
+        "1: proxy.tls.client_cas: '/no/ca': needs TLS; expected cert and key as well",
     ),
     (
         AgentConfig,
@@ -39,7 +43,7 @@ WRONG = [
     (
         AgentConfig,
         "connect: {tls: {cert: /no/cert}}",
-        "1: connect.tls.cert: '/no/cert': stands alone; expected key as well",
+        "1: connect.tls.cert: '/no/cert': set without a key; expected key as well",
     ),
 ]
 
@@ -106,13 +110,19 @@ def test_certificates_and_keys_that_do_not_fit_are_told_apart(tmp_path: Path, pk
     locked = private(RSA_KEY, BestAvailableEncryption(b"5ecret"), "locked.pem")
     cert, key, ca = str(pki.cert), str(pki.key), str(pki.ca)
     for tls, problem in [
-        (ServerTLS(cert=cert, key=other), f"key: '{other}': is of another certificate; expected the key of {cert}"),
-        (ServerTLS(cert=cert, key=locked), f"key: '{locked}': has a passphrase"),
-        (ServerTLS(cert=cert, key=ca), f"key: '{ca}': has no private key in it"),
-        (ServerTLS(cert=key, key=key), f"cert: '{key}': has no certificate in it"),
-        (ServerTLS(cert=cert, key=key, client_cas=key), f"client_cas: '{key}': has no certificate in it"),
-        (ClientTLS(root_cas=key), f"root_cas: '{key}': has no certificate in it"),
-        (ClientTLS(cert=cert, key=other), f"key: '{other}': is of another certificate; expected the key of {cert}"),
+        (
+            ServerTLS(cert=cert, key=other),
+            f"key: '{other}': does not match the certificate; expected the key of {cert}",
+        ),
+        (ServerTLS(cert=cert, key=locked), f"key: '{locked}': encrypted"),
+        (ServerTLS(cert=cert, key=ca), f"key: '{ca}': contains no private key"),
+        (ServerTLS(cert=key, key=key), f"cert: '{key}': contains no certificate"),
+        (ServerTLS(cert=cert, key=key, client_cas=key), f"client_cas: '{key}': contains no certificate"),
+        (ClientTLS(root_cas=key), f"root_cas: '{key}': contains no certificate"),
+        (
+            ClientTLS(cert=cert, key=other),
+            f"key: '{other}': does not match the certificate; expected the key of {cert}",
+        ),
     ]:
         with pytest.raises(ConfigError) as raised:
             tls.verify()

@@ -15,17 +15,17 @@ from tests.config.ways import login_of, ways
 from tests.conftest import Pki
 
 WRONG_WAYS_OUT = [
-    ("proxy_url: http://a:1, proxy: {url: [http://b:1]}", "proxy_url: 'http://a:1': stands beside proxy.url"),
-    ("proxy_url: direct, proxy: {pac: p.pac}", "proxy_url: 'direct': stands beside proxy.pac"),
+    ("proxy_url: http://a:1, proxy: {url: [http://b:1]}", "proxy_url: 'http://a:1': set as well as proxy.url"),
+    ("proxy_url: direct, proxy: {pac: p.pac}", "proxy_url: 'direct': set as well as proxy.pac"),
     ("proxy: {url: ['http://a:1', 'http://b']}", "proxy.url: 'http://b': name the port of the proxy"),
     ("proxy: {url: {a: b}}", "proxy.url: a mapping: expected the URL of a proxy, or a list of them"),
     ("proxy: {url: ['']}", "proxy.url: '': expected the URL of a proxy, or a list of them"),
-    ("proxy: {url: [direct], pac: 'http://p/p.pac'}", "proxy.pac: 'http://p/p.pac': stands beside url"),
+    ("proxy: {url: [direct], pac: 'http://p/p.pac'}", "proxy.pac: 'http://p/p.pac': set as well as url"),
     (
         "proxy: {pac: 'ftp://p/p.pac'}",
         "proxy.pac: 'ftp://p/p.pac': PAC location 'ftp://p/p.pac': it must be http",
     ),
-    ("proxy: {pac_copy: p.pac}", "proxy.pac_copy: 'p.pac': is of no use without pac"),
+    ("proxy: {pac_copy: p.pac}", "proxy.pac_copy: 'p.pac': needs pac"),
     ("proxy: {on_refusal: retry}", "proxy.on_refusal: 'retry': expected one of stop, next"),
     ("proxy: {password: a}", "proxy.user: missing; expected the user whose password is given"),
     ("proxy: {user: a, password: b, password_env: C}", "proxy.password_env: 'C': stands beside password; expected one"),
@@ -39,27 +39,36 @@ WRONG_WAYS_OUT = [
         "proxy: {user: a, password_command: 'a \"b'}",
         "proxy.password_command: 'a \"b': expected a command, quoted",
     ),
-    ("proxy_url: 'http://u:***@a:1'", "proxy_url: *** stands where a secret is not shown; expected the secret itself"),
-    ("proxy: {url: ['http://u:***@a:1']}", "proxy.url: *** stands where a secret is not shown; expected the secret"),
-    ("proxy: {user: u, password: '***'}", "proxy.password: *** stands where a secret is not shown"),
-    ("token: '***'", "token: *** stands where a secret is not shown"),
+    (
+        "proxy_url: 'http://u:***@a:1'",
+        "proxy_url: *** is what is printed instead of a secret; expected the secret itself",
+    ),
+    (
+        "proxy: {url: ['http://u:***@a:1']}",
+        "proxy.url: *** is what is printed instead of a secret; expected the secret",
+    ),
+    ("proxy: {user: u, password: '***'}", "proxy.password: *** is what is printed instead of a secret"),
+    ("token: '***'", "token: *** is what is printed instead of a secret"),
     ("proxy: {headers: [X-Key 5ecret]}", "proxy.headers: '***': expected a list of `Name: value`"),
     ("proxy: {proxy_protocol: 3}", "proxy.proxy_protocol: '3': expected one of off, 1, 2"),
     (
         "proxy: {auth: {schemes: [basic, kerberos]}}",
         "proxy.auth.schemes: 'kerberos': expected a list of command",
     ),
-    ("proxy: {auth: {schemes: [basic], forbidden: [basic]}}", "proxy.auth.forbidden: 'basic': leaves no scheme"),
+    (
+        "proxy: {auth: {schemes: [basic], forbidden: [basic]}}",
+        "proxy.auth.forbidden: 'basic': leaves no authentication scheme",
+    ),
     ("proxy: {auth: {login_hosts: ['a b']}}", "proxy.auth.login_hosts: 'a b': expected a list of host names"),
     (
         "proxy: {auth: {mutual: true, schemes: [basic, ntlm]}}",
-        "proxy.auth.mutual: 'true': none of the schemes can do it; expected one of negotiate",
+        "proxy.auth.mutual: 'true': not possible with these schemes; expected one of negotiate",
     ),
     ("proxy: {auth: {token: a, token_env: B}}", "proxy.auth.token_env: 'B': stands beside auth.token; expected one of"),
-    ("proxy: {auth: {nt_hash_file: a}}", "proxy.auth.nt_hash_file: 'a': has no user; expected user as well"),
+    ("proxy: {auth: {nt_hash_file: a}}", "proxy.auth.nt_hash_file: 'a': needs a user; expected user as well"),
     ("proxy: {tls: {pin: 12}}", "proxy.tls.pin: '12': expected a SHA-256 in hexadecimal"),
     ("proxy: {tls: {min_version: 1.1}}", "proxy.tls.min_version: '1.1': expected one of 1.2, 1.3"),
-    ("proxy: {tls: {cert: a}}", "proxy.tls.cert: 'a': stands alone; expected key as well"),
+    ("proxy: {tls: {cert: a}}", "proxy.tls.cert: 'a': set without a key; expected key as well"),
 ]
 
 

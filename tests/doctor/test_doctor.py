@@ -135,7 +135,7 @@ async def test_a_wrong_password_is_shown_once_and_told_by_nobody(
     done = await examine(connect_to(node.upstream, proxy, user="mallory", password="wr0ng-5ecret"))
     # The node is reached straight as well, but nobody has asked for that.
     assert (done.verdict.outcome, done.verdict.leg, done.verdict.settings) == ("blocked", "proxy-auth", [])
-    assert done.verdict.text.startswith(f"The proxy {proxy} refused the login (proxy-auth): 407, offers basic")
+    assert done.verdict.text.startswith(f"The proxy {proxy} refused the credentials (proxy-auth): 407, offers basic")
     assert done.verdict.next_step.startswith("Who can act: you - check user and password: connect.proxy.user")
     assert "Is this account right and not locked" in done.verdict.letter
     assert done.of("authentication") == [("note", "basic: refused for mallory")]
@@ -155,7 +155,7 @@ async def test_of_several_proxies_a_refused_login_is_what_is_told(
     connect = connect_to(node.upstream, *proxies, user="mallory", password="wr0ng", on_refusal="next")
     done = await examine(connect)
     assert (done.verdict.outcome, done.verdict.settings) == ("blocked", [])
-    assert done.verdict.text.startswith(f"The proxy {refusing} refused the login (proxy-auth)")
+    assert done.verdict.text.startswith(f"The proxy {refusing} refused the credentials (proxy-auth)")
     assert done.verdict.next_step.startswith("Who can act: you - check user and password: connect.proxy.user")
 
 
@@ -168,7 +168,7 @@ async def test_a_refused_token_is_not_told_as_a_refused_password(roles: Roles, e
 
     proxy = f"http://127.0.0.1:{await roles.service(refuse)}"
     done = await examine(connect_to(9, proxy, auth__token="t0ken"))
-    assert done.verdict.text.startswith(f"The proxy {proxy} refused the login")
+    assert done.verdict.text.startswith(f"The proxy {proxy} refused the credentials")
     assert "bearer: the token was refused" in done.text
     assert "password" not in done.verdict.text
     assert "connect.proxy.user" not in done.verdict.advice
@@ -482,7 +482,7 @@ async def test_a_page_behind_the_yes_of_a_proxy_is_a_portal(roles: Roles, examin
 
     done = await examine(connect_to(1, f"http://127.0.0.1:{await roles.service(welcome)}", scheme="https"))
     assert (done.verdict.outcome, done.verdict.leg) == ("blocked", "tls")
-    assert "in place of TLS came this: Welcome to our guest network" in done.verdict.text
+    assert "instead of TLS, this came: Welcome to our guest network" in done.verdict.text
     assert "How does a machine without a browser get past this page" in done.verdict.letter
 
 
@@ -502,7 +502,7 @@ async def test_a_filter_that_goes_by_the_name_in_tls_is_found_out(roles: Roles, 
 
     connect = connect_to(1, f"http://127.0.0.1:{await roles.service(filter_names)}")
     connect.url = f"https://localhost:{node.upstream}"
-    assert "without the node's name in it TLS comes about" in (await examine(connect)).text
+    assert "without the node's name (SNI) TLS works" in (await examine(connect)).text
 
 
 async def test_certificates_of_another_name_and_of_another_time_are_told_apart(
@@ -601,7 +601,7 @@ async def test_a_cure_for_a_chain_says_where_passwords_are_missing_and_is_refuse
     chain = f"socks5h://127.0.0.1:{first} -> https://alice:5ecret@127.0.0.1:{second}"
     done = await examine(connect_to(node.upstream, chain))
     assert "Write the passwords in the place of *** first" in done.verdict.text
-    with pytest.raises(ConfigError, match=r"connect\.proxy\.url: \*\*\* stands where a secret is not shown"):
+    with pytest.raises(ConfigError, match=r"connect\.proxy\.url: \*\*\* is what is printed instead of a secret"):
         pasted(done.verdict.settings, tmp_path)
 
 
@@ -744,6 +744,33 @@ async def test_a_program_is_told_all_that_a_person_is(
     assert (told["place"], told["leg"], told["who"]) == (proxy, "proxy-request", "the administrator of the proxy")
     assert told["letter"].startswith("At 2")
     assert {"name", "place", "state", "text", "seconds"} == set(told["steps"][0])
+
+
+async def test_a_program_is_told_what_each_of_several_proxies_died_of_and_which_can_be_mended(
+    squid_basic: Squid, roles: Roles, no_realm: None, dead: int
+) -> None:
+    node, out = await roles.node(), StringIO()
+    refusing, silent = f"http://127.0.0.1:{squid_basic.port}", f"http://127.0.0.1:{dead}"
+    connect = connect_to(node.upstream, refusing, silent, user="mallory", password="wr0ng", on_refusal="next")
+    await run_doctor(connect, "", Machine(out))
+    told = json.loads(out.getvalue())
+    assert (told["place"], told["leg"], told["status"]) == (refusing, "proxy-auth", 407)
+    assert [(one["place"], one["leg"], one["status"]) for one in told["failures"]] == [
+        (refusing, "proxy-auth", 407),
+        (silent, "proxy-tcp", None),
+    ]
+    assert told["failures"][1]["text"] == "Connection refused"
+
+
+async def test_several_proxies_none_of_which_is_there_are_told_together(
+    roles: Roles, examine: Examine, dead: int, no_straight_way: None
+) -> None:
+    node = await roles.node()
+    silent = f"http://127.0.0.1:{dead}"
+    done = await examine(connect_to(node.upstream, silent, f"http://localhost:{dead}"))
+    assert done.verdict.text.startswith("No proxy leads there: [1] hop 1, ")
+    assert (done.verdict.place, done.verdict.leg) == (f"http://localhost:{dead}", "proxy-tcp")
+    assert len(done.verdict.failures) == 2
 
 
 async def test_curl_hears_the_same_from_the_same_proxy(

@@ -162,7 +162,7 @@ async def test_a_token(kitchen: Kitchen, programs: Programs) -> None:
 async def test_the_page_names_all_that_a_program_is_told(kitchen: Kitchen, programs: Programs) -> None:
     (recipe,) = recipes("A token, or a program that knows")
     told = await kitchen.cook(recipe, {PROXY: await pproxy(programs, "http")})
-    table = PAGE.partition("### For a program")[2].partition("\n## ")[0]
+    table = PAGE.partition("### JSON")[2].partition("\n## ")[0]
     assert set(told) == set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE))))
 
 
@@ -215,7 +215,7 @@ async def test_a_proxy_that_inspects(
     kitchen: Kitchen, squid_inspecting: Squid, inspector: trustme.CA, tmp_path: Path
 ) -> None:
     told = await kitchen.cook(short_recipe("inspects"), {SHORT_PROXY: squid_inspecting.port})
-    assert "is not believed" in str(told["text"])
+    assert "is not trusted" in str(told["text"])
     inspector.cert_pem.write_to_path(tmp_path / "corp-ca.pem")
     told = await kitchen.cook(short_recipe("inspects"), {SHORT_PROXY: squid_inspecting.port})
     assert told["leg"] == "upgrade", told  # TLS is believed

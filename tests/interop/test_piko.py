@@ -118,6 +118,44 @@ async def test_tcp_passes_through_a_forward(server: str, agent: str, forward: st
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("agent", [*cases((TRIODUCT,), (PIKO,))])
+async def test_tcp_passes_through_a_public_port_and_ends_each_way(agent: str, programs: Programs) -> None:
+    public = free_port()
+    node = Node(programs, options=(f"--proxy.tcp={public}=echo",))
+    await node.start()
+    sent = random.randbytes(2_000_000)
+    async with trio.open_nursery() as nursery:
+        listeners: list[trio.SocketListener] = await nursery.start(trio.serve_tcp, echo, 0)
+        await node.start_agent("echo", listeners[0].socket.getsockname()[1], kind="tcp", command=agent)
+        await node.wait_registered("echo")
+        async with await trio.open_tcp_stream("127.0.0.1", public) as stream:
+
+            async def say() -> None:
+                await stream.send_all(sent)
+                await stream.send_eof()
+
+            nursery.start_soon(say)
+            assert b"".join([chunk async for chunk in stream]) == sent
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("server", "agent"), cases((TRIODUCT, TRIODUCT), (PIKO, TRIODUCT), (TRIODUCT, PIKO), (PIKO, PIKO))
+)
+async def test_either_bench_measures_either_node(server: str, agent: str, programs: Programs) -> None:
+    """`agent` is whose bench it is: it brings its own."""
+    node = Node(programs, command=server)
+    await node.start()
+    bench = await programs.start(
+        agent,
+        *("bench", "http", "--requests=200", "--clients=2", "--endpoints=2", "--upstreams=2"),
+        f"--connect.proxy-url=http://127.0.0.1:{node.proxy}",
+        f"--connect.upstream-url=http://127.0.0.1:{node.upstream}",
+    )
+    assert await bench.wait_end() == 0, bench.text
+    assert any(line.startswith("Throughput: ") for line in bench.lines), bench.text
+
+
 async def echo(stream: trio.SocketStream) -> None:
     # A Go forward does not end its WebSocket, it drops it, which reaches this end as the reset that it is.
     with suppress(trio.BrokenResourceError):

@@ -267,3 +267,17 @@ async def test_without_tokens_of_our_own_the_clients_credentials_are_the_service
     node = await roles.tunnel(tell_head)
     seen = await ask(roles, node, b"GET / HTTP/1.1\r\nHost: web.test\r\nAuthorization: Basic abc\r\n\r\n")
     assert b"\r\nAuthorization: Basic abc\r\n" in seen.body
+
+
+@pytest.mark.parametrize(
+    ("public_url", "scheme"), [("https://*.example.com", b"https"), ("http://*.example.com", b"http")]
+)
+async def test_a_service_is_told_the_scheme_of_the_public_url_where_something_else_ends_tls(
+    roles: Roles, public_url: str, scheme: bytes
+) -> None:
+    config = server_config()
+    config.proxy.public_url = public_url
+    node = await roles.node(config)
+    await roles.agent(node, await roles.service(tell_head))
+    told = await ask(roles, node)
+    assert b"\r\nX-Forwarded-Proto: %b\r\n" % scheme in told.body

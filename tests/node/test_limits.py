@@ -188,7 +188,7 @@ async def test_a_crowd_of_silent_clients_keeps_nobody_out(programs: Programs) ->
     )
     connections = [await trio.open_tcp_stream("127.0.0.1", proxy) for _ in range(400)]
     with trio.fail_after(10):
-        await node.wait_line("idle connection closed to make room")
+        await node.wait_line("idle connection closed: too many are open")
         assert (await get(admin, "/health"))[0] == 200
         # The last one is served while the others are there, and the oldest has had to go.
         await connections[-1].send_all(GET.replace(b"web.", b""))

@@ -151,9 +151,9 @@ async def test_a_node_is_believed_only_with_a_good_certificate_of_its_own_name(
 ) -> None:
     node = await tls_node(roles, pki)
     unknown = await failure(roles, node, ClientTLS(root_cas=str(stranger.ca)), mock_clock)
-    assert "unable to get local issuer certificate (give its CA with --connect.tls.root-cas" in unknown
+    assert "unable to get local issuer certificate (set its CA with --connect.tls.root-cas" in unknown
     misnamed = await failure(roles, node, ClientTLS(root_cas=str(pki.ca), server_name="other.test"), mock_clock)
-    assert "is not valid for 'other.test'. (give the name in it with --connect.tls.server-name)" in misnamed
+    assert "is not valid for 'other.test'. (set the name in it with --connect.tls.server-name)" in misnamed
     for tls in (
         ClientTLS(root_cas=str(pki.ca)),
         ClientTLS(root_cas=str(pki.ca), server_name="localhost"),

@@ -192,7 +192,7 @@ async def test_a_proxy_that_knows_the_password_too_can_prove_it() -> None:
 )
 async def test_a_proof_that_is_none_is_no_tunnel_if_it_is_demanded(says: Callable[[str], str], words: str) -> None:
     async with listening(DigestProxy(says=says)) as port:
-        with pytest.raises(AuthenticationFailed, match=f"did not prove who it is: {words}") as caught:
+        with pytest.raises(AuthenticationFailed, match=f"did not authenticate itself: {words}") as caught:
             await ours(port, memory=Memory(), mutual=True)
         assert caught.value.leg == "proxy-auth"
         await ours(port, memory=Memory())

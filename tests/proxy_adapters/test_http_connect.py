@@ -140,8 +140,8 @@ def test_an_end_in_the_middle_of_an_answer_shows_what_came() -> None:
     [
         (400, False, "written"),
         (403, False, "allowed"),
-        (408, True, "no time"),
-        (429, True, "no time"),
+        (408, True, "overloaded"),
+        (429, True, "overloaded"),
         (500, True, "could not reach"),
         (502, True, "could not reach"),
         (503, True, "could not reach"),

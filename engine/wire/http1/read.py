@@ -307,7 +307,7 @@ def _rare_request(head: bytes) -> tuple[bytes, bytes, bytes, list[bytes]]:
     fields = [(name, value.rstrip(b" \t")) for name, value in split_lines(lines)]
     _refuse_twins(fields)
     if method == b"CONNECT":
-        raise HTTPError(501, "CONNECT is not served here")
+        raise HTTPError(501, "CONNECT is not supported")
     if target[0] != 0x2F and not (target == b"*" and method == b"OPTIONS"):
         authority, target = _absolute(method, target)
         hosts = [value for name, value in fields if name.lower() == b"host"]

@@ -54,7 +54,7 @@ REFUSES = {
     "mitmproxy_socks": "host unreachable from the proxy",
     "microsocks": "refused the connection",
     "dante": "refused the connection",
-    "ssh": "closed the connection in place of an answer",
+    "ssh": "closed the connection without an answer",
 }
 # Those which say that there is a tunnel before they have dialled, or hang up, have tests of their own for it.
 HASTY = ("squid_inspecting", "squid_inspecting_upgrades", "mitmproxy_lazy", "pproxy", "pproxy_socks")

@@ -71,5 +71,5 @@ async def test_the_upgrade_of_a_websocket_passes_or_is_removed(
 
 @pytest.mark.parametrize("name", ["squid_mutual"])
 async def test_a_client_certificate_is_asked_for_in_words(proxy: Proxy, get: Get) -> None:
-    with pytest.raises(HopTLSError, match="it wants a client certificate"):
+    with pytest.raises(HopTLSError, match="it requires a client certificate"):
         await get(replace(proxy, client_pair=None).route())

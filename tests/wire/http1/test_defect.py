@@ -150,7 +150,7 @@ PUBLIC = {
     "expected a number in Content-Length",
     "expected names in Connection",
     "expected protocols in Upgrade",
-    "CONNECT is not served here",
+    "CONNECT is not supported",
     "a folded field line",
     "a bare CR or LF in a field line",
     "a field line without a colon",
