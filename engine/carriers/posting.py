@@ -54,11 +54,13 @@ async def open_poll(place: Place, hello: Callable[[], Hello]) -> tuple[PollCarri
     try:
         answer = await caller.call(posts.encode_open("poll", id, hello()), seconds=CALL_SECONDS)
         welcome = posts.parse_welcome(answer)
-    except Answered as answered:
-        raise _refusal(answered) from None
-    except (OSError, RemoteProtocolError, trio.TooSlowError) as error:
+    except BaseException as error:
         caller.close()
-        raise _broken(place, error, CALL_SECONDS) from error
+        if isinstance(error, Answered):
+            raise _refusal(error) from None
+        if isinstance(error, OSError | RemoteProtocolError | trio.TooSlowError):
+            raise _broken(place, error, CALL_SECONDS) from error
+        raise
     return PollCarrier(id, place.caller, caller), welcome
 
 

@@ -1,0 +1,28 @@
+"""The session of who dials: it goes on with the next carrier when its own is cut, and begins anew where it cannot."""
+
+from __future__ import annotations
+
+from tests.carriers.cut import Cutter
+from tests.roles import Roles, agent_config, says, server_config
+
+
+async def test_a_session_goes_on_with_the_next_carrier(roles: Roles) -> None:
+    node = await roles.node()
+    cutter = Cutter()
+    port = await roles.nursery.start(cutter.serve, node.upstream)
+    await roles.agent_with(agent_config(port, await roles.service(says(b"hello")), resume=30))
+    client = await roles.dial(node.proxy)
+    for _ in range(3):
+        assert (await client.ask()).body == b"hello"
+        cutter.cut()
+    assert (await client.ask()).body == b"hello"
+    assert cutter.made > 1
+
+
+async def test_a_node_that_keeps_no_session_has_a_new_one_instead(roles: Roles) -> None:
+    config = server_config()
+    config.upstream.resume = 0
+    node = await roles.node(config)
+    await roles.agent_with(agent_config(node.upstream, await roles.service(says(b"hello")), resume=30))
+    client = await roles.dial(node.proxy)
+    assert (await client.ask()).body == b"hello"
