@@ -60,7 +60,7 @@ def test_a_key_in_a_file_is_checked_like_any_other(write: Write, tmp_path: Path)
     assert said("") == f"{place}is empty; expected a key"
     assert said("5ecret" * 6, 0o644).startswith(f"{place}{secret} can be read by others than its owner")
     assert said("5ecret" * 6, more=f", hmac_secret_key: {'5ecret' * 6}").startswith(
-        f"{place}stands beside hmac_secret_key"
+        f"{place}set as well as hmac_secret_key"
     )
     assert "5ecret" not in said("5ecret" * 2)
     secret.unlink()

@@ -242,7 +242,7 @@ def test_a_wrong_tcp_port_is_told(said: str, problem: str, write: Write) -> None
 @pytest.mark.parametrize(
     ("rest", "asked"),
     [
-        ("auth: {hmac_secret_key: 5ecret}", "a token (proxy.auth)"),
+        ("auth: {hmac_secret_key: 5ecret-5ecret-5ecret-5ecret-5ecret}", "a token (proxy.auth)"),
         ("tls: {cert: CERT, key: KEY, client_cas: CA}", "a certificate (proxy.tls.client_cas)"),
     ],
 )

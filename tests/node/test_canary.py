@@ -70,6 +70,6 @@ async def test_a_secret_is_written_nowhere(roles: Roles, logged: io.StringIO) ->
     await settle()
     assert log.flush()
     text = logged.getvalue()
-    for what in ("/answered", "302", "upstream unreachable", "answer broken off", "request refused", "/nobody"):
+    for what in ("/answered", "302", "upstream unreachable", "response aborted", "request refused", "/nobody"):
         assert what in text
     assert SECRET.decode() not in text

@@ -8,6 +8,7 @@ from trio.testing import MockClock
 
 from engine import log
 from engine.node.aborts import ABORT_SECONDS, MAX_ABORTS
+from proxy_adapters.proxy_protocol import proxy_header
 from tests.peers import ACK, DATA, FIN, GO_AWAY, RST, SYN, WINDOW, Peer, register
 from tests.roles import Roles, RunningNode, Service, Talk, echo, server_config, settle
 
@@ -228,3 +229,39 @@ async def test_who_opens_and_resets_again_and_again_is_not_let_in_for_a_while(
     mock_clock.jump(ABORT_SECONDS)
     client = await roles.dial(port_of(node))
     await opened_stream(peer)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+async def test_a_balancer_in_front_says_who_calls_and_none_of_that_goes_on(
+    roles: Roles, version: int, capsys: Captured
+) -> None:
+    log.configure("info")
+    config = server_config()
+    config.proxy.tcp = [("127.0.0.1:0", "web")]
+    config.proxy.trusted_proxies, config.proxy.proxy_protocol = ["127.0.0.1"], True
+    config.proxy.access_log.disable = False
+    node = await roles.node(config)
+    await roles.agent(node, await roles.service(echo), protocol="tcp")
+    header = proxy_header(version, ("192.0.2.7", 4711), ("198.51.100.1", 5432))
+    for pieces in ([header + b"hello"], [header, b"hello"], [header[:9], header[9:] + b"he", b"llo"]):
+        client = await roles.dial(port_of(node))
+        for piece in pieces:
+            await client.say(piece)
+            await settle()
+        assert await client.exactly(5) == b"hello"
+        await client.close()
+    await settle()
+    log.flush()
+    lines = [line for line in capsys.readouterr().err.splitlines() if '"connection opened"' in line]
+    assert sum('"client-ip":"192.0.2.7"' in line for line in lines) == 3
+
+
+async def test_who_is_trusted_and_does_not_say_who_calls_is_not_served(roles: Roles) -> None:
+    config = server_config()
+    config.proxy.tcp = [("127.0.0.1:0", "web")]
+    config.proxy.trusted_proxies, config.proxy.proxy_protocol = ["127.0.0.1"], True
+    node = await roles.node(config)
+    await roles.agent(node, await roles.service(echo), protocol="tcp")
+    client = await roles.dial(port_of(node))
+    await client.say(b"hello, and more than a signature\r\n")
+    assert not await client.is_over()
