@@ -88,14 +88,16 @@ class Dialled:
             while resumable.state is not State.SUSPENDED:
                 await resumable.wait_change()
             log.info("connection lost, resuming the session", endpoint_id=self._endpoint, error=str(resumable.error))
-            since = trio.current_time()
+            since, told = trio.current_time(), ""
             while resumable.state is State.SUSPENDED:
                 try:
                     async with self._dials:
                         carrier, answer = await self._ladder.open(resumable.wish)
                 except Unreachable as error:
                     delay = backoff.next(error.retry_after_seconds, ceiling=AGAIN_CEILING_SECONDS)
-                    log.debug("cannot resume yet", endpoint_id=self._endpoint, error=str(error), retry_seconds=delay)
+                    tell = log.debug if str(error) == told else log.warning
+                    told = str(error)
+                    tell("cannot connect", endpoint_id=self._endpoint, error=told, retry_seconds=round(delay, 2))
                     await trio.sleep(delay)
                 except Refused as error:
                     self._session.lose(ConnectionResetError(f"the session cannot be resumed: {error}"))
