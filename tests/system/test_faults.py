@@ -19,7 +19,9 @@ FAULTS = 60 if FULL else 6
 async def test_after_kill_9_at_random_every_request_is_whole_or_visibly_failed(programs: Programs, origin: int) -> None:
     node = Node(programs)
     server = await node.start()
-    agents = [await node.start_agent("web", origin) for _ in range(2)]
+    # Without resumption: a node would keep the session of an agent that was killed, for it might come back.
+    at_once = "--connect.resume=0s"
+    agents = [await node.start_agent("web", origin, at_once) for _ in range(2)]
     await node.wait_registered("web", 2)
     async with load(node.proxy, largest=300_000) as ledger:
         for _ in range(FAULTS):
@@ -31,7 +33,7 @@ async def test_after_kill_9_at_random_every_request_is_whole_or_visibly_failed(p
             else:
                 await node.wait_registered("web", 1)
                 await ledger.wait_whole(20)
-                agents[agents.index(victim)] = await node.start_agent("web", origin)
+                agents[agents.index(victim)] = await node.start_agent("web", origin, at_once)
             await node.wait_registered("web", 2)
         healed = len(ledger.failed)
         await ledger.wait_whole(100)
