@@ -15,8 +15,9 @@ from engine.loop.reading import Reader
 from engine.wire import http1
 from engine.wire.http1 import Body, Response
 
+# An answer that invites another try (Piko's list); every other one but a success is final.
 RETRYABLE: Final = frozenset((408, 429, 500, 502, 503, 504))
-EXCERPT: Final = 300
+EXCERPT: Final = 300  # bytes of an answer that are shown
 MAX_ANSWER: Final = 2 * 1024 * 1024
 
 

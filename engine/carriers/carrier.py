@@ -11,10 +11,12 @@ module and one more name in `Kind`; nothing above the carriers knows what they a
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from engine.loop.connection import Address
 from engine.loop.duplex import Duplex
+
+BACKLOG: Final = 256 * 1024  # queued on a socket: more than this, and sources are held back
 
 
 class Kind(StrEnum):

@@ -94,11 +94,12 @@ class Host(Generic[Asked]):
             end.abort()
             raise
         end.on_over = partial(self._remove, opened.id)
-        self._polls[opened.id] = _Opened(end, post.asked, opened.hello, posts.encode_welcome(welcome))
+        found = _Opened(end, post.asked, opened.hello, posts.encode_welcome(welcome))
+        self._polls[opened.id] = found
         self._addresses[end.peer[0]] += 1
         if self.deadline == math.inf:
             self.deadline = self.reactor.now + GONE_SECONDS
-        post.reply(posts.encode_welcome(welcome))
+        post.reply(found.welcome)
         start()
 
     def _remove(self, id: bytes) -> None:

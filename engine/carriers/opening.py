@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from engine.carriers.call import node_error
+from engine.carriers.call import EXCERPT, RETRYABLE, node_error
 from engine.errors import Refused, RemoteProtocolError, Unreachable
 from engine.loop.connection import Connection
 from engine.loop.dial import Server, dial_server
@@ -16,10 +16,7 @@ from engine.loop.reading import Reader
 from engine.wire import http1, piko, websocket
 from engine.wire.http1 import Fields, Response
 
-# An answer that invites another try (Piko's list); every other one but 101 is final.
-RETRYABLE: Final = frozenset((408, 429, 500, 502, 503, 504))
 UPGRADE_SECONDS: Final = 10.0
-ANSWER_EXCERPT: Final = 300
 
 
 async def read_head(connection: Connection) -> bytes:
@@ -88,13 +85,13 @@ async def _no_websocket(connection: Connection, server: Server, path: str, respo
     body = b""
     reader = Reader(connection)
     with trio.move_on_after(1):
-        while len(body) < min(response.body if response.body >= 0 else ANSWER_EXCERPT, ANSWER_EXCERPT):
+        while len(body) < min(response.body if response.body >= 0 else EXCERPT, EXCERPT):
             more = await reader.some()
             if not more:
                 break
             body += more
     status = response.status
-    said = body[:ANSWER_EXCERPT].decode("utf-8", "replace").strip()
+    said = body[:EXCERPT].decode("utf-8", "replace").strip()
     text = f"{server.url} answered {status} {response.reason.decode('latin-1')}: {said}".rstrip(": ")
     between = any(name.lower() == b"via" for name, _ in response.fields)
     if not between and (wrong := piko.wrong_port(path, status, said)) is not None:

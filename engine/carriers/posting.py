@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import trio
 
-from engine.carriers.call import Answered, Caller, node_error, read_body
+from engine.carriers.call import EXCERPT, Answered, Caller, read_body
 from engine.carriers.poll import CALL_SECONDS, PollCarrier
 from engine.carriers.stream import StreamCarrier
 from engine.errors import Refused, RemoteProtocolError, Unreachable
@@ -20,7 +20,6 @@ from engine.wire.posts import Hello, Welcome
 
 STREAM_SECONDS: Final = 5.0  # for both halves to come about: what buffers them would hold them back for ever
 HELD_BACK_SECONDS: Final = 0.15  # longer than a dial: HAProxy keeps each part of a body for 0.2 s
-EXCERPT: Final = 300
 FINAL: Final = frozenset((401, 403, 404, 410, 429, 502, 503))
 CONTENT: Final = [
     (b"User-Agent", b"trioduct"),
@@ -174,6 +173,3 @@ def _refusal(answered: Answered) -> Refused | Unreachable:
 def _broken(place: Place, error: Exception, seconds: float) -> Unreachable:
     words = f"nothing came through within {seconds:g} s" if isinstance(error, trio.TooSlowError) else str(error)
     return Unreachable(f"{place.server.url}: {words}", blocked=True)
-
-
-__all__ = ["Place", "node_error", "open_poll", "open_stream"]

@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from engine.carriers.carrier import Kind
+from engine.carriers.carrier import BACKLOG, Kind
 from engine.errors import HTTPError
 from engine.loop.connection import Address, Connection
 from engine.loop.duplex import NOBODY, Bytes, Receiver
@@ -21,7 +21,6 @@ from engine.loop.memory import Account
 from engine.loop.reactor import current_reactor
 from engine.wire.http1 import Body
 
-BACKLOG: Final = 256 * 1024  # queued on the socket: more than this, and sources are held back
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 

@@ -22,7 +22,7 @@ import math
 from enum import IntEnum
 from typing import Final
 
-from engine.carriers.carrier import Kind
+from engine.carriers.carrier import BACKLOG, Kind
 from engine.errors import WebSocketError
 from engine.loop.connection import Address, Connection
 from engine.loop.duplex import NOBODY, Bytes, Receiver
@@ -32,7 +32,6 @@ from engine.wire import websocket
 from engine.wire.websocket import WebSocket
 
 LEFT_SECONDS: Final = 3.0
-BACKLOG: Final = 256 * 1024  # queued on the socket: more than this, and sources are held back
 MAX_FRAME: Final = 1024 * 1024  # in a session; peers send a yamux frame per message, 256 KiB at most
 MAX_OWED: Final = 512  # pongs, 64 KiB: as many as `trioduct doctor` may have under way to measure a slow link
 

@@ -305,7 +305,8 @@ class Session:
 
     def ended(self) -> None:
         self.error = self.error or ConnectionError(f"session closed by the other end: {self.carrier.farewell}")
-        self._shut()
+        self.carrier.close()
+        self._end(ConnectionError("session closed"))
 
     def lost(self, error: Exception) -> None:
         if isinstance(error, RemoteProtocolError):
@@ -422,10 +423,6 @@ class Session:
         self.send(self.mux.go_away(go_away))
         self.flush()
         self.carrier.bid_farewell(code, reason)
-        self._end(ConnectionError("session closed"))
-
-    def _shut(self) -> None:
-        self.carrier.close()
         self._end(ConnectionError("session closed"))
 
     def _end(self, error: Exception) -> None:

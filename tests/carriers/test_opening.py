@@ -8,7 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from engine.carriers.opening import ANSWER_EXCERPT, RETRYABLE, UPGRADE_SECONDS, open_websocket, read_head
+from engine.carriers.call import EXCERPT, RETRYABLE
+from engine.carriers.opening import UPGRADE_SECONDS, open_websocket, read_head
 from engine.errors import HTTPError, Refused, Unreachable
 from engine.loop.connection import Connection
 from engine.loop.dial import Server
@@ -125,7 +126,7 @@ async def test_a_pause_that_is_no_number_of_seconds_is_none(
         (b"204 No Content\r\n\r\n", "answered 204 No Content$"),
         (b"400 Bad\r\nVia: 1.1 squid\r\nContent-Length: 0\r\n\r\n", "a proxy on the way removed the WebSocket upgrade"),
         (b"403 No\r\nVia: 1.1 squid\r\nContent-Length: 0\r\n\r\n", "a proxy on the way answers instead of the node"),
-        (b"403 No\r\nContent-Length: 5000\r\n\r\n" + b"x" * 5000, f"x{{{ANSWER_EXCERPT}}}$"),
+        (b"403 No\r\nContent-Length: 5000\r\n\r\n" + b"x" * 5000, f"x{{{EXCERPT}}}$"),
         (b"403 No\r\nContent-Length: 3\r\n\r\n\xff\xfe\xfd", "403 No: \ufffd{3}$"),
         (b"302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n", "302 Found$"),
     ],
