@@ -7,7 +7,7 @@ import hashlib
 import pytest
 import trio
 
-from tests.carriers.cut import Cutter
+from tests.carriers.cutter import Cutter
 from tests.roles import Roles, RunningNode, Talk, agent_config, answer, echo, forward_config, says, values_of
 
 
@@ -15,8 +15,8 @@ async def behind_a_cutter(
     roles: Roles, node: RunningNode, service: int, *, kind: str, protocol: str = "http"
 ) -> Cutter:
     """An agent that reaches the node through a cutter."""
-    cutter = Cutter()
-    port = await roles.nursery.start(cutter.serve, node.upstream)
+    cutter = Cutter(node.upstream)
+    port = await roles.nursery.start(cutter.run)
     await roles.agent_with(agent_config(port, service, protocol=protocol, carriers=[kind], resume=30))
     return cutter
 
@@ -30,7 +30,7 @@ async def test_requests_do_not_notice_that_the_connection_is_cut(roles: Roles, k
         for _ in range(5):
             assert (await client.ask()).status == 200
         cutter.cut()
-    assert cutter.made >= 20
+    assert cutter.opened >= 20
 
 
 @pytest.mark.parametrize("kind", ["websocket", "stream", "poll"])
@@ -56,15 +56,15 @@ async def test_a_body_of_many_megabytes_arrives_whole_over_twenty_connections(ro
         await client.say(body[start : start + step])
         cutter.cut()
     assert (await client.answer()).body == hashlib.sha256(body).hexdigest().encode()
-    assert cutter.made > 10
+    assert cutter.opened > 10
 
 
 @pytest.mark.parametrize("kind", ["websocket", "stream", "poll"])
 async def test_a_stream_of_numbers_goes_both_ways_across_cuts(roles: Roles, kind: str) -> None:
     node = await roles.node()
     cutter = await behind_a_cutter(roles, node, await roles.service(echo), protocol="tcp", kind=kind)
-    second = Cutter()
-    port = await roles.nursery.start(second.serve, node.proxy)
+    second = Cutter(node.proxy)
+    port = await roles.nursery.start(second.run)
     forward = await roles.forward_with(forward_config(port, "web", carriers=[kind], resume=30))
     client = await roles.dial(forward.ports[0][1])
     numbers = b"".join(b"%09d\n" % number for number in range(500_000))
@@ -81,8 +81,8 @@ async def test_a_stream_of_numbers_goes_both_ways_across_cuts(roles: Roles, kind
     async with trio.open_nursery() as nursery:
         nursery.start_soon(say)
         assert await client.rest() == numbers
-    assert cutter.made > 5
-    assert second.made > 5
+    assert cutter.opened > 5
+    assert second.opened > 5
 
 
 @pytest.mark.parametrize("kind", ["websocket", "stream", "poll"])
@@ -91,13 +91,11 @@ async def test_a_request_waits_until_the_connection_is_back(roles: Roles, kind: 
     cutter = await behind_a_cutter(roles, node, await roles.service(says(b"hello")), kind=kind)
     client = await roles.dial(node.proxy)
     assert (await client.ask()).status == 200
-    cutter.passing = False
-    cutter.cut()
     async with trio.open_nursery() as nursery:
 
         async def ask() -> None:
             assert (await client.ask()).body == b"hello"
 
-        nursery.start_soon(ask)
-        await trio.sleep(0.3)
-        cutter.passing = True
+        with cutter.away():
+            nursery.start_soon(ask)
+            await trio.sleep(0.3)

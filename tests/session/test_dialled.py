@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from tests.carriers.cut import Cutter
+from tests.carriers.cutter import Cutter
 from tests.roles import Roles, agent_config, says, server_config
 
 
 async def test_a_session_goes_on_with_the_next_carrier(roles: Roles) -> None:
     node = await roles.node()
-    cutter = Cutter()
-    port = await roles.nursery.start(cutter.serve, node.upstream)
+    cutter = Cutter(node.upstream)
+    port = await roles.nursery.start(cutter.run)
     await roles.agent_with(agent_config(port, await roles.service(says(b"hello")), resume=30))
     client = await roles.dial(node.proxy)
     for _ in range(3):
         assert (await client.ask()).body == b"hello"
         cutter.cut()
     assert (await client.ask()).body == b"hello"
-    assert cutter.made > 1
+    assert cutter.opened > 1
 
 
 async def test_a_node_that_keeps_no_session_has_a_new_one_instead(roles: Roles) -> None:
