@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from functools import partial
@@ -24,6 +22,7 @@ from engine.loop.certificates import Certificates
 from engine.loop.connection import Connection
 from engine.loop.reactor import Reactor
 from engine.loop.reading import start_tls
+from engine.node.admission import admit, seconds_left, tenant_in
 from engine.node.kept import Kept, Purpose
 from engine.node.registration import Registration
 from engine.routing.owners import Answer, Owners, defect_of_name
@@ -31,7 +30,6 @@ from engine.routing.registry import Registry
 from engine.session.session import Session
 from engine.wire import http1, piko, posts, resumption, websocket
 from engine.wire.http1 import Request
-from engine.wire.origin import may_open
 from engine.wire.posts import Hello, Welcome
 from engine.wire.public_url import PublicURL
 from engine.wire.resumption import New, Resume
@@ -147,14 +145,14 @@ class AgentPort:
         try:
             endpoint = _endpoint(request)
             try:
-                claims = self._admit(request, endpoint)
+                claims = admit(request.fields, self._verifier, endpoint)
             except UnknownKey:
                 # The issuer may have changed its keys; to refuse would end the agent, so it waits for the new ones.
                 if self._newer_keys is None:
                     raise
                 with trio.move_on_after(NEWER_KEYS_SECONDS):  # and then it is told, while there is time to
                     await self._newer_keys()
-                claims = self._admit(request, endpoint)
+                claims = admit(request.fields, self._verifier, endpoint)
             accept = websocket.check_upgrade_request(request.fields if request.upgrade else [])
             wish = resumption.wish_in(request.fields)
             carrier = WebSocketCarrier(connection, client=False, max_frame=MAX_FRAME)
@@ -184,7 +182,7 @@ class AgentPort:
     def admit(self, request: Request) -> _Asked:
         endpoint = posts.endpoint_of(request.target, posts.UPSTREAM_PATH) or ""
         _check_endpoint(endpoint)
-        return _asked(request, endpoint, self._admit(request, endpoint))
+        return _asked(request, endpoint, admit(request.fields, self._verifier, endpoint))
 
     def enter(self, asked: _Asked, hello: Hello, carrier: Carrier) -> tuple[Welcome, Callable[[], None]]:
         wish = resumption.parse_wish(hello.session.encode()) if hello.session else None
@@ -207,11 +205,9 @@ class AgentPort:
 
             return resumed.encode(), go_on
         self._refuse_taken(asked)
-        session, answer = carrier, b""
-        if wish is not None and wish.seconds and self.kept.seconds:
-            session, opened = self.kept.open(carrier, wish, asked.purpose)
+        session, answer = self.kept.begin(carrier, wish, asked.purpose)
+        if isinstance(session, Resumable):
             self._expiry[session] = trio.CancelScope(deadline=_deadline(asked.claims))
-            answer = opened.encode()
 
         def start() -> None:
             held = ExitStack()  # from here on, for others may ask before the task runs
@@ -221,17 +217,6 @@ class AgentPort:
             self._reactor.hand_over()
 
         return answer, start
-
-    def _admit(self, request: Request, endpoint: str) -> Claims | None:
-        if not may_open(request.fields, ()):
-            raise HTTPError(403, "browsers have no business here")
-        if self._verifier is None:
-            return None
-        fields = [(name.lower(), value) for name, value in request.fields]
-        credentials = ([value for name, value in fields if name == wanted] for wanted in piko.CREDENTIALS)
-        claims = self._verifier.verify(*credentials)
-        claims.check(endpoint)
-        return claims
 
     def _refuse_taken(self, asked: _Asked) -> None:
         answer = self._owners.ask(asked.endpoint, asked.principal)
@@ -340,12 +325,9 @@ def _check_endpoint(endpoint: str) -> None:
 
 
 def _asked(request: Request, endpoint: str, claims: Claims | None) -> _Asked:
-    tenants = [value for name, value in request.fields if name.lower() == piko.TENANT_ID]
-    return _Asked(endpoint, claims, b",".join(tenants))
+    return _Asked(endpoint, claims, tenant_in(request.fields))
 
 
 def _deadline(claims: Claims | None) -> float:
     """When a session that these have let in has to end, on Trio's clock."""
-    if claims is None or claims.expires_at is None:
-        return math.inf
-    return trio.current_time() + claims.expires_at - time.time()
+    return trio.current_time() + seconds_left(claims)

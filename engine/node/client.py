@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -26,6 +25,7 @@ from engine.loop.connection import Connection
 from engine.loop.reactor import Reactor
 from engine.loop.reading import Reader
 from engine.node.aborts import Aborts
+from engine.node.admission import seconds_left, tenant_in
 from engine.node.asked import Asked
 from engine.node.legs import Leg, Legs
 from engine.node.registration import Registration, StreamOutbound
@@ -170,8 +170,8 @@ class Client:
                 claims.check(asked.endpoint)
             except Unauthorized as error:
                 return Refuse(401, str(error))
-            if request.upgrade and claims.expires_at is not None:
-                exchange.expires_at = port.reactor.now + claims.expires_at - time.time()
+            if request.upgrade:
+                exchange.expires_at = port.reactor.now + seconds_left(claims)
         avoid = lost.registration if isinstance(lost, StreamOutbound) else None
         registration = port.registry.pick(asked.endpoint, avoid=avoid)
         if asked.is_tcp:
@@ -267,8 +267,7 @@ class Client:
             port.metrics.tcp_done(exchange.endpoint, from_client, to_client)
             self.finished(inbound, exchange)
 
-        tenant = b",".join(value for name, value in request.fields if name.lower() == piko.TENANT_ID)
-        leg = Leg(exchange.endpoint, tenant, exchange.expires_at)
+        leg = Leg(exchange.endpoint, tenant_in(request.fields), exchange.expires_at)
         carrier = WebSocketCarrier(connection, client=False, max_frame=MAX_FRAME)
         try:
             answer, start = port.legs.begin(carrier, leg, wish, done)

@@ -32,13 +32,15 @@ class Kept:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def open(self, carrier: Carrier, wish: New, purpose: Purpose) -> tuple[Resumable, Opened]:
-        """A session that is to be kept; what its other end is told."""
-        seconds = min(self.seconds, wish.seconds)
+    def begin(self, carrier: Carrier, wish: New | None, purpose: Purpose) -> tuple[Carrier, bytes]:
+        """What a new session rides on, and the answer to its wish: `carrier` itself and nothing, if none is kept."""
+        seconds = min(self.seconds, wish.seconds) if wish is not None else 0
+        if not seconds:
+            return carrier, b""
         opened = Opened(secrets.token_hex(ID_BYTES).encode(), seconds)
         resumable = Resumable(carrier, opened.id, seconds)
         self._sessions[opened.id] = resumable, purpose
-        return resumable, opened
+        return resumable, opened.encode()
 
     def claim(self, wish: Resume, purpose: Purpose) -> tuple[Resumable, Resumed]:
         """The session that `wish` means; what its other end is told before it is attached.

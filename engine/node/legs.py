@@ -8,19 +8,19 @@ WebSocket clients, have no session: their bytes are the WebSocket's (see client.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import NamedTuple
 
 import trio
 
 from engine.admin.metrics import NodeMetrics
-from engine.auth.verifier import Claims, Verifier
+from engine.auth.verifier import Verifier
 from engine.carriers.carrier import Carrier
 from engine.errors import HTTPError
 from engine.log import get_logger
 from engine.loop.reactor import Reactor
+from engine.node.admission import admit, seconds_left, tenant_in
 from engine.node.kept import Kept, Purpose
 from engine.node.registration import Registration
 from engine.routing.registry import Registry
@@ -76,19 +76,8 @@ class Legs:
     def admit(self, request: Request) -> Leg:
         """See host.Door."""
         endpoint = posts.endpoint_of(request.target, posts.TCP_PATH) or ""
-        fields = [(name.lower(), value) for name, value in request.fields]
-        if any(name == b"origin" for name, _ in fields):
-            raise HTTPError(403, "browsers have no business here")
-        claims: Claims | None = None
-        if self._verifier is not None:
-            credentials = ([value for name, value in fields if name == wanted] for wanted in piko.CREDENTIALS)
-            claims = self._verifier.verify(*credentials)
-            claims.check(endpoint)
-        tenant = b",".join(value for name, value in fields if name == piko.TENANT_ID)
-        expires_at = math.inf
-        if claims is not None and claims.expires_at is not None:
-            expires_at = self._reactor.now + claims.expires_at - time.time()
-        return Leg(endpoint, tenant, expires_at)
+        claims = admit(request.fields, self._verifier, endpoint)
+        return Leg(endpoint, tenant_in(request.fields), self._reactor.now + seconds_left(claims))
 
     def enter(self, asked: Leg, hello: Hello, carrier: Carrier) -> tuple[Welcome, Callable[[], None]]:
         """See host.Door."""
@@ -108,19 +97,17 @@ class Legs:
             return resumed.encode(), partial(resumable.attach, carrier, wish.received)
         if self._registry.pick(leg.endpoint) is None:
             raise HTTPError(502, piko.NO_AVAILABLE_UPSTREAMS)
-        answer, session = b"", carrier
-        if wish is not None and wish.seconds and self.kept.seconds:
-            session, opened = self.kept.open(carrier, wish, leg.purpose)
-            answer = opened.encode()
+        rides_on, answer = self.kept.begin(carrier, wish, leg.purpose)
 
         def start() -> None:
-            run = partial(self._run, session, leg, done)
+            run = self._enrol(rides_on, leg, done)
             self._sessions.start_soon(self._reactor.supervise, "session", run)
             self._reactor.hand_over()
 
         return answer, start
 
-    async def _run(self, carrier: Carrier, leg: Leg, done: Done | None) -> None:
+    def _enrol(self, carrier: Carrier, leg: Leg, done: Done | None) -> Callable[[], Awaitable[None]]:
+        """A session on `carrier`, which takes what comes from now on; what its task has to run."""
         relays: list[Relay] = []
 
         def take(stream: Stream) -> None:
@@ -138,13 +125,15 @@ class Legs:
             if leg.expires_at < math.inf:
                 relay.end_at(leg.expires_at, self._reactor)
 
+        return partial(self._run, Session(carrier, accepts=True, on_stream=take), relays, leg, done)
+
+    async def _run(self, session: Session, relays: list[Relay], leg: Leg, done: Done | None) -> None:
         self.open += 1
-        session = Session(carrier, accepts=True, on_stream=take)
         try:
             await session.run()
         finally:
             self.open -= 1
-            self.kept.forget(carrier)
+            self.kept.forget(session.carrier)
             passed = relays[0].passed if relays else [0, 0]
             if done is None:
                 self._metrics.tcp_done(leg.endpoint, *passed)
