@@ -198,16 +198,17 @@ class Uplink:
         """No new streams, and return when none is left on any session (deadline: the caller's).
 
         A stream the node had opened before it heard our go-away is still served: it arrives before the answer to
-        the ping that follows.
+        the ping that follows. Where the session is suspended nobody can do so, nor close the streams that are idle.
         """
         self._leaving = True
         for session in self.sessions:
             session.go_away()
         for session in tuple(self.sessions):
-            if session.alive:
+            if session.alive and not session.suspended:
                 await session.round_trip_done()
         for session in tuple(self.sessions):
-            await session.wait_quiet()
+            if session.busy or not session.suspended:
+                await session.wait_quiet()
 
     async def wait_closed(self) -> None:
         """Return when no session is left."""

@@ -344,6 +344,11 @@ class Session:
         """How often it went on with another carrier."""
         return self._resumable.resumptions if self._resumable is not None else 0
 
+    @property
+    def busy(self) -> bool:
+        """Something is under way on a stream."""
+        return any(not stream.receiver.idle for stream in self.mux.streams.values())
+
     def _carrier_changed(self) -> None:
         """The carrier was lost: nobody can answer a ping. Or there is another: see whether it carries."""
         if not self.alive:

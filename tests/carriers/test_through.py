@@ -25,6 +25,7 @@ from tests.system.ledger import load
 
 FULL = "TRIODUCT_FULL" in os.environ
 UP_SECONDS = 40
+GOOD_BYE_SECONDS = 2
 REQUESTS = 1000
 MESSAGES = 200
 BODY_BYTES = 256 << 20
@@ -56,6 +57,13 @@ class Tunnel:
         return f"127.0.0.1:{self.node.proxy}"
 
 
+async def say_good_bye(*programs: Program) -> None:
+    """Stop them while there is a way to say so. Who has something under way is told again when the box is gone."""
+    with trio.move_on_after(GOOD_BYE_SECONDS):
+        for program in programs:
+            await program.stop()
+
+
 NAMED = {"x-piko-endpoint": "web"}
 
 
@@ -69,6 +77,7 @@ async def tunnel(checked: str, programs: Programs, origin: int, pki: Pki) -> Asy
         with trio.fail_after(UP_SECONDS):
             await wait_answered(node, agent)
         yield Tunnel(node, server, agent, box)
+        await say_good_bye(agent)
 
 
 async def wait_answered(node: Node, agent: Program) -> None:
@@ -122,6 +131,7 @@ async def test_server_sent_events_come_in_order_and_each_at_once(tunnel: Tunnel,
         for number in range(50):
             assert (await client.post("/event", content=str(number))).status_code == 204
             assert (await listener.until(b"\n\n")).endswith(b"data: %d\n\n" % number)
+        await listener.reset()  # FIN alone would say that it still listens
 
 
 @needs("curl")
@@ -191,10 +201,11 @@ async def wire(checked: str, programs: Programs, echo_port: int, pki: Pki) -> As
         open_middlebox(checked, node.proxy, pki) as forwards,
     ):
         agent = await programs.start(TRIODUCT, "agent", "tcp", "echo", str(echo_port), *agents.flags())
-        await programs.start(TRIODUCT, "forward", "tcp", str(port), "echo", *forwards.flags(), port=port)
+        forward = await programs.start(TRIODUCT, "forward", "tcp", str(port), "echo", *forwards.flags(), port=port)
         with trio.fail_after(UP_SECONDS):
             await wait_echoed(port, agent)
         yield Wire(port, agents, forwards)
+        await say_good_bye(forward, agent)
 
 
 async def wait_echoed(port: int, agent: Program) -> None:

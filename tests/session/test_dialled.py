@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.carriers.cutter import Cutter
-from tests.roles import Roles, agent_config, says, server_config
+from tests.roles import Roles, agent_config, says, server_config, settle
 
 
 async def test_a_session_goes_on_with_the_next_carrier(roles: Roles) -> None:
@@ -17,6 +17,19 @@ async def test_a_session_goes_on_with_the_next_carrier(roles: Roles) -> None:
         cutter.cut()
     assert (await client.ask()).body == b"hello"
     assert cutter.opened > 1
+
+
+async def test_an_agent_that_is_cut_off_ends_when_it_is_told_to(roles: Roles) -> None:
+    node = await roles.node()
+    cutter = Cutter(node.upstream)
+    port = await roles.nursery.start(cutter.run)
+    agent = await roles.agent_with(agent_config(port, await roles.service(says(b"hello")), resume=30))
+    client = await roles.dial(node.proxy)
+    assert (await client.ask()).body == b"hello"
+    with cutter.away():
+        await settle()
+        agent.tell_to_stop()
+        await agent.ended.wait()
 
 
 async def test_a_node_that_keeps_no_session_has_a_new_one_instead(roles: Roles) -> None:
