@@ -25,6 +25,7 @@ import trio
 import trio.testing
 
 from engine.agent.agent import run_agent
+from engine.cluster.directory import Membership
 from engine.config import AgentConfig, ForwardConfig, ListenerConfig, PortConfig, ServerConfig
 from engine.forward.forward import run_forward
 from engine.node.node import Addresses, run_node
@@ -245,9 +246,10 @@ class Roles:
         self.nursery = nursery
         self.running: list[Role] = []
 
-    async def node(self, config: ServerConfig | None = None) -> RunningNode:
+    async def node(self, config: ServerConfig | None = None, *, membership: Membership | None = None) -> RunningNode:
         node = RunningNode()
-        node.addresses = await self._start(node, partial(run_node, config or server_config()))
+        run = partial(run_node, config or server_config(), membership=membership)
+        node.addresses = await self._start(node, run)
         return node
 
     async def agent(self, node: RunningNode, service: int, *, endpoint: str = "web", protocol: Any = "http") -> Role:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import trio
 
 from engine.agent.rhythm import Rhythm
-from engine.carriers.carrier import Carrier, Kind
+from engine.carriers.carrier import LADDER, Carrier, Kind
 from engine.carriers.ladder import Ladder, registration
 from engine.errors import Unreachable
 from engine.log import get_logger
@@ -50,7 +50,7 @@ class Uplink:
         token: Callable[[], str] = str,
         tenant: str = "",
         resume_seconds: float = 0,
-        kinds: tuple[Kind, ...] = tuple(Kind),
+        kinds: tuple[Kind, ...] = LADDER,
         dials: trio.CapacityLimiter | None = None,
         backoff: Backoff | None = None,
         on_connect: Callable[[float], None] | None = None,

@@ -4,8 +4,8 @@ A carrier is a Duplex that may be made of more than one connection, and that say
 other end why. Its `receiver` hears `ended` when the other end has said good-bye (then `farewell` is what it said), and
 `lost` when nothing comes or goes any more.
 
-Each kind has a module: websocket, stream, poll. Another kind (HTTP/2's extended CONNECT, RFC 8441) would be one more
-module and one more name in `Kind`; nothing above the carriers knows what they are made of.
+Each kind has a module: websocket, stream, poll, plain. Another kind (HTTP/2's extended CONNECT, RFC 8441) would be one
+more module and one more name in `Kind`; nothing above the carriers knows what they are made of.
 """
 
 from __future__ import annotations
@@ -20,11 +20,17 @@ BACKLOG: Final = 256 * 1024  # queued on a socket: more than this, and sources a
 
 
 class Kind(StrEnum):
-    """The kinds there are, the best first: by what they cost, and by what they need of whoever is on the way."""
+    """The kinds there are."""
 
     WEBSOCKET = "websocket"
     STREAM = "stream"
     POLL = "poll"
+    PLAIN = "plain"  # between nodes
+
+
+LADDER: Final = (Kind.WEBSOCKET, Kind.STREAM, Kind.POLL)
+"""Those that an agent or a forward may use, the best first: by what they cost, and by what they need of whoever is on
+the way."""
 
 
 class Carrier(Duplex, Protocol):

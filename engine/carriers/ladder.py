@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from engine.carriers.carrier import Carrier, Kind
+from engine.carriers.carrier import LADDER, Carrier, Kind
 from engine.carriers.opening import open_websocket
 from engine.carriers.posting import Place, open_poll, open_stream
 from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
@@ -60,7 +60,7 @@ def way_to(server: Server, endpoint: str, credentials: Callable[[], Fields]) -> 
 class Ladder:
     """Opens carriers for an errand; `kinds` are those that may be used, the best first."""
 
-    def __init__(self, errand: Errand, kinds: Sequence[Kind] = tuple(Kind)) -> None:
+    def __init__(self, errand: Errand, kinds: Sequence[Kind] = LADDER) -> None:
         self.failures: dict[Kind, str] = {}  # why one that would be better is not used
         self._errand = errand
         self._kinds = list(kinds)

@@ -1,1 +1,1 @@
-"""The registry that several nodes share; a node alone keeps its own in memory and needs nothing from here."""
+"""What nodes share: who serves what (a directory), and links by which one sends another what that serves."""

@@ -6,7 +6,7 @@ Sans-IO and synchronous. A request is routed by this alone, so nothing here is a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -120,3 +120,11 @@ class Own:
         change = Change(entry.id, entry.start, entry.revision, endpoint, count)
         for tell in self.tell:
             tell(change)
+
+
+class Membership(NamedTuple):
+    """What makes a node a peer of others: what it knows of them, what it tells them, and what all of them know."""
+
+    directory: Directory
+    own: Own
+    secret: bytes

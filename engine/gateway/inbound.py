@@ -163,7 +163,7 @@ class Inbound:
         """Carry out what the role has decided about `exchange`, now or (after Wait) later."""
         if self.exchange is not exchange or exchange.answer is not _ROUTING:
             return
-        self._wait = None
+        waited, self._wait = self._wait is not None, None
         if isinstance(decision, Route):
             if self.state is _BODY:
                 self._await_body(exchange)
@@ -180,6 +180,8 @@ class Inbound:
             self.inlet.pause()
         else:
             self._take_over(exchange, decision)
+            if waited:
+                self.inlet.resume()
 
     def _send(self, exchange: Exchange, route: Route, parts: list[Bytes]) -> None:
         outbound = route.outbound

@@ -25,6 +25,7 @@ from engine.loop.reading import start_tls
 from engine.node.admission import admit, seconds_left, tenant_in
 from engine.node.kept import Kept, Purpose
 from engine.node.registration import Registration
+from engine.node.way import Way
 from engine.routing.owners import Answer, Owners, defect_of_name
 from engine.routing.registry import Registry
 from engine.session.session import Session
@@ -65,7 +66,7 @@ class AgentPort:
 
     def __init__(
         self,
-        registry: Registry[Registration],
+        registry: Registry[Way],
         reactor: Reactor,
         metrics: NodeMetrics,
         *,

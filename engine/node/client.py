@@ -14,6 +14,7 @@ from engine.admin.metrics import NodeMetrics
 from engine.auth.verifier import Verifier
 from engine.carriers.host import Host
 from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
+from engine.cluster.link import Links
 from engine.errors import HTTPError, RemoteProtocolError, Unauthorized
 from engine.gateway import record
 from engine.gateway.clocks import Timeouts
@@ -28,13 +29,13 @@ from engine.node.aborts import Aborts
 from engine.node.admission import seconds_left, tenant_in
 from engine.node.asked import Asked
 from engine.node.legs import Leg, Legs
-from engine.node.registration import Registration, StreamOutbound
 from engine.node.trust import Trust
+from engine.node.way import StreamOutbound, Way
 from engine.routing.registry import Registry
 from engine.session.liveness import Budget
 from engine.session.session import NoStream
 from engine.tunnel.relay import Relay
-from engine.wire import http1, piko, posts, proxy_protocol, resumption, websocket
+from engine.wire import http1, peers, piko, posts, proxy_protocol, resumption, websocket
 from engine.wire.http1 import MAX_HEAD, Fields, Request
 from engine.wire.origin import may_open
 from engine.wire.resumption import New, Resume
@@ -43,6 +44,7 @@ LEG_PATH: Final = posts.TCP_PATH.encode()
 NO_UPSTREAMS = Refuse(502, piko.NO_AVAILABLE_UPSTREAMS)
 BUSY = Refuse(503, "too many streams are open")
 
+LINK_SECONDS: Final = 2.0  # for the link to a peer that has a session
 UNSERVED_LINES: Final = 10
 UNSERVED_SECONDS: Final = 60.0
 HANDSHAKE_SECONDS: Final = 10.0
@@ -82,7 +84,7 @@ class Clients:
     Agents that lost the node's predecessor are on their way.
     """
 
-    registry: Registry[Registration]
+    registry: Registry[Way]
     reactor: Reactor
     metrics: NodeMetrics
     timeouts: Timeouts
@@ -99,6 +101,7 @@ class Clients:
     relayed: int = 0  # raw TCP connections without a session
     host: Host[Leg] = field(init=False)
     legs: Legs = field(kw_only=True)
+    links: Links | None = None  # of other nodes
 
     def __post_init__(self) -> None:
         self.host = Host(self.legs, self.reactor)
@@ -151,6 +154,8 @@ class Client:
         assert request is not None
         if request.method == b"POST" and request.target.startswith(LEG_PATH):
             return TakeOver(partial(port.host.take, self._connection, request, partial(_give_back, inbound)))
+        if port.links is not None and request.target == peers.PATH:
+            return TakeOver(partial(self._accept_link, port.links, request))
         if lost is None:
             port.metrics.request_started()
         # A client that repeats itself asks for the same; and the parser gives equal heads the same object.
@@ -172,24 +177,38 @@ class Client:
                 return Refuse(401, str(error))
             if request.upgrade:
                 exchange.expires_at = port.reactor.now + seconds_left(claims)
-        avoid = lost.registration if isinstance(lost, StreamOutbound) else None
-        registration = port.registry.pick(asked.endpoint, avoid=avoid)
+        avoid = lost.way if isinstance(lost, StreamOutbound) else None
+        way = port.registry.pick(asked.endpoint, avoid=avoid)
         if asked.is_tcp:
-            return self._begin_tcp(inbound, exchange, registration)
-        if registration is not None:
-            return _route(registration, asked, fresh=lost is not None)
-        if port.reactor.now < port.patient_until and lost is None:
-            forget = port.registry.wait_for(
-                asked.endpoint,
-                lambda: port.reactor.call("registered", inbound, self._registered, inbound, exchange, asked),
-            )
-            return Wait(port.patient_until, NO_UPSTREAMS, forget)
-        return NO_UPSTREAMS
+            return self._begin_tcp(inbound, exchange, asked, way)
+        if way is None:
+            return self._wait(inbound, exchange, asked, patient=lost is None)
+        return _route(way, asked, fresh=lost is not None)
 
-    def _registered(self, inbound: Waiting, exchange: Exchange, asked: Asked) -> None:
-        """An agent has come for the endpoint that `exchange` waits for."""
-        registration = self._port.registry.pick(asked.endpoint)
-        inbound.decide(exchange, NO_UPSTREAMS if registration is None else _route(registration, asked))
+    def _wait(self, inbound: Waiting, exchange: Exchange, asked: Asked, *, patient: bool) -> Wait | Refuse:
+        """Have `exchange` wait for a session of its endpoint, if one may be expected. `patient`: also one of an agent
+        that is not known yet.
+        """
+        port, endpoint = self._port, asked.endpoint
+        until = port.reactor.now + LINK_SECONDS if port.registry.expects(endpoint) else -math.inf
+        if patient:
+            until = max(until, port.patient_until)
+        if until <= port.reactor.now:
+            return NO_UPSTREAMS
+        forget = port.registry.wait_for(
+            endpoint, lambda: port.reactor.call("registered", inbound, self._found, inbound, exchange, asked)
+        )
+        return Wait(until, NO_UPSTREAMS, forget)
+
+    def _found(self, inbound: Waiting, exchange: Exchange, asked: Asked) -> None:
+        """A session for the endpoint that `exchange` waits for has come, or will not come."""
+        way = self._port.registry.pick(asked.endpoint)
+        if way is None:
+            inbound.decide(exchange, NO_UPSTREAMS)
+        elif asked.is_tcp:
+            inbound.decide(exchange, self._begin_tcp(inbound, exchange, asked, way))
+        else:
+            inbound.decide(exchange, _route(way, asked, fresh=bool(exchange.attempts)))
 
     def finished(self, inbound: Waiting, exchange: Exchange) -> None:
         port = self._port
@@ -204,9 +223,18 @@ class Client:
         elif exchange.status == 502 and not exchange.attempts and exchange.request is not None:
             port.unserved.tell(exchange.endpoint, self._client, port.reactor.now)
 
+    def _accept_link(self, links: Links, request: Request) -> None:
+        """Another node wants to send what it has for our sessions."""
+        try:
+            links.accept(self._connection, request)
+        except HTTPError as error:
+            port_log.info("no peer", client_ip=self.address, status=error.status, error=str(error))
+            self._connection.put(http1.error_response(error.status, error.public, close=True))
+            self._connection.close()
+
     # -- raw TCP
 
-    def _begin_tcp(self, inbound: Waiting, exchange: Exchange, registration: Registration | None) -> Decision:
+    def _begin_tcp(self, inbound: Waiting, exchange: Exchange, asked: Asked, way: Way | None) -> Decision:
         request = exchange.request
         assert request is not None
         if not may_open(request.fields, self._port.allowed_origins):
@@ -227,10 +255,10 @@ class Client:
             return Refuse(error.status, error.public)
         if isinstance(wish, Resume) or (wish is not None and wish.seconds and port.legs.kept.seconds):
             return TakeOver(partial(self._begin_leg, inbound, exchange, wish, fields))
-        if registration is None:
-            return NO_UPSTREAMS
+        if way is None:
+            return self._wait(inbound, exchange, asked, patient=False)
         try:
-            stream = registration.session.open()
+            stream = way.open()
         except NoStream:
             return BUSY
         exchange.attempts = 1
@@ -285,9 +313,9 @@ class Client:
             self.finished(inbound, exchange)
 
 
-def _route(registration: Registration, asked: Asked, *, fresh: bool = False) -> Decision:
+def _route(way: Way, asked: Asked, *, fresh: bool = False) -> Decision:
     try:
-        return Route(registration.take(fresh=fresh), asked.head_for(summaries=registration.summaries))
+        return Route(way.take(fresh=fresh), asked.head_for(summaries=way.summaries))
     except NoStream:
         return BUSY
 

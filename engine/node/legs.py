@@ -22,7 +22,7 @@ from engine.log import get_logger
 from engine.loop.reactor import Reactor
 from engine.node.admission import admit, seconds_left, tenant_in
 from engine.node.kept import Kept, Purpose
-from engine.node.registration import Registration
+from engine.node.way import Way
 from engine.routing.registry import Registry
 from engine.session.session import NoStream, Session
 from engine.session.stream import Stream
@@ -55,7 +55,7 @@ class Legs:
 
     def __init__(
         self,
-        registry: Registry[Registration],
+        registry: Registry[Way],
         reactor: Reactor,
         metrics: NodeMetrics,
         *,
@@ -95,7 +95,7 @@ class Legs:
         if isinstance(wish, Resume):
             resumable, resumed = self.kept.claim(wish, leg.purpose)
             return resumed.encode(), partial(resumable.attach, carrier, wish.received)
-        if self._registry.pick(leg.endpoint) is None:
+        if self._registry.pick(leg.endpoint) is None and not self._registry.expects(leg.endpoint):
             raise HTTPError(502, piko.NO_AVAILABLE_UPSTREAMS)
         rides_on, answer = self.kept.begin(carrier, wish, leg.purpose)
 
@@ -112,11 +112,24 @@ class Legs:
 
         def take(stream: Stream) -> None:
             """The forward has opened its stream, and may open one only."""
-            registration = self._registry.pick(leg.endpoint)
+            if relays:
+                stream.abort()
+            elif (way := self._registry.pick(leg.endpoint)) is None and self._registry.expects(leg.endpoint):
+                stream.pause()
+                self._registry.wait_for(leg.endpoint, partial(self._reactor.call, "leg", stream, found, stream))
+            else:
+                join(stream, way)
+
+        def found(stream: Stream) -> None:
+            if not stream.gone:  # the forward has left meanwhile
+                join(stream, self._registry.pick(leg.endpoint))
+                stream.resume()
+
+        def join(stream: Stream, way: Way | None) -> None:
             try:
-                if relays or registration is None:
-                    raise NoStream("one stream is all there is")
-                upstream = registration.session.open()
+                if way is None:
+                    raise NoStream("no session any more")
+                upstream = way.open()
             except NoStream:
                 stream.abort()
                 return

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import socket
+import ssl
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from engine.admin.metrics import NodeMetrics
 from engine.admin.serve import serve_admin
 from engine.auth.key_set import Tokens, open_tokens
 from engine.auth.verifier import Verifier
+from engine.cluster.directory import Membership
 from engine.config import AccessLogConfig, AuthConfig, ServerConfig
 from engine.gateway.clocks import Timeouts
 from engine.log import get_logger
@@ -40,10 +42,11 @@ from engine.node.client import Clients
 from engine.node.client_port import ClientPort
 from engine.node.kept import Kept
 from engine.node.legs import Legs
-from engine.node.registration import Registration
+from engine.node.peers import Peers
 from engine.node.tcp_port import TCPPort
 from engine.node.trust import Trust
-from engine.routing.registry import LocalRegistry, Registry
+from engine.node.way import Way
+from engine.routing.registry import SharedRegistry
 
 PATIENCE_SECONDS = 2.0  # see Clients
 MOVE_SECONDS = 3.0  # for agents to arrive elsewhere, before clients are sent there
@@ -65,13 +68,14 @@ async def run_node(
     config: ServerConfig,
     *,
     alone: bool = False,
+    membership: Membership | None = None,
     task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a node until SIGTERM or SIGINT has drained it, or until cancelled.
 
     Raises OSError for a port in use and ConfigError for certificates and keys that do not fit.
 
-    `alone`: nothing else runs in this Trio run.
+    `alone`: nothing else runs in this Trio run. With a `membership` it has peers.
     """
     with ExitStack() as stack:
         proxy, upstream, admin = (
@@ -88,6 +92,8 @@ async def run_node(
                 await _open_tokens(config.upstream.auth, nursery),
                 nursery,
             )
+            if membership is not None:
+                node.join(membership, nursery)
             addresses = Addresses(_address(proxy), _address(upstream), _address(admin), tuple(map(_address, tcp)))
             app = node_app(
                 node.metrics,
@@ -133,7 +139,8 @@ class Node:
     ) -> None:
         http = config.proxy.http
         self.id = config.cluster.choose_node_id()
-        self.registry: Registry[Registration] = LocalRegistry(partial(reactor.count, "registry"))
+        self.registry: SharedRegistry[Way] = SharedRegistry(partial(reactor.count, "registry"))
+        self.peers: Peers | None = None
         self.metrics = NodeMetrics()
         self.not_ready: str | None = "starting"
         tls, upstream_tls, self.admin_tls = (
@@ -213,6 +220,17 @@ class Node:
             ],
         )
 
+    def join(
+        self, membership: Membership, nursery: trio.Nursery, *, tls: ssl.SSLContext | Certificates | None = None
+    ) -> None:
+        """Serve what peers want, and send them what they serve. `tls` is what their ports speak."""
+        directory, own, secret = membership
+        self.peers = Peers(
+            directory, secret, self.registry, self._clients.reactor, nursery, tls=tls, counted=self.metrics.forwarded
+        )
+        self._clients.links = self.peers.links
+        self.registry.observe(own.changed)
+
     async def accept_agents(self, sockets: Sequence[socket.socket], nursery: trio.Nursery) -> None:
         with self._accepting_agents:
             await serve(sockets, self.agents.serve, nursery, self._room)
@@ -235,6 +253,8 @@ class Node:
             await self.agents.leave()
         self._accepting_clients.cancel()
         self.clients.leave()
+        if self.peers is not None:
+            await self.peers.leave()
         await self.clients.wait_quiet()
         for port in self._tcp_ports:
             await port.wait_quiet()

@@ -14,8 +14,8 @@ import trio
 
 from engine.log import get_logger
 from engine.loop.connection import Connection
-from engine.node.client import Clients
-from engine.node.registration import Registration
+from engine.node.client import LINK_SECONDS, Clients
+from engine.node.way import Way
 from engine.session.session import NoStream
 from engine.tunnel.relay import LEFT, Relay
 
@@ -40,14 +40,14 @@ class TCPPort:
         if not await clients.let_in(connection):
             return
         client = connection.peer[0]
-        registration = await self._find()
-        if registration is None:
+        way = await self._find()
+        if way is None:
             clients.unserved.tell(self.endpoint, client, clients.reactor.now)
             return
         if not connection.alive:  # closed while it waited, to make room for others
             return
         try:
-            stream = registration.session.open()
+            stream = way.open()
         except NoStream as error:
             clients.unserved.tell(self.endpoint, client, clients.reactor.now, str(error))
             return
@@ -84,12 +84,17 @@ class TCPPort:
             self._gone = trio.Event()
             await self._gone.wait()
 
-    async def _find(self) -> Registration | None:
-        """A session that serves the endpoint. Where the node has just started, its agent is waited for for a moment."""
+    async def _find(self) -> Way | None:
+        """A session that serves the endpoint. Its agent is waited for for a moment where the node has just started, and
+        the link to a peer that has one.
+        """
         clients = self._clients
-        registration = clients.registry.pick(self.endpoint)
-        if registration is not None or clients.reactor.now >= clients.patient_until:
-            return registration
+        way = clients.registry.pick(self.endpoint)
+        until = clients.patient_until
+        if way is None and clients.registry.expects(self.endpoint):
+            until = max(until, clients.reactor.now + LINK_SECONDS)
+        if way is not None or clients.reactor.now >= until:
+            return way
         come = trio.Event()
 
         def tell() -> None:
@@ -98,7 +103,7 @@ class TCPPort:
 
         forget = clients.registry.wait_for(self.endpoint, tell)
         try:
-            with trio.move_on_at(clients.patient_until):
+            with trio.move_on_at(until):
                 await come.wait()
         finally:
             forget()

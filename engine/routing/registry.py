@@ -51,8 +51,11 @@ class Registry(Protocol[Session]):
     def endpoints(self) -> dict[str, int]:
         """Endpoints that somebody serves, and by how many sessions."""
 
+    def expects(self, endpoint: str) -> bool:
+        """None could be picked, but one is on its way: whoever waits for it will be called."""
+
     def wait_for(self, endpoint: str, callback: Callable[[], None]) -> Forget:
-        """Call `callback` once, when the next session for `endpoint` can be picked."""
+        """Call `callback` once, when the next session for `endpoint` can be picked, or is not expected any more."""
 
     def observe(self, callback: Callable[[str, int], None]) -> Forget:
         """Call `callback(endpoint, sessions left)` after each change."""
@@ -85,7 +88,7 @@ class LocalRegistry(Generic[Session]):
         self._rounds.setdefault(endpoint, RoundRobin()).add(session)
         try:
             self._changed(endpoint)
-            self._tell(callback for callback in self._waiting.pop(endpoint, {}).values())
+            self.call_waiting(endpoint)
             yield
         finally:
             self.withdraw(session)
@@ -118,6 +121,9 @@ class LocalRegistry(Generic[Session]):
             counts[endpoint] = counts.get(endpoint, 0) + len(sessions)
         return counts
 
+    def expects(self, endpoint: str) -> bool:
+        return False
+
     def wait_for(self, endpoint: str, callback: Callable[[], None]) -> Forget:
         ticket = object()
         self._waiting.setdefault(endpoint, {})[ticket] = callback
@@ -129,6 +135,10 @@ class LocalRegistry(Generic[Session]):
                 self._waiting.pop(endpoint, None)  # strangers choose the names, so none is kept
 
         return forget
+
+    def call_waiting(self, endpoint: str) -> None:
+        """Those who wait for a session of `endpoint` may ask again."""
+        self._tell(callback for callback in self._waiting.pop(endpoint, {}).values())
 
     def observe(self, callback: Callable[[str, int], None]) -> Forget:
         ticket = object()
@@ -150,6 +160,35 @@ class LocalRegistry(Generic[Session]):
                 callback()
             except Exception as error:
                 self._failed(error)
+
+
+class Elsewhere(Protocol[Session]):
+    """What peers serve; asked where this process has no session of its own."""
+
+    def pick(self, endpoint: str, *, avoid: Session | None = None) -> Session | None: ...
+
+    def expects(self, endpoint: str) -> bool: ...
+
+
+class SharedRegistry(LocalRegistry[Session]):
+    """The sessions of this process; those of `peers` where it has none, or none but a suspended one or one to avoid."""
+
+    peers: Elsewhere[Session] | None = None
+
+    def pick(self, endpoint: str, *, avoid: Session | None = None) -> Session | None:
+        sessions = self._rounds.get(endpoint)
+        if sessions is not None and (found := sessions.next(avoid)) is not avoid:
+            return found
+        if self.peers is not None and (found := self.peers.pick(endpoint, avoid=avoid)) is not None:
+            return found
+        return self.pick_local(endpoint, avoid=avoid)
+
+    def pick_local(self, endpoint: str, *, avoid: Session | None = None) -> Session | None:
+        """One of this process, whatever the peers have."""
+        return super().pick(endpoint, avoid=avoid)
+
+    def expects(self, endpoint: str) -> bool:
+        return self.peers is not None and self.peers.expects(endpoint)
 
 
 def _remove(rounds: dict[str, RoundRobin[Session]], endpoint: str, session: Session) -> bool:

@@ -1,0 +1,209 @@
+"""What other nodes and workers serve, as the registry of this one sees it; and what is served for them."""
+
+from __future__ import annotations
+
+import math
+import random
+import ssl
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Final
+
+import trio
+
+from engine.cluster.directory import Directory
+from engine.cluster.entry import Entry
+from engine.cluster.link import Link, Links, LinkState
+from engine.loop.certificates import Certificates
+from engine.loop.reactor import Reactor
+from engine.node.way import StreamOutbound, Way
+from engine.routing.registry import SharedRegistry
+from engine.session.session import NoStream
+from engine.session.stream import Stream
+from engine.tunnel.relay import Relay
+from engine.wire import peers
+
+CLOSE_ALL: Final = math.inf
+
+
+class PeerWay(Way):
+    """An endpoint by a peer that serves it. Its streams say first what they are for."""
+
+    def __init__(self, endpoint: str, link: Link, reactor: Reactor, counted: Callable[[str], None]) -> None:
+        super().__init__(endpoint, reactor)
+        self.link = link
+        self._opening = peers.opening(endpoint)
+        self._counted = counted
+
+    def __repr__(self) -> str:
+        return f"<PeerWay {self.endpoint} {self.link!r}>"
+
+    @property
+    def usable(self) -> bool:
+        return self.link.up
+
+    def open(self) -> Stream:
+        session = self.link.session
+        if session is None:
+            raise NoStream("the link is lost")
+        stream = session.open()
+        stream.put(self._opening)
+        return stream
+
+    def take(self, *, fresh: bool = False) -> StreamOutbound:
+        self._counted(self.link.entry.id)
+        return super().take(fresh=fresh)
+
+    def break_off(self, error: Exception) -> None:
+        if self.link.session is not None:
+            self.link.session.lose(error)
+
+
+class _Servers:
+    """The peers that serve one endpoint, each with its number of sessions."""
+
+    __slots__ = ("counts", "ways")
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self.ways: dict[str, PeerWay] = {}  # those that have been used
+
+    def candidates(self, links: dict[str, Link], avoid: Way | None) -> list[Link]:
+        """Those that may be asked, in an order drawn in proportion to their sessions; `avoid` only if it is alone."""
+        known = [(links[id], count) for id, count in self.counts.items() if links[id].state is not LinkState.RESTING]
+        if isinstance(avoid, PeerWay) and len(known) > 1:
+            known = [one for one in known if one[0] is not avoid.link]
+        if len(known) < 2:
+            return [link for link, _ in known]
+        # Efraimidis and Spirakis: the greatest of u^(1/w) comes first with a probability in proportion to w.
+        return [link for link, _ in sorted(known, key=lambda one: random.random() ** (1 / one[1]), reverse=True)]
+
+
+class Peers:
+    """The other nodes and workers. Watches `directory`; links are tasks in `nursery`.
+
+    `counted` is told the peer's id for each request that goes there.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        secret: bytes,
+        registry: SharedRegistry[Way],
+        reactor: Reactor,
+        nursery: trio.Nursery,
+        *,
+        tls: ssl.SSLContext | Certificates | None = None,
+        counted: Callable[[str], None] = lambda peer: None,
+    ) -> None:
+        self.directory = directory
+        self.links = Links(directory.own_id, secret, reactor, nursery, self._take)
+        self.streams = 0  # that peers have opened here
+        self._secret = secret
+        self._registry = registry
+        self._reactor = reactor
+        self._nursery = nursery
+        self._context = copy_context()  # that of the reactor: who tells of peers may be a task of another
+        self._tls = tls
+        self._counted = counted
+        self._dialled: dict[str, Link] = {}
+        self._servers: dict[str, _Servers] = {}  # by endpoint
+        registry.peers = self
+        directory.watcher = self
+        for entry in directory.peers:
+            self.peer_changed(entry)
+            for endpoint, count in entry.endpoints.items():
+                self.endpoint_changed(entry.id, endpoint, count)
+
+    # -- for the registry
+
+    def pick(self, endpoint: str, *, avoid: Way | None = None) -> Way | None:
+        servers = self._servers.get(endpoint)
+        if servers is None:
+            return None
+        for link in servers.candidates(self._dialled, avoid):
+            if link.up:
+                break
+            link.want(self._reactor)  # and until it is up, another does it
+        else:
+            return None
+        way = servers.ways.get(link.entry.id)
+        if way is None or way.link is not link:
+            self._drop_way(servers, link.entry.id)
+            way = servers.ways[link.entry.id] = PeerWay(endpoint, link, self._reactor, self._counted)
+            self._reactor.clock(way)
+        return way
+
+    def expects(self, endpoint: str) -> bool:
+        servers = self._servers.get(endpoint)
+        return servers is not None and any(
+            self._dialled[id].state is LinkState.DIALLING or self._dialled[id].up for id in servers.counts
+        )
+
+    # -- what the directory tells
+
+    def peer_changed(self, entry: Entry) -> None:
+        """See directory.Watcher."""
+        before = self._dialled.get(entry.id)
+        link = Link(entry, self.directory.own_id, self._secret, self._link_changed, tls=self._tls)
+        self._dialled[entry.id] = link
+        if before is not None:
+            before.leave()
+        self._context.run(self._nursery.start_soon, link.run)
+
+    def peer_removed(self, entry: Entry) -> None:
+        """See directory.Watcher."""
+        self._dialled.pop(entry.id).leave()
+
+    def endpoint_changed(self, peer: str, endpoint: str, count: int) -> None:
+        """See directory.Watcher."""
+        if count:
+            self._servers.setdefault(endpoint, _Servers()).counts[peer] = count
+            self._registry.call_waiting(endpoint)
+            return
+        servers = self._servers[endpoint]
+        del servers.counts[peer]
+        self._drop_way(servers, peer)
+        if not servers.counts:
+            del self._servers[endpoint]
+
+    # -- links
+
+    def _link_changed(self, link: Link) -> None:
+        """A link is up, or is not any more: who waits for it may ask again."""
+        id = link.entry.id
+        entry = self.directory.get(id)
+        for endpoint in tuple(entry.endpoints) if entry is not None else ():
+            servers = self._servers[endpoint]
+            way = servers.ways.get(id)
+            if way is not None and way.link is link and not link.up:
+                self._drop_way(servers, id)
+            self._registry.call_waiting(endpoint)
+
+    def _drop_way(self, servers: _Servers, peer: str) -> None:
+        way = servers.ways.pop(peer, None)
+        if way is not None:
+            way.close_idle(CLOSE_ALL)
+            self._reactor.unclock(way)
+
+    # -- what peers want of us
+
+    def _take(self, stream: Stream, endpoint: str) -> None:
+        """A peer has opened a stream for a session of this process, and for no other."""
+        way = self._registry.pick_local(endpoint)
+        try:
+            if way is None:
+                raise NoStream("no session any more")
+            upstream = way.open()
+        except NoStream:
+            stream.abort()
+            return
+        self.streams += 1
+        Relay(stream, upstream, self._done)
+
+    def _done(self, error: Exception | None) -> None:
+        self.streams -= 1
+
+    async def leave(self) -> None:
+        """Have peers send nothing more, and end their links when nothing of theirs is under way."""
+        await self.links.leave()

@@ -1,0 +1,84 @@
+"""How requests and TCP connections for an endpoint go on: by an agent's session, or by a peer that has one.
+
+Opening a stream costs a round trip's worth of frames and an allocation on both sides, so a stream that has carried
+a whole exchange is kept for the next one (last in, first out: the warmest first).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from engine.gateway.outbound import Outbound
+from engine.loop.reactor import Reactor
+from engine.session.stream import Stream
+from engine.wire.http1 import PEER_HEAD
+
+IDLE_SECONDS: Final = 60.0
+MAX_IDLE: Final = 256
+
+
+class StreamOutbound(Outbound):
+    """A stream that carries HTTP requests to the agent, one after the other."""
+
+    __slots__ = ("idle_since", "way")
+
+    def __init__(self, way: Way) -> None:
+        super().__init__(way.open(), PEER_HEAD)
+        self.way = way
+        self.idle_since = 0.0
+
+    def released(self) -> None:
+        self.way.put_back(self)
+
+    def gone(self) -> None:
+        self.way.idle.pop(self, None)
+
+
+class Way:
+    """Opens streams for `endpoint`, and keeps those that wait for a request. The subclass says in what.
+
+    `summaries`: the agent understands summaries in front of heads.
+    """
+
+    def __init__(self, endpoint: str, reactor: Reactor, *, summaries: bool = False) -> None:
+        self.endpoint = endpoint
+        self.summaries = summaries
+        self.idle: dict[StreamOutbound, None] = {}
+        self.deadline = reactor.now + IDLE_SECONDS
+        self._reactor = reactor
+
+    @property
+    def usable(self) -> bool:
+        """A stream may be opened, or used again."""
+        raise NotImplementedError
+
+    def open(self) -> Stream:
+        """A new stream to the agent. Raises NoStream."""
+        raise NotImplementedError
+
+    def break_off(self, error: Exception) -> None:
+        """What it rides on has a defect."""
+        raise NotImplementedError
+
+    def take(self, *, fresh: bool = False) -> StreamOutbound:
+        """For one request: an idle stream, or (always if `fresh`) a new one. Raises NoStream."""
+        if self.idle and not fresh:
+            return self.idle.popitem()[0]
+        return StreamOutbound(self)
+
+    def put_back(self, outbound: StreamOutbound) -> None:
+        if not self.usable or len(self.idle) >= MAX_IDLE:
+            outbound.outlet.close()
+        else:
+            outbound.idle_since = self._reactor.now
+            self.idle[outbound] = None
+
+    def close_idle(self, before: float) -> None:
+        """Close the streams that have been idle since `before` or longer."""
+        for outbound in [outbound for outbound in self.idle if outbound.idle_since <= before]:
+            del self.idle[outbound]
+            outbound.outlet.close()
+
+    def expired(self) -> None:
+        self.close_idle(self._reactor.now - IDLE_SECONDS)
+        self.deadline = self._reactor.now + IDLE_SECONDS / 2

@@ -1,0 +1,268 @@
+"""Several nodes: a request that comes to one is served by an agent of another, also when some of them are lost.
+
+What peers know of each other is carried by hand here, at once; the links between them are real.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+import pytest
+import trio
+
+from engine.cluster.directory import Directory, Membership, Own
+from engine.cluster.entry import Entry
+from engine.config import ServerConfig
+from engine.wire import peers
+from tests.roles import (
+    Roles,
+    RunningNode,
+    Talk,
+    answer,
+    echo,
+    forward_config,
+    says,
+    server_config,
+    tell_head,
+)
+
+SECRET = b"a secret of thirty-two characters"
+ASK = b"GET / HTTP/1.1\r\nHost: web.test\r\n\r\n"
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+class Cluster:
+    """Nodes that know of each other."""
+
+    def __init__(self, roles: Roles) -> None:
+        self.roles = roles
+        self.members: list[Membership] = []
+
+    async def node(
+        self, id: str, *, secret: bytes = SECRET, config: ServerConfig | None = None, addr: str = ""
+    ) -> RunningNode:
+        config = config or server_config()
+        config.proxy.bind_addr = f"127.0.0.1:{free_port()}"
+        entry = Entry(id, secrets.token_hex(4), addr or config.proxy.bind_addr)
+        new = Membership(Directory(id), Own(entry), secret)
+        for other in self.members:
+            new.directory.put(other.own.entry)
+            other.directory.put(new.own.entry)
+            other.own.tell.append(new.directory.change)
+            new.own.tell.append(other.directory.change)
+        self.members.append(new)
+        return await self.roles.node(config, membership=new)
+
+    def remove(self, id: str) -> None:
+        """What a store says when a lease has ended."""
+        for member in self.members:
+            member.directory.remove(id)
+
+
+@pytest.fixture
+def cluster(roles: Roles) -> Cluster:
+    return Cluster(roles)
+
+
+async def test_a_request_is_served_by_an_agent_of_another_node(cluster: Cluster, roles: Roles) -> None:
+    first, second = await cluster.node("first"), await cluster.node("second")
+    await roles.agent(second, await roles.service(tell_head))
+    client = await roles.dial(first.proxy)
+    for _ in range(3):
+        got = await client.ask(b"GET /x HTTP/1.1\r\nHost: web.test\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n")
+        assert got.status == 200
+        assert b"X-Forwarded-For: 127.0.0.1\r\n" in got.body
+        assert b"x-piko" not in got.body.lower()
+        assert b"trioduct" not in got.body.lower()
+
+
+async def test_bodies_of_a_megabyte_pass_both_ways(cluster: Cluster, roles: Roles) -> None:
+    async def serve(talk: Talk) -> None:
+        while True:
+            await talk.until(b"\r\n\r\n")
+            await talk.say(answer(await talk.exactly(len(BODY))))
+
+    BODY = secrets.token_bytes(1 << 20)
+    first, second = await cluster.node("first"), await cluster.node("second")
+    await roles.agent(second, await roles.service(serve))
+    client = await roles.dial(first.proxy)
+    for _ in range(3):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(
+                client.say, b"POST / HTTP/1.1\r\nHost: web.test\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
+            )
+            got = await client.answer()
+        assert hashlib.sha256(got.body).digest() == hashlib.sha256(BODY).digest()
+
+
+async def test_a_session_of_this_node_goes_before_those_of_others(cluster: Cluster, roles: Roles) -> None:
+    first, second = await cluster.node("first"), await cluster.node("second")
+    await roles.agent(second, await roles.service(says(b"second")))
+    await roles.agent(first, await roles.service(says(b"first")))
+    client = await roles.dial(first.proxy)
+    assert [(await client.ask()).body for _ in range(4)] == [b"first"] * 4
+
+
+async def test_peers_are_chosen_by_how_many_sessions_they_have(cluster: Cluster, roles: Roles) -> None:
+    nodes = [await cluster.node(id) for id in ("first", "second", "third")]
+    for count, node in ((1, nodes[1]), (3, nodes[2])):
+        for _ in range(count):
+            await roles.agent(node, await roles.service(says(str(count).encode())))
+    client = await roles.dial(nodes[0].proxy)
+    said = [(await client.ask()).body for _ in range(400)]
+    assert 50 < said.count(b"1") < 150  # of 100 that are expected; five deviations of 9 are 45
+
+
+async def test_a_tcp_connection_of_a_forward_passes_two_nodes(cluster: Cluster, roles: Roles) -> None:
+    first, second = await cluster.node("first"), await cluster.node("second")
+    await roles.agent(second, await roles.service(echo), protocol="tcp")
+    for resume in (0.0, 30.0):
+        forward = await roles.forward_with(forward_config(first.proxy, "web", resume=resume))
+        client = await roles.dial(forward.ports[0][1])
+        await client.say(b"hello")
+        assert await client.exactly(5) == b"hello"
+        await client.finish()
+        assert await client.rest() == b""
+
+
+async def test_a_tcp_port_leads_to_another_node(cluster: Cluster, roles: Roles) -> None:
+    config = server_config()
+    config.proxy.tcp = [("127.0.0.1:0", "web")]
+    first, second = await cluster.node("first", config=config), await cluster.node("second")
+    await roles.agent(second, await roles.service(echo), protocol="tcp")
+    client = await roles.dial(first.addresses.tcp[0][1])
+    await client.say(b"hello")
+    assert await client.exactly(5) == b"hello"
+
+
+async def test_an_endpoint_that_nobody_serves_any_more_is_told_at_once(cluster: Cluster, roles: Roles) -> None:
+    first, second = await cluster.node("first"), await cluster.node("second")
+    agent = await roles.agent(second, await roles.service(says(b"second")))
+    client = await roles.dial(first.proxy)
+    assert (await client.ask()).status == 200
+    await agent.kill()
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    assert (await client.ask()).status == 502
+
+
+async def test_a_node_that_dies_loses_its_requests_and_no_others(cluster: Cluster, roles: Roles) -> None:
+    nodes = [await cluster.node(id) for id in ("first", "second", "third")]
+    for node in nodes[1:]:
+        await roles.agent(node, await roles.service(says(b"ok")))
+    client = await roles.dial(nodes[0].proxy)
+    for _ in range(20):
+        assert (await client.ask()).status == 200
+    await nodes[1].kill()  # the first knows nothing of it but that the link is lost
+    for _ in range(20):
+        assert (await client.ask()).status == 200
+    cluster.remove("second")
+    assert (await client.ask()).status == 200
+
+
+async def test_a_request_whose_peer_is_lost_is_tried_on_another(cluster: Cluster, roles: Roles) -> None:
+    asked = trio.Event()
+
+    async def silent(talk: Talk) -> None:
+        await talk.until(b"\r\n\r\n")
+        asked.set()
+        await trio.sleep_forever()
+
+    nodes = [await cluster.node(id) for id in ("first", "second", "third")]
+    await roles.agent(nodes[1], await roles.service(silent))
+    client = await roles.dial(nodes[0].proxy)
+    await client.say(ASK)
+    await asked.wait()
+    await roles.agent(nodes[2], await roles.service(says(b"third")))
+    await nodes[1].kill()
+    assert (await client.answer()).body == b"third"
+
+
+async def test_a_lost_link_is_dialled_again(cluster: Cluster, roles: Roles) -> None:
+    first, second = await cluster.node("first"), await cluster.node("second")
+    await roles.agent(second, await roles.service(says(b"second")))
+    client = await roles.dial(first.proxy)
+    assert (await client.ask()).status == 200
+    await second.kill()
+    cluster.remove("second")
+    cluster.members = [one for one in cluster.members if one.directory.own_id != "second"]
+    again = await cluster.node("second")
+    assert (await client.ask()).status == 502
+    await roles.agent(again, await roles.service(says(b"again")))
+    assert (await client.ask()).body == b"again"
+
+
+async def test_a_node_with_another_secret_gets_nothing(
+    cluster: Cluster, roles: Roles, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = await cluster.node("first", secret=b"another secret of thirty-two characters")
+    second = await cluster.node("second")
+    await roles.agent(second, await roles.service(says(b"second")))
+    client = await roles.dial(first.proxy)
+    assert (await client.ask()).status == 502
+    assert SECRET.decode() not in capsys.readouterr().err
+
+
+async def ask_for_link(node: RunningNode, roles: Roles, said: bytes) -> Talk:
+    talk = await roles.dial(node.proxy)
+    await talk.say(
+        b"GET %b HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: trioduct-peer\r\nX-Trioduct-Peer: %b\r\n\r\n"
+        % (peers.PATH, said)
+    )
+    return talk
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (b"first first " + b"0" * 32, 508),
+        (b"other second " + b"0" * 32, 421),
+        (b"other first 0", 400),
+        (b"", 400),
+    ],
+)
+async def test_who_is_no_peer_is_told_so(cluster: Cluster, roles: Roles, said: bytes, status: int) -> None:
+    talk = await ask_for_link(await cluster.node("first"), roles, said)
+    assert (await talk.answer()).status == status
+
+
+async def test_a_proof_that_was_overheard_proves_nothing(cluster: Cluster, roles: Roles) -> None:
+    talk = await ask_for_link(await cluster.node("first"), roles, b"other first " + b"0" * 32)
+    assert b" 101 " in await talk.until(b"\r\n\r\n")
+    await talk.say(b"x" * peers.PROOF_SIZE + b"\0" * 12)
+    assert not await talk.is_over()
+
+
+async def test_a_node_without_peers_has_no_such_path(roles: Roles) -> None:
+    node = await roles.node()
+    talk = await ask_for_link(node, roles, b"other first " + b"0" * 32)
+    assert (await talk.answer()).status != 101
+
+
+async def test_a_leaving_node_finishes_what_others_have_sent(cluster: Cluster, roles: Roles) -> None:
+    asked, go = trio.Event(), trio.Event()
+
+    async def slow(talk: Talk) -> None:
+        await talk.until(b"\r\n\r\n")
+        asked.set()
+        await go.wait()
+        await talk.say(answer(b"slow"))
+
+    first, second = await cluster.node("first"), await cluster.node("second")
+    await roles.agent(second, await roles.service(slow))
+    client = await roles.dial(first.proxy)
+    await client.say(ASK)
+    await asked.wait()
+    second.tell_to_stop()
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    go.set()
+    assert (await client.answer()).body == b"slow"
+    await second.ended.wait()
