@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import socket
+from functools import partial
 
 import pytest
 import trio
+import trio.testing
 
 from engine.cluster.directory import Directory, Membership, Own
-from engine.cluster.entry import Entry
+from engine.cluster.entry import Change, Entry
 from engine.config import ServerConfig
 from engine.wire import peers
 from tests.roles import (
@@ -32,12 +35,14 @@ ASK = b"GET / HTTP/1.1\r\nHost: web.test\r\n\r\n"
 
 
 def free_port() -> int:
-    import socket
-
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
         return port
+
+
+def follow(directory: Directory, change: Change) -> None:
+    assert directory.change(change)
 
 
 class Cluster:
@@ -57,8 +62,8 @@ class Cluster:
         for other in self.members:
             new.directory.put(other.own.entry)
             other.directory.put(new.own.entry)
-            other.own.tell.append(new.directory.change)
-            new.own.tell.append(other.directory.change)
+            other.own.tell.append(partial(follow, new.directory))
+            new.own.tell.append(partial(follow, other.directory))
         self.members.append(new)
         return await self.roles.node(config, membership=new)
 
