@@ -47,10 +47,9 @@ def test_an_accepting_ends_proof_is_none_of_a_dialling_ends() -> None:
 def test_any_value_is_a_hello_or_refused(value: bytes) -> None:
     try:
         hello = peers.hello_in([(peers.FIELD, value)])
-    except HTTPError as error:
-        assert error.status == 400
-    else:
-        assert len(hello.nonce) == 32
+    except HTTPError:
+        return
+    assert len(hello.nonce) == 32
 
 
 def test_a_value_that_stands_there_twice_is_none() -> None:
