@@ -59,7 +59,7 @@ class Caller:
     def __init__(self, server: Server, head: Callable[[int], bytes]) -> None:
         self.peer: Address = (server.host, server.port)
         self._server = server
-        self._head = head
+        self.head = head
         self._connection: Connection | None = None
 
     async def call(self, message: bytes, data: bytes = b"", *, seconds: float) -> bytes:
@@ -74,7 +74,7 @@ class Caller:
         self._connection = None  # in case this does not come to its end
         try:
             with trio.fail_after(seconds):
-                connection.put(self._head(len(message) + len(data)) + message, data)
+                connection.put(self.head(len(message) + len(data)) + message, data)
                 response, body = await read_answer(connection)
         except BaseException:
             connection.abort()

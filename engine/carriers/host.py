@@ -70,11 +70,13 @@ class Host(Generic[Asked]):
         self.deadline = math.inf
         reactor.clock(self)
 
-    def take(self, connection: Connection, request: Request, back: Callable[[bool], None]) -> None:
+    def take(
+        self, connection: Connection, request: Request, back: Callable[[bool], None], *, last: bool = False
+    ) -> None:
         """Answer `request`, whose body is the next on `connection`; then call `back`: True if another may follow on it,
-        False if it is closed, or a stream's.
+        False if it is closed, or a stream's. None follows if it is to be the `last`.
         """
-        _Post(self, connection, request, back)
+        _Post(self, connection, request, back, last=last)
 
     # -- what a request says, when its first line has come
 
@@ -199,7 +201,13 @@ class _Post(Generic[Asked]):
     """One request, from behind its head to its answer: the receiver of its connection meanwhile."""
 
     def __init__(
-        self, host: Host[Asked], connection: Connection, request: Request, back: Callable[[bool], None]
+        self,
+        host: Host[Asked],
+        connection: Connection,
+        request: Request,
+        back: Callable[[bool], None],
+        *,
+        last: bool,
     ) -> None:
         self.connection = connection
         self.body = Body()
@@ -211,7 +219,7 @@ class _Post(Generic[Asked]):
         self._data = bytearray()  # of the body
         self._message: Message | None = None
         self._end: PollEnd | None = None  # in WAITING, for an answer
-        self._last = not request.keep_alive  # nothing may follow on the connection
+        self._last = last or not request.keep_alive  # nothing may follow on the connection
         self._reactor = host.reactor
         self.deadline = self._reactor.now + BODY_SECONDS
         self._reactor.clock(self)

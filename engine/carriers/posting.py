@@ -14,8 +14,9 @@ from engine.errors import Refused, RemoteProtocolError, Unreachable
 from engine.loop.connection import Connection
 from engine.loop.dial import Server, dial_server
 from engine.loop.reading import Reader
-from engine.wire import http1, posts
+from engine.wire import http1, owner, posts
 from engine.wire.http1 import Body, Fields, Response
+from engine.wire.owner import owner_of_session
 from engine.wire.posts import Hello, Welcome
 
 STREAM_SECONDS: Final = 5.0  # for both halves to come about: what buffers them would hold them back for ever
@@ -36,22 +37,25 @@ class Place(NamedTuple):
     endpoint: str
     credentials: Callable[[], Fields]
 
-    def head(self, framing: tuple[bytes, bytes]) -> bytes:
-        """A request's head."""
-        target = (self.server.path + posts.path(self.base, self.endpoint)).encode()
+    def head(self, framing: tuple[bytes, bytes], tag: bytes) -> bytes:
+        """A request's head. `tag` says which node is meant."""
+        target = (self.server.path + posts.path(self.base, self.endpoint, tag)).encode()
         fields = [(b"Host", self.server.authority.encode()), *CONTENT, *self.credentials(), framing]
         return http1.encode_request(b"POST", target, fields)
 
-    def caller(self) -> Caller:
-        return Caller(self.server, lambda size: self.head((b"Content-Length", b"%d" % size)))
+    def heads(self, tag: bytes) -> Callable[[int], bytes]:
+        """What makes the heads of requests with bodies of so many bytes."""
+        return lambda size: self.head((b"Content-Length", b"%d" % size), tag)
 
 
 async def open_poll(place: Place, hello: Callable[[], Hello]) -> tuple[PollCarrier, Welcome]:
     """Open a carrier of bounded requests. Raises Unreachable and Refused."""
-    caller, id = place.caller(), posts.new_id()
+    caller, id = Caller(place.server, place.heads(b"")), posts.new_id()
     await caller.dial()
     try:
-        answer = await caller.call(posts.encode_open("poll", id, hello()), seconds=CALL_SECONDS)
+        greeting = hello()
+        caller.head = place.heads(owner_of_session(greeting.session.encode()))
+        answer = await caller.call(posts.encode_open("poll", id, greeting), seconds=CALL_SECONDS)
         welcome = posts.parse_welcome(answer)
     except BaseException as error:
         caller.close()
@@ -60,7 +64,8 @@ async def open_poll(place: Place, hello: Callable[[], Hello]) -> tuple[PollCarri
         if isinstance(error, OSError | RemoteProtocolError | trio.TooSlowError):
             raise _broken(place, error, CALL_SECONDS) from error
         raise
-    return PollCarrier(id, place.caller, caller), welcome
+    caller.head = place.heads(welcome.owner.encode())
+    return PollCarrier(id, lambda: Caller(place.server, caller.head), caller), welcome
 
 
 async def open_stream(place: Place, hello: Callable[[], Hello]) -> tuple[StreamCarrier, Welcome]:
@@ -95,11 +100,12 @@ async def open_stream(place: Place, hello: Callable[[], Hello]) -> tuple[StreamC
 async def _pair(
     place: Place, down: Connection, up: Connection, hello: Callable[[], Hello]
 ) -> tuple[StreamCarrier, Welcome]:
-    id = posts.new_id()
-    line = posts.encode_open("stream", id, hello())
-    down.put(place.head((b"Content-Length", b"%d" % len(line))) + line)
+    id, greeting = posts.new_id(), hello()
+    tag = owner_of_session(greeting.session.encode()) or owner.draw()
+    line = posts.encode_open("stream", id, greeting)
+    down.put(place.head((b"Content-Length", b"%d" % len(line)), tag) + line)
     line = posts.encode_up_stream(id)
-    up.put(place.head((b"Transfer-Encoding", b"chunked")) + b"%x\r\n%b\r\n" % (len(line), line))
+    up.put(place.head((b"Transfer-Encoding", b"chunked"), tag) + b"%x\r\n%b\r\n" % (len(line), line))
     found: list[tuple[Welcome, Body, bytes]] = []
     failures: list[Exception] = []
 

@@ -32,7 +32,7 @@ from engine.session.session import Session
 from engine.session.stream import Stream
 from engine.wire import http1, peers
 from engine.wire.http1 import Request
-from engine.wire.peers import Hello
+from engine.wire.peers import Handed, Hello
 from engine.wire.websocket import GOING_AWAY
 
 DIAL_SECONDS: Final = 5.0
@@ -73,6 +73,7 @@ class Link:
         self._changed = changed
         self._tls = tls
         self._wanted = trio.Event()
+        self._settled = trio.Event()  # it is up, or was not to be
         self._backoff = Backoff()
         self._scope = trio.CancelScope()
 
@@ -89,8 +90,15 @@ class Link:
         """There is something to be sent by it."""
         if self.state is LinkState.IDLE:
             self.state = LinkState.DIALLING
+            self._settled = trio.Event()
             self._wanted.set()
             reactor.hand_over()
+
+    async def ready(self, reactor: Reactor) -> bool:
+        """See to it that it is up, if it can be; is it?"""
+        self.want(reactor)
+        await self._settled.wait()
+        return self.up
 
     def leave(self) -> None:
         """The peer is gone, or has another address."""
@@ -119,8 +127,7 @@ class Link:
                 self._backoff.settled()
                 self._wanted = trio.Event()
                 self._enter(LinkState.IDLE)
-        self.state = LinkState.GONE
-        self._changed(self)
+        self._enter(LinkState.GONE)
 
     async def _rest(self, why: str) -> None:
         delay = self._backoff.next(ceiling=REST_SECONDS)
@@ -132,6 +139,7 @@ class Link:
 
     def _enter(self, state: LinkState) -> None:
         self.state = state
+        self._settled.set()
         self._changed(self)
 
     async def _dial(self) -> Session:
@@ -170,9 +178,9 @@ class Link:
 
 
 class Take(Protocol):
-    """Joins a stream, which has said that it is for `endpoint`, to a session of this process."""
+    """Joins a stream to a session of this process, or to one of its ports, whichever it has said that it is for."""
 
-    def __call__(self, stream: Stream, endpoint: str) -> None: ...
+    def __call__(self, stream: Stream, wanted: str | Handed) -> None: ...
 
 
 class Links:
@@ -321,9 +329,9 @@ class _Opening:
             return len(data)
         if found is None:
             return len(data)
-        endpoint, end = found
+        wanted, end = found
         taken = end - known
-        self._take(self._stream, endpoint)
+        self._take(self._stream, wanted)
         rest = data[taken:]
         if not rest or self._stream.receiver is NOBODY:
             return len(data)

@@ -115,4 +115,14 @@ class Nobody:
     def break_off(self, error: Exception) -> None: ...
 
 
+class Later(Nobody):
+    """The receiver of a paused duplex that somebody will take when it can: nothing is taken until then."""
+
+    idle = False
+
+    def received(self, data: memoryview) -> int:
+        return 0
+
+
+LATER = Later()
 NOBODY = Nobody()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from functools import partial
@@ -24,6 +25,7 @@ from engine.loop.reactor import Reactor
 from engine.loop.reading import start_tls
 from engine.node.admission import admit, seconds_left, tenant_in
 from engine.node.kept import Kept, Purpose
+from engine.node.peers import Peers
 from engine.node.registration import Registration
 from engine.node.way import Way
 from engine.routing.owners import Answer, Owners, defect_of_name
@@ -31,6 +33,7 @@ from engine.routing.registry import Registry
 from engine.session.session import Session
 from engine.wire import http1, piko, posts, resumption, websocket
 from engine.wire.http1 import Request
+from engine.wire.peers import Port
 from engine.wire.posts import Hello, Welcome
 from engine.wire.public_url import PublicURL
 from engine.wire.resumption import New, Resume
@@ -80,6 +83,7 @@ class AgentPort:
     ) -> None:
         self.registrations: set[Registration] = set()
         self.kept = Kept(resume_seconds)
+        self.peers: Peers | None = None
         self._registry = registry
         self._reactor = reactor
         self._metrics = metrics
@@ -101,15 +105,28 @@ class AgentPort:
 
     async def serve(self, connection: Connection) -> None:
         """One agent, from its first byte to its last."""
+        await self._serve(connection, self._tls.context)
+
+    async def take(self, connection: Connection) -> None:
+        """One agent, whose connection another node has handed over to us."""
+        await self._serve(connection, None, handed=True)
+
+    async def _serve(self, connection: Connection, tls: ssl.SSLContext | None, *, handed: bool = False) -> None:
         posted = False
         try:
             with trio.fail_after(HANDSHAKE_SECONDS):
-                if self._tls.context is not None:
-                    await start_tls(connection, self._tls.context, server=True)
+                if tls is not None:
+                    await start_tls(connection, tls, server=True)
                 request = http1.parse_request(await read_head(connection))
-            while posts.endpoint_of(request.target, posts.UPSTREAM_PATH) is not None:
+            while True:
+                if not handed and self.peers is not None and (owner := self.peers.owner(request)) is not None:
+                    await self.peers.hand_over(owner, connection, Port.UPSTREAM, request)
+                    await connection.run()
+                    return
+                if posts.endpoint_of(request.target, posts.UPSTREAM_PATH) is None:
+                    break
                 posted = True
-                if not await self._post(connection, request):
+                if not await self._post(connection, request, last=handed):
                     await connection.run()
                     return
                 with trio.fail_after(IDLE_SECONDS):
@@ -126,7 +143,7 @@ class AgentPort:
         else:
             await run()
 
-    async def _post(self, connection: Connection, request: Request) -> bool:
+    async def _post(self, connection: Connection, request: Request, *, last: bool) -> bool:
         """Have a request of a carrier answered; may another follow on this connection?"""
         over = trio.Event()
         kept = False
@@ -137,7 +154,7 @@ class AgentPort:
             over.set()
             self._reactor.hand_over()
 
-        self._host.take(connection, request, back)
+        self._host.take(connection, request, back, last=last)
         await over.wait()
         return kept
 
@@ -188,7 +205,7 @@ class AgentPort:
     def enter(self, asked: _Asked, hello: Hello, carrier: Carrier) -> tuple[Welcome, Callable[[], None]]:
         wish = resumption.parse_wish(hello.session.encode()) if hello.session else None
         answer, start = self._begin(carrier, asked, wish, summaries=hello.summaries)
-        return Welcome(answer.decode(), self._public_url.decode()), start
+        return Welcome(answer.decode(), self._public_url.decode(), self.kept.tag.decode()), start
 
     # -- sessions
 

@@ -14,7 +14,6 @@ from engine.admin.metrics import NodeMetrics
 from engine.auth.verifier import Verifier
 from engine.carriers.host import Host
 from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
-from engine.cluster.link import Links
 from engine.errors import HTTPError, RemoteProtocolError, Unauthorized
 from engine.gateway import record
 from engine.gateway.clocks import Timeouts
@@ -29,6 +28,7 @@ from engine.node.aborts import Aborts
 from engine.node.admission import seconds_left, tenant_in
 from engine.node.asked import Asked
 from engine.node.legs import Leg, Legs
+from engine.node.peers import Peers
 from engine.node.trust import Trust
 from engine.node.way import StreamOutbound, Way
 from engine.routing.registry import Registry
@@ -38,6 +38,7 @@ from engine.tunnel.relay import Relay
 from engine.wire import http1, peers, piko, posts, proxy_protocol, resumption, websocket
 from engine.wire.http1 import MAX_HEAD, Fields, Request
 from engine.wire.origin import may_open
+from engine.wire.peers import Port
 from engine.wire.resumption import New, Resume
 
 LEG_PATH: Final = posts.TCP_PATH.encode()
@@ -101,7 +102,7 @@ class Clients:
     relayed: int = 0  # raw TCP connections without a session
     host: Host[Leg] = field(init=False)
     legs: Legs = field(kw_only=True)
-    links: Links | None = None  # of other nodes
+    peers: Peers | None = None
 
     def __post_init__(self) -> None:
         self.host = Host(self.legs, self.reactor)
@@ -132,10 +133,12 @@ class Clients:
 class Client:
     """A client's connection: the role of its inbound (see gateway.role)."""
 
-    def __init__(self, connection: Connection, port: Clients) -> None:
+    def __init__(self, connection: Connection, port: Clients, *, handed: bool = False) -> None:
+        """`handed`: another node has handed the connection over to us."""
         self.timeouts: Timeouts = port.timeouts
         self._connection = connection
         self._port = port
+        self._handed = handed
         self._proto = b"https" if port.secure else b"http"
         # Of a peer whose word counts for who the client is.
         self._trust: Trust | None = port.trust if port.trust.covers(connection.peer[0]) else None
@@ -152,10 +155,14 @@ class Client:
     def begin(self, inbound: Waiting, exchange: Exchange, lost: Outbound | None) -> Decision:
         port, request = self._port, exchange.request
         assert request is not None
+        if port.peers is not None and not self._handed:
+            if request.target == peers.PATH:
+                return TakeOver(partial(self._accept_link, port.peers, request))
+            if (owner := port.peers.owner(request)) is not None:
+                return TakeOver(partial(port.peers.start_hand_over, owner, self._connection, Port.PROXY, request))
         if request.method == b"POST" and request.target.startswith(LEG_PATH):
-            return TakeOver(partial(port.host.take, self._connection, request, partial(_give_back, inbound)))
-        if port.links is not None and request.target == peers.PATH:
-            return TakeOver(partial(self._accept_link, port.links, request))
+            back = partial(_give_back, inbound)
+            return TakeOver(partial(port.host.take, self._connection, request, back, last=self._handed))
         if lost is None:
             port.metrics.request_started()
         # A client that repeats itself asks for the same; and the parser gives equal heads the same object.
@@ -223,10 +230,10 @@ class Client:
         elif exchange.status == 502 and not exchange.attempts and exchange.request is not None:
             port.unserved.tell(exchange.endpoint, self._client, port.reactor.now)
 
-    def _accept_link(self, links: Links, request: Request) -> None:
+    def _accept_link(self, peers: Peers, request: Request) -> None:
         """Another node wants to send what it has for our sessions."""
         try:
-            links.accept(self._connection, request)
+            peers.links.accept(self._connection, request)
         except HTTPError as error:
             port_log.info("no peer", client_ip=self.address, status=error.status, error=str(error))
             self._connection.put(http1.error_response(error.status, error.public, close=True))

@@ -31,7 +31,6 @@ class ClientPort:
 
     async def serve(self, connection: Connection) -> None:
         """One client, from its first byte to its last."""
-        reactor = self._clients.reactor
         if not await self._clients.let_in(connection):
             return
         tls = self._tls.context
@@ -44,9 +43,17 @@ class ClientPort:
                 connection.close()  # behind the alert that says why
                 await connection.run()
                 return
+        await self._converse(connection)
+
+    async def take(self, connection: Connection) -> None:
+        """One client, whose connection another node has handed over to us."""
+        await self._converse(connection, handed=True)
+
+    async def _converse(self, connection: Connection, *, handed: bool = False) -> None:
+        reactor = self._clients.reactor
         if self._clients.timeouts.stall < math.inf:
             connection.stall_seconds = self._clients.timeouts.stall
-        inbound = Inbound(connection, Client(connection, self._clients), reactor)
+        inbound = Inbound(connection, Client(connection, self._clients, handed=handed), reactor)
         if self._leaving:
             inbound.leave()
         self._inbounds.add(inbound)

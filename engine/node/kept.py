@@ -23,10 +23,13 @@ class Purpose(NamedTuple):
 
 
 class Kept:
-    """The resumable sessions of a port. `seconds` is the longest for which one is kept; 0: none is."""
+    """The resumable sessions of a port. `seconds` is the longest for which one is kept; 0: none is. `tag` is the node's
+    where there are several.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = int(seconds)
+        self.tag = b""
         self._sessions: dict[bytes, tuple[Resumable, Purpose]] = {}
 
     def __len__(self) -> int:
@@ -37,7 +40,8 @@ class Kept:
         seconds = min(self.seconds, wish.seconds) if wish is not None else 0
         if not seconds:
             return carrier, b""
-        opened = Opened(secrets.token_hex(ID_BYTES).encode(), seconds)
+        mark = self.tag + b"." if self.tag else b""
+        opened = Opened(mark + secrets.token_hex(ID_BYTES).encode(), seconds)
         resumable = Resumable(carrier, opened.id, seconds)
         self._sessions[opened.id] = resumable, purpose
         return resumable, opened.encode()

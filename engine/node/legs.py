@@ -19,6 +19,7 @@ from engine.auth.verifier import Verifier
 from engine.carriers.carrier import Carrier
 from engine.errors import HTTPError
 from engine.log import get_logger
+from engine.loop.duplex import LATER
 from engine.loop.reactor import Reactor
 from engine.node.admission import admit, seconds_left, tenant_in
 from engine.node.kept import Kept, Purpose
@@ -83,7 +84,7 @@ class Legs:
         """See host.Door."""
         wish = resumption.parse_wish(hello.session.encode()) if hello.session else None
         answer, start = self.begin(carrier, asked, wish)
-        return Welcome(answer.decode()), start
+        return Welcome(answer.decode(), owner=self.kept.tag.decode()), start
 
     def begin(
         self, carrier: Carrier, leg: Leg, wish: New | Resume | None, done: Done | None = None
@@ -116,6 +117,7 @@ class Legs:
                 stream.abort()
             elif (way := self._registry.pick(leg.endpoint)) is None and self._registry.expects(leg.endpoint):
                 stream.pause()
+                stream.receiver = LATER
                 self._registry.wait_for(leg.endpoint, partial(self._reactor.call, "leg", stream, found, stream))
             else:
                 join(stream, way)

@@ -47,6 +47,7 @@ from engine.node.tcp_port import TCPPort
 from engine.node.trust import Trust
 from engine.node.way import Way
 from engine.routing.registry import SharedRegistry
+from engine.wire.peers import Port
 
 PATIENCE_SECONDS = 2.0  # see Clients
 MOVE_SECONDS = 3.0  # for agents to arrive elsewhere, before clients are sent there
@@ -153,7 +154,9 @@ class Node:
         )
         self.certificates = (tls, upstream_tls, self.admin_tls)
         kept = Kept(config.proxy.resume)
-        legs = Legs(self.registry, reactor, self.metrics, verifier=proxy_tokens.verifier, kept=kept, sessions=sessions)
+        self._legs = Legs(
+            self.registry, reactor, self.metrics, verifier=proxy_tokens.verifier, kept=kept, sessions=sessions
+        )
         self._clients = Clients(
             self.registry,
             reactor,
@@ -174,7 +177,7 @@ class Node:
             # What ends TLS in front of a node can be told by nobody but the operator.
             secure=tls.context is not None or config.proxy.public_url.startswith("https:"),
             patient_until=reactor.now + PATIENCE_SECONDS,
-            legs=legs,
+            legs=self._legs,
         )
         self.clients = ClientPort(self._clients, tls)
         self.agents = AgentPort(
@@ -228,7 +231,9 @@ class Node:
         self.peers = Peers(
             directory, secret, self.registry, self._clients.reactor, nursery, tls=tls, counted=self.metrics.forwarded
         )
-        self._clients.links = self.peers.links
+        self.peers.ports = {Port.PROXY: self.clients.take, Port.UPSTREAM: self.agents.take}
+        self._clients.peers = self.agents.peers = self.peers
+        self._legs.kept.tag = self.agents.kept.tag = self.peers.tag
         self.registry.observe(own.changed)
 
     async def accept_agents(self, sockets: Sequence[socket.socket], nursery: trio.Nursery) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import random
+import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from typing import Final
 
@@ -14,16 +15,26 @@ import trio
 from engine.cluster.directory import Directory
 from engine.cluster.entry import Entry
 from engine.cluster.link import Link, Links, LinkState
+from engine.log import get_logger
 from engine.loop.certificates import Certificates
+from engine.loop.connection import Connection
+from engine.loop.duplex import LATER
+from engine.loop.listen import Handler
 from engine.loop.reactor import Reactor
 from engine.node.way import StreamOutbound, Way
 from engine.routing.registry import SharedRegistry
 from engine.session.session import NoStream
 from engine.session.stream import Stream
 from engine.tunnel.relay import Relay
-from engine.wire import peers
+from engine.wire import http1, peers, posts, resumption
+from engine.wire.http1 import Request
+from engine.wire.owner import find, owner_of_session, tag_of
+from engine.wire.peers import Handed, Port
 
 CLOSE_ALL: Final = math.inf
+HAND_OVER_SECONDS: Final = 3.0  # for the link
+
+log = get_logger("cluster")
 
 
 class PeerWay(Way):
@@ -98,7 +109,10 @@ class Peers:
     ) -> None:
         self.directory = directory
         self.links = Links(directory.own_id, secret, reactor, nursery, self._take)
+        self.ports: dict[Port, Handler] = {}  # what goes on with connections that are handed over
+        self.tag = tag_of(directory.own_id)
         self.streams = 0  # that peers have opened here
+        self.handed_over = 0
         self._secret = secret
         self._registry = registry
         self._reactor = reactor
@@ -107,6 +121,7 @@ class Peers:
         self._tls = tls
         self._counted = counted
         self._dialled: dict[str, Link] = {}
+        self._by_tag: dict[bytes, Link] = {}
         self._servers: dict[str, _Servers] = {}  # by endpoint
         registry.peers = self
         directory.watcher = self
@@ -140,20 +155,25 @@ class Peers:
             self._dialled[id].state is LinkState.DIALLING or self._dialled[id].up for id in servers.counts
         )
 
+    def _start(self, task: Callable[..., Awaitable[None]], *args: object) -> None:
+        self._context.run(self._nursery.start_soon, task, *args)
+        self._reactor.hand_over()
+
     # -- what the directory tells
 
     def peer_changed(self, entry: Entry) -> None:
         """See directory.Watcher."""
         before = self._dialled.get(entry.id)
         link = Link(entry, self.directory.own_id, self._secret, self._link_changed, tls=self._tls)
-        self._dialled[entry.id] = link
+        self._dialled[entry.id] = self._by_tag[tag_of(entry.id)] = link
         if before is not None:
             before.leave()
-        self._context.run(self._nursery.start_soon, link.run)
+        self._start(link.run)
 
     def peer_removed(self, entry: Entry) -> None:
         """See directory.Watcher."""
         self._dialled.pop(entry.id).leave()
+        self._by_tag.pop(tag_of(entry.id), None)
 
     def endpoint_changed(self, peer: str, endpoint: str, count: int) -> None:
         """See directory.Watcher."""
@@ -186,10 +206,73 @@ class Peers:
             way.close_idle(CLOSE_ALL)
             self._reactor.unclock(way)
 
+    # -- connections of others' sessions
+
+    def owner(self, request: Request) -> Link | None:
+        """Whose the connection is on which this request has come; None if it is our own, or nobody's."""
+        tag = posts.tag_of(request.target)
+        if not tag and request.upgrade:
+            said = [value for name, value in request.fields if name.lower() == resumption.FIELD]
+            tag = owner_of_session(said[0]) if len(said) == 1 else b""
+        if not tag or tag == self.tag:
+            return None
+        if tag in self._by_tag:
+            return self._by_tag[tag]
+        if tag[:1] == b"r":
+            return self._dialled.get(find(tag, [self.directory.own_id, *self._dialled]))
+        return None
+
+    def start_hand_over(self, link: Link, connection: Connection, port: Port, request: Request) -> None:
+        """`hand_over` in a task of its own."""
+        connection.pause()
+        self._start(self._reactor.supervise, "hand over", self.hand_over, link, connection, port, request)
+
+    async def hand_over(self, link: Link, connection: Connection, port: Port, request: Request) -> None:
+        """Have the owner go on with a connection, whose next bytes are behind `request`'s head."""
+        connection.pause()
+        connection.receiver = LATER
+        with trio.move_on_after(HAND_OVER_SECONDS):
+            await link.ready(self._reactor)
+        if not connection.alive:
+            return
+        try:
+            if link.session is None:
+                raise NoStream("the link is lost")
+            stream = link.session.open()
+        except NoStream as error:
+            log.info("cannot hand over", peer=link.entry.id, client_ip=connection.peer[0], error=str(error))
+            connection.put(http1.error_response(503, "the node that has the session is not to be reached", close=True))
+            connection.close()
+            return
+        self.handed_over += 1
+        head = http1.encode_request(request.method, request.target, request.fields)
+        stream.put(Handed(port, connection.peer).encode() + head)
+        Relay(connection, stream)
+        connection.resume()
+
     # -- what peers want of us
 
-    def _take(self, stream: Stream, endpoint: str) -> None:
-        """A peer has opened a stream for a session of this process, and for no other."""
+    def _take(self, stream: Stream, wanted: str | Handed) -> None:
+        """A peer has opened a stream for what this process has itself."""
+        if isinstance(wanted, str):
+            self._join(stream, wanted)
+        else:
+            self._converse(stream, wanted)
+
+    def _converse(self, stream: Stream, handed: Handed) -> None:
+        """A connection has come to a port of ours by way of another node."""
+        near, far = (Connection(one, peer=handed.address) for one in socket.socketpair())
+        Relay(stream, far)
+        for connection, handler in ((far, Connection.run), (near, self.ports[handed.port])):
+            self._start(self._reactor.supervise, "connection", self._run_handed, connection, handler)
+
+    async def _run_handed(self, connection: Connection, handler: Handler) -> None:
+        try:
+            await handler(connection)
+        finally:
+            connection.abort()
+
+    def _join(self, stream: Stream, endpoint: str) -> None:
         way = self._registry.pick_local(endpoint)
         try:
             if way is None:

@@ -12,9 +12,13 @@ and of which end says it. So a proof that was overheard proves nothing a second 
 depends on clocks. Who can change what passes on the way could go on behind the proofs: where that is to be feared, the
 link needs TLS.
 
-What follows is a yamux session. Each stream begins with the endpoint that it is for: two bytes of length, and its name
-in the accepting end's registry. All that follows is the endpoint's session's. A stream is only ever joined to a session
-of the accepting process itself, so nothing can go in circles.
+What follows is a yamux session. Each stream begins with what it is for, in two bytes of length and a text:
+
+- an endpoint, by its name in the accepting end's registry: all that follows is the endpoint's session's;
+- with the first bit of the length set, a port and an address: all that follows is a connection to that port, which has
+  come from there and belongs to a session of the accepting end (see owner).
+
+A stream is only ever joined to what the accepting process has itself, so nothing can go in circles.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
+from enum import StrEnum
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -35,6 +40,8 @@ PROOF_SIZE: Final = 32
 MAX_NAME: Final = 1024  # of an endpoint, in bytes
 LENGTH_SIZE: Final = 2
 
+_HANDED: Final = 0x8000
+_CONNECTION: Final = re.compile(r"(proxy|upstream) ([^ ]*) (\d{1,5})", re.ASCII)
 _HELLO: Final = re.compile(rb"([^ ]{1,512}) ([^ ]{1,512}) ([0-9a-f]{32})")
 _ANSWER: Final = re.compile(rb"([0-9a-f]{32}) ([0-9a-f]{64})")
 
@@ -99,6 +106,24 @@ def _said(fields: Fields) -> bytes:
     return found[0] if len(found) == 1 else b""
 
 
+class Port(StrEnum):
+    """Of a node."""
+
+    PROXY = "proxy"
+    UPSTREAM = "upstream"
+
+
+class Handed(NamedTuple):
+    """A connection that came to `port` of another node, from `address`."""
+
+    port: Port
+    address: tuple[str, int]
+
+    def encode(self) -> bytes:
+        text = f"{self.port} {self.address[0]} {self.address[1]}".encode()
+        return (len(text) | _HANDED).to_bytes(LENGTH_SIZE) + text
+
+
 def opening(endpoint: str) -> bytes:
     """What a stream for `endpoint` begins with. Raises ValueError for a name that is too long."""
     name = endpoint.encode()
@@ -107,17 +132,24 @@ def opening(endpoint: str) -> bytes:
     return len(name).to_bytes(LENGTH_SIZE) + name
 
 
-def read_opening(data: bytes | memoryview) -> tuple[str, int] | None:
-    """The endpoint, and how many bytes it took; None: more has to come. Raises RemoteProtocolError."""
+def read_opening(data: bytes | memoryview) -> tuple[str | Handed, int] | None:
+    """What a stream is for, and how many bytes that took; None: more has to come. Raises RemoteProtocolError."""
     if len(data) < LENGTH_SIZE:
         return None
     size = int.from_bytes(data[:LENGTH_SIZE])
+    handed, size = size & _HANDED, size & ~_HANDED
     if not 0 < size <= MAX_NAME:
         raise RemoteProtocolError(f"a name of {size} bytes")
     end = LENGTH_SIZE + size
     if len(data) < end:
         return None
     try:
-        return str(data[LENGTH_SIZE:end], "utf-8"), end
+        text = str(data[LENGTH_SIZE:end], "utf-8")
     except UnicodeDecodeError:
         raise RemoteProtocolError("a name that is not UTF-8") from None
+    if not handed:
+        return text, end
+    found = _CONNECTION.fullmatch(text)
+    if found is None:
+        raise RemoteProtocolError("a connection to no port, or from no address")
+    return Handed(Port(found[1]), (found[2], int(found[3]))), end

@@ -31,6 +31,7 @@ from urllib.parse import quote
 import msgspec
 
 from engine.errors import HTTPError, RemoteProtocolError
+from engine.wire import owner
 from engine.wire.piko import endpoint_of_segment
 
 UPSTREAM_PATH: Final = "/trioduct/v1/upstream/"
@@ -42,7 +43,9 @@ MAX_BODY: Final = MAX_LINE + MAX_UP
 HOLD_SECONDS: Final = 20
 GONE: Final = b"gone"
 
-_PATH = re.compile(rb"(/trioduct/v1/upstream/|/_trioduct/v1/tcp/)([^/?]+)/[0-9a-f]+(?:\?.*)?", re.DOTALL)
+_PATH = re.compile(
+    rb"(/trioduct/v1/upstream/|/_trioduct/v1/tcp/)([^/?]+)/(?:(%b)\.)?[0-9a-f]+(?:\?.*)?" % owner.ANY, re.DOTALL
+)
 
 
 class Hello(msgspec.Struct):
@@ -56,10 +59,11 @@ class Hello(msgspec.Struct):
 
 
 class Welcome(msgspec.Struct):
-    """The answer: what became of the wish, and where clients reach the node."""
+    """The answer: what became of the wish, where clients reach the node, and which node it is."""
 
     session: str = ""
     public_url: str = ""
+    owner: str = ""  # the tag of the node that has the session, if there are several
 
     def __repr__(self) -> str:
         return f"Welcome(public_url={self.public_url!r})"  # the session's name is a secret
@@ -126,9 +130,16 @@ class End(NamedTuple):
     farewell: str
 
 
-def path(base: str, endpoint: str) -> str:
-    """A path that was never asked for before; `base` is one of the two above."""
-    return f"{base}{quote(endpoint, safe='')}/{secrets.token_hex(8)}"
+def path(base: str, endpoint: str, tag: bytes = b"") -> str:
+    """A path that was never asked for before; `base` is one of the two above, `tag` tells the owner (see owner)."""
+    mark = tag.decode() + "." if tag else ""
+    return f"{base}{quote(endpoint, safe='')}/{mark}{secrets.token_hex(8)}"
+
+
+def tag_of(target: bytes) -> bytes:
+    """The tag that a request for this target has; empty if it has none, or is not below either base."""
+    match = _PATH.fullmatch(target)
+    return match[3] or b"" if match else b""
 
 
 def new_id() -> bytes:

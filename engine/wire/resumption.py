@@ -19,14 +19,15 @@ import re
 from typing import Final, NamedTuple
 
 from engine.errors import HTTPError, RemoteProtocolError
+from engine.wire import owner
 from engine.wire.http1 import Fields
 
 FIELD: Final = b"x-trioduct-session"
 MAX_SECONDS: Final = 600
 
 _NEW = re.compile(rb"new (\d{1,9})", re.ASCII)
-_RESUME = re.compile(rb"resume ([0-9a-f]{32}) (\d{1,9}) (\d{1,18})", re.ASCII)
-_OPENED = re.compile(rb"opened ([0-9a-f]{32}) (\d{1,9})", re.ASCII)
+_RESUME = re.compile(rb"resume ((?:%b\.)?[0-9a-f]{32}) (\d{1,9}) (\d{1,18})" % owner.TAG, re.ASCII)
+_OPENED = re.compile(rb"opened ((?:%b\.)?[0-9a-f]{32}) (\d{1,9})" % owner.TAG, re.ASCII)
 _RESUMED = re.compile(rb"resumed (\d{1,18})", re.ASCII)
 
 

@@ -6,6 +6,7 @@ What peers know of each other is carried by hand here, at once; the links betwee
 from __future__ import annotations
 
 import hashlib
+import itertools
 import secrets
 import socket
 from functools import partial
@@ -17,14 +18,16 @@ import trio.testing
 from engine.cluster.directory import Directory, Membership, Own
 from engine.cluster.entry import Change, Entry
 from engine.config import ServerConfig
-from engine.wire import peers
+from engine.wire import owner, peers, posts
 from tests.roles import (
     Roles,
     RunningNode,
     Talk,
+    agent_config,
     answer,
     echo,
     forward_config,
+    join,
     says,
     server_config,
     tell_head,
@@ -271,3 +274,77 @@ async def test_a_leaving_node_finishes_what_others_have_sent(cluster: Cluster, r
     go.set()
     assert (await client.answer()).body == b"slow"
     await second.ended.wait()
+
+
+# Behind one address -----------------------------------------------------------------------------------------
+
+
+async def balanced(roles: Roles, *ports: int, cut: trio.Event | None = None) -> int:
+    """The port of a balancer, which brings one connection here and the next there; `cut` cuts those of its time."""
+    turns = itertools.cycle(ports)
+
+    async def serve(near: Talk) -> None:
+        far = await roles.dial(next(turns))
+        async with trio.open_nursery() as nursery:
+            if cut is not None and not cut.is_set():
+                nursery.start_soon(cut_when, cut, near, far)
+            await join(near, far)
+            nursery.cancel_scope.cancel()
+
+    return await roles.service(serve)
+
+
+async def cut_when(cut: trio.Event, *talks: Talk) -> None:
+    await cut.wait()
+    for talk in talks:
+        await talk.reset()
+
+
+@pytest.mark.parametrize("carrier", ["websocket", "stream", "poll"])
+async def test_an_agents_carrier_may_come_to_any_node(cluster: Cluster, roles: Roles, carrier: str) -> None:
+    nodes = [await cluster.node(id) for id in ("first", "second", "third")]
+    port = await balanced(roles, *(node.upstream for node in nodes))
+    await roles.agent_with(agent_config(port, await roles.service(tell_head), carriers=[carrier], resume=30))
+    for node in nodes:
+        client = await roles.dial(node.proxy)
+        for _ in range(5):
+            assert (await client.ask()).status == 200
+
+
+@pytest.mark.parametrize("carrier", ["websocket", "stream", "poll"])
+async def test_a_session_goes_on_by_way_of_another_node(cluster: Cluster, roles: Roles, carrier: str) -> None:
+    """The first connections are cut, and the next come to the other node."""
+    first, second = await cluster.node("first"), await cluster.node("second")
+    cut = trio.Event()
+    port = await balanced(roles, first.upstream, second.upstream, second.upstream, cut=cut)
+    service = await roles.service(echo)
+    await roles.agent_with(agent_config(port, service, protocol="tcp", carriers=[carrier], resume=30))
+    forward = await roles.forward_with(forward_config(first.proxy, "web"))
+    client = await roles.dial(forward.ports[0][1])
+    for part in (b"before", b"behind", b"at the end"):
+        await client.say(part)
+        assert await client.exactly(len(part)) == part
+        cut.set()
+
+
+@pytest.mark.parametrize("carrier", ["websocket", "stream", "poll"])
+async def test_a_forwards_carrier_may_come_to_any_node(cluster: Cluster, roles: Roles, carrier: str) -> None:
+    first, second = await cluster.node("first"), await cluster.node("second")
+    await roles.agent(second, await roles.service(echo), protocol="tcp")
+    cut = trio.Event()
+    port = await balanced(roles, first.proxy, second.proxy, second.proxy, cut=cut)
+    forward = await roles.forward_with(forward_config(port, "web", carriers=[carrier], resume=30))
+    client = await roles.dial(forward.ports[0][1])
+    for part in (b"before", b"behind", b"at the end"):
+        await client.say(part)
+        assert await client.exactly(len(part)) == part
+        cut.set()
+
+
+async def test_an_owner_that_is_gone_is_told_of(cluster: Cluster, roles: Roles) -> None:
+    first, second = await cluster.node("first"), await cluster.node("second")
+    await second.kill()
+    talk = await roles.dial(first.upstream)
+    target = posts.path(posts.UPSTREAM_PATH, "web", owner.tag_of("second")).encode()
+    await talk.say(b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx" % target)
+    assert (await talk.answer()).status == 503

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from engine.errors import HTTPError, RemoteProtocolError
 from engine.wire import peers
-from engine.wire.peers import Hello
+from engine.wire.peers import Handed, Hello, Port
 
 SECRET = b"a secret of thirty-two characters"
 HELLO = Hello("node a", "node/b", b"0" * 32)
@@ -75,3 +75,16 @@ def test_what_names_nothing_is_an_error(said: bytes) -> None:
 def test_a_name_that_is_none_is_not_said(endpoint: str) -> None:
     with pytest.raises(ValueError, match="expected a name"):
         peers.opening(endpoint)
+
+
+def test_a_connection_that_is_handed_over_says_where_it_came_from() -> None:
+    handed = Handed(Port.UPSTREAM, ("2001:db8::1", 443))
+    said = handed.encode()
+    assert peers.read_opening(said[:-1]) is None
+    assert peers.read_opening(said + b"more") == (handed, len(said))
+
+
+@pytest.mark.parametrize("text", [b"admin 1.2.3.4 5", b"proxy 1.2.3.4", b"proxy a b 5"])
+def test_a_connection_to_nowhere_is_an_error(text: bytes) -> None:
+    with pytest.raises(RemoteProtocolError, match="no port"):
+        peers.read_opening((len(text) | 0x8000).to_bytes(2) + text)
