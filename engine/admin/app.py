@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import ssl
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
@@ -30,8 +31,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from engine.admin.ask import ask
 from engine.auth.verifier import Verifier
-from engine.errors import Unauthorized
+from engine.errors import RemoteProtocolError, Unauthorized
 from engine.log import get_logger
 from engine.wire import piko
 
@@ -84,10 +86,13 @@ def node_app(
     *,
     not_ready: Callable[[], str | None],
     local: Callable[[], NodeStatus],
+    peers: Callable[[], Sequence[NodeStatus]] = tuple,
+    tls: Callable[[], ssl.SSLContext | None] = lambda: None,
     verifier: Verifier | None = None,
     hosts: Collection[str] = (),
 ) -> ASGIApp:
-    """A node's. `not_ready` says why the node should get no traffic, None if it may; `local` what it is.
+    """A node's. `not_ready` says why the node should get no traffic, None if it may; `local` what it is, and `peers`
+    the other nodes, whose admin ports speak what `tls` says.
 
     `hosts`: more names than localhost and the machine's own under which it may be asked.
     """
@@ -100,13 +105,12 @@ def node_app(
         return JSONResponse([asdict(one) | {"seconds": round(one.seconds)} for one in oldest_first])
 
     async def nodes(request: Request) -> Response:
-        return JSONResponse([local().summary()])
+        return JSONResponse([one.summary() for one in sorted((local(), *peers()), key=lambda one: one.id)])
 
     async def node(request: Request) -> Response:
-        here = local()
-        if request.path_params["id"] not in ("local", here.id):
-            return _error(404, "unknown node")
-        return JSONResponse(here.whole())
+        id, here = request.path_params["id"], local()
+        found = [one for one in (here, *peers()) if one.id == id or (id == "local" and one is here)]
+        return JSONResponse(found[0].whole()) if found else _error(404, "unknown node")
 
     async def gossip(request: Request) -> Response:
         return _error(404, "this node has no gossip: it is not part of a cluster")
@@ -120,7 +124,7 @@ def node_app(
             Route("/status/cluster/nodes/{id}", node),
             Route("/status/gossip/{rest:path}", gossip),
         ],
-        middleware=[Middleware(_Gate, verifier, hosts), Middleware(_Forward, lambda: local().id)],
+        middleware=[Middleware(_Gate, verifier, hosts), Middleware(_Forward, lambda: local().id, peers, tls)],
         exception_handlers={HTTPException: _http_error, Exception: _defect},
     )
 
@@ -254,16 +258,38 @@ def _with_caution(send: Send) -> Send:
 
 
 class _Forward:
-    """`?forward=<node>` asks any node what another would say (Piko). Alone, a node knows only itself."""
+    """`?forward=<node>` asks any node what another would say (Piko). The other is shown the caller's own token."""
 
-    def __init__(self, app: ASGIApp, local_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        local_id: Callable[[], str],
+        peers: Callable[[], Sequence[NodeStatus]],
+        tls: Callable[[], ssl.SSLContext | None],
+    ) -> None:
         self._app = app
         self._local_id = local_id
+        self._peers = peers
+        self._tls = tls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             target = QueryParams(scope["query_string"]).get("forward")
             if target is not None and target != self._local_id():
-                await _error(404, "unknown node")(scope, receive, send)
+                await (await self._answer_of(target, scope))(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+    async def _answer_of(self, target: str, scope: Scope) -> Response:
+        address = next((one.admin_addr for one in self._peers() if one.id == target), None)
+        if address is None:
+            return _error(404, "unknown node")
+        if scope["method"] != "GET":
+            return _error(405, "method not allowed")
+        own = {name.decode() for name in piko.CREDENTIALS}
+        shown = [(name, value) for name, value in Headers(scope=scope).items() if name in own]
+        try:
+            return await ask(address, scope["path"], shown, self._tls())
+        except (OSError, ValueError, RemoteProtocolError, trio.TooSlowError) as error:
+            log.warning("cannot ask another node", node=target, addr=address, error=str(error) or "no answer in time")
+            return _error(502, f"node {target} is not to be reached at {address}")

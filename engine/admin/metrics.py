@@ -257,13 +257,14 @@ class RoleMetrics:
 
 class NodeMetrics(RoleMetrics):
     """A node's. `endpoints` gives the registered endpoints and their numbers of sessions, `carriers_refused` how many
-    carriers were refused because too many were open; the role sets them.
+    carriers were refused because too many were open, `peers` how many other nodes there are; the role sets them.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.endpoints: Callable[[], Mapping[str, int]] = dict
         self.carriers_refused: Callable[[], int] = int
+        self.peers: Callable[[], int] = int
         self._started = 0
         self._done = 0
         self._answers: _Answers = {}
@@ -345,7 +346,7 @@ class NodeMetrics(RoleMetrics):
             remote.add_metric([node_id], count)
         yield remote
         nodes = GaugeMetricFamily("piko_cluster_nodes", "Number of nodes in the cluster state", labels=["status"])
-        nodes.add_metric(["active"], 1)
+        nodes.add_metric(["active"], 1 + self.peers())
         yield nodes
         yield CounterMetricFamily(
             "trioduct_carriers_refused", "Carriers refused because too many were open.", self.carriers_refused()

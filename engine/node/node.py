@@ -100,6 +100,8 @@ async def run_node(
                 node.metrics,
                 not_ready=lambda: node.not_ready,
                 local=partial(node.status, addresses),
+                peers=node.peers_status,
+                tls=lambda: config.admin.tls.client.client_context() if node.admin_tls.context else None,
                 verifier=(await _open_tokens(config.admin.auth, nursery)).verifier,
                 hosts=[*config.admin.hosts, *_named(config.admin.advertise_addr)],
             )
@@ -232,9 +234,15 @@ class Node:
             directory, secret, self.registry, self._clients.reactor, nursery, tls=tls, counted=self.metrics.forwarded
         )
         self.peers.ports = {Port.PROXY: self.clients.take, Port.UPSTREAM: self.agents.take}
+        self.metrics.peers = lambda: len(directory)
         self._clients.peers = self.agents.peers = self.peers
         self._legs.kept.tag = self.agents.kept.tag = self.peers.tag
         self.registry.observe(own.changed)
+
+    def peers_status(self) -> list[NodeStatus]:
+        """The other nodes, as the directory knows them."""
+        entries = self.peers.directory.peers if self.peers is not None else []
+        return [NodeStatus(one.id, one.proxy_addr, one.admin_addr, one.endpoints) for one in entries]
 
     async def accept_agents(self, sockets: Sequence[socket.socket], nursery: trio.Nursery) -> None:
         with self._accepting_agents:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import secrets
 import socket
 from functools import partial
+from typing import Any
 
 import pytest
 import trio
@@ -60,7 +62,9 @@ class Cluster:
     ) -> RunningNode:
         config = config or server_config()
         config.proxy.bind_addr = f"127.0.0.1:{free_port()}"
-        entry = Entry(id, secrets.token_hex(4), addr or config.proxy.bind_addr)
+        config.cluster.node_id = id
+        config.admin.bind_addr = f"127.0.0.1:{free_port()}"
+        entry = Entry(id, secrets.token_hex(4), addr or config.proxy.bind_addr, admin_addr=config.admin.bind_addr)
         new = Membership(Directory(id), Own(entry), secret)
         for other in self.members:
             new.directory.put(other.own.entry)
@@ -348,3 +352,25 @@ async def test_an_owner_that_is_gone_is_told_of(cluster: Cluster, roles: Roles) 
     target = posts.path(posts.UPSTREAM_PATH, "web", owner.tag_of("second")).encode()
     await talk.say(b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx" % target)
     assert (await talk.answer()).status == 503
+
+
+async def test_any_node_tells_of_all(cluster: Cluster, roles: Roles) -> None:
+    first, second = await cluster.node("first"), await cluster.node("second")
+    await roles.agent(second, await roles.service(says(b"")))
+
+    async def told(path: str) -> Any:
+        admin = await roles.dial(first.admin)
+        got = await admin.ask(b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % path.encode())
+        await admin.close()
+        return got.status, json.loads(got.body) if got.body[:1] in b"[{" else got.body
+
+    status, nodes = await told("/status/cluster/nodes")
+    assert status == 200
+    assert [(one["id"], one["upstreams"]) for one in nodes] == [("first", 0), ("second", 1)]
+    assert (await told("/status/cluster/nodes/second"))[1]["endpoints"] == {"web": 1}
+    assert b'piko_cluster_nodes{status="active"} 2.0' in (await told("/metrics"))[1]
+    assert await told("/status/upstream/endpoints?forward=second") == (200, {"web": 1})
+    await second.kill()
+    assert (await told("/status/upstream/endpoints?forward=second"))[0] == 502
+    cluster.remove("second")
+    assert (await told("/status/upstream/endpoints?forward=second"))[0] == 404
