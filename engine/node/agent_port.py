@@ -94,7 +94,6 @@ class AgentPort:
         self._host: Host[_Asked] = Host(self, reactor)
         self._owners = Owners(exclusive=exclusive)
         self._leaving = False
-        self._moved = trio.Event()  # an agent has gone away
         self._sessions = sessions
         self._expiry: dict[Resumable, trio.CancelScope] = {}  # of what has let them in
 
@@ -253,7 +252,7 @@ class AgentPort:
             registration.close_idle(self._reactor.now)
             if not (self._leaving and session.alive):
                 self._registry.withdraw(registration)
-            self._moved.set()
+            registration.moved.set()
 
         def change() -> None:
             if session.suspended:
@@ -317,9 +316,27 @@ class AgentPort:
         self._leaving = True
         for registration in self.registrations:
             registration.session.go_away()
-        while not all(registration.session.away for registration in self.registrations):
-            self._moved = trio.Event()
-            await self._moved.wait()
+        for registration in tuple(self.registrations):
+            await registration.moved.wait()
+
+    def shed(self, count: int) -> int:
+        """Ask the agents of the oldest sessions to dial again, so that they come to other nodes; how many were asked.
+
+        A session ends when its agent has arrived elsewhere and nothing is under way in it any more. Of Piko's agents
+        none is asked, for they stay where they are until they are cut.
+        """
+        asked = [one for one in self.registrations if one.summaries and one.usable and not one.shed]
+        asked = sorted(asked, key=lambda one: one.since)[:count]
+        for registration in asked:
+            registration.shed = True
+            registration.session.go_away()
+            self._sessions.start_soon(self._end_when_quiet, registration)
+        return len(asked)
+
+    async def _end_when_quiet(self, registration: Registration) -> None:
+        await registration.moved.wait()
+        await registration.session.wait_quiet()
+        registration.session.close(websocket.GOING_AWAY, "rebalanced")
 
     def close(self) -> None:
         """End every session."""

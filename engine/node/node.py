@@ -46,10 +46,12 @@ from engine.node.peers import Peers
 from engine.node.tcp_port import TCPPort
 from engine.node.trust import Trust
 from engine.node.way import Way
+from engine.routing.rebalance import excess
 from engine.routing.registry import SharedRegistry
 from engine.wire.peers import Port
 
 PATIENCE_SECONDS = 2.0  # see Clients
+REBALANCE_SECONDS = 1.0
 MOVE_SECONDS = 3.0  # for agents to arrive elsewhere, before clients are sent there
 
 log = get_logger("server")
@@ -107,6 +109,7 @@ async def run_node(
             )
             await nursery.start(partial(serve_admin, admin, app, tls=lambda: node.admin_tls.context))
             nursery.start_soon(watch, node.certificates)
+            nursery.start_soon(node.rebalance)
             nursery.start_soon(node.accept_agents, upstream, nursery)
             nursery.start_soon(node.accept_clients, proxy, tcp, nursery)
             node.not_ready = None
@@ -243,6 +246,24 @@ class Node:
         """The other nodes, as the directory knows them."""
         entries = self.peers.directory.peers if self.peers is not None else []
         return [NodeStatus(one.id, one.proxy_addr, one.admin_addr, one.endpoints) for one in entries]
+
+    async def rebalance(self) -> None:
+        """Send agents to other nodes as long as there are too many here."""
+        config = self._config.upstream.rebalance
+        if self.peers is None or not config.threshold:
+            return
+        while True:
+            await trio.sleep(REBALANCE_SECONDS)
+            others = [sum(one.endpoints.values()) for one in self.peers.directory.peers]
+            count = excess(
+                sum(not one.shed for one in self.agents.registrations),
+                others,
+                threshold=config.threshold,
+                shed_rate=config.shed_rate,
+                min_conns=config.min_conns,
+            )
+            if count and self.not_ready is None and (asked := self.agents.shed(count)):
+                log.info("agents are asked to dial other nodes", count=asked, others=others)
 
     async def accept_agents(self, sockets: Sequence[socket.socket], nursery: trio.Nursery) -> None:
         with self._accepting_agents:

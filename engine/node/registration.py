@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import trio
+
 from engine.loop.reactor import Reactor
 from engine.node.way import Way
 from engine.session.session import Session
@@ -19,6 +21,8 @@ class Registration(Way):
         self.principal = ""
         self.client = ""
         self.since = reactor.now
+        self.moved = trio.Event()  # its agent has gone elsewhere, or the session has ended
+        self.shed = False  # its agent was asked to dial again
 
     def __repr__(self) -> str:
         return f"<Registration {self.endpoint} {self.session!r}>"

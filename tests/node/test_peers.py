@@ -374,3 +374,35 @@ async def test_any_node_tells_of_all(cluster: Cluster, roles: Roles) -> None:
     assert (await told("/status/upstream/endpoints?forward=second"))[0] == 502
     cluster.remove("second")
     assert (await told("/status/upstream/endpoints?forward=second"))[0] == 404
+
+
+async def test_a_node_with_too_many_agents_sends_some_elsewhere(
+    cluster: Cluster, roles: Roles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.node.node.REBALANCE_SECONDS", 0.05)
+    config = server_config()
+    config.upstream.rebalance.threshold = 0.2
+    config.upstream.rebalance.shed_rate = 0.5
+    config.upstream.rebalance.min_conns = 2
+    first = await cluster.node("first", config=config)
+    turns = iter([first] * 6)
+    second: RunningNode | None = None
+
+    async def serve(near: Talk) -> None:
+        node = next(turns, None) or second
+        assert node is not None
+        await join(near, await roles.dial(node.upstream))
+
+    port, service = await roles.service(serve), await roles.service(says(b"ok"))
+    for _ in range(6):
+        await roles.agent_with(agent_config(port, service))
+    second = await cluster.node("second")
+    client = await roles.dial(first.proxy)
+    own = [one.own for one in cluster.members]
+    while sum(own[0].entry.endpoints.values()) > 4 or sum(own[1].entry.endpoints.values()) < 2:
+        assert (await client.ask()).status == 200
+        await trio.sleep(0.01)
+    for _ in range(20):
+        await trio.sleep(0.01)
+        assert (await client.ask()).status == 200
+    assert sum(own[0].entry.endpoints.values()) + sum(own[1].entry.endpoints.values()) == 6
