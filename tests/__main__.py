@@ -35,6 +35,7 @@ PROGRAMS = {
     "varnishd": "varnish",
     "danted": "dante-server",
     "microsocks": "microsocks",
+    "redis-server": "redis-server",
     "haproxy": "haproxy",
     "privoxy": "privoxy",
     "nghttpx": "nghttp2-proxy",

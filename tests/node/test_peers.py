@@ -9,7 +9,6 @@ import hashlib
 import itertools
 import json
 import secrets
-import socket
 from functools import partial
 from typing import Any
 
@@ -21,6 +20,7 @@ from engine.cluster.directory import Directory, Membership, Own
 from engine.cluster.entry import Change, Entry
 from engine.config import ServerConfig
 from engine.wire import owner, peers, posts
+from tests.programs import free_port
 from tests.roles import (
     Roles,
     RunningNode,
@@ -37,13 +37,6 @@ from tests.roles import (
 
 SECRET = b"a secret of thirty-two characters"
 ASK = b"GET / HTTP/1.1\r\nHost: web.test\r\n\r\n"
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def follow(directory: Directory, change: Change) -> None:

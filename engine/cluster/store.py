@@ -1,0 +1,376 @@
+"""The directory's news by way of Redis or Valkey: what this node writes there, and what it reads.
+
+Every `TICK_SECONDS` a node renews its lease and reads the leases of all others, in one round trip each; changes of
+endpoints go by a channel at once. A change that does not follow on what is known (some were lost), or a lease that is
+ahead of it, has the node's whole state read again.
+
+The store is never in the way of a request: nobody asks it anything. While it is away, or answers too slowly for leases
+to mean anything, all nodes stay known as they were. A node is forgotten when its lease is gone and stays gone for
+`ABSENT_SECONDS`, in a store that has answered in time all the while.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from engine.cluster.directory import Directory, Own
+from engine.cluster.entry import Change
+from engine.cluster.record import (
+    Keys,
+    Lease,
+    Network,
+    Said,
+    Untrusted,
+    Whole,
+    changes_of,
+    check_lease,
+    entry_of,
+    lease_of,
+    seal,
+    unseal,
+)
+from engine.errors import Refused
+from engine.log import get_logger
+
+if TYPE_CHECKING:
+    from coredis import Redis
+
+TICK_SECONDS: Final = 0.5
+LEASE_SECONDS: Final = 1.5
+ABSENT_SECONDS: Final = 0.75  # longer than a tick: a store that was emptied has all leases again by then
+STATE_SECONDS: Final = 60.0
+ANSWER_SECONDS: Final = 2.0
+TIMELY_SECONDS: Final = 0.5
+CLAIM_SECONDS: Final = 4.0  # for the lease of a node that has died to expire
+AGAIN_SECONDS: Final = 0.3
+MAX_QUEUE: Final = 10_000
+BATCH: Final = 256
+MAX_MEMBERS: Final = 1000
+
+Client = Callable[[], "AbstractAsyncContextManager[Redis[bytes]]"]
+
+log = get_logger("cluster")
+
+
+class Health(Enum):
+    """Of the store, as this node sees it."""
+
+    STARTING = auto()
+    OK = auto()
+    SLOW = auto()
+    AWAY = auto()
+
+
+class Store:
+    """Keeps `directory` current, and others informed of `own`.
+
+    `client` makes a client of the store; it may find the master of a Sentinel first, so it is called anew whenever the
+    store was lost. Only `run` waits for it.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        name: str,
+        secret: bytes,
+        directory: Directory,
+        own: Own,
+        networks: Iterable[Network],
+    ) -> None:
+        self.health = Health.STARTING
+        self.reason = "not reached yet"
+        self.read_at = -math.inf  # when all leases were read last, by time.monotonic
+        self.events = 0
+        self.gaps = 0
+        self.rejected: Counter[str] = Counter()  # what was not believed, by why
+        self._client = client
+        self._keys = Keys(name)
+        self._secret = secret
+        self._directory = directory
+        self._own = own
+        self._networks = tuple(networks)
+        self._beat = 0
+        self._written = -1  # revision of the state that the store has
+        self._absent: dict[str, float] = {}  # since when a known node has had no lease
+        self._queue: deque[Change] = deque(maxlen=MAX_QUEUE)
+        self._news = trio.Event()
+        self._wanted: set[str] = set()  # nodes whose whole state is to be read
+        self._look = trio.Event()
+        self._told = ""
+        own.tell.append(self._changed)
+
+    @property
+    def degraded(self) -> str:
+        """Why what is known of others may be old; empty if it is not."""
+        return "" if self.health is Health.OK else f"cluster store: {self.reason}"
+
+    @property
+    def age_seconds(self) -> float:
+        """Since all leases were read."""
+        return time.monotonic() - self.read_at
+
+    def _changed(self, change: Change) -> None:
+        self._queue.append(change)
+        self._news.set()
+
+    # -- the task
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Do so until cancelled. Started when the id is ours, or the store is away.
+
+        Raises Refused if another node has the id.
+        """
+        begun = False
+
+        def begin() -> None:
+            nonlocal begun
+            if not begun:
+                begun = True
+                task_status.started()
+
+        while True:
+            with self._tell_of_loss():
+                async with self._client() as redis:
+                    if not begun:
+                        await self._claim(redis)
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(self._listen, redis)
+                        nursery.start_soon(self._speak, redis)
+                        await self._keep(redis, begin)
+            begin()
+            self._written = -1  # it may be another store now, or an empty one
+            await trio.sleep(AGAIN_SECONDS)
+
+    async def leave(self) -> None:
+        """Have all others forget this node now. Of no effect if the store is away."""
+        with trio.move_on_after(ANSWER_SECONDS), self._tell_of_loss():
+            async with self._client() as redis:
+                entry = self._own.entry
+                gone = Said(entry.id, entry.start, gone=True)
+                await redis.delete([self._keys.lease(entry.id), self._keys.state(entry.id)])
+                await redis.srem(self._keys.members, [entry.id])
+                await redis.publish(self._keys.events, seal(self._secret, self._keys.events, gone))
+
+    @contextmanager
+    def _tell_of_loss(self) -> Iterator[None]:
+        """What the store does wrong ends the block, and is said once."""
+        refused: Refused | None = None
+        try:
+            yield
+        except BaseException as error:
+            others = [one for one in _leaves(error) if not isinstance(one, trio.Cancelled)]
+            if not others or not all(isinstance(one, Exception) for one in others):
+                raise
+            refused = next((one for one in others if isinstance(one, Refused)), None)
+            if refused is None and trio.current_effective_deadline() > -math.inf:  # else it is we who stop
+                self._is(Health.AWAY, _words(others[0]))
+        if refused is not None:
+            raise refused
+
+    def _is(self, health: Health, reason: str = "") -> None:
+        self.health, self.reason = health, reason
+        if health is not Health.OK:
+            self._absent.clear()
+        said = f"{health.name} {reason}"
+        if said == self._told:
+            return
+        self._told = said
+        if health is Health.OK:
+            log.info("cluster store is there", nodes=len(self._directory) + 1)
+        else:
+            log.warning("cluster store is not to be relied on: all stays as it is known", error=reason)
+
+    async def _claim(self, redis: Redis[bytes]) -> None:
+        """Take the id, or wait for the lease of a predecessor to end. Raises Refused if somebody renews it."""
+        from coredis import PureToken
+
+        key = self._keys.lease(self._own.entry.id)
+        seen: bytes | None = None
+        with trio.move_on_after(CLAIM_SECONDS):
+            while True:
+                if await redis.set(key, self._lease(), px=_ms(LEASE_SECONDS), condition=PureToken.NX):
+                    return
+                found = await redis.get(key)
+                if found is not None and seen is not None and found != seen:
+                    id = self._own.entry.id
+                    raise Refused(f"cluster.node_id {id}: another node of this cluster has it, and lives")
+                seen = found if found is not None else seen
+                await trio.sleep(TICK_SECONDS / 2)
+        raise Refused(f"cluster store: {key} does not expire; is something else's data under this name?")
+
+    async def _keep(self, redis: Redis[bytes], begun: Callable[[], None]) -> None:
+        """Renew the lease and read those of others, for ever; `begun` is called each time that it is done."""
+        while True:
+            since = time.monotonic()
+            with trio.fail_after(ANSWER_SECONDS):
+                await self._renew(redis)
+                await self._read(redis)
+            if time.monotonic() - since > TIMELY_SECONDS:
+                self._is(Health.SLOW, f"answers take {time.monotonic() - since:.1f} s")
+            else:
+                self._is(Health.OK)
+            self.read_at = time.monotonic()
+            begun()
+            self._look = trio.Event()
+            with trio.move_on_after(TICK_SECONDS):
+                await self._look.wait()
+
+    def _lease(self) -> bytes:
+        self._beat += 1
+        entry = self._own.entry
+        return seal(self._secret, self._keys.lease(entry.id), lease_of(entry, self._beat))
+
+    async def _renew(self, redis: Redis[bytes]) -> None:
+        entry, keys = self._own.entry, self._keys
+        key = keys.state(entry.id)
+        waiting: list[Awaitable[Any]] = []
+        async with redis.pipeline(transaction=False) as pipeline:
+            if self._written != entry.revision:
+                whole = seal(self._secret, key, Whole(entry.start, entry.revision, entry.endpoints))
+                waiting.append(pipeline.set(key, whole, px=_ms(STATE_SECONDS)))
+            else:
+                waiting.append(pipeline.pexpire(key, _ms(STATE_SECONDS)))
+            waiting.append(pipeline.set(keys.lease(entry.id), self._lease(), px=_ms(LEASE_SECONDS), get=True))
+            waiting.append(pipeline.sadd(keys.members, [entry.id]))
+        results = [await one for one in waiting]
+        if results[0] in (0, False):  # nothing to keep: the store was emptied
+            self._written = -1
+        else:
+            if self._written < 0:
+                await redis.publish(keys.events, seal(self._secret, keys.events, Said(entry.id, entry.start)))
+            self._written = entry.revision
+        before = self._believe(keys.lease(entry.id), results[1], Lease) if results[1] is not None else None
+        if before is not None and before.start != entry.start:
+            self.rejected["another node has this id"] += 1
+            log.error("another node has this id: give one of them another", node_id=entry.id, addr=before.addr)
+
+    def _believe(self, place: str, sealed: bytes, shape: type[Any]) -> Any:
+        """What stands at `place`; None for what is not to be believed."""
+        try:
+            return unseal(self._secret, place, sealed, shape)
+        except Untrusted as error:
+            self._reject(str(error), place)
+            return None
+
+    def _reject(self, why: str, place: str) -> None:
+        if not self.rejected[why]:
+            log.warning("not believed", at=place, error=why)
+        self.rejected[why] += 1
+
+    async def _read(self, redis: Redis[bytes]) -> None:
+        keys, own_id = self._keys, self._own.entry.id
+        members = [one.decode("utf-8", "replace") for one in await redis.smembers(keys.members)]
+        members = sorted(one for one in members if one != own_id)[:MAX_MEMBERS]
+        found = await redis.mget([keys.lease(id) for id in members]) if members else ()
+        leases: dict[str, Lease] = {}
+        for id, sealed in zip(members, found, strict=True):
+            if sealed is None:
+                continue
+            lease = self._believe(keys.lease(id), sealed, Lease)
+            if lease is not None and lease.id == id:
+                leases[id] = lease
+        for id, lease in leases.items():
+            known = self._directory.get(id)
+            if known is None or known.start != lease.start or known.revision < lease.revision or id in self._wanted:
+                await self._read_state(redis, lease)
+        self._wanted.clear()
+        await self._forget(redis, [id for id in members if id not in leases], leases)
+
+    async def _read_state(self, redis: Redis[bytes], lease: Lease) -> None:
+        key = self._keys.state(lease.id)
+        sealed = await redis.get(key)
+        whole = self._believe(key, sealed, Whole) if sealed is not None else None
+        if whole is None:
+            return
+        try:
+            check_lease(lease, self._networks)
+            self._directory.put(entry_of(lease, whole, self._networks))
+        except Untrusted as error:
+            self._reject(str(error), key)
+
+    async def _forget(self, redis: Redis[bytes], without_lease: list[str], leases: dict[str, Lease]) -> None:
+        """Nodes whose leases are gone for long enough."""
+        now = time.monotonic()
+        known = {entry.id for entry in self._directory.peers}
+        self._absent = {id: self._absent.get(id, now) for id in {*without_lease, *(known - leases.keys())}}
+        over = [id for id, since in self._absent.items() if now - since >= ABSENT_SECONDS]
+        for id in over:
+            if id in known:
+                log.info("node is gone", node_id=id)
+            self._directory.remove(id)
+            del self._absent[id]
+        if over:
+            await redis.srem(self._keys.members, over)
+
+    # -- changes
+
+    async def _speak(self, redis: Redis[bytes]) -> None:
+        """Tell others of changes, as many at once as have come."""
+        while True:
+            await self._news.wait()
+            self._news = trio.Event()
+            while self._queue:
+                batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+                first = batch[0]
+                said = Said(first.id, first.start, [(one.revision, one.endpoint, one.count) for one in batch])
+                with trio.fail_after(ANSWER_SECONDS):
+                    await redis.publish(self._keys.events, seal(self._secret, self._keys.events, said))
+
+    async def _listen(self, redis: Redis[bytes]) -> None:
+        channel = self._keys.events
+        async with redis.pubsub(channels=[channel], ignore_subscribe_messages=True) as subscription:
+            async for message in subscription:
+                if message is None or not isinstance(message["data"], bytes):
+                    continue
+                said = self._believe(channel, message["data"], Said)
+                if said is not None:
+                    self._heard(said)
+
+    def _heard(self, said: Said) -> None:
+        own = self._own.entry
+        if said.id == own.id:
+            return
+        self.events += 1
+        known = self._directory.get(said.id)
+        if said.gone:
+            if known is not None and known.start == said.start:
+                log.info("node leaves", node_id=said.id)
+                self._directory.remove(said.id)
+            return
+        try:
+            changes = changes_of(said)
+        except Untrusted as error:
+            self._reject(str(error), self._keys.events)
+            return
+        if known is None or not all([self._directory.change(one) for one in changes]):
+            if known is not None:
+                self.gaps += 1
+            self._wanted.add(said.id)
+            self._look.set()
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _leaves(one)
+    else:
+        yield error
+
+
+def _words(error: BaseException) -> str:
+    """What is the matter with the store, for a person; the library quotes no password."""
+    if isinstance(error, trio.TooSlowError):
+        return f"no answer within {ANSWER_SECONDS:g} s"
+    return f"{str(error).rstrip('.') or type(error).__name__}"
