@@ -85,14 +85,15 @@ def node_app(
     metrics: Metrics,
     *,
     not_ready: Callable[[], str | None],
+    degraded: Callable[[], str] = str,
     local: Callable[[], NodeStatus],
     peers: Callable[[], Sequence[NodeStatus]] = tuple,
     tls: Callable[[], ssl.SSLContext | None] = lambda: None,
     verifier: Verifier | None = None,
     hosts: Collection[str] = (),
 ) -> ASGIApp:
-    """A node's. `not_ready` says why the node should get no traffic, None if it may; `local` what it is, and `peers`
-    the other nodes, whose admin ports speak what `tls` says.
+    """A node's. `not_ready` says why the node should get no traffic, None if it may; `degraded` what is wrong with it
+    although it may, `local` what it is, and `peers` the other nodes, whose admin ports speak what `tls` says.
 
     `hosts`: more names than localhost and the machine's own under which it may be asked.
     """
@@ -117,7 +118,7 @@ def node_app(
 
     return Starlette(
         routes=[
-            *_usual_routes(metrics, not_ready),
+            *_usual_routes(metrics, not_ready, degraded),
             Route("/status/upstream/endpoints", endpoints),
             Route("/status/upstream/sessions", sessions),
             Route("/status/cluster/nodes", nodes),
@@ -140,14 +141,16 @@ def agent_app(
     )
 
 
-def _usual_routes(metrics: Metrics, not_ready: Callable[[], str | None]) -> Sequence[Route]:
+def _usual_routes(
+    metrics: Metrics, not_ready: Callable[[], str | None], degraded: Callable[[], str] = str
+) -> Sequence[Route]:
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
     async def ready(request: Request) -> Response:
         reason = not_ready()
         if reason is None:
-            return JSONResponse({"status": "ready"})
+            return JSONResponse({"status": "ready"} | ({"degraded": degraded()} if degraded() else {}))
         return JSONResponse({"status": "not ready", "reason": reason}, 503)
 
     async def show_metrics(request: Request) -> Response:

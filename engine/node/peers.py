@@ -105,6 +105,7 @@ class Peers:
         nursery: trio.Nursery,
         *,
         tls: ssl.SSLContext | Certificates | None = None,
+        server_name: str = "",
         counted: Callable[[str], None] = lambda peer: None,
     ) -> None:
         self.directory = directory
@@ -119,6 +120,7 @@ class Peers:
         self._nursery = nursery
         self._context = copy_context()  # that of the reactor: who tells of peers may be a task of another
         self._tls = tls
+        self._server_name = server_name
         self._counted = counted
         self._dialled: dict[str, Link] = {}
         self._by_tag: dict[bytes, Link] = {}
@@ -164,7 +166,14 @@ class Peers:
     def peer_changed(self, entry: Entry) -> None:
         """See directory.Watcher."""
         before = self._dialled.get(entry.id)
-        link = Link(entry, self.directory.own_id, self._secret, self._link_changed, tls=self._tls)
+        link = Link(
+            entry,
+            self.directory.own_id,
+            self._secret,
+            self._link_changed,
+            tls=self._tls,
+            server_name=self._server_name,
+        )
         self._dialled[entry.id] = self._by_tag[tag_of(entry.id)] = link
         if before is not None:
             before.leave()
