@@ -293,7 +293,15 @@ class Node:
     def peers_status(self) -> list[NodeStatus]:
         """The other nodes, as the directory knows them."""
         entries = self.peers.directory.peers if self.peers is not None else []
-        return [NodeStatus(one.id, one.proxy_addr, one.admin_addr, one.endpoints) for one in entries]
+        return [
+            NodeStatus(
+                one.id,
+                one.proxy_addr,
+                one.admin_addr,
+                {endpoint: abs(count) for endpoint, count in one.endpoints.items()},
+            )
+            for one in entries
+        ]
 
     async def rebalance(self) -> None:
         """Send agents to other nodes as long as there are too many here."""
@@ -302,7 +310,7 @@ class Node:
             return
         while True:
             await trio.sleep(REBALANCE_SECONDS)
-            others = [sum(one.endpoints.values()) for one in self.peers.directory.peers]
+            others = [sum(map(abs, one.endpoints.values())) for one in self.peers.directory.peers]
             count = excess(
                 sum(not one.shed for one in self.agents.registrations),
                 others,

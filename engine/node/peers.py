@@ -80,8 +80,11 @@ class _Servers:
         self.ways: dict[str, PeerWay] = {}  # those that have been used
 
     def candidates(self, links: dict[str, Link], avoid: Way | None) -> list[Link]:
-        """Those that may be asked, in an order drawn in proportion to their sessions; `avoid` only if it is alone."""
+        """Those that may be asked, in an order drawn in proportion to their sessions; `avoid` only if it is alone, and
+        those whose sessions are all suspended only if all are.
+        """
         known = [(links[id], count) for id, count in self.counts.items() if links[id].state is not LinkState.RESTING]
+        known = [one for one in known if one[1] > 0] or [(link, -count) for link, count in known]
         if isinstance(avoid, PeerWay) and len(known) > 1:
             known = [one for one in known if one[0] is not avoid.link]
         if len(known) < 2:
