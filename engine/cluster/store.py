@@ -105,6 +105,7 @@ class Store:
         self._wanted: set[str] = set()  # nodes whose whole state is to be read
         self._look = trio.Event()
         self._told = ""
+        self._leaving = False
         own.tell.append(self._changed)
 
     @property
@@ -150,7 +151,8 @@ class Store:
             await trio.sleep(AGAIN_SECONDS)
 
     async def leave(self) -> None:
-        """Have all others forget this node now. Of no effect if the store is away."""
+        """Have all others forget this node now, and go on reading. Of no effect if the store is away."""
+        self._leaving = True
         with trio.move_on_after(ANSWER_SECONDS), self._tell_of_loss():
             async with self._client() as redis:
                 entry = self._own.entry
@@ -211,7 +213,8 @@ class Store:
         while True:
             since = time.monotonic()
             with trio.fail_after(ANSWER_SECONDS):
-                await self._renew(redis)
+                if not self._leaving:
+                    await self._renew(redis)
                 await self._read(redis)
             if time.monotonic() - since > TIMELY_SECONDS:
                 self._is(Health.SLOW, f"answers take {time.monotonic() - since:.1f} s")
