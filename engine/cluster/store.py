@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from coredis import Redis
 
 TICK_SECONDS: Final = 0.5
-LEASE_SECONDS: Final = 1.5
-ABSENT_SECONDS: Final = 0.75  # longer than a tick: a store that was emptied has all leases again by then
+LEASE_SECONDS: Final = 1.4
+ABSENT_SECONDS: Final = 0.6  # longer than a tick: a store that was emptied has all leases again by then
 STATE_SECONDS: Final = 60.0
 ANSWER_SECONDS: Final = 2.0
 TIMELY_SECONDS: Final = 0.5

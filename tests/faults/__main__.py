@@ -3,8 +3,9 @@
 `python -m tests.faults F3 F15 --seconds 40` puts faults of that name into a cluster (see cluster.py), each for about so
 long, and says what became of the requests. Exits with 1 if something did not hold.
 
-`python -m tests.faults --minutes 5 --seed 1`: clients that do whatever they like. A node and its agents are processes here. Agents are killed and started again, over and over; every fourth client speaks
-TLS. Exits with 0 if the node lives, all that was answered was answered rightly, and nothing was counted as a defect.
+`python -m tests.faults --minutes 5 --seed 1`: clients that do whatever they like. A node and its agents are processes
+here. Agents are killed and started again, over and over; every fourth client speaks TLS. Exits with 0 if the node
+lives, all that was answered was answered rightly, and nothing was counted as a defect.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ async def run_cluster(names: tuple[str, ...], seconds: float) -> int:
             async with open_bed(Path(folder), seconds=10 * seconds + 200) as bed:
                 async for outcome in FAULTS[name](bed, seconds):
                     click.echo(outcome)
-                    code |= bool(outcome.broken)
+                    code |= bool(outcome.broken or outcome.late)
     return code
 
 

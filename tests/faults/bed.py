@@ -153,7 +153,7 @@ class Bed:
         return (await ask(port, endpoint))[0] == 200
 
     async def _start_balancer(self) -> None:
-        check = "check inter 100ms fall 1 rise 1 port"
+        check = "check inter 100ms fall 2 rise 1 port"
         clients = "\n".join(f"server c{i} 127.0.0.1:{n.proxy} {check} {n.admin}" for i, n in enumerate(self.nodes))
         agents = "\n".join(f"server a{i} 127.0.0.1:{n.upstream} {check} {n.admin}" for i, n in enumerate(self.nodes))
         config = self.folder / "haproxy.cfg"
@@ -162,6 +162,7 @@ global
     maxconn 4000
 defaults
     timeout connect 2s
+    timeout check 1s
     timeout client 5m
     timeout server 5m
     retries 3

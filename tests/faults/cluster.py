@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -15,7 +15,9 @@ from tests.programs import get
 
 @dataclass
 class Outcome:
-    """What a fault did to the requests of others. `broken`: what should have held and did not."""
+    """What a fault did to the requests of others. `broken`: what should have held and did not; `late`: what did, but
+    not in time, which on a machine with other work says little.
+    """
 
     fault: str
     requests: int = 0
@@ -25,15 +27,20 @@ class Outcome:
     max_ms: float = 0
     told: dict[str, object] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)
 
     def expect(self, holds: bool, what: str) -> None:
         if not holds:
             self.broken.append(what)
 
+    def expect_in_time(self, holds: bool, what: str) -> None:
+        if not holds:
+            self.late.append(what)
+
     def __str__(self) -> str:
         told = "".join(f"; {name} {value}" for name, value in self.told.items())
         figures = f"p50 {self.p50_ms:.1f} ms, p99 {self.p99_ms:.0f} ms, max {self.max_ms:.0f} ms"
-        verdict = "; ".join(f"NOT {one}" for one in self.broken) or "holds"
+        verdict = "; ".join(f"NOT {one}" for one in (*self.broken, *self.late)) or "holds"
         return f"{self.fault}: {self.requests} whole, {len(self.failed)} failed; {figures}{told}: {verdict}"
 
 
@@ -71,7 +78,7 @@ async def ready(bed: Bed, index: int) -> str:
     return (await get(bed.nodes[index].admin, "/ready"))[1]
 
 
-async def agent_dies(bed: Bed, seconds: float) -> AsyncIterator[Outcome]:
+async def agent_dies(bed: Bed, seconds: float) -> AsyncGenerator[Outcome, None]:
     """F1, F2: kill -9 of one of two agents, and of the only one."""
     outcome = Outcome("F1 kill -9 one of two agents")
     agents = [await bed.agent("web", index, "--connect.resume=0s") for index in (1, 2)]
@@ -85,7 +92,7 @@ async def agent_dies(bed: Bed, seconds: float) -> AsyncIterator[Outcome]:
 
         outcome.told["route gone everywhere after s"] = round(gone := await seconds_until(forgotten), 2)
         await trio.sleep(seconds / 2)
-    outcome.expect(gone <= 1, "route gone on all nodes within 1 s")
+    outcome.expect_in_time(gone <= 1, "route gone on all nodes within 1 s")
     outcome.expect(len(outcome.failed) <= 4, "only requests in flight fail")
     yield outcome
 
@@ -95,7 +102,7 @@ async def agent_dies(bed: Bed, seconds: float) -> AsyncIterator[Outcome]:
     asked = [await ask(bed.nodes[0].proxy, "web") for _ in range(20)]
     outcome.told["502 within ms"] = round(max(took for _, took in asked) * 1000, 1)
     outcome.expect(all(status == 502 for status, _ in asked), "502 while it is absent")
-    outcome.expect(max(took for _, took in asked) <= 0.1, "told within 100 ms")
+    outcome.expect_in_time(max(took for _, took in asked) <= 0.1, "told within 100 ms")
     await bed.agent("web", 2, "--connect.resume=0s")
 
     async def served() -> bool:
@@ -105,7 +112,7 @@ async def agent_dies(bed: Bed, seconds: float) -> AsyncIterator[Outcome]:
     yield outcome
 
 
-async def node_dies(bed: Bed, seconds: float) -> AsyncIterator[Outcome]:
+async def node_dies(bed: Bed, seconds: float) -> AsyncGenerator[Outcome, None]:
     """F3: kill -9 of a node that clients and agents are at."""
     outcome = Outcome("F3 kill -9 a node")
     for _ in range(6):
@@ -124,14 +131,14 @@ async def node_dies(bed: Bed, seconds: float) -> AsyncIterator[Outcome]:
         outcome.told["node forgotten after s"] = round(gone := await seconds_until(forgotten), 2)
         await trio.sleep(seconds / 2)
     outcome.told["failures"] = sorted({one.partition(": ")[2][:60] for one in outcome.failed})
-    outcome.expect(gone <= 3, "dead routes gone within 3 s")
+    outcome.expect_in_time(gone <= 3, "dead routes gone within 3 s")
     outcome.expect(len(outcome.failed) <= 4, "only requests in flight through it fail")
-    outcome.expect(outcome.max_ms <= 5000, "nobody waits for more than 5 s")
+    outcome.expect_in_time(outcome.max_ms <= 5000, "nobody waits for more than 5 s")
     await bed.restart_node(1)
     yield outcome
 
 
-async def store_fails(bed: Bed, seconds: float) -> AsyncIterator[Outcome]:
+async def store_fails(bed: Bed, seconds: float) -> AsyncGenerator[Outcome, None]:
     """F4a: the store dies, hangs, is emptied, is slow, while clients ask at a node that has no agent itself."""
     await bed.agent("web", 2)
     await bed.wait_served("web", [0, 1, 2])
@@ -150,7 +157,7 @@ async def store_fails(bed: Bed, seconds: float) -> AsyncIterator[Outcome]:
             await end()
             outcome.told["converged after s"] = round(took := await seconds_until(converged), 2)
         outcome.expect(not outcome.failed, "no request fails")
-        outcome.expect(took <= 2.5, "all converges within 2 s of its return")
+        outcome.expect_in_time(took <= 2.5, "all converges within 2 s of its return")
         return outcome
 
     async def nothing() -> None: ...
@@ -178,7 +185,7 @@ async def store_fails(bed: Bed, seconds: float) -> AsyncIterator[Outcome]:
     yield await phase("200 ms slow", lambda: be(Mood.SLOW), lambda: be(Mood.CARRIES))
 
 
-async def store_is_cut_off(bed: Bed, seconds: float) -> AsyncIterator[Outcome]:
+async def store_is_cut_off(bed: Bed, seconds: float) -> AsyncGenerator[Outcome, None]:
     """F4b: one node does not reach the store, and what changes meanwhile is known when it does again."""
     outcome = Outcome("F4b one node is cut off from the store")
     agent = await bed.agent("web", 2)
@@ -200,13 +207,13 @@ async def store_is_cut_off(bed: Bed, seconds: float) -> AsyncIterator[Outcome]:
             return (await ask(bed.nodes[0].proxy, "new"))[0] == 200
 
         outcome.told["healed after s"] = round(took := await seconds_until(healed), 2)
-    outcome.expect(took <= 4.5, "healed within 2 s, and the 2 s in which it waits for an answer")
+    outcome.expect_in_time(took <= 4.5, "healed within 2 s, and the 2 s in which it waits for an answer")
     outcome.expect(not outcome.failed, "no request fails at the others")
     assert agent.process.poll() is None
     yield outcome
 
 
-async def nodes_are_cut_off(bed: Bed, seconds: float) -> AsyncIterator[Outcome]:
+async def nodes_are_cut_off(bed: Bed, seconds: float) -> AsyncGenerator[Outcome, None]:
     """F30: nodes reach the store, and one of them is not reached by the others."""
     outcome = Outcome("F30 a node is not reached by others")
     for index in (1, 2):
@@ -229,12 +236,12 @@ async def nodes_are_cut_off(bed: Bed, seconds: float) -> AsyncIterator[Outcome]:
 
         outcome.told["healed after s"] = round(await seconds_until(healed), 2)
     outcome.expect({status for status, _ in asked} == {502}, "502 where no other node serves it")
-    outcome.expect(max(took for _, took in asked) <= 1, "told within 1 s")
+    outcome.expect_in_time(max(took for _, took in asked) <= 1, "told within 1 s")
     outcome.expect(len(outcome.failed) <= 4, "only requests in flight fail where another does")
     yield outcome
 
 
-async def nodes_restart(bed: Bed, seconds: float) -> AsyncIterator[Outcome]:
+async def nodes_restart(bed: Bed, seconds: float) -> AsyncGenerator[Outcome, None]:
     """F15: one node after the other is restarted, `seconds` / 4 times each, behind a balancer that asks /ready."""
     outcome = Outcome("F15 rolling restart")
     for _ in range(6):
@@ -253,7 +260,7 @@ async def nodes_restart(bed: Bed, seconds: float) -> AsyncIterator[Outcome]:
     yield outcome
 
 
-Fault = Callable[[Bed, float], AsyncIterator[Outcome]]
+Fault = Callable[[Bed, float], AsyncGenerator[Outcome, None]]
 
 FAULTS: dict[str, Fault] = {
     "F1": agent_dies,
