@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from coredis import Redis
 
 TICK_SECONDS: Final = 0.5
-LEASE_SECONDS: Final = 1.4
-ABSENT_SECONDS: Final = 0.6  # longer than a tick: a store that was emptied has all leases again by then
+LEASE_SECONDS: Final = 1.25
+ABSENT_SECONDS: Final = 0.75  # longer than a tick: a store that was emptied has all leases again by then
 STATE_SECONDS: Final = 60.0
 ANSWER_SECONDS: Final = 2.0
 TIMELY_SECONDS: Final = 0.5
@@ -106,6 +106,7 @@ class Store:
         self._look = trio.Event()
         self._told = ""
         self._leaving = False
+        self._emptied_at = -math.inf  # all others are as absent as they are alive, until they have noticed
         own.tell.append(self._changed)
 
     @property
@@ -246,6 +247,7 @@ class Store:
         results = [await one for one in waiting]
         if results[0] in (0, False):  # nothing to keep: the store was emptied
             self._written = -1
+            self._emptied_at = time.monotonic()
         else:
             if self._written < 0:
                 await redis.publish(keys.events, seal(self._secret, keys.events, Said(entry.id, entry.start)))
@@ -304,7 +306,7 @@ class Store:
         now = time.monotonic()
         known = {entry.id for entry in self._directory.peers}
         self._absent = {id: self._absent.get(id, now) for id in {*without_lease, *(known - leases.keys())}}
-        over = [id for id, since in self._absent.items() if now - since >= ABSENT_SECONDS]
+        over = [id for id, since in self._absent.items() if now - max(since, self._emptied_at) >= ABSENT_SECONDS]
         for id in over:
             if id in known:
                 log.info("node is gone", node_id=id)
