@@ -14,7 +14,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -81,6 +81,10 @@ class NodeStatus:
         }
 
 
+async def _nothing() -> None:
+    """There is nothing to be asked for."""
+
+
 def node_app(
     metrics: Metrics,
     *,
@@ -90,10 +94,15 @@ def node_app(
     tls: Callable[[], ssl.SSLContext | None] = lambda: None,
     verifier: Verifier | None = None,
     hosts: Collection[str] = (),
+    degraded: Callable[[], str] = str,
+    refresh: Callable[[], Awaitable[None]] = _nothing,
+    reload: Callable[[], Awaitable[str]] | None = None,
 ) -> ASGIApp:
-    """A node's. `not_ready` says why the node should get no traffic, None if it may; `local` what it is, and `peers`
-    the other nodes, whose admin ports speak what `tls` says.
+    """A node's. `not_ready` says why the node should get no traffic, None if it may; `degraded` what is wrong though it
+    may; `local` what it is, and `peers` the other nodes, whose admin ports speak what `tls` says. `refresh` is awaited
+    before any of them but the first two is asked.
 
+    `reload` replaces the processes of a node that has several, and says what is wrong, or nothing.
     `hosts`: more names than localhost and the machine's own under which it may be asked.
     """
 
@@ -112,19 +121,30 @@ def node_app(
         found = [one for one in (here, *peers()) if one.id == id or (id == "local" and one is here)]
         return JSONResponse(found[0].whole()) if found else _error(404, "unknown node")
 
+    async def start_reload(request: Request) -> Response:
+        if reload is None:
+            return _error(404, "this node is one process, without workers: there is nothing to reload, but a restart")
+        problem = await reload()
+        return _error(409, problem) if problem else JSONResponse({"status": "reloaded"})
+
     async def gossip(request: Request) -> Response:
         return _error(404, "this node has no gossip: it is not part of a cluster")
 
     return Starlette(
         routes=[
-            *_usual_routes(metrics, not_ready),
+            *_usual_routes(metrics, not_ready, degraded),
+            Route("/reload", start_reload, methods=["POST"]),
             Route("/status/upstream/endpoints", endpoints),
             Route("/status/upstream/sessions", sessions),
             Route("/status/cluster/nodes", nodes),
             Route("/status/cluster/nodes/{id}", node),
             Route("/status/gossip/{rest:path}", gossip),
         ],
-        middleware=[Middleware(_Gate, verifier, hosts), Middleware(_Forward, lambda: local().id, peers, tls)],
+        middleware=[
+            Middleware(_Gate, verifier, hosts),
+            Middleware(_Forward, lambda: local().id, peers, tls),
+            Middleware(_Fresh, refresh),
+        ],
         exception_handlers={HTTPException: _http_error, Exception: _defect},
     )
 
@@ -140,14 +160,17 @@ def agent_app(
     )
 
 
-def _usual_routes(metrics: Metrics, not_ready: Callable[[], str | None]) -> Sequence[Route]:
+def _usual_routes(
+    metrics: Metrics, not_ready: Callable[[], str | None], degraded: Callable[[], str] = str
+) -> Sequence[Route]:
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
     async def ready(request: Request) -> Response:
         reason = not_ready()
         if reason is None:
-            return JSONResponse({"status": "ready"})
+            trouble = degraded()
+            return JSONResponse({"status": "ready"} | ({"degraded": trouble} if trouble else {}))
         return JSONResponse({"status": "not ready", "reason": reason}, 503)
 
     async def show_metrics(request: Request) -> Response:
@@ -255,6 +278,19 @@ def _with_caution(send: Send) -> Send:
         await send(message)
 
     return wrapped
+
+
+class _Fresh:
+    """Has what is told brought up to date before it is."""
+
+    def __init__(self, app: ASGIApp, refresh: Callable[[], Awaitable[None]]) -> None:
+        self._app = app
+        self._refresh = refresh
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(("/status/", "/metrics")):
+            await self._refresh()
+        await self._app(scope, receive, send)
 
 
 class _Forward:
