@@ -89,18 +89,18 @@ def node_app(
     metrics: Metrics,
     *,
     not_ready: Callable[[], str | None],
+    degraded: Callable[[], str] = str,
     local: Callable[[], NodeStatus],
     peers: Callable[[], Sequence[NodeStatus]] = tuple,
     tls: Callable[[], ssl.SSLContext | None] = lambda: None,
     verifier: Verifier | None = None,
     hosts: Collection[str] = (),
-    degraded: Callable[[], str] = str,
     refresh: Callable[[], Awaitable[None]] = _nothing,
     reload: Callable[[], Awaitable[str]] | None = None,
 ) -> ASGIApp:
     """A node's. `not_ready` says why the node should get no traffic, None if it may; `degraded` what is wrong though it
     may; `local` what it is, and `peers` the other nodes, whose admin ports speak what `tls` says. `refresh` is awaited
-    before any of them but the first two is asked.
+    before status or metrics are asked for.
 
     `reload` replaces the processes of a node that has several, and says what is wrong, or nothing.
     `hosts`: more names than localhost and the machine's own under which it may be asked.
@@ -169,8 +169,7 @@ def _usual_routes(
     async def ready(request: Request) -> Response:
         reason = not_ready()
         if reason is None:
-            trouble = degraded()
-            return JSONResponse({"status": "ready"} | ({"degraded": trouble} if trouble else {}))
+            return JSONResponse({"status": "ready"} | ({"degraded": degraded()} if degraded() else {}))
         return JSONResponse({"status": "not ready", "reason": reason}, 503)
 
     async def show_metrics(request: Request) -> Response:

@@ -13,7 +13,7 @@ origin says and bounded in number; an endpoint is a label only if a session serv
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
@@ -255,9 +255,24 @@ class RoleMetrics:
         raise NotImplementedError
 
 
+class StoreFigures(Protocol):
+    """What is told of the store by which nodes know of each other."""
+
+    events: int
+    gaps: int
+    rejected: Counter[str]
+
+    @property
+    def degraded(self) -> str: ...
+
+    @property
+    def age_seconds(self) -> float: ...
+
+
 class NodeMetrics(RoleMetrics):
     """A node's. `endpoints` gives the registered endpoints and their numbers of sessions, `carriers_refused` how many
-    carriers were refused because too many were open, `peers` how many other nodes there are; the role sets them.
+    carriers were refused because too many were open, `peers` how many other nodes there are, `store` what they know
+    of each other by; the role sets them.
     """
 
     def __init__(self) -> None:
@@ -265,6 +280,7 @@ class NodeMetrics(RoleMetrics):
         self.endpoints: Callable[[], Mapping[str, int]] = dict
         self.carriers_refused: Callable[[], int] = int
         self.peers: Callable[[], int] = int
+        self.store: Callable[[], StoreFigures | None] = lambda: None
         self._started = 0
         self._done = 0
         self._answers: _Answers = {}
@@ -348,6 +364,7 @@ class NodeMetrics(RoleMetrics):
         nodes = GaugeMetricFamily("piko_cluster_nodes", "Number of nodes in the cluster state", labels=["status"])
         nodes.add_metric(["active"], 1 + self.peers())
         yield nodes
+        yield from self._store_figures()
         yield CounterMetricFamily(
             "trioduct_carriers_refused", "Carriers refused because too many were open.", self.carriers_refused()
         )
@@ -358,6 +375,27 @@ class NodeMetrics(RoleMetrics):
             requests.add_metric([endpoint], served.count)
         yield requests
         yield from super().collect()
+
+    def _store_figures(self) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        store = self.store()
+        if store is None:
+            return
+        yield GaugeMetricFamily(
+            "trioduct_cluster_store_up", "1 if the cluster's store answers in time.", int(not store.degraded)
+        )
+        yield GaugeMetricFamily(
+            "trioduct_cluster_state_age_seconds", "Since all that other nodes serve was read.", store.age_seconds
+        )
+        yield CounterMetricFamily("trioduct_cluster_events", "Messages of other nodes.", store.events)
+        yield CounterMetricFamily("trioduct_cluster_gaps", "Changes that were missed, and read again.", store.gaps)
+        rejected = CounterMetricFamily(
+            "trioduct_cluster_rejected", "What stood in the store and was not believed.", labels=["reason"]
+        )
+        for reason, count in store.rejected.items():
+            rejected.add_metric([reason], count)
+        yield rejected
 
     def _directions(self, total: _Totals) -> tuple[int, int]:
         return total.bytes_out, total.bytes_in  # what leaves here goes to the agent

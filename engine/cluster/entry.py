@@ -10,7 +10,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `addr` is where its peer link is dialled: host:port, or unix:PATH for a worker. `revision` counts its changes from
     its start on; `start` tells two lives of one id apart (drawn at random, so no clock has to be right). `endpoints`
-    maps registry keys to the number of sessions that serve them there.
+    maps registry keys to the number of sessions that serve them there; minus their number if all of them have lost
+    their carriers, and wait for others.
     """
 
     id: str
@@ -24,7 +25,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One endpoint of a peer has `count` sessions now (0: none). `revision` is the one that it leads to."""
+    """One endpoint of a peer has `count` sessions now (0: none; see Entry). `revision` is the one that it leads to."""
 
     id: str
     start: str

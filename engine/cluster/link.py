@@ -64,6 +64,7 @@ class Link:
         changed: Callable[[Link], None],
         *,
         tls: ssl.SSLContext | Certificates | None = None,
+        server_name: str = "",
     ) -> None:
         self.entry = entry
         self.state = LinkState.IDLE
@@ -72,10 +73,12 @@ class Link:
         self._secret = secret
         self._changed = changed
         self._tls = tls
+        self._server_name = server_name
         self._wanted = trio.Event()
         self._settled = trio.Event()  # it is up, or was not to be
         self._backoff = Backoff()
         self._scope = trio.CancelScope()
+        self._left = trio.Event()
 
     def __repr__(self) -> str:
         return f"<Link {self.entry.id} {self.state.name}>"
@@ -84,7 +87,7 @@ class Link:
     def up(self) -> bool:
         """Streams may be opened in it."""
         session = self.session
-        return session is not None and session.alive and not session.away
+        return self.state is LinkState.UP and session is not None and session.alive and not session.away
 
     def want(self, reactor: Reactor) -> None:
         """There is something to be sent by it."""
@@ -101,14 +104,18 @@ class Link:
         return self.up
 
     def leave(self) -> None:
-        """The peer is gone, or has another address."""
+        """The peer is gone, or has another address: nothing new is sent to it. What is under way goes on as long as it
+        can, for a node that leaves finishes it.
+        """
         self.state = LinkState.GONE
-        self._scope.cancel()
+        self._left.set()
+        if self.session is None:
+            self._scope.cancel()
 
     async def run(self) -> None:
         """Keep it, until `leave`."""
         with self._scope:
-            while True:
+            while self.state is not LinkState.GONE:
                 await self._wanted.wait()
                 try:
                     with trio.fail_after(DIAL_SECONDS):
@@ -120,14 +127,23 @@ class Link:
                 self.session = session
                 self._enter(LinkState.UP)
                 try:
-                    await session.run()
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(self._end_when_left, session)
+                        await session.run()
+                        nursery.cancel_scope.cancel()
                 finally:
                     self.session = None
                 log.info("link lost", peer=self.entry.id, reason=str(session.error))
                 self._backoff.settled()
-                self._wanted = trio.Event()
-                self._enter(LinkState.IDLE)
+                if not self._left.is_set():
+                    self._wanted = trio.Event()
+                    self._enter(LinkState.IDLE)
         self._enter(LinkState.GONE)
+
+    async def _end_when_left(self, session: Session) -> None:
+        await self._left.wait()
+        await session.wait_quiet()
+        session.close(GOING_AWAY, "the peer is gone")
 
     async def _rest(self, why: str) -> None:
         delay = self._backoff.next(ceiling=REST_SECONDS)
@@ -174,7 +190,7 @@ class Link:
             stream = await trio.open_unix_socket(addr.removeprefix(UNIX))
             return Connection(socket.socket(fileno=stream.socket.detach()))
         host, port = split_address(addr)
-        return await dial_tcp(host, port, tls=now(self._tls), server_name=host)
+        return await dial_tcp(host, port, tls=now(self._tls), server_name=self._server_name or host)
 
 
 class Take(Protocol):

@@ -130,7 +130,7 @@ def entry_of(lease: Lease, whole: Whole, networks: Collection[Network]) -> Entry
     if len(whole.endpoints) > MAX_ENDPOINTS:
         raise Untrusted(f"more than {MAX_ENDPOINTS} endpoints")
     for endpoint, count in whole.endpoints.items():
-        _check_endpoint(endpoint, count, least=1)
+        _check_endpoint(endpoint, count)
     return Entry(
         lease.id,
         lease.start,
@@ -154,12 +154,12 @@ def check_lease(lease: Lease, networks: Collection[Network]) -> None:
 def changes_of(said: Said) -> list[Change]:
     """Raises Untrusted."""
     for _, endpoint, count in said.changes:
-        _check_endpoint(endpoint, count, least=0)
+        _check_endpoint(endpoint, count)
     return [Change(said.id, said.start, revision, endpoint, count) for revision, endpoint, count in said.changes]
 
 
-def _check_endpoint(endpoint: str, count: int, *, least: int) -> None:
-    if not 0 < len(endpoint.encode("utf-8", "replace")) <= MAX_NAME or not least <= count <= MAX_SESSIONS:
+def _check_endpoint(endpoint: str, count: int) -> None:
+    if not 0 < len(endpoint.encode("utf-8", "replace")) <= MAX_NAME or abs(count) > MAX_SESSIONS:
         raise Untrusted("no endpoint, or no number of sessions")
 
 

@@ -134,6 +134,9 @@ def _url(expected: str, accept: Callable[[str], object] = str.isprintable) -> Ki
 
 _listenable = _only(str, split_address)
 BindAddr = Annotated[str, Kind("HOST:PORT", "host:port or :port, the port from 0 to 65535", _listenable)]
+BindAddrOrNone = Annotated[
+    str, Kind("HOST:PORT", "host:port or :port, or nothing", _only(str, lambda text: not text or split_address(text)))
+]
 _reachable = _only(str, lambda text: not text or split_address(text)[0])
 Address = Annotated[str, Kind("HOST:PORT", "host:port", _reachable)]
 _member = re.compile(r"[^\s/@]+").fullmatch
@@ -146,6 +149,14 @@ KeySetURL = Annotated[
     _url(
         "an https://, http:// or file:/// URL",
         lambda text: not text or text.startswith("file:///") or split_url(text, ("http", "https")),
+    ),
+]
+_store = re.compile(r"(redis|rediss|redis\+sentinel|rediss\+sentinel)://([^/?#]*)(/[^?#]*)?").fullmatch
+StoreURL = Annotated[
+    str,
+    _url(
+        "redis://HOST:PORT, rediss://HOST:PORT (TLS) or redis+sentinel://HOST:PORT,HOST:PORT/SERVICE",
+        lambda text: not text or _store(text),
     ),
 ]
 

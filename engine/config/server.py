@@ -9,14 +9,16 @@ from msgspec import field
 
 from engine.config.address import is_loopback, split_address
 from engine.config.auth import AuthConfig
-from engine.config.check import Defect, check_distinct, check_no_clash
+from engine.config.check import Defect, check_distinct, check_no_clash, read_secret_file
 from engine.config.kinds import (
     MAX_WORKERS,
     Address,
     BindAddr,
+    BindAddrOrNone,
     Count,
     CountAboveZero,
     CountOrDefault,
+    FileName,
     Fraction,
     HostNames,
     Members,
@@ -28,14 +30,17 @@ from engine.config.kinds import (
     Seconds,
     SecondsAboveZero,
     SecondsOrNever,
+    Secret,
     Sharing,
+    StoreURL,
     Switch,
     Word,
     Workers,
 )
 from engine.config.knob import Section, knobs
 from engine.config.log import AccessLogConfig, LogConfig
-from engine.config.tls import ServerTLS
+from engine.config.mask import MASK
+from engine.config.tls import ServerTLS, TLSClient
 
 
 class HTTPConfig(Section):
@@ -168,7 +173,7 @@ class AdminConfig(Section):
 
 
 class GossipConfig(Section):
-    title: ClassVar[str] = "Gossip (checked, but not used: this version has no clusters)"
+    title: ClassVar[str] = "Gossip (checked, but not used: see cluster.store)"
     aside: ClassVar[bool] = True
 
     bind_addr: Annotated[BindAddr, "Address to gossip on."] = ":8003"
@@ -177,15 +182,68 @@ class GossipConfig(Section):
     max_packet_size: Annotated[CountAboveZero, "Largest packet, in bytes."] = 1400
 
 
+PRIVATE_NETWORKS = (
+    "127.0.0.0/8",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",
+    "::1/128",
+    "fc00::/7",
+)
+SECRET_BYTES = 32
+SECRET_WANTED = f"expected {SECRET_BYTES} bytes or more, such as `openssl rand -hex 32` prints"
+
+
+class StoreTLS(TLSClient):
+    title: ClassVar[str] = "TLS with the cluster's store"
+
+
 class ClusterConfig(Section):
     title: ClassVar[str] = "Cluster"
 
     node_id: Annotated[Word, "Name of this node; empty: seven random letters and digits."] = ""
     node_id_prefix: Annotated[Word, "Prefix of a random name."] = ""
-    join: Annotated[Members, "Nodes to join: not supported in this version, which has no clusters."] = []
+    # Ours, up to `tls`.
+    store: Annotated[StoreURL, "Redis or Valkey by which nodes know of each other; empty: this node is alone."] = ""
+    store_password_file: Annotated[FileName, "File with the store's password, which only its owner may read."] = ""
+    store_tls: StoreTLS = field(default_factory=StoreTLS)
+    name: Annotated[Word, "Name of the cluster in its store, which may have several."] = "default"
+    secret: Annotated[Secret, "What all nodes of the cluster know; best kept in the environment or in the file."] = ""
+    secret_file: Annotated[FileName, "File with the secret, which only its owner may read."] = ""
+    bind_addr: Annotated[BindAddrOrNone, "Address for links of other nodes; empty: they come to the proxy port."] = ""
+    advertise_addr: Annotated[
+        Address, "Where other nodes dial this one, an IP address and a port; empty: made from bind-addr."
+    ] = ""
+    allowed_networks: Annotated[Networks, "Networks in which other nodes are dialled, and nowhere else."] = field(
+        default_factory=lambda: [*PRIVATE_NETWORKS]
+    )
+    tls: ServerTLS = field(default_factory=ServerTLS)
+    join: Annotated[Members, "Nodes to join by gossip: not supported, see store."] = []
     join_timeout: Annotated[SecondsAboveZero, "Timeout for joining."] = 60.0
     abort_if_join_fails: Annotated[Switch, "Exit if no node could be joined."] = True
     gossip: GossipConfig = field(default_factory=GossipConfig)
+
+    def verify(self) -> None:
+        if self.secret and self.secret_file:
+            raise Defect("secret_file", self.secret_file, "set as well as secret; expected one of the two")
+        if self.store and not self.read_secret():
+            raise Defect("secret", "", f"missing; {SECRET_WANTED}")
+        if self.store or self.secret or self.secret_file:
+            size = len(self.read_secret().encode())
+            if size < SECRET_BYTES:
+                problem = f"{size} bytes; {SECRET_WANTED}"
+                raise Defect("secret_file" if self.secret_file else "secret", MASK, problem)
+        self.read_store_password()
+
+    def read_secret(self) -> str:
+        """What all nodes know. Raises Defect."""
+        return read_secret_file("secret_file", self.secret_file).strip() if self.secret_file else self.secret
+
+    def read_store_password(self) -> str:
+        """The password of the store, if it stands in a file. Raises Defect."""
+        path = self.store_password_file
+        return read_secret_file("store_password_file", path).strip() if path else ""
 
     def choose_node_id(self) -> str:
         """The name of this node; a random one is drawn at the first call, and kept in `node_id`."""
@@ -198,18 +256,16 @@ class ClusterConfig(Section):
         return self.node_id
 
 
-# Taken and checked, because a file of Piko's may have them; read by nothing, because a node is alone in this version.
+# Taken and checked, because a file of Piko's may have them; read by nothing, because nodes do not gossip.
 # Where one ends with a dot, it is all that stands below it.
 WITHOUT_EFFECT = (
-    "proxy.tls.client.",
     "upstream.advertise_addr",
-    "upstream.rebalance.",
     "upstream.tls.client.",
-    "admin.tls.client.",
     "cluster.join_timeout",
     "cluster.abort_if_join_fails",
     "cluster.gossip.",
 )
+FOR_SEVERAL = ("upstream.rebalance.",)  # of no effect where a node is alone
 
 
 class ServerConfig(Section):
@@ -238,6 +294,7 @@ class ServerConfig(Section):
             ("proxy.bind_addr", self.proxy.bind_addr),
             ("upstream.bind_addr", self.upstream.bind_addr),
             ("admin.bind_addr", self.admin.bind_addr),
+            *([("cluster.bind_addr", self.cluster.bind_addr)] if self.cluster.bind_addr else []),
             *(("proxy.tcp", address) for address, _ in self.proxy.tcp_ports()),
         ]
 
@@ -246,20 +303,26 @@ class ServerConfig(Section):
         # To ignore these would leave somebody with half a cluster, or with an open door.
         if self.cluster.join:
             joined = ",".join(self.cluster.join)
-            raise Defect("cluster.join", joined, "clusters are not supported in this version; expected none to join")
+            raise Defect("cluster.join", joined, "nodes do not gossip; expected cluster.store instead")
         if self.upstream.tenants:
             raise Defect("upstream.tenants", "", "tenants are not supported in this version; expected none")
+        # Nobody outside could dial a certain worker.
+        if self.cluster.store and self.worker_count() > 1:
+            raise Defect(
+                "workers", str(self.worker_count()), "not together with cluster.store yet; expected workers: 1"
+            )
 
     def warnings(self, said: Collection[str]) -> Iterator[str]:
         default = ServerConfig()
+        without_effect = WITHOUT_EFFECT if self.cluster.store else (*WITHOUT_EFFECT, *FOR_SEVERAL)
         idle = [
             knob.key
             for knob in knobs(ServerConfig)
-            if knob.key.startswith(WITHOUT_EFFECT) and knob.value(self) != knob.value(default)
+            if knob.key.startswith(without_effect) and knob.value(self) != knob.value(default)
         ]
         if idle:
             verb = "has" if len(idle) == 1 else "have"
-            yield f"{', '.join(idle)} {verb} no effect: this version has no clusters"
+            yield f"{', '.join(idle)} {verb} no effect: nodes do not gossip, see cluster.store"
         upstream = self.upstream
         if not (upstream.auth.enabled or upstream.tls.client_cas or is_loopback(split_address(upstream.bind_addr)[0])):
             yield (

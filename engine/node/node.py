@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import socket
-import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -28,20 +27,23 @@ from engine.admin.serve import serve_admin
 from engine.auth.key_set import Tokens, open_tokens
 from engine.auth.verifier import Verifier
 from engine.cluster.directory import Membership
+from engine.cluster.store import Store
 from engine.config import AccessLogConfig, AuthConfig, ServerConfig
 from engine.gateway.clocks import Timeouts
 from engine.log import get_logger
 from engine.loop.certificates import Certificates, Renewed, watch
-from engine.loop.connection import Address
+from engine.loop.connection import Address, Connection
 from engine.loop.leaving import stop_signals, until_signal
 from engine.loop.listen import Room, open_listeners, serve, split_address
 from engine.loop.reactor import Reactor
+from engine.loop.reading import start_tls
 from engine.loop.run import open_reactor
 from engine.node.agent_port import AgentPort
 from engine.node.client import Clients
 from engine.node.client_port import ClientPort
 from engine.node.kept import Kept
 from engine.node.legs import Legs
+from engine.node.membership import join_by_store
 from engine.node.peers import Peers
 from engine.node.tcp_port import TCPPort
 from engine.node.trust import Trust
@@ -51,6 +53,7 @@ from engine.routing.registry import SharedRegistry
 from engine.wire.peers import Port
 
 PATIENCE_SECONDS = 2.0  # see Clients
+HANDSHAKE_SECONDS = 10.0
 REBALANCE_SECONDS = 1.0
 MOVE_SECONDS = 3.0  # for agents to arrive elsewhere, before clients are sent there
 
@@ -87,21 +90,36 @@ async def run_node(
         )
         tcp_ports = config.proxy.tcp_ports()
         tcp = [[stack.enter_context(sock) for sock in open_listeners(address)] for address, _ in tcp_ports]
+        links = open_listeners(config.cluster.bind_addr) if config.cluster.bind_addr else []
+        for sock in links:
+            stack.enter_context(sock)
         async with open_reactor(alone=alone) as reactor, trio.open_nursery() as nursery:
             node = await open_node(config, reactor, nursery)
-            if membership is not None:
-                node.join(membership, nursery)
             addresses = Addresses(
                 address_of_sockets(proxy),
                 address_of_sockets(upstream),
                 address_of_sockets(admin),
                 tuple(map(address_of_sockets, tcp)),
             )
+            if config.cluster.store:
+                membership, node.store = join_by_store(
+                    config.cluster,
+                    links_at=shown(address_of_sockets(links or proxy)),
+                    proxy_at=config.proxy.advertise_addr or shown(addresses.proxy),
+                    admin_at=config.admin.advertise_addr or shown(addresses.admin),
+                )
+            if membership is not None:
+                node.join(membership, nursery)
+            if node.store is not None:
+                await nursery.start(node.store.run)
+            if links:
+                nursery.start_soon(serve, links, node.serve_link, nursery, Room())
             app = node_app(
                 node.metrics,
                 not_ready=lambda: node.not_ready,
                 local=partial(node.status, addresses),
                 peers=node.peers_status,
+                degraded=lambda: node.store.degraded if node.store is not None else "",
                 tls=lambda: config.admin.tls.client.client_context() if node.admin_tls.context else None,
                 verifier=(await open_tokens_of(config.admin.auth, nursery)).verifier,
                 hosts=[*config.admin.hosts, *names_of(config.admin.advertise_addr)],
@@ -181,17 +199,19 @@ class Node:
         self.id = config.cluster.choose_node_id()
         self.registry: SharedRegistry[Way] = SharedRegistry(partial(reactor.count, "registry"))
         self.peers: Peers | None = None
+        self.store: Store | None = None
         self.metrics = NodeMetrics()
         self.not_ready: str | None = "starting"
-        tls, upstream_tls, self.admin_tls = (
+        tls, upstream_tls, self.admin_tls, self._link_tls = (
             Certificates(f"{port}.tls", (files.cert, files.key, files.client_cas), files.server_context)
             for port, files in (
                 ("proxy", config.proxy.tls),
                 ("upstream", config.upstream.tls),
                 ("admin", config.admin.tls),
+                ("cluster", config.cluster.tls),
             )
         )
-        self.certificates = (tls, upstream_tls, self.admin_tls)
+        self.certificates = (tls, upstream_tls, self.admin_tls, self._link_tls)
         kept = Kept(config.proxy.resume)
         self._legs = Legs(
             self.registry, reactor, self.metrics, verifier=proxy_tokens.verifier, kept=kept, sessions=sessions
@@ -263,24 +283,60 @@ class Node:
             ],
         )
 
-    def join(
-        self, membership: Membership, nursery: trio.Nursery, *, tls: ssl.SSLContext | Certificates | None = None
-    ) -> None:
-        """Serve what peers want, and send them what they serve. `tls` is what their ports speak."""
+    def join(self, membership: Membership, nursery: trio.Nursery) -> None:
+        """Serve what peers want, and send them what they serve."""
         directory, own, secret = membership
+        # Other nodes are configured alike.
+        spoken = self._config.cluster.tls if self._config.cluster.bind_addr else self._config.proxy.tls
+        files = spoken.client
+        tls = (
+            Certificates("links", (files.cert, files.key, files.root_cas), files.client_context)
+            if spoken.cert
+            else None
+        )
         self.peers = Peers(
-            directory, secret, self.registry, self._clients.reactor, nursery, tls=tls, counted=self.metrics.forwarded
+            directory,
+            secret,
+            self.registry,
+            self._clients.reactor,
+            nursery,
+            tls=tls,
+            server_name=files.server_name,
+            counted=self.metrics.forwarded,
         )
         self.peers.ports = {Port.PROXY: self.clients.take, Port.UPSTREAM: self.agents.take}
         self.metrics.peers = lambda: len(directory)
+        self.metrics.store = lambda: self.store
         self._clients.peers = self.agents.peers = self.peers
         self._legs.kept.tag = self.agents.kept.tag = self.peers.tag
         self.registry.observe(own.changed)
 
+    async def serve_link(self, connection: Connection) -> None:
+        """A connection to the port that is for other nodes alone."""
+        assert self.peers is not None
+        if self._link_tls.context is not None:
+            try:
+                with trio.fail_after(HANDSHAKE_SECONDS):
+                    await start_tls(connection, self._link_tls.context, server=True)
+            except (OSError, trio.TooSlowError) as error:
+                log.info("TLS handshake failed", client_ip=connection.peer[0], error=str(error) or "timeout")
+                connection.close()
+                await connection.run()
+                return
+        await self.peers.links.serve(connection)
+
     def peers_status(self) -> list[NodeStatus]:
         """The other nodes, as the directory knows them."""
         entries = self.peers.directory.peers if self.peers is not None else []
-        return [NodeStatus(one.id, one.proxy_addr, one.admin_addr, one.endpoints) for one in entries]
+        return [
+            NodeStatus(
+                one.id,
+                one.proxy_addr,
+                one.admin_addr,
+                {endpoint: abs(count) for endpoint, count in one.endpoints.items()},
+            )
+            for one in entries
+        ]
 
     async def rebalance(self) -> None:
         """Send agents to other nodes as long as there are too many here."""
@@ -289,7 +345,7 @@ class Node:
             return
         while True:
             await trio.sleep(REBALANCE_SECONDS)
-            others = [sum(one.endpoints.values()) for one in self.peers.directory.peers]
+            others = [sum(map(abs, one.endpoints.values())) for one in self.peers.directory.peers]
             count = excess(
                 sum(not one.shed for one in self.agents.registrations),
                 others,
@@ -320,6 +376,8 @@ class Node:
         self.agents_door.close()
         with trio.move_on_after(MOVE_SECONDS):
             await self.agents.leave()
+        if self.store is not None:
+            await self.store.leave()
         self.clients_door.close()
         self.clients.leave()
         if self.peers is not None:

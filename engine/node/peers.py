@@ -80,8 +80,11 @@ class _Servers:
         self.ways: dict[str, PeerWay] = {}  # those that have been used
 
     def candidates(self, links: dict[str, Link], avoid: Way | None) -> list[Link]:
-        """Those that may be asked, in an order drawn in proportion to their sessions; `avoid` only if it is alone."""
+        """Those that may be asked, in an order drawn in proportion to their sessions; `avoid` only if it is alone, and
+        those whose sessions are all suspended only if all are.
+        """
         known = [(links[id], count) for id, count in self.counts.items() if links[id].state is not LinkState.RESTING]
+        known = [one for one in known if one[1] > 0] or [(link, -count) for link, count in known]
         if isinstance(avoid, PeerWay) and len(known) > 1:
             known = [one for one in known if one[0] is not avoid.link]
         if len(known) < 2:
@@ -105,6 +108,7 @@ class Peers:
         nursery: trio.Nursery,
         *,
         tls: ssl.SSLContext | Certificates | None = None,
+        server_name: str = "",
         counted: Callable[[str], None] = lambda peer: None,
     ) -> None:
         self.directory = directory
@@ -119,6 +123,7 @@ class Peers:
         self._nursery = nursery
         self._context = copy_context()  # that of the reactor: who tells of peers may be a task of another
         self._tls = tls
+        self._server_name = server_name
         self._counted = counted
         self._dialled: dict[str, Link] = {}
         self._by_tag: dict[bytes, Link] = {}
@@ -164,7 +169,14 @@ class Peers:
     def peer_changed(self, entry: Entry) -> None:
         """See directory.Watcher."""
         before = self._dialled.get(entry.id)
-        link = Link(entry, self.directory.own_id, self._secret, self._link_changed, tls=self._tls)
+        link = Link(
+            entry,
+            self.directory.own_id,
+            self._secret,
+            self._link_changed,
+            tls=self._tls,
+            server_name=self._server_name,
+        )
         self._dialled[entry.id] = self._by_tag[tag_of(entry.id)] = link
         if before is not None:
             before.leave()

@@ -58,7 +58,7 @@ class Registry(Protocol[Session]):
         """Call `callback` once, when the next session for `endpoint` can be picked, or is not expected any more."""
 
     def observe(self, callback: Callable[[str, int], None]) -> Forget:
-        """Call `callback(endpoint, sessions left)` after each change."""
+        """Call `callback(endpoint, sessions left)` after each change: minus their number if all are set aside."""
 
 
 def _raise(error: Exception) -> None:
@@ -105,11 +105,13 @@ class LocalRegistry(Generic[Session]):
         endpoint = self._endpoint_of.get(id(session))
         if endpoint is not None and _remove(self._rounds, endpoint, session):
             self._aside.setdefault(endpoint, RoundRobin()).add(session)
+            self._changed(endpoint)
 
     def bring_back(self, session: Session) -> None:
         endpoint = self._endpoint_of.get(id(session))
         if endpoint is not None and _remove(self._aside, endpoint, session):
             self._rounds.setdefault(endpoint, RoundRobin()).add(session)
+            self._changed(endpoint)
 
     def pick(self, endpoint: str, *, avoid: Session | None = None) -> Session | None:
         sessions = self._rounds.get(endpoint) or self._aside.get(endpoint)
@@ -151,7 +153,7 @@ class LocalRegistry(Generic[Session]):
 
     def _changed(self, endpoint: str) -> None:
         self.changes += 1
-        count = len(self._rounds.get(endpoint, ())) + len(self._aside.get(endpoint, ()))
+        count = len(self._rounds.get(endpoint, ())) or -len(self._aside.get(endpoint, ()))
         self._tell(partial(callback, endpoint, count) for callback in tuple(self._observers.values()))
 
     def _tell(self, callbacks: Iterable[Callable[[], None]]) -> None:

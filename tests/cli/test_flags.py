@@ -208,7 +208,10 @@ def test_every_help_has_an_example_and_says_all_of_every_flag(path: tuple[str, .
     assert teaches_itself or f"\n    trioduct {' '.join(path)}".rstrip() in text
     for flag in flags_of(" ".join(path)):
         if "." in flag:
-            own, shared = f"--{flag}", re.sub(r"^(proxy|upstream|admin)\.", "PORT.", f"--{flag}".removeprefix("--"))
+            own, shared = (
+                f"--{flag}",
+                re.sub(r"^(proxy|upstream|admin|cluster)\.", "PORT.", f"--{flag}".removeprefix("--")),
+            )
             assert own in text or f"--{shared}" in text, flag
             names = [f"TRIODUCT_{name}".upper().replace(".", "_").replace("-", "_") for name in (flag, shared)]
             # Of two flags that mean the same, one has the variable.

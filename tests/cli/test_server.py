@@ -17,7 +17,7 @@ from tests.programs import Node, Programs
         ("server --config.path none.yaml", "none.yaml: No such file or directory; expected a YAML file"),
         (
             "server --cluster.join a",
-            "--cluster.join: 'a': clusters are not supported in this version; expected none to join",
+            "--cluster.join: 'a': nodes do not gossip; expected cluster.store instead",
         ),
         ("server foo", "No such command 'foo' (trioduct server --help)"),
         ("server --proxy.bind-add :1", "No such option '--proxy.bind-add'"),
@@ -30,7 +30,7 @@ def test_a_mistake_costs_one_line_and_exit_code_2(argv: str, line: str, capsys: 
 def test_config_check_says_what_changes_nothing(capsys: Captured) -> None:
     at_home = "--upstream.bind-addr=127.0.0.1:8001"
     assert main(["server", "config", "check", at_home, "--cluster.gossip.interval", "1s"]) == 0
-    said = "trioduct: cluster.gossip.interval has no effect: this version has no clusters\n"
+    said = "trioduct: cluster.gossip.interval has no effect: nodes do not gossip, see cluster.store\n"
     assert capsys.readouterr().err == said
 
 
@@ -49,6 +49,6 @@ async def test_a_node_says_in_one_line_each_what_has_no_effect_and_where_heads_e
     await server.wait_line("node started")
     warnings = [line for line in server.lines if '"level":"warn"' in line]
     assert len(warnings) == 2, server.text
-    alone = "upstream.rebalance.threshold, cluster.join_timeout have no effect: this version has no clusters"
+    alone = "upstream.rebalance.threshold, cluster.join_timeout have no effect: nodes do not gossip, see cluster.store"
     assert alone in warnings[0]
     assert "proxy.http.max_header_bytes 40000: the maximum is 32768 bytes" in warnings[1]

@@ -25,12 +25,7 @@ from tests.programs import needs
 
 __all__ = ["redis_server"]
 
-pytestmark = [
-    needs("redis-server"),
-    # How coredis leaves a connection that was lost.
-    pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore:.*MemoryObject:pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = needs("redis-server")
 
 SECRET = b"a secret of thirty-two characters"
 NETWORKS = [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("10.0.0.0/8")]

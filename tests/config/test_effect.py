@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 import jwt
+import pytest
 from jwt.algorithms import HMACAlgorithm
 
 from engine.config import AgentConfig, ConnectConfig, Section, ServerConfig
@@ -74,7 +75,10 @@ def keys_of(section: type[Section], prefix: str = "") -> set[str]:
     return found
 
 
-async def test_what_a_node_does_not_read_is_what_it_warns_of(roles: Roles, pki: Pki, tmp_path: Path) -> None:
+async def test_what_a_node_does_not_read_is_what_it_warns_of(
+    roles: Roles, pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.node.node.REBALANCE_SECONDS", 0)
     key = json.loads(HMACAlgorithm.to_jwk(SECRET)) | {"kid": "one", "alg": "HS256"}
     (tmp_path / "keys.json").write_text(json.dumps({"keys": [key]}))
     config = server_config()
@@ -82,7 +86,14 @@ async def test_what_a_node_does_not_read_is_what_it_warns_of(roles: Roles, pki: 
     for port in (config.proxy, config.upstream, config.admin):
         port.auth.jwks.endpoint = f"file://{tmp_path}/keys.json"
         port.tls.cert, port.tls.key = str(pki.cert), str(pki.key)
+    config.cluster.store, config.cluster.secret = "rediss://127.0.0.1:1", SECRET  # which is away
+    config.upstream.rebalance.threshold = 0.5
     read: set[str] = set()
+    first = await roles.node(watched(config, read))
+    first.tell_to_stop()
+    await first.ended.wait()
+    config.cluster.bind_addr = "127.0.0.1:0"
+    config.cluster.tls.cert, config.cluster.tls.key = str(pki.cert), str(pki.key)
     node = await roles.node(watched(config, read))
     admin = await roles.dial(node.admin, tls=pki.client_context())
     token = jwt.encode({}, SECRET, "HS256", {"kid": "one"}).encode()
@@ -96,7 +107,8 @@ async def test_what_a_node_does_not_read_is_what_it_warns_of(roles: Roles, pki: 
     refused = {"cluster.join"} | tenants  # by `ServerConfig.verify`
     judged = {"proxy.http.max_header_bytes", "proxy.tcp_without_token"}  # by `ServerConfig.warnings`
     opened = {"admin.insecure"}  # by `AdminConfig.verify`
-    unread = keys_of(ServerConfig) - read - COMMAND - refused - judged - opened
+    asking = {key for key in keys_of(ServerConfig) if key.startswith("admin.tls.client.")}  # other nodes, for ?forward=
+    unread = keys_of(ServerConfig) - read - COMMAND - refused - judged - opened - asking
     assert unread == {key for key in keys_of(ServerConfig) if key.startswith(WITHOUT_EFFECT)}
 
 

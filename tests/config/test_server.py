@@ -124,6 +124,12 @@ grace_period: 90s
         "admin.insecure",  # ours
         *(f"admin.auth.{name}_file" for name in NAMES),  # ours
         "admin.auth.jwks.endpoint",
+        *(f"cluster.{name}" for name in ("store", "store_password_file")),  # ours, as all that follow but the last
+        *(f"cluster.store_tls.{name}" for name in ("cert", "key", "root_cas", "insecure_skip_verify")),
+        *(f"cluster.{name}" for name in ("name", "secret", "secret_file", "bind_addr", "advertise_addr")),
+        "cluster.allowed_networks",
+        *(f"cluster.tls.{name}" for name in ("cert", "key", "client_cas")),
+        *(f"cluster.tls.client.{name}" for name in ("cert", "key", "root_cas", "insecure_skip_verify", "server_name")),
         "cluster.join",
     ]
 
@@ -165,7 +171,7 @@ WRONG = [
     (
         ServerConfig,
         "cluster:\n  join: [a, 'b:8003']",
-        "2: cluster.join: 'a,b:8003': clusters are not supported in this version; expected none to join",
+        "2: cluster.join: 'a,b:8003': nodes do not gossip; expected cluster.store instead",
     ),
     (
         ServerConfig,
@@ -290,7 +296,7 @@ def test_keys_that_a_lonely_node_does_not_use_are_named_in_one_warning(write: Wr
     draft.finish()
     assert draft.warnings() == [
         "upstream.rebalance.threshold, cluster.gossip.bind_addr, cluster.gossip.interval have no effect: "
-        "this version has no clusters"
+        "nodes do not gossip, see cluster.store"
     ]
 
 

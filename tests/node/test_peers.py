@@ -399,3 +399,29 @@ async def test_a_node_with_too_many_agents_sends_some_elsewhere(
         await trio.sleep(0.01)
         assert (await client.ask()).status == 200
     assert sum(own[0].entry.endpoints.values()) + sum(own[1].entry.endpoints.values()) == 6
+
+
+async def test_suspended_sessions_of_peers_are_asked_only_where_there_are_no_others(
+    cluster: Cluster, roles: Roles
+) -> None:
+    nodes = [await cluster.node(id) for id in ("first", "second", "third")]
+    cut = trio.Event()
+
+    async def serve(near: Talk) -> None:
+        if cut.is_set():  # nothing gets through any more
+            return
+        far = await roles.dial(nodes[1].upstream)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cut_when, cut, near, far)
+            await join(near, far)
+
+    port = await roles.service(serve)
+    await roles.agent_with(agent_config(port, await roles.service(says(b"second")), resume=30))
+    client = await roles.dial(nodes[0].proxy)
+    assert (await client.ask()).body == b"second"
+    cut.set()
+    while cluster.members[1].own.entry.endpoints != {"web": -1}:  # noqa: ASYNC110
+        await trio.sleep(0.01)
+    await roles.agent(nodes[2], await roles.service(says(b"third")))
+    for _ in range(10):
+        assert (await client.ask()).body == b"third"
