@@ -123,7 +123,7 @@ def node_app(
 
     async def start_reload(request: Request) -> Response:
         if reload is None:
-            return _error(404, "this node is one process, without workers: there is nothing to reload, but a restart")
+            return _error(409, "this node is one process, without workers: it cannot be reloaded, but restarted")
         problem = await reload()
         return _error(409, problem) if problem else JSONResponse({"status": "reloaded"})
 

@@ -36,7 +36,8 @@ HASTY_SECONDS = 1.0  # who sends us away sooner may do so for ever
 RETURN_SECONDS = 30.0  # after a node has ended, it or another in its place is expected back
 RETURN_CEILING_SECONDS = 1.0  # between two dials while it is expected
 DIALS_PER_WORKER = 4  # until it is let be for a while
-DIAL_AGAIN_SECONDS = 0.1  # between two of them, at most
+DIAL_AGAIN_SECONDS = 0.05  # behind one that came to the wrong worker; twice as long behind the next, and so on
+DIAL_AGAIN_CEILING_SECONDS = 1.0
 LACKING_SECONDS = 60.0  # a while, in the end; it begins with LACKING_FIRST_SECONDS
 LACKING_FIRST_SECONDS = 4.0
 RETIRE_SECONDS = 10.0  # for what has come by a session that is one too many
@@ -206,7 +207,7 @@ class Uplink:
                 await self._lacking.wait()
             self._lacking = trio.Event()
             pause = min(2 * pause, LACKING_SECONDS) if paused.cancelled_caught else LACKING_FIRST_SECONDS
-            dials = 0
+            dials, wait = 0, DIAL_AGAIN_SECONDS
             while self._is_lacking and dials < DIALS_PER_WORKER * self._workers:
                 dials += 1
                 try:
@@ -220,8 +221,10 @@ class Uplink:
                 self._start(session, nursery)
                 if seat is None or seat.number in self._held():
                     nursery.start_soon(self._retire, session)
-                    await trio.sleep(random.uniform(0, DIAL_AGAIN_SECONDS))
+                    await trio.sleep(wait * random.uniform(0.5, 1))
+                    wait = min(2 * wait, DIAL_AGAIN_CEILING_SECONDS)
                 else:
+                    wait = DIAL_AGAIN_SECONDS
                     log.info("connected", endpoint_id=self.endpoint, carrier=carrier.kind, **_shown_seat(seat))
                     self._take_seat(session, seat, nursery)
                     nursery.start_soon(self._follow, session, over)
