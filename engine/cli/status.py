@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from engine import log
-from engine.cli.flags import Command, FlagGroup, takes
+from engine.cli.flags import Command, FlagCommand, FlagGroup, takes
 from engine.cli.launch import checks, read, show, takes_check
 from engine.config import StatusConfig, split_url
 from engine.errors import ConfigError, Refused, Unreachable
@@ -140,8 +140,9 @@ class NodeState(msgspec.Struct):
     endpoints: dict[str, int] | None = None  # Go's nil map
 
 
-@takes_question
-@click.command()
+@takes_check
+@takes(StatusConfig, without=("forward",))
+@click.command(cls=FlagCommand)
 @click.pass_context
 def reload(ctx: click.Context) -> None:
     """Have a node with workers replace them, one by one.

@@ -7,13 +7,13 @@ hang: when more than MAX_QUEUED bytes wait, no more of it is queued, and a reade
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 import trio
 
 from engine.cluster.messages import Decoder, Message, encode
-from engine.errors import RemoteProtocolError
 
 MAX_QUEUED: Final = 4 * 1024 * 1024
 CHUNK: Final = 256 * 1024
@@ -28,6 +28,7 @@ class Channel(Generic[M]):
         self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
         self._decoder = Decoder[M](type)
         self._catch_up = catch_up
+        self._heard: deque[M] = deque()
         self._queue: list[bytes] = []
         self._size = 0
         self._behind = False
@@ -71,24 +72,17 @@ class Channel(Generic[M]):
         """Return when all that was queued is written, or there is nobody to read it."""
         await self._idle.wait()
 
-    async def messages(self) -> AsyncIterator[M]:
-        """What the other end says, until it is gone. Raises RemoteProtocolError."""
-        data: bytes | bytearray = b""  # first of all, what `first` has left
-        while True:
-            for message in self._decoder.receive(data):
-                yield message
+    async def next(self) -> M | None:
+        """What the other end says next; None: it is gone. Raises RemoteProtocolError."""
+        while not self._heard:
             try:
                 data = await self._stream.receive_some(CHUNK)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return
+                return None
             if not data:
-                return
-
-    async def first(self) -> M:
-        """The first message. Raises RemoteProtocolError if none comes."""
-        async for message in self.messages():
-            return message
-        raise RemoteProtocolError("the other end has gone")
+                return None
+            self._heard.extend(self._decoder.receive(data))
+        return self._heard.popleft()
 
     def close(self) -> None:
         self._stream.socket.close()

@@ -68,12 +68,12 @@ async def run_worker(config: ServerConfig, descriptor: int) -> None:
     """Run a worker whose end of the channel is `descriptor`, until it has left.
 
     Raises ConfigError for what a worker cannot do with its supervisor's sockets, or for certificates and keys that do
-    not fit, and RemoteProtocolError if the other end of the channel is no supervisor.
+    not fit.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     channel: Channel[ToWorker] = Channel(socket.socket(fileno=descriptor), ToWorker, lambda: State(own.entry))
     with trio.fail_after(BEGIN_SECONDS):
-        begin, known = await channel.first(), await channel.first()
+        begin, known = await channel.next(), await channel.next()
     if not isinstance(begin, Begin) or not isinstance(known, Peers):
         raise ConfigError(f"the descriptor {descriptor} is no supervisor's channel")
     _check_ports(config, begin)
@@ -152,7 +152,7 @@ class _Worker:
 
     async def listen(self) -> None:
         """Do what the supervisor says; leave when it is gone."""
-        async for message in self._channel.messages():
+        while (message := await self._channel.next()) is not None:
             self._heed(message)
         log.warning("the supervisor is gone: leaving")
         self._leave()

@@ -167,7 +167,7 @@ class Worker:
 
     async def _hear(self, channel: Channel[ToSupervisor]) -> None:
         try:
-            async for message in channel.messages():
+            while (message := await channel.next()) is not None:
                 self._take(message)
         except RemoteProtocolError as error:
             log.error("a worker says what cannot be", of=self.index + 1, pid=self.pid, error=str(error))
