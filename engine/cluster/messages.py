@@ -68,15 +68,37 @@ class Accept(Message, frozen=True):
 
 
 class Peers(Message, frozen=True):
-    """All peers that there are."""
+    """All peers that there are, and what they hold: by their ids, the principal by endpoint."""
 
     entries: list[Entry]
+    held: dict[str, dict[str, str]] = {}
 
 
 class Changed(Message, frozen=True):
     """One endpoint of a peer; from a worker, one of its own."""
 
     change: Change
+
+
+class Held(Message, frozen=True):
+    """A peer (from a worker: itself) has a session for `endpoint` that was let in for `principal`, or has none more."""
+
+    id: str
+    endpoint: str
+    principal: str
+    held: bool
+
+
+class Lose(Message, frozen=True):
+    """Another was first to hold that endpoint for another principal: end your sessions of it."""
+
+    endpoint: str
+
+
+class Leaves(Message, frozen=True):
+    """The agents of a peer are asked to come to others."""
+
+    id: str
 
 
 class Gone(Message, frozen=True):
@@ -99,7 +121,7 @@ class Stop(Message, frozen=True):
     """End at once."""
 
 
-ToWorker = Begin | Accept | Peers | Changed | Gone | Ask | Leave | Stop
+ToWorker = Begin | Accept | Peers | Changed | Held | Lose | Leaves | Gone | Ask | Leave | Stop
 
 # From a worker -----------------------------------------------------------------------------------------------
 
@@ -111,9 +133,10 @@ class Ready(Message, frozen=True):
 
 
 class State(Message, frozen=True):
-    """What I serve, as a whole."""
+    """What I serve, and what I hold, as a whole."""
 
     entry: Entry
+    held: dict[str, str] = {}
 
 
 class Leaving(Message, frozen=True):
@@ -143,7 +166,7 @@ class Farewell(Message, frozen=True):
     metrics: list[Family]
 
 
-ToSupervisor = Ready | State | Changed | Leaving | Answer | Farewell
+ToSupervisor = Ready | State | Changed | Held | Leaving | Answer | Farewell
 
 # The form ----------------------------------------------------------------------------------------------------
 

@@ -94,7 +94,7 @@ class AgentPort:
         self._tls = tls
         self._public_url = str(PublicURL.parse(public_url)).encode() if public_url else b""
         self._host: Host[_Asked] = Host(self, reactor)
-        self._owners = Owners(exclusive=exclusive)
+        self.owners = Owners(exclusive=exclusive)
         self._leaving = False
         self._sessions = sessions
         self._expiry: dict[Resumable, trio.CancelScope] = {}  # of what has let them in
@@ -233,7 +233,7 @@ class AgentPort:
 
         def start() -> None:
             held = ExitStack()  # from here on, for others may ask before the task runs
-            held.enter_context(self._owners.hold(asked.endpoint, asked.principal))
+            held.enter_context(self.owners.hold(asked.endpoint, asked.principal))
             run = self._enrol(session, asked, held, summaries=summaries)
             self._sessions.start_soon(self._reactor.supervise, "session", run)
             self._reactor.hand_over()
@@ -241,7 +241,7 @@ class AgentPort:
         return answer, start
 
     def _refuse_taken(self, asked: _Asked) -> None:
-        answer = self._owners.ask(asked.endpoint, asked.principal)
+        answer = self.owners.ask(asked.endpoint, asked.principal)
         if answer is Answer.TAKEN:
             raise HTTPError(403, "the endpoint is taken by somebody else, or a name like it")
         if answer is Answer.BUSY:
@@ -323,6 +323,12 @@ class AgentPort:
             registration.session.go_away()
         for registration in tuple(self.registrations):
             await registration.moved.wait()
+
+    def lose(self, endpoint: str) -> None:
+        """Another worker was first to have let somebody else register it."""
+        for registration in tuple(self.registrations):
+            if registration.endpoint == endpoint:
+                registration.session.close(websocket.POLICY_VIOLATION, "the endpoint is taken by somebody else")
 
     def shed(self, count: int) -> int:
         """Ask the agents of the oldest sessions to dial again, so that they come to other nodes; how many were asked.

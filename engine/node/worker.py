@@ -36,8 +36,11 @@ from engine.cluster.messages import (
     Family,
     Farewell,
     Gone,
+    Held,
     Leave,
+    Leaves,
     Leaving,
+    Lose,
     Peers,
     Ready,
     Session,
@@ -71,7 +74,9 @@ async def run_worker(config: ServerConfig, descriptor: int) -> None:
     not fit.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    channel: Channel[ToWorker] = Channel(socket.socket(fileno=descriptor), ToWorker, lambda: State(own.entry))
+    channel: Channel[ToWorker] = Channel(
+        socket.socket(fileno=descriptor), ToWorker, lambda: State(own.entry, node.agents.owners.held())
+    )
     with trio.fail_after(BEGIN_SECONDS):
         begin, known = await channel.next(), await channel.next()
     if not isinstance(begin, Begin) or not isinstance(known, Peers):
@@ -88,6 +93,7 @@ async def run_worker(config: ServerConfig, descriptor: int) -> None:
             node = await open_node(config, reactor, nursery)
             node.join(Membership(directory, own, begin.secret), nursery)
             assert node.peers is not None
+            node.agents.owners.put_elsewhere(known.held)
             worker = _Worker(node, channel, begin, directory, own, reactor, nursery)
             nursery.start_soon(watch, node.certificates)
             nursery.start_soon(serve, [links], node.peers.links.serve, nursery, Room(MANY))
@@ -142,9 +148,14 @@ class _Worker:
         if not node.exclusive:  # then an agent has one session, wherever it is
             node.agents.seat = Seat(begin.index + 1, begin.count)
         own.tell.append(self._tell)
+        node.agents.owners.changed = self._tell_held
 
     def _tell(self, change: Change) -> None:
         self._channel.tell(Changed(change))
+        self._reactor.hand_over()
+
+    def _tell_held(self, endpoint: str, principal: str, held: bool) -> None:
+        self._channel.tell(Held(self._begin.id, endpoint, principal, held))
         self._reactor.hand_over()
 
     def _is_sibling(self, id: str) -> bool:
@@ -158,19 +169,30 @@ class _Worker:
         self._leave()
 
     def _heed(self, message: ToWorker) -> None:
+        owners = self._node.agents.owners
         match message:
             case Accept(of):
                 self._accept(of)
-            case Peers(entries):
+            case Peers(entries, held):
                 there = {one.id for one in entries}
                 for gone in [one.id for one in self._directory.peers if one.id not in there]:
                     self._directory.remove(gone)
                 for entry in entries:
                     self._directory.put(entry)
+                owners.put_elsewhere({id: all_ for id, all_ in held.items() if id != self._begin.id})
+            case Held(id, endpoint, principal, True):
+                owners.hold_elsewhere(id, endpoint, principal)
+            case Held(id, endpoint):
+                owners.free_elsewhere(id, endpoint)
+            case Lose(endpoint):
+                self._node.agents.lose(endpoint)
+            case Leaves(id):
+                owners.leaves(id)
             case Changed(change):
                 self._directory.change(change)  # what does not follow is told as a whole
             case Gone(id):
                 self._directory.remove(id)
+                owners.forget(id)
             case Ask(number):
                 self._channel.send(Answer(number, self._sessions(), self.metrics()))
             case Leave():

@@ -34,7 +34,20 @@ from engine.admin.app import NodeStatus, SessionStatus, node_app
 from engine.admin.merge import Family, Joined, counted, families_of, families_of_process, join
 from engine.admin.serve import serve_admin
 from engine.cluster.directory import Directory
-from engine.cluster.messages import Begin, Changed, Gone, Message, Peers, Ready, Sockets, State, ToSupervisor
+from engine.cluster.messages import (
+    Begin,
+    Changed,
+    Gone,
+    Held,
+    Leaves,
+    Lose,
+    Message,
+    Peers,
+    Ready,
+    Sockets,
+    State,
+    ToSupervisor,
+)
 from engine.config import ServerConfig
 from engine.errors import ConfigError
 from engine.log import get_logger
@@ -44,6 +57,8 @@ from engine.loop.leaving import until_signal
 from engine.loop.listen import has_inherited, open_listeners, open_shared_listeners
 from engine.loop.run import open_reactor
 from engine.node.node import Addresses, address_of_sockets, names_of, open_tokens_of, shown
+from engine.routing.owners import Answer as Owned
+from engine.routing.owners import Owners
 from engine.supervisor.process import VARIABLE, Phase, Worker
 
 CHECK_SECONDS: Final = 30.0
@@ -140,6 +155,7 @@ class Supervisor:
         self._nursery = nursery
         self._secret = secrets.token_bytes(SECRET_BYTES)
         self._directory = Directory(self.id)
+        self._owners = Owners(exclusive=config.upstream.sharing == "exclusive")
         self._numbers = itertools.count(1)
         self._workers: set[Worker] = set()  # all that have not ended
         self._slots: list[_Slot] = [_Slot(index) for index in range(len(sockets))]
@@ -227,7 +243,7 @@ class Supervisor:
             self._sockets,
             self._config.listens(),
         )
-        worker = Worker(begin, self, lambda: Peers(self._directory.peers))
+        worker = Worker(begin, self, self._peers)
         self._workers.add(worker)
         self._nursery.start_soon(worker.run, self._command)
         return worker
@@ -236,10 +252,14 @@ class Supervisor:
         """See process.Watcher."""
         slot = self._slots[worker.index]
         lost = slot.worker is worker and worker.phase in (Phase.LEAVING, Phase.ENDED)
+        if worker.phase is Phase.LEAVING:
+            self._owners.leaves(worker.id)
+            self._tell(Leaves(worker.id), but=worker)
         if worker.phase is Phase.ENDED:
             self._workers.discard(worker)
             self._past = join([self._past, counted(worker.metrics)])
             self._directory.remove(worker.id)
+            self._owners.forget(worker.id)
             self._tell(Gone(worker.id))
             log.log(
                 "error" if lost and not self._leaving else "info",
@@ -289,14 +309,38 @@ class Supervisor:
     def heard(self, worker: Worker, message: ToSupervisor) -> None:
         """See process.Watcher."""
         match message:
-            case Ready(entry) | State(entry) if entry.id == worker.id:
+            case Ready(entry) if entry.id == worker.id:
                 self._directory.put(entry)
-                self._tell(Peers(self._directory.peers), but=worker)
+                self._tell(self._peers(), but=worker)
+            case State(entry, held) if entry.id == worker.id:
+                self._directory.put(entry)
+                self._owners.forget(worker.id)
+                for endpoint, principal in held.items():
+                    self._hold(worker, endpoint, principal)
+                self._tell(self._peers(), but=worker)
+            case Held(id, endpoint, principal, True) if id == worker.id:
+                if self._hold(worker, endpoint, principal):
+                    self._tell(message, but=worker)
+            case Held(id, endpoint) if id == worker.id:
+                self._owners.free_elsewhere(id, endpoint)
+                self._tell(message, but=worker)
             case Changed(change) if change.id == worker.id:
                 self._directory.change(change)
                 self._tell(message, but=worker)
             case _:
                 log.error("a worker speaks for another", of=worker.index + 1)
+
+    def _hold(self, worker: Worker, endpoint: str, principal: str) -> bool:
+        """What a worker holds, if nobody was first to hold it for another."""
+        if self._owners.ask(endpoint, principal) is not Owned.YES:
+            log.warning("two have registered an endpoint at once, the second loses it", endpoint_id=endpoint)
+            worker.send(Lose(endpoint))
+            return False
+        self._owners.hold_elsewhere(worker.id, endpoint, principal)
+        return True
+
+    def _peers(self) -> Peers:
+        return Peers(self._directory.peers, self._owners.held_elsewhere())
 
     def _tell(self, message: Message, *, but: Worker | None = None) -> None:
         for worker in self._workers:

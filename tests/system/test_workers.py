@@ -7,13 +7,15 @@ import os
 import re
 import signal
 import socket
+import sys
 from pathlib import Path
 
+import jwt
 import pytest
 import trio
 
 from tests.conftest import Pki
-from tests.programs import PIKO, TRIODUCT, Node, Program, Programs, free_port, get, needs
+from tests.programs import PIKO, TRIODUCT, Node, Program, Programs, get, needs
 from tests.system.ledger import load
 
 KEY = "a secret of thirty-two characters, or more"
@@ -289,11 +291,85 @@ async def test_a_port_in_use_is_told_in_one_line_also_by_another_node_of_workers
     assert second.text.count("trioduct:") == 1
 
 
-async def test_what_a_worker_finds_wrong_at_the_start_is_told_once_and_ends_the_node(programs: Programs) -> None:
-    node = node_of(programs, f"--proxy.auth.jwks.endpoint=file:///{free_port()}/none.json")
-    server = await programs.start(*node.words())
-    assert await server.wait_end() in (1, 2)
-    assert server.text.count("none.json") == 1, server.text
+# The command as a script, whose next version is broken: the workers of that one do not start.
+SCRIPT = """
+import os, sys
+from engine.cli import main
+sys.argv[0] = "trioduct"
+if {broken} and "TRIODUCT_WORKER" in os.environ:
+    sys.exit(7)
+sys.exit(main())
+"""
+
+
+async def test_new_code_that_does_not_start_leaves_the_old_in_place(
+    programs: Programs, origin: int, tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(broken=False))
+    node = node_of(programs)
+    server = await programs.start(sys.executable, script, *node.words()[1:], port=node.admin)
+    await server.wait_line('"node started"')
+    await node.start_agent("web", origin)
+    await node.wait_registered("web", 2)
+    before = workers_of(server)
+    script.write_text(SCRIPT.format(broken=True))
+    server.process.send_signal(signal.SIGHUP)
+    await server.wait_line("the new worker 1 did not get ready: it ended with code 7")
+    await server.wait_line("reload refused, all goes on as before")
+    assert workers_of(server) == before
+    assert await ask(node.proxy) == 200
+    script.write_text(SCRIPT.format(broken=False))
+    server.process.send_signal(signal.SIGHUP)
+    await wait_new_workers(server, before)
+    await server.wait_line('"reloaded"')
+
+
+async def test_a_first_worker_that_does_not_start_is_the_end_of_the_node(programs: Programs, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(broken=True))
+    server = await programs.start(sys.executable, script, *node_of(programs).words()[1:])
+    assert await server.wait_end() == 7
+    assert server.text.count('"worker ended"') == 1
+
+
+async def test_an_endpoint_belongs_to_one_principal_on_all_workers(programs: Programs, origin: int) -> None:
+    node = node_of(programs, f"--upstream.auth.hmac-secret-key={KEY}")
+    await start(node)
+    for turn in range(4):
+        endpoint = f"web-{turn}"
+        agents = [
+            await node.start_agent(endpoint, origin, f"--connect.token={jwt.encode({'sub': name}, KEY, 'HS256')}")
+            for name in ("one", "two")
+        ]
+        # Both come at once. Whoever is second anywhere is refused, or loses what it had got.
+        while all(agent.process.poll() is None for agent in agents):  # noqa: ASYNC110
+            await trio.sleep(0.02)
+        (loser,) = [agent for agent in agents if agent.process.poll() is not None]
+        assert "403" in loser.text
+        await node.wait_registered(endpoint, 2)
+        _, sessions = await get(node.admin, "/status/upstream/sessions")
+        owners = {one["principal"] for one in json.loads(sessions) if one["endpoint"] == endpoint}
+        assert len(owners) == 1
+
+
+async def test_an_endpoint_for_one_session_at_a_time_has_one_on_all_workers_also_through_a_reload(
+    programs: Programs, origin: int
+) -> None:
+    node = node_of(programs, "--upstream.sharing=exclusive")
+    server = await start(node)
+    await node.start_agent("web", origin)
+    await node.wait_registered("web", 1)
+    second = await node.start_agent("web", origin)
+    await second.wait_line("one session at a time")
+    assert await node.endpoints() == {"web": 1}
+    async with load(node.proxy) as ledger:
+        await ledger.wait_whole(30)
+        before = workers_of(server)
+        server.process.send_signal(signal.SIGHUP)
+        await wait_new_workers(server, before)
+        await ledger.wait_whole(30)
+    assert ledger.failed == []
 
 
 @needs("curl")
