@@ -206,6 +206,7 @@ async def _start_service(nursery: trio.Nursery, config: BenchConfig) -> AgentCon
     agents.connect.url = config.connect.upstream_url
     agents.connect.token = config.connect.token
     agents.connect.timeout = config.connect.timeout
+    agents.connect.resume = 0  # who ends is not waited for: when the bench is over its endpoints are gone
     agents.connect.tls = config.tls
     return agents
 

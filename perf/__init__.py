@@ -1,1 +1,1 @@
-"""The load lab: what a user sees from outside, measured, compared and drawn."""
+"""Load tests from a user's point of view: measured, compared, drawn."""

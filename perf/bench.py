@@ -1,4 +1,4 @@
-"""The bench of `trioduct-perf run`: topologies by name side by side, loads by name below one another.
+"""What `trioduct-perf run` measures: topologies (columns) and loads (rows), by name.
 
 A topology is a route and what is added to it, joined by `+`: `direct`, `proxy`, `tunnel`, `forward`, then `proxy`
 (the program chosen by --proxy), any proxy program (`squid`, `pproxy:socks5`, …; several make a chain), `wss`.

@@ -25,6 +25,8 @@ from perf.loads.open import Arrivals
 from perf.probes.calls import strace
 from perf.probes.flames import Flames, watched
 from perf.probes.machine import facts
+from perf.reach.rows import reach_rows
+from perf.reach.sides import reach_sides
 from perf.record import Kind, Plan, Record, Subject, against_first, load_baseline, load_record, side_by_side
 from perf.reports.markdown import markdown_table, write_into
 from perf.reports.page import write_page
@@ -89,7 +91,7 @@ def _plan_options(
     """The options that every measuring command has, with its own defaults; the command is given `plan` and `output`."""
     some = f"{first_look.rounds} round{'s' * (first_look.rounds > 1)}"
     verdict = "" if first_look.rounds >= FEWEST_ROUNDS else ", no verdict"
-    looks = f"{some} of {first_look.seconds:g} s: a first look{verdict}."
+    looks = f"{some} of {first_look.seconds:g} s, for a first impression{verdict}."
 
     def decorate(function: Callable[..., int]) -> Callable[..., int]:
         @wraps(function)
@@ -101,10 +103,18 @@ def _plan_options(
             click.option("--output", type=click.Path(path_type=Path), help="Result folder. [perf-results/DATE]"),
             click.option("--quick", is_flag=True, help=looks),
             click.option(
-                "--warmup", type=click.FloatRange(0, 60), default=warmup, show_default=True, help="Seconds, unmeasured."
+                "--warmup",
+                type=click.FloatRange(0, 60),
+                default=warmup,
+                show_default=True,
+                help="Seconds before each round that are not measured.",
             ),
             click.option(
-                "--seconds", type=click.FloatRange(0.2, 3600), default=seconds, show_default=True, help="Of a round."
+                "--seconds",
+                type=click.FloatRange(0.2, 3600),
+                default=seconds,
+                show_default=True,
+                help="Length of a round.",
             ),
             click.option("--rounds", type=click.IntRange(1, 100), default=rounds, show_default=True),
         ):
@@ -133,23 +143,37 @@ def _plan_options(
     help=", ".join(LOADS),
 )
 @click.option("--mix", type=click.Path(path_type=Path), help="A YAML file with loads that run at the same time.")
-@click.option("--proxy", default="pproxy", show_default=True, help="What proxy means: squid, pproxy:socks5, …")
+@click.option(
+    "--proxy", default="pproxy", show_default=True, help="Which proxy `proxy` stands for: squid, pproxy:socks5, …"
+)
 @click.option("--program", default="trioduct", show_default=True, help="trioduct, piko, frp, …, git:REVISION or path.")
-@click.option("--rate", type=click.FloatRange(1, 1e6), default=1000, show_default=True, help="Of the open loop, 1/s.")
+@click.option(
+    "--rate", type=click.FloatRange(1, 1e6), default=1000, show_default=True, help="Requests per second of `open`."
+)
 @click.option("--arrivals", type=click.Choice(["constant", "poisson"]), default="constant", show_default=True)
 @click.option("--connections", type=click.IntRange(1, 10_000), default=32, show_default=True)
-@click.option("--body-bytes", type=click.IntRange(0, 1 << 20), default=0, show_default=True, help="Of each request.")
-@click.option("--message-bytes", type=click.IntRange(1, 60_000), default=125, show_default=True, help="WebSocket.")
-@click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Of the load generator.")
 @click.option(
-    "--bound-ms", type=click.FloatRange(0.1), default=20.0, show_default=True, help="What p99 may be on the ramp."
+    "--body-bytes", type=click.IntRange(0, 1 << 20), default=0, show_default=True, help="Size of each request body."
 )
-@click.option("--slow", metavar="5ms@1%", help="Make our service answer this share of requests so late.")
-@click.option("--stall", metavar="500ms", help="Make our service stand still once per load, for so long.")
-@click.option("--target", metavar="URL", help="Measure this instead of topologies of our own.")
+@click.option(
+    "--message-bytes",
+    type=click.IntRange(1, 60_000),
+    default=125,
+    show_default=True,
+    help="Size of each WebSocket message.",
+)
+@click.option(
+    "--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes of the load generator."
+)
+@click.option(
+    "--bound-ms", type=click.FloatRange(0.1), default=20.0, show_default=True, help="The p99 that `ramp` accepts."
+)
+@click.option("--slow", metavar="5ms@1%", help="Delay this share of the responses.")
+@click.option("--stall", metavar="500ms", help="Stop the service once per load, for this long.")
+@click.option("--target", metavar="URL", help="Measure this URL instead of topologies.")
 @click.option("--via", multiple=True, metavar="PROXY", help="Forward proxy on the way to --target; repeat for a chain.")
-@click.option("--strace", "count_calls", is_flag=True, help="Count system calls, in one more round per load.")
-@click.option("--yes", is_flag=True, help="Do not ask before a --target beyond this machine is put under load.")
+@click.option("--strace", "count_calls", is_flag=True, help="Count system calls, in an additional round per load.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation before loading another machine.")
 @_plan_options(2, 1.2, 0.2, first_look=Plan(1, 0.5, 0.1))
 def run(
     topology: str,
@@ -173,7 +197,7 @@ def run(
     plan: Plan,
     output: Path | None,
 ) -> int:
-    """Measure loads through topologies: what the proxy costs, what the tunnel costs.
+    """Measure what proxies and tunnels cost: the same loads with and without them.
 
     \b
     trioduct-perf run
@@ -208,7 +232,10 @@ def run(
 @click.argument("subjects", nargs=-1, metavar="[A [B]]")
 @click.option("--only", "only", metavar="ROW,…", help="Only these rows (see --list).")
 @click.option(
-    "--fail-if-slower", type=Percent(), metavar="10%", help="Exit with 1 if A is surely worse than B by more."
+    "--fail-if-slower",
+    type=Percent(),
+    metavar="10%",
+    help="Exit with 1 if A is worse than B by more than this, with certainty.",
 )
 @click.option("--list", "list_rows", is_flag=True, help="List the rows and their goals.")
 @_plan_options(5, 4.0, 1.0)
@@ -220,12 +247,12 @@ def compare(
     plan: Plan,
     output: Path | None,
 ) -> int:
-    """Measure the promised figures of A and B, interleaved round by round; or compare two result folders.
+    """Measure the goals of A and B in alternating rounds, or compare two result folders.
 
     A and B are trioduct, piko (found on PATH or by the variables TRIODUCT and PIKO), another of the programs of
     `peers`, git:REVISION (installed into an environment of its own) or the path of a program with Piko's command line.
-    Without B, A is measured alone; without both, it is trioduct against piko. Folders of results, also of `micro`, are
-    read instead; they were measured at different times, which widens the intervals.
+    Without B, A is measured alone; without both, trioduct is compared with piko. Two result folders, also of `micro`,
+    are compared without measuring; because they were measured at different times, the intervals are wider.
 
     \b
     trioduct-perf compare --only keepalive-32,bulk-down --rounds 3
@@ -291,15 +318,17 @@ def peers(
 
 
 @command.command()
-@click.option("--only", metavar="ROW,…", help="Only rows that start so: handshake, handshake-ntlm, squid, tls, …")
+@click.option(
+    "--only", metavar="ROW,…", help="Only rows that start like this: handshake, handshake-ntlm, squid, tls, …"
+)
 @click.option("--list", "list_rows", is_flag=True, help="List the rows and their figures.")
 @_plan_options(5, 1.0, 0.3, first_look=Plan(2, 0.3, 0.2))
 def wayout(only: str | None, list_rows: bool, plan: Plan, output: Path | None) -> int:
     """Measure the way out through proxies against curl's: handshakes, bytes through squid, TLS in TLS.
 
-    A handshake is measured for each scheme, with a proxy that is not known yet (`first`) and with one that is
-    (`again`); bytes through one squid; and what is left of the bytes per second of the client's processor time when
-    TLS with the service goes through TLS with the proxy.
+    Handshakes are measured for each scheme, with a proxy that is not known yet (`first`) and one that is (`again`). For
+    bytes there is one squid. For TLS in TLS, the bytes per CPU second of the client are compared with those through a
+    plain proxy.
 
     \b
     trioduct-perf wayout --only handshake --rounds 7
@@ -317,10 +346,37 @@ def wayout(only: str | None, list_rows: bool, plan: Plan, output: Path | None) -
 
 
 @command.command()
-@click.argument("programs", nargs=-1, metavar="[PROGRAM]…")
-@click.option("--only", metavar="ROW,…", help="Only rows that start so: pipeline, yamux-pings-deaf-4, …")
+@click.option("--only", metavar="ROW,…", help="Only rows that start so: stream, poll-nginx, websocket-cuts, …")
 @click.option("--list", "list_rows", is_flag=True, help="List the rows and their figures.")
-@click.option("--memory-mib", type=click.IntRange(64, 1 << 20), help="Bound the node's memory by a cgroup (root).")
+@click.option("--program", default="trioduct", show_default=True, help="trioduct, git:REVISION or path.")
+@_plan_options(5, 1.0, 0.3, first_look=Plan(2, 1.0, 0.2))
+def reach(only: str | None, list_rows: bool, program: str, plan: Plan, output: Path | None) -> int:
+    """Measure what carries a session beside WebSocket on the same way, and what a cut of its connection costs.
+
+    A crowd, one connection, a download and an upload, straight to the node and behind nginx; how long a stream stands
+    still when its session's connections are reset, and how many of 200 requests/s fail over 100 such cuts.
+
+    \b
+    trioduct-perf reach --only poll-nginx
+    trioduct-perf reach --only stream,poll --rounds 7 --output perf-results/reach
+    trioduct-perf table perf-results/reach --into docs/reach.md
+    """
+    chosen = reach_rows(program, only)
+    if list_rows:
+        return _list(chosen)
+    contenders = reach_sides(program)
+    record = _new_record(contenders, plan, Kind.REACH)
+    _measure(record, chosen, contenders, output, standing=True)
+    OUT.print(record_table(record))
+    OUT.print(path_tables(record))
+    return _outcome(record)
+
+
+@command.command()
+@click.argument("programs", nargs=-1, metavar="[PROGRAM]…")
+@click.option("--only", metavar="ROW,…", help="Only rows that start like this: pipeline, yamux-pings-deaf-4, …")
+@click.option("--list", "list_rows", is_flag=True, help="List the rows and their figures.")
+@click.option("--memory-mib", type=click.IntRange(64, 1 << 20), help="Limit the node's memory with a cgroup (as root).")
 @_plan_options(3, 3.0, 0.3, first_look=Plan(1, 1.5, 0.2))
 def attack(
     programs: tuple[str, ...],
@@ -330,10 +386,10 @@ def attack(
     plan: Plan,
     output: Path | None,
 ) -> int:
-    """Measure what a victim notices of attackers: it asks once per 10 ms, beside one connection that attacks, or four.
+    """Measure how attackers slow down others: a victim sends a request every 10 ms, while one or four attack.
 
-    The victim has an endpoint, an agent and a service of its own; it shares the node. Each attacker is a process. On a
-    small machine they take the node's processor, too: what Piko's victim notices stands beside it.
+    The victim has its own endpoint, agent and service; it shares only the node with them. Each attacker is a process.
+    On a small machine attackers also take CPU time from the node, so compare with another program's victim.
 
     \b
     trioduct-perf attack trioduct piko
@@ -350,12 +406,12 @@ def attack(
 
 
 @command.command()
-@click.option("--only", metavar="NAME,…", help="Only those whose name starts so: http1, relay-in, …")
+@click.option("--only", metavar="NAME,…", help="Only benchmarks whose name starts like this: http1, relay-in, …")
 @click.option("--rounds", type=click.IntRange(1, 1000), default=7, show_default=True)
-@click.option("--seconds", type=click.FloatRange(0.01, 60), default=0.1, show_default=True, help="Of a round.")
+@click.option("--seconds", type=click.FloatRange(0.01, 60), default=0.1, show_default=True, help="Length of a round.")
 @click.option("--output", type=click.Path(path_type=Path), help="Result folder. [default: none]")
 def micro(only: str | None, rounds: int, seconds: float, output: Path | None) -> int:
-    """Measure the codecs alone: time per operation and bytes per second, of processor time.
+    """Measure only the codecs: CPU time per operation, and bytes per CPU second.
 
     \b
     trioduct-perf micro --only websocket --output before
@@ -380,7 +436,7 @@ def micro(only: str | None, rounds: int, seconds: float, output: Path | None) ->
 @command.command()
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FOLDER [FOLDER]")
 def plot(folders: tuple[Path, ...]) -> int:
-    """Draw a result folder, or two on top of each other: PNG, SVG and an HTML report inside the (first) folder.
+    """Draw the charts of a result folder, or of two together: PNG, SVG and an HTML report in the (first) folder.
 
     \b
     trioduct-perf plot perf-results/2026-06-01-120000
@@ -399,12 +455,12 @@ def plot(folders: tuple[Path, ...]) -> int:
 
 @command.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--into", type=click.Path(path_type=Path), metavar="PAGE", help="Put it into this page.")
+@click.option("--into", type=click.Path(path_type=Path), metavar="PAGE", help="Page to put the table into.")
 def table(folder: Path, into: Path | None) -> int:
-    """Write a result folder as a table in Markdown; or put it into a page, with its figures and pictures beside it.
+    """Print a result folder as a Markdown table, or put the table into a page, with its figures and charts.
 
-    The page says where by `<!-- begin FIGURES -->` and `<!-- end FIGURES -->`, a folder beside it, and shows the
-    pictures it wants by their links.
+    The page marks the place by `<!-- begin FIGURES -->` and `<!-- end FIGURES -->`, which name a folder beside it, and
+    links to the charts that it wants.
 
     \b
     trioduct-perf table perf-results/2026-06-01-120000
@@ -420,10 +476,10 @@ def table(folder: Path, into: Path | None) -> int:
 
 
 @command.command()
-@click.option("--program", default="trioduct", show_default=True, help="What may have become slower.")
-@click.option("--against", metavar="PROGRAM", help="What it is measured beside. [default: git: and the last tag]")
-@click.option("--baseline", type=click.Path(path_type=Path), help="Folder that `gate --write` has left.")
-@click.option("--write", type=click.Path(path_type=Path), help="Measure a baseline into this folder.")
+@click.option("--program", default="trioduct", show_default=True, help="Program to check.")
+@click.option("--against", metavar="PROGRAM", help="Program to compare with. [default: git: and the last tag]")
+@click.option("--baseline", type=click.Path(path_type=Path), help="Folder that `gate --write` has written.")
+@click.option("--write", type=click.Path(path_type=Path), help="Measure a baseline, and write it to this folder.")
 @click.option(
     *("-l", "--load", "loads"), default="crowd,down,up", show_default=True, metavar="NAME,…", help=", ".join(TURN_LOADS)
 )
@@ -433,7 +489,7 @@ def table(folder: Path, into: Path | None) -> int:
     default=10.0,
     show_default=True,
     metavar="10%",
-    help="The slow-down that is to be found.",
+    help="Slow-down to detect.",
 )
 @_plan_options(20, 1.0, 0.3, first_look=Plan(5, 0.5, 0.2))
 def gate(
@@ -448,12 +504,12 @@ def gate(
 ) -> int:
     """Exit with 1 if the tunnel has become slower: for continuous integration.
 
-    Beside another program, by default the last release; both are asked in turns of a twentieth of a second. What is
-    surely slower, and in the middle of the rounds by more than half of --fail-if-slower, is measured again with new
-    processes, and fails if it is so again.
+    It is compared with another program, by default the last release; both get load in alternating turns of 50 ms. If a
+    figure is slower with certainty, and its median by more than half of --fail-if-slower, it is measured again with new
+    processes; the gate fails if that confirms it.
 
-    With --baseline, against stored ratios of the tunnel to the service alone, which survive a change of machine better
-    than figures do, but not as well as a program that is measured beside the other.
+    With --baseline, the ratios of the tunnel to the service alone are compared with stored ones. These depend less on
+    the machine than absolute figures, but are less precise than a comparison with another program.
 
     \b
     trioduct-perf gate                              # against the last tag
@@ -500,7 +556,9 @@ def gate(
 @command.command()
 @click.option("-t", "--topology", default="tunnel", show_default=True, metavar="NAME", help="As in `run`.")
 @click.option("-l", "--load", "load_name", default="closed", show_default=True, metavar="NAME", help=", ".join(LOADS))
-@click.option("--proxy", default="pproxy", show_default=True, help="What proxy means: squid, pproxy:socks5, …")
+@click.option(
+    "--proxy", default="pproxy", show_default=True, help="Which proxy `proxy` stands for: squid, pproxy:socks5, …"
+)
 @click.option("--program", default="trioduct", show_default=True, help="trioduct, piko, frp, …, git:REVISION or path.")
 @click.option("--connections", type=click.IntRange(1, 10_000), default=32, show_default=True)
 @click.option("--seconds", type=click.FloatRange(0.5, 600), default=5.0, show_default=True)

@@ -1,6 +1,4 @@
-"""Who is measured: a program, a topology, or somebody's own deployment, by a name that stands above its
-column.
-"""
+"""One side of a comparison: a program, a topology or an existing deployment, and the name above its column."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the lab says when it cannot go on: one sentence for the person at the terminal."""
+"""Errors that end a command, each one sentence for the user."""
 
 
 class LabError(Exception):

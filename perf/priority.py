@@ -1,4 +1,4 @@
-"""Who waits for whom, where programs that stand for several machines share one processor."""
+"""Priorities of processes that stand for different machines but share one processor."""
 
 import os
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""A clock that rings on time: the kernel's timer as a descriptor.
+"""A precise timer: the kernel's timerfd.
 
 epoll, and so `trio.sleep`, counts in whole milliseconds and rounds up: a generator that sent on that beat
 would add half a millisecond to every latency it measures. A timerfd is precise to some 50 µs and is waited

@@ -1,4 +1,4 @@
-"""Two sides in turns of a twentieth of a second: how `gate` finds a few percent on a machine that is not quiet.
+"""Two sides in alternating turns of 50 ms: how `gate` finds a few percent on a busy machine.
 
 What others do to a machine (its caches, its clock, the other half of a core) changes the CPU time of the very same
 requests by a quarter from one second to the next, and in rounds of a second the two sides do not see the same of it. In

@@ -2,7 +2,8 @@
 
 Needs nothing but Python 3.11, from the root of a clone. Other programs that tests talk to come as Debian
 packages when this is root on a Debian or Ubuntu; anybody else reads which are missing, and the tests that
-want them are skipped with a reason. Python packages go into `.venv`. Arguments are pytest's:
+want them are skipped with a reason. Python packages go into `.venv`. Arguments are pytest's; without any, two files
+run at a time, for many tests wait more than they work:
 
     python3 -m tests                        everything
     python3 -m tests tests/wire -k yamux    one folder, one word
@@ -51,6 +52,9 @@ PROGRAMS = {
 SQUID_OPENSSL = PROJECT / ".venv/share/squid-openssl"
 # It insists on versions of what tests use as well, so it has an environment of its own.
 MITMPROXY = PROJECT / ".venv/share/mitmproxy"
+
+# For pytest: a file stays with one of the workers, which has its session's fixtures to itself (pytest-xdist).
+TWO_AT_A_TIME = ("--numprocesses=2", "--dist=loadfile")
 
 
 def missing_packages() -> list[str]:
@@ -121,7 +125,7 @@ def main(arguments: list[str]) -> int:
         install_mitmproxy()
     print("installing into .venv: trioduct[test]", flush=True)
     subprocess.run([VENV_PYTHON, "-m", "pip", "install", "--quiet", "--editable", ".[test]"], check=True)
-    return subprocess.run([VENV_PYTHON, "-m", "pytest", *arguments]).returncode
+    return subprocess.run([VENV_PYTHON, "-m", "pytest", *(arguments or TWO_AT_A_TIME)]).returncode
 
 
 if __name__ == "__main__":

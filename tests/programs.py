@@ -30,8 +30,11 @@ STOP_SECONDS = 10
 
 
 # Not from the kernel's own range: a port that a test has yet to listen on, or will listen on again, must not
-# become the near end of somebody's connection in between. Where to begin differs between runs side by side.
-_ports = itertools.islice(itertools.cycle(range(20_000, 32_000)), os.getpid() % 600 * 20, None)
+# become the near end of somebody's connection in between. Where to begin differs between runs side by side, and the
+# two workers of one run (pytest-xdist's gw0 and gw1) begin half of the range apart.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+_RUN = int(os.environ.get("PYTEST_XDIST_TESTRUNUID", f"{os.getpid():x}")[:8], 16)
+_ports = itertools.islice(itertools.cycle(range(20_000, 32_000)), _RUN % 300 * 20 + _WORKER % 2 * 6_000, None)
 
 
 def free_port() -> int:

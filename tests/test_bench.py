@@ -33,6 +33,8 @@ async def test_every_request_comes_back_and_the_figure_is_told_as_piko_tells_it(
     assert re.fullmatch(r"Throughput: \d+\.\d requests/sec", command.lines[0])
     assert re.fullmatch(r"Latency: p50 \d+\.\d\d ms, p90 \d+\.\d\d ms, p99 \d+\.\d\d ms", command.lines[1])
     assert "Failed" not in command.text
+    for endpoint in ("bench-0", "bench-1"):  # a session that waits to be resumed would stay for half a minute
+        await node.wait_registered(endpoint, 0)
 
 
 async def test_what_was_not_answered_by_200_is_told_and_fails(programs: Programs) -> None:

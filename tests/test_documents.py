@@ -15,6 +15,7 @@ EXAMPLES = sorted((PROJECT / "examples").glob("*.yaml"))
 SECRETS = {  # that an example reads from the environment
     "TRIODUCT_PROXY_PASSWORD": "s3cret",
     "TRIODUCT_CONNECT_TOKEN": "a.b.c",
+    "TRIODUCT_CLUSTER_SECRET": "5ecret-5ecret-5ecret-5ecret-5ecret",
     "TRIODUCT_UPSTREAM_AUTH_HMAC_SECRET_KEY": "5ecret-5ecret-5ecret-5ecret-5ecret",
 }
 

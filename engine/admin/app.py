@@ -29,7 +29,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from starlette.websockets import WebSocketClose
 
 from engine.admin.ask import ask
 from engine.auth.verifier import Verifier
@@ -213,10 +212,11 @@ class _Gate:
         status, reason = refusal
         client = (scope.get("client") or ("",))[0]
         log.warning("request refused", status=status, reason=reason, path=scope["path"], client_ip=client)
-        answer = WebSocketClose() if scope["type"] == "websocket" else _error(status, reason)
-        await answer(scope, receive, _with_caution(send))
+        await _error(status, reason)(scope, receive, _with_caution(send))
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+        if scope["type"] == "websocket":
+            return 404, "not found"
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         # Who sends no Host is no browser.
@@ -272,7 +272,7 @@ def _with_caution(send: Send) -> Send:
     """Every answer tells browsers not to guess what it is, and nobody to keep it."""
 
     async def wrapped(message: Message) -> None:
-        if message["type"] == "http.response.start":
+        if message["type"] in ("http.response.start", "websocket.http.response.start"):
             message["headers"] += [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
         await send(message)
 

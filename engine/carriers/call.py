@@ -30,8 +30,7 @@ class Answered(Exception):
         self.said = node_error(body)
         self.by_node = self.said is not None
         said = self.said or body[:EXCERPT].decode("utf-8", "replace").strip()
-        text = f"{url} answered {response.status} {response.reason.decode('latin-1')}: {said}"
-        super().__init__(text.rstrip(": "))
+        super().__init__(f"{url} answered {status_words(response)}: {said}".rstrip(": "))
 
     @property
     def retryable(self) -> bool:
@@ -40,6 +39,11 @@ class Answered(Exception):
     def as_error(self) -> ConnectionResetError:
         """What the user of a carrier is told of it."""
         return ConnectionResetError(str(self))
+
+
+def status_words(response: Response) -> str:
+    """The status, and its reason if it has one."""
+    return f"{response.status} {response.reason.decode('latin-1')}".rstrip()
 
 
 def node_error(body: bytes) -> str | None:

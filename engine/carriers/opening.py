@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from engine.carriers.call import EXCERPT, RETRYABLE, node_error
+from engine.carriers.call import EXCERPT, RETRYABLE, node_error, status_words
 from engine.errors import Refused, RemoteProtocolError, Unreachable
 from engine.loop.connection import Connection
 from engine.loop.dial import Server, dial_server
@@ -92,7 +92,7 @@ async def _no_websocket(connection: Connection, server: Server, path: str, respo
             body += more
     status = response.status
     said = body[:EXCERPT].decode("utf-8", "replace").strip()
-    text = f"{server.url} answered {status} {response.reason.decode('latin-1')}: {said}".rstrip(": ")
+    text = f"{server.url} answered {status_words(response)}: {said}".rstrip(": ")
     between = any(name.lower() == b"via" for name, _ in response.fields)
     if not between and (wrong := piko.wrong_port(path, status, said)) is not None:
         text += f"; {wrong[0]}: {wrong[1]}"

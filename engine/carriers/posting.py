@@ -14,7 +14,7 @@ from engine.errors import Refused, RemoteProtocolError, Unreachable
 from engine.loop.connection import Connection
 from engine.loop.dial import Server, dial_server
 from engine.loop.reading import Reader
-from engine.wire import http1, owner, posts
+from engine.wire import http1, owner, piko, posts
 from engine.wire.http1 import Body, Fields, Response
 from engine.wire.owner import owner_of_session
 from engine.wire.posts import Hello, Welcome
@@ -60,7 +60,7 @@ async def open_poll(place: Place, hello: Callable[[], Hello]) -> tuple[PollCarri
     except BaseException as error:
         caller.close()
         if isinstance(error, Answered):
-            raise _refusal(error) from None
+            raise _refusal(place, error) from None
         if isinstance(error, OSError | RemoteProtocolError | trio.TooSlowError):
             raise _broken(place, error, CALL_SECONDS) from error
         raise
@@ -91,7 +91,7 @@ async def open_stream(place: Place, hello: Callable[[], Hello]) -> tuple[StreamC
         down.abort()
         up.abort()
         if isinstance(error, Answered):
-            raise _refusal(error) from None
+            raise _refusal(place, error) from None
         if isinstance(error, OSError | RemoteProtocolError | trio.TooSlowError):
             raise _broken(place, error, STREAM_SECONDS) from error
         raise
@@ -167,8 +167,12 @@ async def _refused(place: Place, reader: Reader, response: Response) -> Answered
     return Answered(place.server.url, response, body)
 
 
-def _refusal(answered: Answered) -> Refused | Unreachable:
+def _refusal(place: Place, answered: Answered) -> Refused | Unreachable:
     """What is told of an answer that is no 200."""
+    if answered.by_node:
+        path = piko.upstream_path("") if place.base == posts.UPSTREAM_PATH else piko.tcp_path("")
+        if (wrong := piko.wrong_port(path, answered.status, answered.said or "")) is not None:
+            return Refused(f"{answered}; {wrong[0]}: {wrong[1]}")
     if answered.status == 404 and not answered.by_node:
         return Refused(f"{answered} (it knows no other carriers: is it a Piko, or an older Trioduct?)", blocked=True)
     # What the node says of who asks is final. What it says of the request itself may be what has become of it.

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from coredis import Redis
 
 TICK_SECONDS: Final = 0.5
-LEASE_SECONDS: Final = 1.5
+LEASE_SECONDS: Final = 1.25
 ABSENT_SECONDS: Final = 0.75  # longer than a tick: a store that was emptied has all leases again by then
 STATE_SECONDS: Final = 60.0
 ANSWER_SECONDS: Final = 2.0
@@ -105,6 +105,8 @@ class Store:
         self._wanted: set[str] = set()  # nodes whose whole state is to be read
         self._look = trio.Event()
         self._told = ""
+        self._leaving = False
+        self._emptied_at = -math.inf  # all others are as absent as they are alive, until they have noticed
         own.tell.append(self._changed)
 
     @property
@@ -150,7 +152,8 @@ class Store:
             await trio.sleep(AGAIN_SECONDS)
 
     async def leave(self) -> None:
-        """Have all others forget this node now. Of no effect if the store is away."""
+        """Have all others forget this node now, and go on reading. Of no effect if the store is away."""
+        self._leaving = True
         with trio.move_on_after(ANSWER_SECONDS), self._tell_of_loss():
             async with self._client() as redis:
                 entry = self._own.entry
@@ -211,7 +214,8 @@ class Store:
         while True:
             since = time.monotonic()
             with trio.fail_after(ANSWER_SECONDS):
-                await self._renew(redis)
+                if not self._leaving:
+                    await self._renew(redis)
                 await self._read(redis)
             if time.monotonic() - since > TIMELY_SECONDS:
                 self._is(Health.SLOW, f"answers take {time.monotonic() - since:.1f} s")
@@ -243,6 +247,7 @@ class Store:
         results = [await one for one in waiting]
         if results[0] in (0, False):  # nothing to keep: the store was emptied
             self._written = -1
+            self._emptied_at = time.monotonic()
         else:
             if self._written < 0:
                 await redis.publish(keys.events, seal(self._secret, keys.events, Said(entry.id, entry.start)))
@@ -301,7 +306,7 @@ class Store:
         now = time.monotonic()
         known = {entry.id for entry in self._directory.peers}
         self._absent = {id: self._absent.get(id, now) for id in {*without_lease, *(known - leases.keys())}}
-        over = [id for id, since in self._absent.items() if now - since >= ABSENT_SECONDS]
+        over = [id for id, since in self._absent.items() if now - max(since, self._emptied_at) >= ABSENT_SECONDS]
         for id in over:
             if id in known:
                 log.info("node is gone", node_id=id)

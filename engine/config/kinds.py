@@ -141,7 +141,7 @@ _reachable = _only(str, lambda text: not text or split_address(text)[0])
 Address = Annotated[str, Kind("HOST:PORT", "host:port", _reachable)]
 _member = re.compile(r"[^\s/@]+").fullmatch
 Members = Annotated[list[str], Kind("LIST", "a list of host or host:port", _only(str, _member), many=True)]
-_node_url = _url("a URL such as https://host or http://host:port", split_url)
+_node_url = _url("a URL such as https://host or http://host:port, port from 1 to 65535", split_url)
 URL = Annotated[str, _node_url]
 BenchURL = Annotated[str, msgspec.structs.replace(_node_url, variable=False)]
 KeySetURL = Annotated[
@@ -206,7 +206,7 @@ PortsOfEndpoints = Annotated[
     list[tuple[str, str]],
     Kind(
         "PORT=ENDPOINT",
-        "a port or host:port, and an endpoint: 5432=database, or in a file {5432: database}",
+        "a port from 0 to 65535, or host:port, and an endpoint: 5432=database, or in a file {5432: database}",
         _port_of_endpoint,
         many=True,
         pairs=True,

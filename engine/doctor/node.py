@@ -208,6 +208,11 @@ async def ask_for_upgrade(
         if second.status == 400:
             raise Stopped("upgrade", f"it arrives without its `Upgrade: websocket`{second.inspected}")
         answer = second
+    if answer.status in (400, 403) and not answer.text:
+        # What refuses every WebSocket without a word, as a node's admin port, says of the path whether it knows that.
+        with suppress(Stopped, TunnelError):
+            plain = await _ask(await again(), server, endpoint, fields, upgrade=False)
+            answer = plain if plain.status == 404 else answer
     return _meaning(answer)
 
 

@@ -46,9 +46,9 @@ class Renewed:
         try:
             self._make()
         except (ConfigError, OSError) as error:
-            log.warning("files do not fit: all stays as it was", of=self._name, error=str(error))
+            log.warning("files do not match, keeping the old ones", of=self._name, error=str(error))
         else:
-            log.info("files read anew", of=self._name)
+            log.info("files reloaded", of=self._name)
 
     def _look(self) -> list[Sign]:
         """By what a file is known to be another: its place on the disk, its size and when it was written."""

@@ -196,21 +196,28 @@ class Client:
         """Have `exchange` wait for a session of its endpoint, if one may be expected. `patient`: also one of an agent
         that is not known yet.
         """
-        port, endpoint = self._port, asked.endpoint
-        until = port.reactor.now + LINK_SECONDS if port.registry.expects(endpoint) else -math.inf
+        port = self._port
+        until = port.reactor.now + LINK_SECONDS if port.registry.expects(asked.endpoint) else -math.inf
         if patient:
             until = max(until, port.patient_until)
+        return self._wait_until(until, inbound, exchange, asked)
+
+    def _wait_until(self, until: float, inbound: Waiting, exchange: Exchange, asked: Asked) -> Wait | Refuse:
+        port = self._port
         if until <= port.reactor.now:
             return NO_UPSTREAMS
-        forget = port.registry.wait_for(
-            endpoint, lambda: port.reactor.call("registered", inbound, self._found, inbound, exchange, asked)
-        )
-        return Wait(until, NO_UPSTREAMS, forget)
 
-    def _found(self, inbound: Waiting, exchange: Exchange, asked: Asked) -> None:
-        """A session for the endpoint that `exchange` waits for has come, or will not come."""
+        def found() -> None:
+            port.reactor.call("registered", inbound, self._found, until, inbound, exchange, asked)
+
+        return Wait(until, NO_UPSTREAMS, port.registry.wait_for(asked.endpoint, found))
+
+    def _found(self, until: float, inbound: Waiting, exchange: Exchange, asked: Asked) -> None:
+        """A session for the endpoint that `exchange` waits for has come, or one of those that might will not come."""
         way = self._port.registry.pick(asked.endpoint)
-        if way is None:
+        if way is None and self._port.registry.expects(asked.endpoint):
+            inbound.decide(exchange, self._wait_until(until, inbound, exchange, asked))
+        elif way is None:
             inbound.decide(exchange, NO_UPSTREAMS)
         elif asked.is_tcp:
             inbound.decide(exchange, self._begin_tcp(inbound, exchange, asked, way))

@@ -115,17 +115,20 @@ class Legs:
             """The forward has opened its stream, and may open one only."""
             if relays:
                 stream.abort()
-            elif (way := self._registry.pick(leg.endpoint)) is None and self._registry.expects(leg.endpoint):
+            else:
                 stream.pause()
                 stream.receiver = LATER
-                self._registry.wait_for(leg.endpoint, partial(self._reactor.call, "leg", stream, found, stream))
-            else:
-                join(stream, way)
+                find(stream)
 
-        def found(stream: Stream) -> None:
-            if not stream.gone:  # the forward has left meanwhile
-                join(stream, self._registry.pick(leg.endpoint))
-                stream.resume()
+        def find(stream: Stream) -> None:
+            if stream.gone:  # the forward has left meanwhile
+                return
+            way = self._registry.pick(leg.endpoint)
+            if way is None and self._registry.expects(leg.endpoint):
+                self._registry.wait_for(leg.endpoint, partial(self._reactor.call, "leg", stream, find, stream))
+                return
+            join(stream, way)
+            stream.resume()
 
         def join(stream: Stream, way: Way | None) -> None:
             try:

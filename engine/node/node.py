@@ -110,8 +110,6 @@ async def run_node(
                 )
             if membership is not None:
                 node.join(membership, nursery)
-            if node.store is not None:
-                await nursery.start(node.store.run)
             if links:
                 nursery.start_soon(serve, links, node.serve_link, nursery, Room())
             app = node_app(
@@ -124,22 +122,24 @@ async def run_node(
                 verifier=(await open_tokens_of(config.admin.auth, nursery)).verifier,
                 hosts=[*config.admin.hosts, *names_of(config.admin.advertise_addr)],
             )
-            await nursery.start(partial(serve_admin, admin, app, tls=lambda: node.admin_tls.context))
-            nursery.start_soon(watch, node.certificates)
-            nursery.start_soon(node.rebalance)
-            nursery.start_soon(node.accept_agents, upstream, nursery)
-            nursery.start_soon(node.accept_clients, proxy, tcp, nursery)
-            node.not_ready = None
-            log.info(
-                "node started",
-                node_id=node.id,
-                proxy=shown(addresses.proxy),
-                upstream=shown(addresses.upstream),
-                admin=shown(addresses.admin),
-            )
-            for (_, endpoint), address in zip(tcp_ports, addresses.tcp, strict=True):
-                log.info("tcp port open", addr=shown(address), endpoint_id=endpoint)
-            with trio.open_signal_receiver(*stop_signals()) as signals:
+            with trio.open_signal_receiver(*stop_signals()) as signals:  # before anything is served
+                if node.store is not None:
+                    await nursery.start(node.store.run)
+                await nursery.start(partial(serve_admin, admin, app, tls=lambda: node.admin_tls.context))
+                nursery.start_soon(watch, node.certificates)
+                nursery.start_soon(node.rebalance)
+                nursery.start_soon(node.accept_agents, upstream, nursery)
+                nursery.start_soon(node.accept_clients, proxy, tcp, nursery)
+                node.not_ready = None
+                log.info(
+                    "node started",
+                    node_id=node.id,
+                    proxy=shown(addresses.proxy),
+                    upstream=shown(addresses.upstream),
+                    admin=shown(addresses.admin),
+                )
+                for (_, endpoint), address in zip(tcp_ports, addresses.tcp, strict=True):
+                    log.info("tcp port open", addr=shown(address), endpoint_id=endpoint)
                 task_status.started(addresses)
                 await anext(signals)
                 log.info("shutting down", grace_seconds=config.grace_period)

@@ -89,25 +89,26 @@ class TCPPort:
         the link to a peer that has one.
         """
         clients = self._clients
-        way = clients.registry.pick(self.endpoint)
-        until = clients.patient_until
-        if way is None and clients.registry.expects(self.endpoint):
-            until = max(until, clients.reactor.now + LINK_SECONDS)
-        if way is not None or clients.reactor.now >= until:
-            return way
-        come = trio.Event()
+        registry, since = clients.registry, clients.reactor.now
+        while (way := registry.pick(self.endpoint)) is None:
+            until = clients.patient_until
+            if registry.expects(self.endpoint):
+                until = max(until, since + LINK_SECONDS)
+            if clients.reactor.now >= until:
+                return None
+            come = trio.Event()
 
-        def tell() -> None:
-            come.set()
-            clients.reactor.hand_over()
+            def tell(come: trio.Event = come) -> None:
+                come.set()
+                clients.reactor.hand_over()
 
-        forget = clients.registry.wait_for(self.endpoint, tell)
-        try:
-            with trio.move_on_at(until):
-                await come.wait()
-        finally:
-            forget()
-        return clients.registry.pick(self.endpoint)
+            forget = registry.wait_for(self.endpoint, tell)
+            try:
+                with trio.move_on_at(until):
+                    await come.wait()
+            finally:
+                forget()
+        return way
 
     def _log(self, event: str, **values: object) -> None:
         if self._access_level is not None:

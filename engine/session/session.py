@@ -288,7 +288,7 @@ class Session:
             self._resumable.confirmed(value)  # type: ignore[arg-type]
         elif what == mux.WENT_AWAY:
             if value:
-                log.warning("session ended by the other end's go-away", code=value)
+                log.warning("session ended: go-away from the other end", code=value)
             self._went_away()
 
     def _went_away(self) -> None:
@@ -422,7 +422,7 @@ class Session:
         self._say_end(error.code, PROTOCOL_ERROR, error.public[:100])
 
     def _tell_of(self, error: RemoteProtocolError) -> None:
-        log.warning("session ended for what the other end does", peer=self.carrier.peer[0], error=str(error))
+        log.warning("session ended: protocol error of the other end", peer=self.carrier.peer[0], error=str(error))
 
     def _say_end(self, go_away: int, code: int, reason: str) -> None:
         self.send(self.mux.go_away(go_away))

@@ -1,4 +1,4 @@
-"""A victim beside attackers: what one connection can do to the others (`trioduct-perf attack`).
+"""How attackers affect a victim: what one connection can do to the others (`trioduct-perf attack`).
 
 weapons   what an attacker does: plain programs with sockets, each in a process of its own
 sink      the service that stands behind the attacked endpoint

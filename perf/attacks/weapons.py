@@ -1,7 +1,7 @@
 """What an attacker does, with plain sockets and blocking calls. `python -m perf.attacks.weapons NAME …` runs one.
 
-Each does as much as it can until its time is over. What the node answers is read, where the attack is not that it is
-not. A connection that the node ends is opened again, after a moment.
+Each attacks as hard as it can until its time is over. Responses are read, unless not reading them is the attack. A
+connection that the node closes is reopened after a moment.
 """
 
 import contextlib

@@ -1,6 +1,4 @@
-"""What is asked of a target: one small file per load, listed here so that a generator process can be told
-which.
-"""
+"""The loads, one small file each; the list lets a generator process be told which one to run."""
 
 from perf.loads.bulk import Download, Upload
 from perf.loads.churn import Churn

@@ -1,4 +1,4 @@
-"""Those who take without reading: streams that stall and readers that are slow, beside a load that is measured.
+"""Clients that do not read, or read slowly, while another load is measured.
 
 A tunnel that lets one of them hold up the others shows it in the others' latency.
 """

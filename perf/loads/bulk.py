@@ -1,4 +1,4 @@
-"""Bulk: one stream as fast as it goes. The client is one blocking socket and never copies what it receives.
+"""Bulk: one transfer, as fast as possible. The client is one blocking socket and never copies what it receives.
 
 A download counts every byte that arrived until its time was over, re-asking on the same connection. An
 upload counts bodies that were *answered*, because bytes in socket buffers have not arrived. `once` is one

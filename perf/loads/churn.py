@@ -1,6 +1,4 @@
-"""Churn: a new connection for every request, so many at a time. Latency counts from the start of the
-connecting.
-"""
+"""Churn: a new connection for every request, a fixed number at a time. Latency includes connecting."""
 
 import socket
 import time

@@ -1,4 +1,4 @@
-"""Closed loop: each connection asks again as soon as it was answered. What it finds is the highest rate.
+"""Closed loop: each connection sends the next request when it has the response. It finds the highest rate.
 
 Its latencies say little: a connection that waits does not ask, so a stall is met by N requests however
 long it lasts (coordinated omission). Latency is the open loop's subject.

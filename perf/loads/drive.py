@@ -1,4 +1,4 @@
-"""Apply a load: its generator processes are started, begin together when all are ready, and are heard out."""
+"""Apply a load: start its generator processes, let them begin together when all are ready, collect their results."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Fresh: one new connection after another, any way, and how long each leg of it took.
+"""Fresh: one new connection after another, and the time that each step of it took.
 
 The legs: `tcp` to the target or the first proxy, `proxy` until the last proxy has opened the way, `tls`,
 `first byte` from the request to the first byte of the answer, `body` from there to its end.

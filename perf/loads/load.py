@@ -1,6 +1,4 @@
-"""What every load is: a description that can be sent to another process, and a function that carries it out
-there.
-"""
+"""A load: a description that can be sent to another process, and a function that runs it there."""
 
 from typing import Self
 

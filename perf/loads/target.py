@@ -1,4 +1,4 @@
-"""What a load is aimed at, as a client of the public would know it."""
+"""The target of a load, as a client sees it."""
 
 from urllib.parse import urlsplit
 

@@ -1,4 +1,4 @@
-"""wrk as the generator: the second witness of the closed loop, and the cheapest client there is.
+"""wrk as the generator: it checks our closed loop, and costs the least CPU.
 
 It is told by a small script to print its counters and its histogram of latencies as JSON. wrk has one
 histogram with a precision of 1 µs; like any closed loop's, its latencies leave out what nobody asked for

@@ -1,4 +1,4 @@
-"""The codecs alone, so that a regression has an address: nanoseconds per operation, bytes per second.
+"""The codecs alone, to locate a regression: nanoseconds per operation, bytes per second.
 
 The only room of the lab that sees inside the engine, and only what needs no socket; and the TLS of `proxy_adapters`.
 One file per codec; each has `benchmarks()`.

@@ -1,1 +1,1 @@
-"""What is read off the machine and the processes in the path while a load runs."""
+"""What is measured on the machine and the processes in the path while a load runs."""

@@ -1,4 +1,4 @@
-"""Where and with what a figure was taken: without this it cannot be judged later."""
+"""The machine and the versions that a figure was measured with; without them it cannot be judged later."""
 
 import datetime
 import os

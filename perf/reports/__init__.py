@@ -1,1 +1,1 @@
-"""A record for people: tables on the terminal, pages, pictures."""
+"""Reports: tables on the terminal, Markdown, HTML, charts."""

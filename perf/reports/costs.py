@@ -1,4 +1,4 @@
-"""What each way costs, in words: the answer that `trioduct-perf run` is asked for."""
+"""What each proxy or tunnel costs, in words: the last lines of `trioduct-perf run`."""
 
 import statistics
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Numbers, machines and histograms in few characters."""
+"""Short texts for numbers, machines and histograms."""
 
 import math
 from collections.abc import Sequence

@@ -1,1 +1,1 @@
-"""What many noisy rounds say: histograms of latency, ratios with their interval, verdicts."""
+"""Statistics of noisy rounds: latency histograms, ratios with intervals, verdicts."""

@@ -1,1 +1,1 @@
-"""What stands between a load and a service: shapes in words, and the processes that make them real."""
+"""What is between a load and a service: its description, and the processes."""

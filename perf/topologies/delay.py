@@ -1,4 +1,4 @@
-"""A long way made of memory: a TCP relay that hands on every byte half a round trip after it came.
+"""A simulated long distance: a TCP relay that delays every byte by half a round trip.
 
 Each direction is a reader, a queue of (due, bytes) and a writer. The reader never waits for the writer's
 socket, only for the bound of the queue, so that the sender sees a path of that length and not a slow

@@ -1,4 +1,4 @@
-"""A bed per scheme: the real proxy, as it is set up for one way to log in, and what a client has to be told."""
+"""A test bed per scheme: the real proxy, set up for one authentication scheme, and the client's settings for it."""
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping

@@ -1,4 +1,4 @@
-"""Who goes the way out: each errand is a process that ends, so that what it spent is known exactly."""
+"""The client processes: one for each task, so that its CPU time is known exactly."""
 
 import resource
 import subprocess

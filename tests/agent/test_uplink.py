@@ -204,11 +204,13 @@ async def test_an_answer_that_is_final_ends_the_agent_with_it(roles: Roles, port
     assert str(error).startswith(f'{config.connect.url} answered {status} Sorry: {{"error":"no"}}')
 
 
-async def test_an_agent_that_asks_the_proxy_port_is_told_which_it_needs(roles: Roles) -> None:
-    error = await roles.failure_of_agent(agent_config((await roles.node()).proxy, 1))
+@pytest.mark.parametrize(
+    ("asked", "what"), [("proxy", "a node's proxy port, for clients"), ("admin", "no upstream port of a node")]
+)
+async def test_an_agent_that_asks_another_port_is_told_which_it_needs(roles: Roles, asked: str, what: str) -> None:
+    error = await roles.failure_of_agent(agent_config(getattr(await roles.node(), asked), 1))
     assert isinstance(error, Refused)
-    wrong = "that is a node's proxy port, for clients: an agent needs its upstream port (8001, if nobody changed it)"
-    assert str(error).endswith(f"; {wrong}")
+    assert str(error).endswith(f"; that is {what}: an agent needs its upstream port (8001, if nobody changed it)")
 
 
 async def test_an_agent_that_is_refused_later_ends_then(roles: Roles, port: Port, mock_clock: MockClock) -> None:

@@ -24,7 +24,7 @@ from tests.conftest import Pki
         ("server status cluster nodes --status no", "Invalid value for '--status': 'no' is not one of"),
         (
             "server status upstream endpoints --server.url localhost",
-            "--server.url: 'localhost': expected a URL such as https://host or http://host:port",
+            "--server.url: 'localhost': expected a URL such as https://host or http://host:port, port from 1 to 65535",
         ),
     ],
 )

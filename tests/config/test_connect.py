@@ -10,12 +10,19 @@ from tests.config.reading import Write, mistake
 from tests.config.ways import ways
 
 WRONG = [
+    *(
+        (
+            AgentConfig,
+            f"connect: {{url: '{url}'}}",
+            f"1: connect.url: '{url}': expected a URL such as https://host or http://host:port, port from 1 to 65535",
+        )
+        for url in ("node:8001", "http://node:99999")
+    ),
     (
         AgentConfig,
-        "connect: {url: 'node:8001'}",
-        "1: connect.url: 'node:8001': expected a URL such as https://host or http://host:port",
+        "connect: {url: ''}",
+        "1: connect.url: '': expected a URL such as https://host or http://host:port, port from 1 to 65535",
     ),
-    (AgentConfig, "connect: {url: ''}", "1: connect.url: '': expected a URL such as https://host or http://host:port"),
     (
         AgentConfig,
         "connect: {proxy_url: 'proxy:'}",

@@ -205,7 +205,7 @@ def test_a_public_url_has_no_path_and_a_wildcard_only_in_front(url: str, write: 
     assert mistake(ServerConfig, write(f"proxy: {{public_url: '{url}'}}")) == said
 
 
-TCP_PORT = "a port or host:port, and an endpoint: 5432=database, or in a file {5432: database}"
+TCP_PORT = "a port from 0 to 65535, or host:port, and an endpoint: 5432=database, or in a file {5432: database}"
 
 
 @pytest.mark.parametrize(

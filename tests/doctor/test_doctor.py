@@ -551,6 +551,14 @@ async def test_the_proxy_port_of_a_node_is_told_from_its_upstream_port(roles: Ro
     assert "that is a node's proxy port, for clients" in done.verdict.text
 
 
+async def test_the_admin_port_of_a_node_is_told_from_its_upstream_port(roles: Roles, examine: Examine) -> None:
+    node = await roles.node()
+    done = await examine(connect_to(node.admin))
+    assert done.verdict.outcome == "refused"
+    assert "that is no upstream port of a node: 404" in done.verdict.text
+    assert "you - an agent needs its upstream port (8001" in done.text
+
+
 # Another setting --------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,11 @@
-"""`python -m tests.faults --minutes 5 --seed 1`: clients that do whatever they like, beside requests with books.
+"""Faults, beside requests with books.
 
-A node and its agents are processes here. Agents are killed and started again, over and over; every fourth client speaks
-TLS. Exits with 0 if the node lives, all that was answered was answered rightly, and nothing was counted as a defect.
+`python -m tests.faults F3 F15 --seconds 40` puts faults of that name into a cluster (see cluster.py), each for about so
+long, and says what became of the requests. Exits with 1 if something did not hold.
+
+`python -m tests.faults --minutes 5 --seed 1`: clients that do whatever they like. A node and its agents are processes
+here. Agents are killed and started again, over and over; every fourth client speaks TLS. Exits with 0 if the node
+lives, all that was answered was answered rightly, and nothing was counted as a defect.
 """
 
 from __future__ import annotations
@@ -17,7 +21,9 @@ import click
 import trio
 import trustme
 
+from tests.faults.bed import open_bed
 from tests.faults.chaos import Chaos
+from tests.faults.cluster import FAULTS
 from tests.origin import open_origin
 from tests.programs import free_port, open_programs
 from tests.system.ledger import load
@@ -88,12 +94,26 @@ async def defects_of(admin: int) -> float:
     return sum(map(float, DEFECTS.findall(said)))
 
 
+async def run_cluster(names: tuple[str, ...], seconds: float) -> int:
+    """The exit code."""
+    code = 0
+    for name in names:
+        with tempfile.TemporaryDirectory() as folder:
+            async with open_bed(Path(folder), seconds=10 * seconds + 200) as bed:
+                async for outcome in FAULTS[name](bed, seconds):
+                    click.echo(outcome)
+                    code |= bool(outcome.broken or outcome.late)
+    return code
+
+
 @click.command()
-@click.option("--minutes", type=float, default=5.0, show_default=True)
+@click.argument("faults", nargs=-1, type=click.Choice([*FAULTS]))
+@click.option("--seconds", type=float, default=5.0, show_default=True, help="For each fault.")
+@click.option("--minutes", type=float, default=5.0, show_default=True, help="Without a fault's name.")
 @click.option("--seed", type=int, default=1, show_default=True)
-def main(minutes: float, seed: int) -> None:
-    """Put a node under clients that do whatever they like."""
-    sys.exit(trio.run(partial(run, minutes, seed)))
+def main(faults: tuple[str, ...], seconds: float, minutes: float, seed: int) -> None:
+    """Put faults into a cluster, or a node under clients that do whatever they like."""
+    sys.exit(trio.run(partial(run_cluster, faults, seconds) if faults else partial(run, minutes, seed)))
 
 
 if __name__ == "__main__":

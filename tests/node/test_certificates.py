@@ -136,7 +136,7 @@ async def test_a_new_certificate_is_shown_on_every_port_and_nobody_is_cut_off(
         assert (await client.ask()).body == b"done"
     may_answer.set()
     assert (await under_way.answer()).body == b"done"
-    assert [line["msg"] for line in written()] == ["files read anew"] * 9
+    assert [line["msg"] for line in written()] == ["files reloaded"] * 9
 
 
 @pytest.mark.parametrize("only", ["cert.pem", "key.pem"])

@@ -136,6 +136,7 @@ async def test_a_secret_is_for_the_proxy_alone(
     no_realm: None,
 ) -> None:
     monkeypatch.setenv("CANARY_OF_A_TEST", SECRET)
+    monkeypatch.setattr("proxy_adapters.open.SHARED_MEMORY", Memory())  # another test's proxy may have had this port
     asks, key = KINDS[scheme]
     proxy = Proxy(asks, takes=takes)
     shown: list[object] = []

@@ -24,6 +24,7 @@ class Ledger:
 
     whole: int = 0
     failed: list[str] = field(default_factory=list)
+    seconds: list[tuple[float, float]] = field(default_factory=list)  # when one began, and how long it took
     _ids: count[int] = field(default_factory=count)
     _entered: trio.Event = field(default_factory=trio.Event)
     _closing: bool = False
@@ -50,6 +51,7 @@ class Ledger:
         async with httpx.AsyncClient(base_url=base, headers=head, timeout=None, verify=False) as client:
             while not self._closing:
                 name = f"{port}-{next(self._ids)}"
+                since = trio.current_time()
                 body = random.randbytes(random.randint(0, largest))
                 size = random.randint(0, largest)
                 try:
@@ -70,6 +72,7 @@ class Ledger:
                 assert answer.headers["x-got-sha256"] == hashlib.sha256(body).hexdigest()
                 assert len(answer.content) == size
                 assert answer.headers["x-sent-sha256"] == hashlib.sha256(answer.content).hexdigest()
+                self.seconds.append((since, trio.current_time() - since))
                 self.enter(None)
 
 

@@ -1,1 +1,1 @@
-"""What stands behind the tunnel. Each program here must be faster than anything that leads to it."""
+"""The services behind the tunnel; each must be faster than what leads to it."""
