@@ -85,6 +85,7 @@ class _Settings:
         self.loggers: dict[str, Logger] = {}
         self.render: Callable[[dict[str, object]], str] | None = None
         self.readable = False
+        self.always: dict[str, object] = {}
         self.writer: Writer | None = None
 
     def threshold(self, subsystem: str) -> int:
@@ -124,6 +125,11 @@ def configure(level: str = "info", subsystems: Sequence[str] = (), stream: TextI
     _settings.writer = Writer(_write_to(stream), _report_dropped)
 
 
+def always(**fields: int) -> None:
+    """Have these fields in every line of this process from now on, but not in those of the access log."""
+    _settings.always = dict(fields)
+
+
 def is_readable() -> bool:
     """Whether a person reads along (the stream is a terminal), so that JSON lines are out of place."""
     return _settings.readable
@@ -161,6 +167,7 @@ def _emit(level: int, subsystem: str, event: str, fields: dict[str, object]) -> 
         "ts": timestamp(),
         "subsystem": subsystem,
         "msg": printable(event),
+        **_settings.always,
     }
     for key, value in fields.items():
         key = KEYS.get(key, key)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -80,6 +80,10 @@ class NodeStatus:
         }
 
 
+async def _nothing() -> None:
+    """There is nothing to be asked for."""
+
+
 def node_app(
     metrics: Metrics,
     *,
@@ -90,10 +94,14 @@ def node_app(
     tls: Callable[[], ssl.SSLContext | None] = lambda: None,
     verifier: Verifier | None = None,
     hosts: Collection[str] = (),
+    refresh: Callable[[], Awaitable[None]] = _nothing,
+    reload: Callable[[], Awaitable[str]] | None = None,
 ) -> ASGIApp:
-    """A node's. `not_ready` says why the node should get no traffic, None if it may; `degraded` what is wrong with it
-    although it may, `local` what it is, and `peers` the other nodes, whose admin ports speak what `tls` says.
+    """A node's. `not_ready` says why the node should get no traffic, None if it may; `degraded` what is wrong though it
+    may; `local` what it is, and `peers` the other nodes, whose admin ports speak what `tls` says. `refresh` is awaited
+    before status or metrics are asked for.
 
+    `reload` replaces the processes of a node that has several, and says what is wrong, or nothing.
     `hosts`: more names than localhost and the machine's own under which it may be asked.
     """
 
@@ -112,19 +120,30 @@ def node_app(
         found = [one for one in (here, *peers()) if one.id == id or (id == "local" and one is here)]
         return JSONResponse(found[0].whole()) if found else _error(404, "unknown node")
 
+    async def start_reload(request: Request) -> Response:
+        if reload is None:
+            return _error(409, "this node is one process, without workers: it cannot be reloaded, but restarted")
+        problem = await reload()
+        return _error(409, problem) if problem else JSONResponse({"status": "reloaded"})
+
     async def gossip(request: Request) -> Response:
         return _error(404, "this node has no gossip: it is not part of a cluster")
 
     return Starlette(
         routes=[
             *_usual_routes(metrics, not_ready, degraded),
+            Route("/reload", start_reload, methods=["POST"]),
             Route("/status/upstream/endpoints", endpoints),
             Route("/status/upstream/sessions", sessions),
             Route("/status/cluster/nodes", nodes),
             Route("/status/cluster/nodes/{id}", node),
             Route("/status/gossip/{rest:path}", gossip),
         ],
-        middleware=[Middleware(_Gate, verifier, hosts), Middleware(_Forward, lambda: local().id, peers, tls)],
+        middleware=[
+            Middleware(_Gate, verifier, hosts),
+            Middleware(_Forward, lambda: local().id, peers, tls),
+            Middleware(_Fresh, refresh),
+        ],
         exception_handlers={HTTPException: _http_error, Exception: _defect},
     )
 
@@ -258,6 +277,19 @@ def _with_caution(send: Send) -> Send:
         await send(message)
 
     return wrapped
+
+
+class _Fresh:
+    """Has what is told brought up to date before it is."""
+
+    def __init__(self, app: ASGIApp, refresh: Callable[[], Awaitable[None]]) -> None:
+        self._app = app
+        self._refresh = refresh
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(("/status/", "/metrics")):
+            await self._refresh()
+        await self._app(scope, receive, send)
 
 
 class _Forward:

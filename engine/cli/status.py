@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from engine import log
-from engine.cli.flags import Command, FlagGroup, takes
+from engine.cli.flags import Command, FlagCommand, FlagGroup, takes
 from engine.cli.launch import checks, read, show, takes_check
 from engine.config import StatusConfig, split_url
 from engine.errors import ConfigError, Refused, Unreachable
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 STATUS_SECONDS = 15  # Piko's
+RELOAD_SECONDS = 600
 
 
 def takes_question(command: Command) -> Command:
@@ -139,8 +140,37 @@ class NodeState(msgspec.Struct):
     endpoints: dict[str, int] | None = None  # Go's nil map
 
 
-def ask(ctx: click.Context, path: str, shape: type[T]) -> T:
-    """GET a status route of the node's admin port. Raises ConfigError, Refused or Unreachable."""
+@takes_check
+@takes(StatusConfig, without=("forward",))
+@click.command(cls=FlagCommand)
+@click.pass_context
+def reload(ctx: click.Context) -> None:
+    """Have a node with workers replace them, one by one.
+
+    New code, certificates and configuration take effect, and no request fails; a configuration with a mistake is
+    refused. The admin port has to require a token or a certificate; otherwise send SIGHUP to the node's first process.
+
+    \b
+      trioduct server reload --server.url https://host:8002 --token TOKEN
+    """
+    answer = ask(ctx, "/reload", Reloaded, method="POST", seconds=RELOAD_SECONDS)
+    reply(ctx, answer, ["status"], [[answer.status]])
+
+
+class Reloaded(msgspec.Struct):
+    """The answer to a reload."""
+
+    status: str
+
+
+class Complaint(msgspec.Struct):
+    """The answer to what is refused."""
+
+    error: str
+
+
+def ask(ctx: click.Context, path: str, shape: type[T], *, method: str = "GET", seconds: float = STATUS_SECONDS) -> T:
+    """Ask a route of the node's admin port. Raises ConfigError, Refused or Unreachable."""
     draft = read(ctx, StatusConfig)
     config = draft.finish()
     if checks(ctx):
@@ -154,14 +184,16 @@ def ask(ctx: click.Context, path: str, shape: type[T]) -> T:
     place = f"{target.scheme}://{host}:{target.port}"
     path = f"{target.path}{path}{'?forward=' + quote(config.forward, safe='') if config.forward else ''}"
     try:
-        response, body = trio.run(exchange, config, path)
+        response, body = trio.run(exchange, config, path, method, seconds)
     except (Unreachable, OSError, http.client.HTTPException, trio.TooSlowError) as error:
         # The flags are our own, not an agent's.
-        problem = log.printable(str(error)).replace("--connect.", "--") or f"no answer within {STATUS_SECONDS} s"
+        problem = log.printable(str(error)).replace("--connect.", "--") or f"no answer within {seconds:g} s"
         problem = problem.removeprefix(f"{host}:{target.port}: ")
         raise Unreachable(f"{place}: {problem}; --server.url must be a node's admin port") from error
     if response.status == 401:
         raise Refused(f"{place}: 401: it requires a valid token; set TRIODUCT_TOKEN or --token")
+    if response.status == 409:
+        raise Refused(f"{place}: {_complaint(body)}")
     if response.status == 404:
         raise Refused(f"{place}: 404 to {path}: no such node, or not an admin port")
     if response.status != 200:
@@ -172,8 +204,17 @@ def ask(ctx: click.Context, path: str, shape: type[T]) -> T:
         raise Unreachable(f"{place}: not the response of an admin port to {path}: {error}") from error
 
 
-async def exchange(config: StatusConfig, path: str) -> tuple[http.client.HTTPResponse, bytes]:
-    """GET `path` of the admin port, by whatever way out the environment names: the answer, and its body.
+def _complaint(body: bytes) -> str:
+    try:
+        return log.printable(msgspec.json.decode(body, type=Complaint).error, log.ERROR_BYTES)
+    except msgspec.DecodeError:
+        return "refused, without a reason"
+
+
+async def exchange(
+    config: StatusConfig, path: str, method: str = "GET", seconds: float = STATUS_SECONDS
+) -> tuple[http.client.HTTPResponse, bytes]:
+    """Ask for `path` of the admin port, by whatever way out the environment names: the answer, and its body.
 
     Raises ConfigError, Unreachable, OSError, trio.TooSlowError, and http.client's errors for what is no answer.
     """
@@ -189,9 +230,11 @@ async def exchange(config: StatusConfig, path: str) -> tuple[http.client.HTTPRes
     context = config.tls.client_context() if url.startswith(("https", "wss")) else None
     server = Server(url, context, config.tls.server_name or None)
     token = f"Authorization: Bearer {config.token}\r\n" if config.token else ""
-    request = f"GET {path} HTTP/1.1\r\nHost: {server.authority}\r\n{token}Connection: close\r\n\r\n"
+    length = "Content-Length: 0\r\n" if method != "GET" else ""
+    host = f"Host: {server.authority}\r\n"
+    request = f"{method} {path} HTTP/1.1\r\n{host}{token}{length}Connection: close\r\n\r\n"
     said, failed = b"", None
-    with trio.fail_after(STATUS_SECONDS):
+    with trio.fail_after(seconds):
         async with open_reactor():
             try:
                 connection = await dial_server(server)

@@ -74,6 +74,17 @@ def _integer(text: str) -> int:
 Count = Annotated[int, Kind("INT", "a whole number, 0 or more", _only(_integer, lambda n: n >= 0))]
 CountAboveZero = Annotated[int, Kind("INT", "a whole number, 1 or more", _only(_integer, lambda n: n > 0))]
 _count = _only(_integer, lambda n: n >= 0)
+MAX_WORKERS = 256
+
+
+def _workers(text: str) -> int:
+    return 0 if text == "auto" else _only(_integer, lambda n: 0 < n <= MAX_WORKERS)(text)
+
+
+# auto is 0.
+Workers = Annotated[
+    int, Kind("INT", f"auto, or a whole number from 1 to {MAX_WORKERS}", _workers, lambda n: n or "auto")
+]
 CountOrDefault = Annotated[int, Kind("INT", "a whole number, 1 or more", _count, zero_is_default=True)]
 _count_or_unlimited = _only(_integer, lambda n: n >= -1)
 CountOrUnlimited = Annotated[

@@ -11,6 +11,7 @@ from engine.config.address import is_loopback, split_address
 from engine.config.auth import AuthConfig
 from engine.config.check import Defect, check_distinct, check_no_clash, read_secret_file
 from engine.config.kinds import (
+    MAX_WORKERS,
     Address,
     BindAddr,
     BindAddrOrNone,
@@ -34,6 +35,7 @@ from engine.config.kinds import (
     StoreURL,
     Switch,
     Word,
+    Workers,
 )
 from engine.config.knob import Section, knobs
 from engine.config.log import AccessLogConfig, LogConfig
@@ -153,9 +155,13 @@ class AdminConfig(Section):
     auth: AuthConfig = field(default_factory=AuthConfig)
     tls: ServerTLS = field(default_factory=ServerTLS)
 
+    @property
+    def asks(self) -> bool:
+        """Whether it asks who somebody is."""
+        return self.auth.enabled or bool(self.tls.client_cas)
+
     def verify(self) -> None:
-        asks = self.auth.enabled or self.tls.client_cas
-        if not (asks or self.insecure or is_loopback(split_address(self.bind_addr)[0])):
+        if not (self.asks or self.insecure or is_loopback(split_address(self.bind_addr)[0])):
             # Piko files come here; what is to be said is all that their owner has to change.
             raise Defect(
                 "bind_addr",
@@ -265,14 +271,22 @@ FOR_SEVERAL = ("upstream.rebalance.",)  # of no effect where a node is alone
 class ServerConfig(Section):
     """Everything about a node."""
 
-    title: ClassVar[str] = "Shutdown"
+    title: ClassVar[str] = "Process"
 
     proxy: ProxyConfig = field(default_factory=ProxyConfig)
     upstream: UpstreamConfig = field(default_factory=UpstreamConfig)
     admin: AdminConfig = field(default_factory=AdminConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    # Ours.
+    workers: Annotated[Workers, "Processes that share the ports; auto: one for each core it may use."] = 1
     grace_period: Annotated[SecondsAboveZero, "Time for requests in flight to finish after SIGTERM."] = 60.0
+
+    def worker_count(self) -> int:
+        """How many workers it has."""
+        import os
+
+        return self.workers or min(len(os.sched_getaffinity(0)), MAX_WORKERS)
 
     def listens(self) -> list[tuple[str, str]]:
         """The addresses that it listens on, each with its key."""
@@ -292,6 +306,11 @@ class ServerConfig(Section):
             raise Defect("cluster.join", joined, "nodes do not gossip; expected cluster.store instead")
         if self.upstream.tenants:
             raise Defect("upstream.tenants", "", "tenants are not supported in this version; expected none")
+        # Nobody outside could dial a certain worker.
+        if self.cluster.store and self.worker_count() > 1:
+            raise Defect(
+                "workers", str(self.worker_count()), "not together with cluster.store yet; expected workers: 1"
+            )
 
     def warnings(self, said: Collection[str]) -> Iterator[str]:
         default = ServerConfig()

@@ -31,12 +31,13 @@ from engine.node.way import Way
 from engine.routing.owners import Answer, Owners, defect_of_name
 from engine.routing.registry import Registry
 from engine.session.session import Session
-from engine.wire import http1, piko, posts, resumption, websocket
+from engine.wire import http1, piko, posts, resumption, websocket, workers
 from engine.wire.http1 import Request
 from engine.wire.peers import Port
 from engine.wire.posts import Hello, Welcome
 from engine.wire.public_url import PublicURL
 from engine.wire.resumption import New, Resume
+from engine.wire.workers import Seat
 
 HANDSHAKE_SECONDS: Final = 10.0
 NEWER_KEYS_SECONDS: Final = 8.0
@@ -84,6 +85,7 @@ class AgentPort:
         self.registrations: set[Registration] = set()
         self.kept = Kept(resume_seconds)
         self.peers: Peers | None = None
+        self.seat: Seat | None = None  # if this is one of several workers, each of which agents are to register with
         self._registry = registry
         self._reactor = reactor
         self._metrics = metrics
@@ -92,7 +94,7 @@ class AgentPort:
         self._tls = tls
         self._public_url = str(PublicURL.parse(public_url)).encode() if public_url else b""
         self._host: Host[_Asked] = Host(self, reactor)
-        self._owners = Owners(exclusive=exclusive)
+        self.owners = Owners(exclusive=exclusive)
         self._leaving = False
         self._sessions = sessions
         self._expiry: dict[Resumable, trio.CancelScope] = {}  # of what has let them in
@@ -185,6 +187,8 @@ class AgentPort:
             fields.append((resumption.FIELD, answer))
         if self._public_url and not isinstance(wish, Resume):
             fields.append((piko.PUBLIC_URL, self._public_url))
+        if self.seat is not None and summaries and not isinstance(wish, Resume):
+            fields.append((workers.FIELD, str(self.seat).encode()))
         connection.put(http1.encode_response(101, b"Switching Protocols", fields))
         start()
         return carrier.run
@@ -204,7 +208,8 @@ class AgentPort:
     def enter(self, asked: _Asked, hello: Hello, carrier: Carrier) -> tuple[Welcome, Callable[[], None]]:
         wish = resumption.parse_wish(hello.session.encode()) if hello.session else None
         answer, start = self._begin(carrier, asked, wish, summaries=hello.summaries)
-        return Welcome(answer.decode(), self._public_url.decode(), self.kept.tag.decode()), start
+        seat = str(self.seat) if self.seat is not None else ""
+        return Welcome(answer.decode(), self._public_url.decode(), self.kept.tag.decode(), seat), start
 
     # -- sessions
 
@@ -228,7 +233,7 @@ class AgentPort:
 
         def start() -> None:
             held = ExitStack()  # from here on, for others may ask before the task runs
-            held.enter_context(self._owners.hold(asked.endpoint, asked.principal))
+            held.enter_context(self.owners.hold(asked.endpoint, asked.principal))
             run = self._enrol(session, asked, held, summaries=summaries)
             self._sessions.start_soon(self._reactor.supervise, "session", run)
             self._reactor.hand_over()
@@ -236,7 +241,7 @@ class AgentPort:
         return answer, start
 
     def _refuse_taken(self, asked: _Asked) -> None:
-        answer = self._owners.ask(asked.endpoint, asked.principal)
+        answer = self.owners.ask(asked.endpoint, asked.principal)
         if answer is Answer.TAKEN:
             raise HTTPError(403, "the endpoint is taken by somebody else, or a name like it")
         if answer is Answer.BUSY:
@@ -318,6 +323,12 @@ class AgentPort:
             registration.session.go_away()
         for registration in tuple(self.registrations):
             await registration.moved.wait()
+
+    def lose(self, endpoint: str) -> None:
+        """Another worker was first to have let somebody else register it."""
+        for registration in tuple(self.registrations):
+            if registration.endpoint == endpoint:
+                registration.session.close(websocket.POLICY_VIOLATION, "the endpoint is taken by somebody else")
 
     def shed(self, count: int) -> int:
         """Ask the agents of the oldest sessions to dial again, so that they come to other nodes; how many were asked.

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -94,20 +94,19 @@ async def run_node(
         for sock in links:
             stack.enter_context(sock)
         async with open_reactor(alone=alone) as reactor, trio.open_nursery() as nursery:
-            node = Node(
-                config,
-                reactor,
-                await _open_tokens(config.proxy.auth, nursery),
-                await _open_tokens(config.upstream.auth, nursery),
-                nursery,
+            node = await open_node(config, reactor, nursery)
+            addresses = Addresses(
+                address_of_sockets(proxy),
+                address_of_sockets(upstream),
+                address_of_sockets(admin),
+                tuple(map(address_of_sockets, tcp)),
             )
-            addresses = Addresses(_address(proxy), _address(upstream), _address(admin), tuple(map(_address, tcp)))
             if config.cluster.store:
                 membership, node.store = join_by_store(
                     config.cluster,
-                    links_at=_shown(_address(links or proxy)),
-                    proxy_at=config.proxy.advertise_addr or _shown(addresses.proxy),
-                    admin_at=config.admin.advertise_addr or _shown(addresses.admin),
+                    links_at=shown(address_of_sockets(links or proxy)),
+                    proxy_at=config.proxy.advertise_addr or shown(addresses.proxy),
+                    admin_at=config.admin.advertise_addr or shown(addresses.admin),
                 )
             if membership is not None:
                 node.join(membership, nursery)
@@ -120,8 +119,8 @@ async def run_node(
                 peers=node.peers_status,
                 degraded=lambda: node.store.degraded if node.store is not None else "",
                 tls=lambda: config.admin.tls.client.client_context() if node.admin_tls.context else None,
-                verifier=(await _open_tokens(config.admin.auth, nursery)).verifier,
-                hosts=[*config.admin.hosts, *_named(config.admin.advertise_addr)],
+                verifier=(await open_tokens_of(config.admin.auth, nursery)).verifier,
+                hosts=[*config.admin.hosts, *names_of(config.admin.advertise_addr)],
             )
             with trio.open_signal_receiver(*stop_signals()) as signals:  # before anything is served
                 if node.store is not None:
@@ -135,12 +134,12 @@ async def run_node(
                 log.info(
                     "node started",
                     node_id=node.id,
-                    proxy=_shown(addresses.proxy),
-                    upstream=_shown(addresses.upstream),
-                    admin=_shown(addresses.admin),
+                    proxy=shown(addresses.proxy),
+                    upstream=shown(addresses.upstream),
+                    admin=shown(addresses.admin),
                 )
                 for (_, endpoint), address in zip(tcp_ports, addresses.tcp, strict=True):
-                    log.info("tcp port open", addr=_shown(address), endpoint_id=endpoint)
+                    log.info("tcp port open", addr=shown(address), endpoint_id=endpoint)
                 task_status.started(addresses)
                 await anext(signals)
                 log.info("shutting down", grace_seconds=config.grace_period)
@@ -148,6 +147,41 @@ async def run_node(
             node.agents.close()
             nursery.cancel_scope.cancel()
     log.info("node stopped")
+
+
+async def open_node(config: ServerConfig, reactor: Reactor, nursery: trio.Nursery) -> Node:
+    """A node that accepts nobody yet. Its sessions are tasks in `nursery`. Raises ConfigError."""
+    proxy_tokens = await open_tokens_of(config.proxy.auth, nursery)
+    upstream_tokens = await open_tokens_of(config.upstream.auth, nursery)
+    return Node(config, reactor, proxy_tokens, upstream_tokens, nursery)
+
+
+class Door:
+    """Where somebody may come in, at any number of sockets, until it is closed once and for all."""
+
+    def __init__(self) -> None:
+        self.held: list[socket.socket] = []  # listening sockets at which nobody accepts; closed with it
+        self._scopes: set[trio.CancelScope] = set()
+        self._closed = False
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """What runs within is cancelled when the door is closed."""
+        with trio.CancelScope() as scope:
+            self._scopes.add(scope)
+            if self._closed:
+                scope.cancel()
+            try:
+                yield
+            finally:
+                self._scopes.discard(scope)
+
+    def close(self) -> None:
+        self._closed = True
+        for scope in self._scopes:
+            scope.cancel()
+        for sock in self.held:
+            sock.close()
 
 
 class Node:
@@ -205,6 +239,7 @@ class Node:
             legs=self._legs,
         )
         self.clients = ClientPort(self._clients, tls)
+        self.exclusive = config.upstream.sharing == "exclusive"
         self.agents = AgentPort(
             self.registry,
             reactor,
@@ -213,7 +248,7 @@ class Node:
             newer_keys=upstream_tokens.newer_keys,
             tls=upstream_tls,
             public_url=config.proxy.public_url,
-            exclusive=config.upstream.sharing == "exclusive",
+            exclusive=self.exclusive,
             resume_seconds=config.upstream.resume,
             sessions=sessions,
         )
@@ -232,15 +267,15 @@ class Node:
             "room": self._room.made,
             "aborts": self._clients.aborts.banned,
         }
-        self._accepting_agents = trio.CancelScope()
-        self._accepting_clients = trio.CancelScope()
+        self.agents_door = Door()
+        self.clients_door = Door()
 
     def status(self, addresses: Addresses) -> NodeStatus:
         """This node as others may see it."""
         return NodeStatus(
             id=self.id,
-            proxy_addr=self._config.proxy.advertise_addr or _shown(addresses.proxy),
-            admin_addr=self._config.admin.advertise_addr or _shown(addresses.admin),
+            proxy_addr=self._config.proxy.advertise_addr or shown(addresses.proxy),
+            admin_addr=self._config.admin.advertise_addr or shown(addresses.admin),
             endpoints=self.registry.endpoints(),
             sessions=[
                 SessionStatus(one.endpoint, one.principal, one.client, self._clients.reactor.now - one.since)
@@ -322,14 +357,14 @@ class Node:
                 log.info("agents are asked to dial other nodes", count=asked, others=others)
 
     async def accept_agents(self, sockets: Sequence[socket.socket], nursery: trio.Nursery) -> None:
-        with self._accepting_agents:
+        with self.agents_door.open():
             await serve(sockets, self.agents.serve, nursery, self._room)
 
     async def accept_clients(
         self, sockets: Sequence[socket.socket], tcp: Sequence[Sequence[socket.socket]], nursery: trio.Nursery
     ) -> None:
         """`tcp`: the sockets of each of the TCP ports."""
-        with self._accepting_clients:
+        with self.clients_door.open():
             async with trio.open_nursery() as accepting:
                 accepting.start_soon(serve, sockets, self.clients.serve, nursery, self._room)
                 for port, listeners in zip(self._tcp_ports, tcp, strict=True):
@@ -338,12 +373,12 @@ class Node:
     async def leave(self) -> None:
         """Send agents, then clients, elsewhere, and return when nothing is under way."""
         self.not_ready = "leaving"
-        self._accepting_agents.cancel()
+        self.agents_door.close()
         with trio.move_on_after(MOVE_SECONDS):
             await self.agents.leave()
         if self.store is not None:
             await self.store.leave()
-        self._accepting_clients.cancel()
+        self.clients_door.close()
         self.clients.leave()
         if self.peers is not None:
             await self.peers.leave()
@@ -352,7 +387,7 @@ class Node:
             await port.wait_quiet()
 
 
-async def _open_tokens(auth: AuthConfig, nursery: trio.Nursery) -> Tokens:
+async def open_tokens_of(auth: AuthConfig, nursery: trio.Nursery) -> Tokens:
     """What checks the tokens of a port. A key set that has to be fetched is kept fresh in `nursery`."""
     if not auth.enabled:
         return Tokens()
@@ -384,15 +419,15 @@ def _access_log(config: AccessLogConfig) -> AccessLog | None:
     )
 
 
-def _address(sockets: Sequence[socket.socket]) -> Address:
+def address_of_sockets(sockets: Sequence[socket.socket]) -> Address:
     host, port, *_ = sockets[0].getsockname()
     return host, port
 
 
-def _named(address: str) -> list[str]:
+def names_of(address: str) -> list[str]:
     return [split_address(address)[0]] if address else []
 
 
-def _shown(address: Address) -> str:
+def shown(address: Address) -> str:
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

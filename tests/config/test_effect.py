@@ -23,7 +23,7 @@ from tests.roles import Roles, agent_config, forward_config, says, server_config
 
 S = TypeVar("S", bound=Section)
 SECRET = "a secret of some forty characters, or more"
-COMMAND = {"log.level", "log.subsystems"}  # what `engine.cli.launch` reads before it starts a role
+COMMAND = {"log.level", "log.subsystems", "workers"}  # what `engine.cli.launch` reads before it starts a role
 
 
 class Watched:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import textwrap
 
 import pytest
@@ -131,10 +132,18 @@ grace_period: 90s
         *(f"cluster.tls.{name}" for name in ("cert", "key", "client_cas")),
         *(f"cluster.tls.client.{name}" for name in ("cert", "key", "root_cas", "insecure_skip_verify", "server_name")),
         "cluster.join",
+        "workers",  # ours
     ]
 
 
 WRONG = [
+    (ServerConfig, "workers: 0", "1: workers: '0': expected auto, or a whole number from 1 to 256"),
+    (ServerConfig, "workers: many", "1: workers: 'many': expected auto, or a whole number from 1 to 256"),
+    (
+        ServerConfig,
+        "{workers: 2, cluster: {store: 'redis://127.0.0.1', secret: 5ecret-5ecret-5ecret-5ecret-5ecret}}",
+        "1: workers: '2': not together with cluster.store yet; expected workers: 1",
+    ),
     (
         ServerConfig,
         "proxy: {trusted_proxies: [10.0.0.0/8, 10.0.0.1/8]}",
@@ -385,3 +394,11 @@ def test_an_upstream_port_that_is_open_to_everybody_is_told(address: str, open_t
         asking = Draft(ServerConfig)
         asking.read_flags({"--upstream.bind-addr": [address], flag: [value]})
         assert asking.warnings() == []
+
+
+def test_auto_is_a_worker_for_each_core_that_the_process_may_use(write: Write) -> None:
+    config = load(ServerConfig, write("workers: auto"))
+    assert isinstance(config, ServerConfig)
+    assert config.worker_count() == len(os.sched_getaffinity(0))
+    assert "workers: auto" in to_yaml(config)
+    assert ServerConfig().worker_count() == 1
