@@ -1,4 +1,4 @@
-"""The ways to a store that `cluster.store` may name: TLS with a client certificate, a user with a password, sentinels."""
+"""The ways to a store that `cluster.store` may name: TLS with a client certificate, a user, sentinels."""
 
 from __future__ import annotations
 
