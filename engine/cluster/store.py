@@ -378,4 +378,12 @@ def _words(error: BaseException) -> str:
     """What is the matter with the store, for a person; the library quotes no password."""
     if isinstance(error, trio.TooSlowError):
         return f"no answer within {ANSWER_SECONDS:g} s"
-    return f"{str(error).rstrip('.') or type(error).__name__}"
+    said, cause = _text(error), error
+    while cause.__cause__ is not None:  # a library's "cannot connect" hides whether by a refusal or by a certificate
+        cause = next(iter(_leaves(cause.__cause__)))
+    return said if cause is error or _text(cause) in said else f"{said}: {_text(cause)}"
+
+
+def _text(error: BaseException) -> str:
+    said = (isinstance(error, OSError) and error.strerror) or str(error)
+    return " ".join(said.split()).rstrip(".") or type(error).__name__

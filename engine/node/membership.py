@@ -87,6 +87,7 @@ def client_of(config: ClusterConfig) -> Client:
     """What makes clients of the store. Raises ConfigError."""
     try:
         from coredis import Redis, Sentinel
+        from coredis.connection import TCPLocation
         from coredis.retry import NoRetryPolicy
     except ImportError:
         raise ConfigError("cluster.store: needs coredis; expected `pip install 'trioduct[cluster]'`") from None
@@ -116,10 +117,12 @@ def client_of(config: ClusterConfig) -> Client:
     if not path:
         raise ConfigError("cluster.store: expected the name that the sentinels have for the master behind a /")
 
+    sentinels = [TCPLocation(*host) for host in hosts]
+
     @asynccontextmanager
     async def by_sentinel() -> AsyncIterator[Redis[bytes]]:
         patience = {"connect_timeout": ANSWER_SECONDS, "stream_timeout": ANSWER_SECONDS}
-        sentinel: Sentinel[bytes] = Sentinel(hosts, sentinel_kwargs=patience, db=int(database), **options())
+        sentinel: Sentinel[bytes] = Sentinel(sentinels, sentinel_kwargs=patience, db=int(database), **options())
         async with sentinel, sentinel.primary_for(path) as redis:
             yield redis
 
