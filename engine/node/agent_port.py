@@ -298,6 +298,8 @@ class AgentPort:
                     self._registry.withdraw(registration)
                 elif session.suspended:
                     self._registry.set_aside(registration)
+                if self._leaving:  # a connection that another node has handed over
+                    session.go_away()
                 await session.run()
         finally:
             if expiry.cancelled_caught:

@@ -15,7 +15,7 @@ import secrets
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -50,7 +50,7 @@ from engine.cluster.messages import (
     ToWorker,
 )
 from engine.config import ServerConfig
-from engine.errors import ConfigError
+from engine.errors import ConfigError, RemoteProtocolError
 from engine.log import get_logger
 from engine.loop.certificates import watch
 from engine.loop.leaving import until_signal
@@ -77,10 +77,11 @@ async def run_worker(config: ServerConfig, descriptor: int) -> None:
     channel: Channel[ToWorker] = Channel(
         socket.socket(fileno=descriptor), ToWorker, lambda: State(own.entry, node.agents.owners.held())
     )
-    with trio.fail_after(BEGIN_SECONDS):
+    begin = known = None
+    with trio.move_on_after(BEGIN_SECONDS), suppress(RemoteProtocolError):
         begin, known = await channel.next(), await channel.next()
     if not isinstance(begin, Begin) or not isinstance(known, Peers):
-        raise ConfigError(f"the descriptor {descriptor} is no supervisor's channel")
+        raise ConfigError(f"the descriptor {descriptor} is no supervisor's channel, or the supervisor is gone")
     _check_ports(config, begin)
     logs.always(worker=begin.index + 1)
     config.cluster.node_id = begin.id
@@ -163,8 +164,9 @@ class _Worker:
 
     async def listen(self) -> None:
         """Do what the supervisor says; leave when it is gone."""
-        while (message := await self._channel.next()) is not None:
-            self._heed(message)
+        with suppress(RemoteProtocolError):
+            while (message := await self._channel.next()) is not None:
+                self._heed(message)
         log.warning("the supervisor is gone: leaving")
         self._leave()
 

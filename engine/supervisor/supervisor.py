@@ -161,6 +161,7 @@ class Supervisor:
         self._slots: list[_Slot] = [_Slot(index) for index in range(len(sockets))]
         self._past: list[Family] = []  # what workers that have ended had counted
         self._send, self._ends = trio.open_memory_channel[int](2)
+        self._begun = False  # one worker was ready: the configuration is good
         self._leaving = False
         self._reloading = False
 
@@ -174,6 +175,7 @@ class Supervisor:
             self.code = first.code if first.code > 0 else 1  # it has said why
             self._insist()
             return
+        self._begun = True
         for slot in self._slots[1:]:
             self._begin(slot)
         for slot in self._slots[1:]:
@@ -262,13 +264,13 @@ class Supervisor:
             self._owners.forget(worker.id)
             self._tell(Gone(worker.id))
             log.log(
-                "error" if lost and not self._leaving else "info",
+                "error" if worker.code else "info",
                 "worker ended",
                 of=worker.index + 1,
                 pid=worker.pid,
                 code=worker.code,
             )
-        if lost and not self._leaving:
+        if lost and self._begun and not self._leaving:
             self._nursery.start_soon(self._replace, slot, worker)
         self._settle()
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
 import socket
+import struct
 import sys
+from functools import partial
 from pathlib import Path
 
 import jwt
@@ -120,6 +123,65 @@ async def test_an_agent_serves_through_workers_by_every_carrier(carrier: str, pr
     assert ledger.failed == []
 
 
+class Wire:
+    """Carries connections to a port, until it is cut; then those that there are are reset, and new ones are carried."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._cut = trio.Event()
+
+    async def carry(self, near: trio.SocketStream) -> None:
+        async with await trio.open_tcp_stream("127.0.0.1", self._to) as far, trio.open_nursery() as nursery:
+            nursery.start_soon(self._copy, near, far)
+            nursery.start_soon(self._copy, far, near)
+            await self._cut.wait()
+            for stream in (near, far):
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            nursery.cancel_scope.cancel()
+
+    async def _copy(self, source: trio.SocketStream, to: trio.SocketStream) -> None:
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async for data in source:
+                await to.send_all(data)
+
+    def cut(self) -> None:
+        self._cut.set()
+        self._cut = trio.Event()
+
+
+@pytest.mark.parametrize("carrier", ["websocket", "stream", "poll"])
+async def test_a_session_goes_on_whichever_worker_its_next_connection_comes_to(
+    carrier: str, programs: Programs, origin: int
+) -> None:
+    node = node_of(programs)
+    server = await start(node)
+    wire = Wire(node.upstream)
+    async with trio.open_nursery() as nursery:
+        (listener,) = await nursery.start(partial(trio.serve_tcp, wire.carry, 0, host="127.0.0.1"))
+        port = listener.socket.getsockname()[1]
+        agent = await programs.start(
+            TRIODUCT,
+            "agent",
+            "http",
+            "web",
+            str(origin),
+            f"--connect.url=http://127.0.0.1:{port}",
+            f"--connect.carriers={carrier}",
+        )
+        await node.wait_registered("web", 2)
+        async with load(node.proxy, largest=20_000) as ledger:
+            for _ in range(6):
+                await ledger.wait_whole(20)
+                wire.cut()
+            await ledger.wait_whole(20)
+        nursery.cancel_scope.cancel()
+    assert ledger.failed == []
+    assert "cannot be resumed" not in agent.text
+    assert "link up" in server.text  # of twelve connections one at least came to the other worker
+    if carrier != "poll":  # which loses no carrier by a cut
+        assert agent.text.count('"session resumed"') >= 6
+
+
 async def test_what_waits_for_a_worker_that_was_killed_is_served_and_another_takes_its_place(
     programs: Programs, origin: int
 ) -> None:
@@ -157,6 +219,23 @@ async def test_what_waits_for_a_worker_that_was_killed_is_served_and_another_tak
     assert await metric(node, "trioduct_worker_restarts_total") == 2
     assert agent.process.poll() is None
     assert "defect" not in server.text
+
+
+async def test_a_worker_that_is_told_to_leave_is_replaced_and_no_request_fails(programs: Programs, origin: int) -> None:
+    node = node_of(programs)
+    server = await start(node)
+    await node.start_agent("web", origin)
+    await node.wait_registered("web", 2)
+    async with load(node.proxy) as ledger:
+        for victim in workers_of(server):
+            await ledger.wait_whole(30)
+            os.kill(victim, signal.SIGTERM)
+            while not is_gone(victim) or len(workers_of(server)) < 2:  # noqa: ASYNC110
+                await trio.sleep(0.02)
+            await node.wait_registered("web", 2)
+        await ledger.wait_whole(30)
+    assert ledger.failed == []
+    assert not [line for line in server.lines if '"level":"error"' in line]
 
 
 async def test_a_reload_replaces_all_workers_and_no_request_fails(
