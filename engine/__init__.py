@@ -42,7 +42,8 @@ whoever receives from it, and the socket is closed before the task is gone.
 Strata, each importing only what stands below it (the contracts are in pyproject.toml):
 
     cli                    argv, file and environment become a configuration and start one role
-    demo, bench            every role at once, on this machine, to be looked at; an agent that a node is measured with
+    demo_cluster, demo     every role at once, on this machine, to be looked at
+    bench                  an agent that a node is measured with
     supervisor             starts a node's workers, if there are several, and answers for all of them
     node, agent, forward   compose, order, and turn errors into answers; hold no protocol rule
     doctor                 walks an agent's way to a node, and says what is in it
