@@ -33,6 +33,9 @@ Which nursery owns what:
                             new one is made); one task for each connection to the service
         a forward's         one task for each local connection, with a nursery for it and its way to the node
 
+A node of several workers is several processes: a supervisor (run_supervisor) with one task for each of them, and a
+node in each (run_worker), which is told by a channel what run_node finds for itself.
+
 The reactor runs connection code on behalf of these tasks. When one of them is cancelled, its connection is lost to
 whoever receives from it, and the socket is closed before the task is gone.
 
@@ -40,6 +43,7 @@ Strata, each importing only what stands below it (the contracts are in pyproject
 
     cli                    argv, file and environment become a configuration and start one role
     demo, bench            every role at once, on this machine, to be looked at; an agent that a node is measured with
+    supervisor             starts a node's workers, if there are several, and answers for all of them
     node, agent, forward   compose, order, and turn errors into answers; hold no protocol rule
     doctor                 walks an agent's way to a node, and says what is in it
     config                 the knobs: defaults, validation, help, from one declaration

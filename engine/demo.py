@@ -108,7 +108,7 @@ def agent_config(service_port: int, proxy_port: int, upstream_port: int) -> Agen
 
 # The service and the proxy ---------------------------------------------------------------------------------
 
-GREETING = "Hello from a service that nobody can dial."
+GREETING = "Hello from the service behind the tunnel."
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>Trioduct demo</title>
 <h1>Through the tunnel</h1><p>Events: <output id="events"></output></p>
@@ -124,7 +124,7 @@ say.oninput = () => socket.send(say.value);
 
 async def greet(request: Request) -> PlainTextResponse:
     seen = "".join(f"{name}: {value}\n" for name, value in request.headers.items())
-    return PlainTextResponse(f"{GREETING}\nIt was asked for {request.url.path} with these fields:\n{seen}")
+    return PlainTextResponse(f"{GREETING}\nRequest for {request.url.path} with these headers:\n{seen}")
 
 
 async def page(request: Request) -> HTMLResponse:

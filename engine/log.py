@@ -39,7 +39,7 @@ _NAMES = {number: name for name, number in LEVELS.items()}
 VALUE_BYTES = 200
 ERROR_BYTES = 1000  # a way out through several proxies has more to tell, and ends with what to do about it
 #: Fields whose keys are Piko's, which no name in Python can be.
-KEYS = {"endpoint_id": "endpoint-id", "client_ip": "client-ip", "node_id": "node-id"}
+KEYS = {"endpoint_id": "endpoint-id", "tenant_id": "tenant-id", "client_ip": "client-ip", "node_id": "node-id"}
 
 
 class Logger:
@@ -85,6 +85,7 @@ class _Settings:
         self.loggers: dict[str, Logger] = {}
         self.render: Callable[[dict[str, object]], str] | None = None
         self.readable = False
+        self.always: dict[str, object] = {}
         self.writer: Writer | None = None
 
     def threshold(self, subsystem: str) -> int:
@@ -124,6 +125,11 @@ def configure(level: str = "info", subsystems: Sequence[str] = (), stream: TextI
     _settings.writer = Writer(_write_to(stream), _report_dropped)
 
 
+def always(**fields: int) -> None:
+    """Have these fields in every line of this process from now on, but not in those of the access log."""
+    _settings.always = dict(fields)
+
+
 def is_readable() -> bool:
     """Whether a person reads along (the stream is a terminal), so that JSON lines are out of place."""
     return _settings.readable
@@ -161,6 +167,7 @@ def _emit(level: int, subsystem: str, event: str, fields: dict[str, object]) -> 
         "ts": timestamp(),
         "subsystem": subsystem,
         "msg": printable(event),
+        **_settings.always,
     }
     for key, value in fields.items():
         key = KEYS.get(key, key)

@@ -25,6 +25,8 @@ from perf.loads.open import Arrivals
 from perf.probes.calls import strace
 from perf.probes.flames import Flames, watched
 from perf.probes.machine import facts
+from perf.reach.rows import reach_rows
+from perf.reach.sides import reach_sides
 from perf.record import Kind, Plan, Record, Subject, against_first, load_baseline, load_record, side_by_side
 from perf.reports.markdown import markdown_table, write_into
 from perf.reports.page import write_page
@@ -340,6 +342,33 @@ def wayout(only: str | None, list_rows: bool, plan: Plan, output: Path | None) -
     record = _new_record(contenders, plan, Kind.WAYOUT)
     _measure(record, chosen, contenders, output, standing=True)
     OUT.print(record_table(record))
+    return _outcome(record)
+
+
+@command.command()
+@click.option("--only", metavar="ROW,…", help="Only rows that start so: stream, poll-nginx, websocket-cuts, …")
+@click.option("--list", "list_rows", is_flag=True, help="List the rows and their figures.")
+@click.option("--program", default="trioduct", show_default=True, help="trioduct, git:REVISION or path.")
+@_plan_options(5, 1.0, 0.3, first_look=Plan(2, 1.0, 0.2))
+def reach(only: str | None, list_rows: bool, program: str, plan: Plan, output: Path | None) -> int:
+    """Measure what carries a session beside WebSocket on the same way, and what a cut of its connection costs.
+
+    A crowd, one connection, a download and an upload, straight to the node and behind nginx; how long a stream stands
+    still when its session's connections are reset, and how many of 200 requests/s fail over 100 such cuts.
+
+    \b
+    trioduct-perf reach --only poll-nginx
+    trioduct-perf reach --only stream,poll --rounds 7 --output perf-results/reach
+    trioduct-perf table perf-results/reach --into docs/reach.md
+    """
+    chosen = reach_rows(program, only)
+    if list_rows:
+        return _list(chosen)
+    contenders = reach_sides(program)
+    record = _new_record(contenders, plan, Kind.REACH)
+    _measure(record, chosen, contenders, output, standing=True)
+    OUT.print(record_table(record))
+    OUT.print(path_tables(record))
     return _outcome(record)
 
 

@@ -142,6 +142,7 @@ class Kind(StrEnum):
     COMPARE = "compare"
     PEERS = "peers"
     WAYOUT = "wayout"
+    REACH = "reach"
     ATTACK = "attack"
     MICRO = "micro"
     GATE = "gate"

@@ -29,7 +29,7 @@ from perf.topologies.shape import Shape
 
 KNEE = "knee, requests/s"
 RAMP_STEPS, RAMP_FACTOR = 24, 1.4  # 24 steps lead from 500 to 1.1 million requests per second
-OUTSIDE = ("service", "delay")  # legs that are not what is measured
+OUTSIDE = ("service", "delay", "middlebox")  # legs that are not what is measured
 
 Heard = Callable[[Progress], None]
 Round = Callable[[Heard], Awaitable[Sample]]
@@ -336,17 +336,23 @@ class Standing:
         yield running
 
 
-async def apply(load: Load, running: Topology, heard: Heard) -> tuple[Outcome, dict[str, Usage]]:
-    """Apply a load and say what it did and what it cost each leg. Raises LabError if a process ended
-    meanwhile.
+async def apply(
+    load: Load, running: Topology, heard: Heard, begun: Callable[[], None] = lambda: None
+) -> tuple[Outcome, dict[str, Usage]]:
+    """Apply a load and say what it did and what it cost each leg; `begun` is called when it is warm. Raises LabError if
+    a process ended meanwhile.
     """
     readings: list[tuple[dict[str, Usage], float]] = []
 
     def read() -> None:
         readings.append((read_legs(running.pids), busy_seconds()))
 
+    def begin() -> None:
+        read()
+        begun()
+
     running.check()
-    outcome = await drive(load, running.target, begun=read, ended=read, heard=heard)
+    outcome = await drive(load, running.target, begun=begin, ended=read, heard=heard)
     running.check()
     (legs_before, busy_before), (legs_after, busy_after) = readings[0], readings[-1]
     legs = used_between(legs_before, legs_after)

@@ -28,7 +28,7 @@ async def test_the_curl_line_of_the_demo_works_until_ctrl_c(programs: Programs) 
     line = await demo.wait_line(r"curl -H '(x-piko-endpoint: demo)' (http://127.0.0.1:(\d+)/)$")
     curl = await programs.start("curl", "-sS", "-H", line[1], line[2])
     assert await curl.wait_end() == 0
-    assert curl.lines[0] == "Hello from a service that nobody can dial."
+    assert curl.lines[0] == "Hello from the service behind the tunnel."
 
     with trio.fail_after(10):
         assert await demo.stop(signal.SIGINT) == 0

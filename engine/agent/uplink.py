@@ -2,11 +2,16 @@
 
 When the node says go-away (it is draining), the next session is opened *before* the old one ends: requests go on
 arriving on the old one until the node closes it, and on the new one as soon as it is registered.
+
+A node may consist of several workers, and says so. Then there is to be a session on each: which worker a connection
+comes to is chance, so it is dialled until all have one, and what comes to one that has is ended again. What is lacking
+in the end the node makes up for itself: a worker that has no session asks the others.
 """
 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 
 import trio
@@ -14,7 +19,7 @@ import trio
 from engine.agent.rhythm import Rhythm
 from engine.carriers.carrier import LADDER, Carrier, Kind
 from engine.carriers.ladder import Ladder, registration
-from engine.errors import Unreachable
+from engine.errors import Refused, Unreachable
 from engine.log import get_logger
 from engine.loop.backoff import LONGEST_SECONDS, SETTLED_SECONDS, Backoff
 from engine.loop.dial import Server
@@ -23,12 +28,19 @@ from engine.session.session import Session
 from engine.session.stream import Stream
 from engine.wire import piko
 from engine.wire.public_url import Reach
+from engine.wire.workers import Seat
 
 REPEAT_SECONDS = 60.0  # between lines that say the same
 HINT = "run `trioduct doctor` with the same configuration: it checks each hop and says who can change what"
 HASTY_SECONDS = 1.0  # who sends us away sooner may do so for ever
 RETURN_SECONDS = 30.0  # after a node has ended, it or another in its place is expected back
 RETURN_CEILING_SECONDS = 1.0  # between two dials while it is expected
+DIALS_PER_WORKER = 4  # until it is let be for a while
+DIAL_AGAIN_SECONDS = 0.05  # behind one that came to the wrong worker; twice as long behind the next, and so on
+DIAL_AGAIN_CEILING_SECONDS = 1.0
+LACKING_SECONDS = 60.0  # a while, in the end; it begins with LACKING_FIRST_SECONDS
+LACKING_FIRST_SECONDS = 4.0
+RETIRE_SECONDS = 10.0  # for what has come by a session that is one too many
 
 log = get_logger("client")
 
@@ -74,6 +86,10 @@ class Uplink:
         self._complained = ("", 0.0)  # of what, and when
         self._left: Session | None = None  # whose node has asked us to go away
         self._expected_until = -math.inf  # the node that we had, or another in its place
+        self._seats: dict[Session, Seat] = {}  # the workers that sessions are with, if the node has several
+        self._workers = 0  # how many it has
+        self._lacking = trio.Event()  # there may be a worker without a session
+        self._replaced: list[Session] = []  # beside the first: their workers have asked us to go away
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve for ever; started once the first registration stands.
@@ -81,12 +97,13 @@ class Uplink:
         Raises Refused when the node will not have us.
         """
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._spread, nursery)
             registered = False
             while True:
                 try:
                     async with self._dials:
                         since = trio.current_time()
-                        carrier = await self._register()
+                        carrier, seat = await self._register()
                 except Unreachable as error:
                     self.error = error
                     ceiling = RETURN_CEILING_SECONDS if self._node_is_expected() else LONGEST_SECONDS
@@ -103,24 +120,17 @@ class Uplink:
                     endpoint_id=self.endpoint,
                     url=self._server.url,
                     carrier=carrier.kind,
+                    **_shown_seat(seat),
                     **self._shown_reach(),
                     **self._shown_failures(),
                 )
                 over = trio.Event()
-                session = Session(
-                    carrier,
-                    accepts=True,
-                    on_stream=self._on_stream,
-                    on_away=over.set,
-                    ping_seconds=self._rhythm.seconds,
-                )
-                self.sessions.add(session)
+                session = self._begin(carrier, over)
+                self._take_seat(session, seat, nursery)
                 if self._left is not None:
                     self._left.go_away()  # tells the node that we have arrived elsewhere; what it still sends is served
                 since = trio.current_time()
-                nursery.start_soon(
-                    session.reactor.supervise, "session", self._run_session, session, name=f"session {self.endpoint}"
-                )
+                self._start(session, nursery)
                 if not registered:
                     registered = True
                     task_status.started()
@@ -151,6 +161,102 @@ class Uplink:
                 if hasty or not session.alive:
                     await trio.sleep(self._backoff.next())
 
+    def _begin(self, carrier: Carrier, over: trio.Event) -> Session:
+        """A session on `carrier`; `over` is set when it has ended, or its node has asked us to go away."""
+        session = Session(
+            carrier, accepts=True, on_stream=self._on_stream, on_away=over.set, ping_seconds=self._rhythm.seconds
+        )
+        self.sessions.add(session)
+        return session
+
+    def _start(self, session: Session, nursery: trio.Nursery) -> None:
+        nursery.start_soon(
+            session.reactor.supervise, "session", self._run_session, session, name=f"session {self.endpoint}"
+        )
+
+    # -- the other workers of a node
+
+    def _held(self) -> dict[int, Session]:
+        """The workers that have a session which is to stay."""
+        return {seat.number: one for one, seat in self._seats.items() if one.alive and not one.away}
+
+    @property
+    def _is_lacking(self) -> bool:
+        return not self._leaving and 0 < len(self._held()) < self._workers
+
+    def _take_seat(self, session: Session, seat: Seat | None, nursery: trio.Nursery) -> None:
+        """The session is with this worker, in place of another that is there already."""
+        if seat is None:
+            self._workers = 0
+            return
+        before = self._held().get(seat.number)
+        self._seats[session] = seat
+        self._workers = seat.of
+        if before is not None:
+            nursery.start_soon(self._retire, before)
+        replaced, self._replaced = self._replaced, []
+        for one in replaced:
+            one.go_away()  # we have arrived elsewhere
+        self._lacking.set()
+
+    async def _spread(self, nursery: trio.Nursery) -> None:
+        """Dial until each worker has a session."""
+        pause = LACKING_FIRST_SECONDS
+        while True:
+            with trio.move_on_after(pause * random.uniform(0.5, 1) if self._is_lacking else math.inf) as paused:
+                await self._lacking.wait()
+            self._lacking = trio.Event()
+            pause = min(2 * pause, LACKING_SECONDS) if paused.cancelled_caught else LACKING_FIRST_SECONDS
+            dials, wait = 0, DIAL_AGAIN_SECONDS
+            while self._is_lacking and dials < DIALS_PER_WORKER * self._workers:
+                dials += 1
+                try:
+                    async with self._dials:
+                        carrier, seat = await self._register()
+                except (Unreachable, Refused) as error:  # the first session is there, and says so if there is none
+                    log.debug("no session on another worker", endpoint_id=self.endpoint, error=str(error))
+                    break
+                over = trio.Event()
+                session = self._begin(carrier, over)
+                self._start(session, nursery)
+                if seat is None or seat.number in self._held():
+                    nursery.start_soon(self._retire, session)
+                    await trio.sleep(wait * random.uniform(0.5, 1))
+                    wait = min(2 * wait, DIAL_AGAIN_CEILING_SECONDS)
+                else:
+                    wait = DIAL_AGAIN_SECONDS
+                    log.info("connected", endpoint_id=self.endpoint, carrier=carrier.kind, **_shown_seat(seat))
+                    self._take_seat(session, seat, nursery)
+                    nursery.start_soon(self._follow, session, over)
+
+    async def _follow(self, session: Session, over: trio.Event) -> None:
+        """Have another in place of a session beside the first when its worker is leaving, or gone."""
+        await over.wait()
+        if self._leaving:
+            return
+        seat = self._seats.pop(session, None)
+        if session.alive and self._held():
+            session.go_away()  # the others do what is to be done
+        elif session.alive:
+            self._replaced.append(session)
+        log.info(
+            "session with a worker ended",
+            endpoint_id=self.endpoint,
+            **_shown_seat(seat),
+            reason="going away" if session.alive else _reason(session),
+        )
+        self._lacking.set()
+
+    async def _retire(self, session: Session) -> None:
+        """End a session that is one too many, behind what has come by it."""
+        self._seats.pop(session, None)
+        session.go_away()
+        with trio.move_on_after(RETIRE_SECONDS):
+            if session.alive and not session.suspended:
+                await session.round_trip_done()
+            await session.wait_quiet()
+        session.close(reason="another session is with this worker")
+
     def _node_is_expected(self) -> bool:
         """Has the node that we had ended a moment ago, or does it still end? It is a restart, most likely."""
         now = trio.current_time()
@@ -171,10 +277,10 @@ class Uplink:
         self._complained = error, now
         log.warning("cannot connect", endpoint_id=self.endpoint, error=error, retry_seconds=round(delay, 2), hint=HINT)
 
-    async def _register(self) -> Carrier:
+    async def _register(self) -> tuple[Carrier, Seat | None]:
         carrier, answer = await open_carrier(self._ladder, self._resume_seconds)
         self.reach = answer.public_url.reach(self.endpoint) if answer.public_url else None
-        return carrier
+        return carrier, answer.seat
 
     def _shown_reach(self) -> dict[str, str]:
         """`reach` as fields of a log line."""
@@ -192,6 +298,7 @@ class Uplink:
             await Dialled(session, self._ladder, self._dials, self.endpoint).run()
         finally:
             self.sessions.discard(session)
+            self._seats.pop(session, None)
             self._gone.set()
 
     async def leave(self) -> None:
@@ -220,6 +327,11 @@ class Uplink:
         """End the sessions."""
         for session in tuple(self.sessions):
             session.close(reason="agent is stopping")
+
+
+def _shown_seat(seat: Seat | None) -> dict[str, str]:
+    """As fields of a log line."""
+    return {"worker": str(seat)} if seat is not None else {}
 
 
 def _reason(session: Session) -> str:

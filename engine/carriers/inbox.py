@@ -40,7 +40,8 @@ class Inbox:
     async def wait_taken(self) -> None:
         """Return when all that has come in order was taken, or is not wanted any more."""
         while self._held:
-            self._taken = trio.Event()
+            if self._taken is None or self._taken.is_set():
+                self._taken = trio.Event()
             await self._taken.wait()
 
     def finish(self, offset: int, then: Callable[[], None]) -> None:

@@ -20,6 +20,7 @@ from engine.wire.http1 import Fields
 from engine.wire.posts import Hello
 from engine.wire.public_url import PublicURL, told, told_text
 from engine.wire.resumption import New, Opened, Resume, Resumed
+from engine.wire.workers import Seat, parse_seat, seat_in
 
 Wish = Callable[[], New | Resume | None]
 """Asked for when the request is about to be sent: how much has come may change until then."""
@@ -34,6 +35,7 @@ class Answer(NamedTuple):
 
     session: Opened | Resumed | None
     public_url: PublicURL | None
+    seat: Seat | None = None  # the worker that has the session, if there are several
 
 
 class Errand(NamedTuple):
@@ -104,7 +106,7 @@ class Ladder:
         except RemoteProtocolError as error:
             carrier.abort()
             raise Refused(str(error)) from error
-        return carrier, Answer(session, told_text(welcome.public_url))
+        return carrier, Answer(session, told_text(welcome.public_url), parse_seat(welcome.workers))
 
     async def _open_websocket(self, wish: Wish) -> tuple[Carrier, Answer]:
         errand = self._errand
@@ -116,7 +118,7 @@ class Ladder:
 
         connection, answer = await open_websocket(errand.place.server, errand.path, fields)
         try:
-            said = Answer(resumption.answer_in(answer.fields), told(answer.fields))
+            said = Answer(resumption.answer_in(answer.fields), told(answer.fields), seat_in(answer.fields))
         except RemoteProtocolError as error:
             connection.abort()
             raise Refused(str(error)) from error

@@ -25,6 +25,7 @@ from engine.config import (
 )
 from engine.errors import ConfigError
 
+WORKER = "TRIODUCT_WORKER"  # set by a supervisor (engine.supervisor.process), which starts this command again
 Role = Callable[[], Awaitable[int | None]]  # what it returns is the exit code
 C = TypeVar("C", ServerConfig, AgentConfig, ForwardConfig)
 S = TypeVar("S", bound=Section)
@@ -53,7 +54,7 @@ def launch(ctx: click.Context, draft: Draft[C]) -> int:
     if checks(ctx):
         return show(draft)
     log.configure(config.log.level, config.log.subsystems)
-    for warning in draft.warnings():
+    for warning in draft.warnings() if WORKER not in os.environ else ():  # its supervisor has said them
         log.get_logger("main").warning(warning)
     return run(role_of(config), draft)
 
@@ -79,6 +80,14 @@ def show(draft: Draft[S]) -> int:
 def role_of(config: ServerConfig | AgentConfig | ForwardConfig) -> Role:
     """What runs with such a configuration."""
     if isinstance(config, ServerConfig):
+        if (descriptor := os.environ.pop(WORKER, "")).isdecimal():
+            from engine.node.worker import run_worker
+
+            return partial(run_worker, config, int(descriptor))
+        if config.worker_count() > 1:
+            from engine.supervisor.supervisor import run_supervisor
+
+            return partial(run_supervisor, config)
         from engine.node.node import run_node
 
         return partial(run_node, config, alone=True)

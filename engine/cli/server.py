@@ -6,7 +6,7 @@ import click
 
 from engine.cli.flags import FlagGroup, takes
 from engine.cli.launch import add_config_check, launch, read_role
-from engine.cli.status import status
+from engine.cli.status import reload, status
 from engine.config import Invocation, ServerConfig
 
 
@@ -28,3 +28,4 @@ def server(ctx: click.Context) -> int | None:
 
 add_config_check(server, ServerConfig)
 server.add_command(status)
+server.add_command(reload)

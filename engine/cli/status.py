@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import click
 import msgspec
 
 from engine import log
-from engine.cli.flags import Command, FlagGroup, takes
+from engine.cli.flags import Command, FlagCommand, FlagGroup, takes
 from engine.cli.launch import checks, read, show, takes_check
 from engine.config import StatusConfig, split_url
 from engine.errors import ConfigError, Refused, Unreachable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 STATUS_SECONDS = 15  # Piko's
+RELOAD_SECONDS = 600
 
 
 def takes_question(command: Command) -> Command:
@@ -48,14 +50,16 @@ def upstream() -> None:
 
 @takes_question
 @upstream.command()
+@click.option("--tenant", help="Only this tenant's, on a node that has tenants.")
 @click.pass_context
-def endpoints(ctx: click.Context) -> None:
+def endpoints(ctx: click.Context, tenant: str | None) -> None:
     """The endpoints of a node, with the number of sessions of each.
 
     \b
       trioduct server status upstream endpoints
     """
-    answer = ask(ctx, "/status/upstream/endpoints", dict[str, int])
+    query = {} if tenant is None else {"tenant": tenant}
+    answer = ask(ctx, "/status/upstream/endpoints", dict[str, int], query)
     reply(ctx, answer, ["endpoint", "sessions"], sorted(answer.items()))
 
 
@@ -139,8 +143,45 @@ class NodeState(msgspec.Struct):
     endpoints: dict[str, int] | None = None  # Go's nil map
 
 
-def ask(ctx: click.Context, path: str, shape: type[T]) -> T:
-    """GET a status route of the node's admin port. Raises ConfigError, Refused or Unreachable."""
+@takes_check
+@takes(StatusConfig, without=("forward",))
+@click.command(cls=FlagCommand)
+@click.pass_context
+def reload(ctx: click.Context) -> None:
+    """Have a node with workers replace them, one by one.
+
+    New code, certificates and configuration take effect, and no request fails; a configuration with a mistake is
+    refused. The admin port has to require a token or a certificate; otherwise send SIGHUP to the node's first process.
+
+    \b
+      trioduct server reload --server.url https://host:8002 --token TOKEN
+    """
+    answer = ask(ctx, "/reload", Reloaded, method="POST", seconds=RELOAD_SECONDS)
+    reply(ctx, answer, ["status"], [[answer.status]])
+
+
+class Reloaded(msgspec.Struct):
+    """The answer to a reload."""
+
+    status: str
+
+
+class Complaint(msgspec.Struct):
+    """The answer to what is refused."""
+
+    error: str
+
+
+def ask(
+    ctx: click.Context,
+    path: str,
+    shape: type[T],
+    query: Mapping[str, str] = MappingProxyType({}),
+    *,
+    method: str = "GET",
+    seconds: float = STATUS_SECONDS,
+) -> T:
+    """Ask a route of the node's admin port. Raises ConfigError, Refused or Unreachable."""
     draft = read(ctx, StatusConfig)
     config = draft.finish()
     if checks(ctx):
@@ -152,16 +193,19 @@ def ask(ctx: click.Context, path: str, shape: type[T]) -> T:
     target = split_url(config.server.url)
     host = f"[{target.host}]" if ":" in target.host else target.host
     place = f"{target.scheme}://{host}:{target.port}"
-    path = f"{target.path}{path}{'?forward=' + quote(config.forward, safe='') if config.forward else ''}"
+    said = {**query, "forward": config.forward} if config.forward else query
+    path = f"{target.path}{path}{'?' if said else ''}{urlencode(said, quote_via=quote, safe='')}"
     try:
-        response, body = trio.run(exchange, config, path)
+        response, body = trio.run(exchange, config, path, method, seconds)
     except (Unreachable, OSError, http.client.HTTPException, trio.TooSlowError) as error:
         # The flags are our own, not an agent's.
-        problem = log.printable(str(error)).replace("--connect.", "--") or f"no answer within {STATUS_SECONDS} s"
+        problem = log.printable(str(error)).replace("--connect.", "--") or f"no answer within {seconds:g} s"
         problem = problem.removeprefix(f"{host}:{target.port}: ")
         raise Unreachable(f"{place}: {problem}; --server.url must be a node's admin port") from error
     if response.status == 401:
         raise Refused(f"{place}: 401: it requires a valid token; set TRIODUCT_TOKEN or --token")
+    if response.status == 409:
+        raise Refused(f"{place}: {_complaint(body)}")
     if response.status == 404:
         raise Refused(f"{place}: 404 to {path}: no such node, or not an admin port")
     if response.status != 200:
@@ -172,8 +216,17 @@ def ask(ctx: click.Context, path: str, shape: type[T]) -> T:
         raise Unreachable(f"{place}: not the response of an admin port to {path}: {error}") from error
 
 
-async def exchange(config: StatusConfig, path: str) -> tuple[http.client.HTTPResponse, bytes]:
-    """GET `path` of the admin port, by whatever way out the environment names: the answer, and its body.
+def _complaint(body: bytes) -> str:
+    try:
+        return log.printable(msgspec.json.decode(body, type=Complaint).error, log.ERROR_BYTES)
+    except msgspec.DecodeError:
+        return "refused, without a reason"
+
+
+async def exchange(
+    config: StatusConfig, path: str, method: str = "GET", seconds: float = STATUS_SECONDS
+) -> tuple[http.client.HTTPResponse, bytes]:
+    """Ask for `path` of the admin port, by whatever way out the environment names: the answer, and its body.
 
     Raises ConfigError, Unreachable, OSError, trio.TooSlowError, and http.client's errors for what is no answer.
     """
@@ -189,9 +242,11 @@ async def exchange(config: StatusConfig, path: str) -> tuple[http.client.HTTPRes
     context = config.tls.client_context() if url.startswith(("https", "wss")) else None
     server = Server(url, context, config.tls.server_name or None)
     token = f"Authorization: Bearer {config.token}\r\n" if config.token else ""
-    request = f"GET {path} HTTP/1.1\r\nHost: {server.authority}\r\n{token}Connection: close\r\n\r\n"
+    length = "Content-Length: 0\r\n" if method != "GET" else ""
+    host = f"Host: {server.authority}\r\n"
+    request = f"{method} {path} HTTP/1.1\r\n{host}{token}{length}Connection: close\r\n\r\n"
     said, failed = b"", None
-    with trio.fail_after(STATUS_SECONDS):
+    with trio.fail_after(seconds):
         async with open_reactor():
             try:
                 connection = await dial_server(server)

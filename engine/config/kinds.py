@@ -74,6 +74,17 @@ def _integer(text: str) -> int:
 Count = Annotated[int, Kind("INT", "a whole number, 0 or more", _only(_integer, lambda n: n >= 0))]
 CountAboveZero = Annotated[int, Kind("INT", "a whole number, 1 or more", _only(_integer, lambda n: n > 0))]
 _count = _only(_integer, lambda n: n >= 0)
+MAX_WORKERS = 256
+
+
+def _workers(text: str) -> int:
+    return 0 if text == "auto" else _only(_integer, lambda n: 0 < n <= MAX_WORKERS)(text)
+
+
+# auto is 0.
+Workers = Annotated[
+    int, Kind("INT", f"auto, or a whole number from 1 to {MAX_WORKERS}", _workers, lambda n: n or "auto")
+]
 CountOrDefault = Annotated[int, Kind("INT", "a whole number, 1 or more", _count, zero_is_default=True)]
 _count_or_unlimited = _only(_integer, lambda n: n >= -1)
 CountOrUnlimited = Annotated[
@@ -186,7 +197,7 @@ Service = Annotated[str, _url("a port, host:port or URL")]
 def _port_of_endpoint(text: str) -> tuple[str, str]:
     where, _, endpoint = text.partition("=")
     split_address(f":{where}" if where.isdecimal() else where)
-    if not _segment(endpoint):
+    if not _segment(endpoint.rpartition("/")[2]) or endpoint.startswith("/"):  # TENANT/ENDPOINT, where there are any
         raise ValueError("no name of an endpoint")
     return where, endpoint
 
@@ -200,6 +211,18 @@ PortsOfEndpoints = Annotated[
         many=True,
         pairs=True,
     ),
+]
+
+
+def _host_pattern(text: str) -> object:
+    from engine.routing.tenants import HostPattern as Pattern
+
+    return Pattern(text) if text else True
+
+
+HostPattern = Annotated[
+    str,
+    Kind("TEXT", "a host name with two places, as {endpoint}.{tenant}.example.com", _only(str, _host_pattern)),
 ]
 
 # The way out ------------------------------------------------------------------------------------------------

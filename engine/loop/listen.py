@@ -50,7 +50,31 @@ def open_listeners(address: str) -> list[socket.socket]:
         raise CannotListen(address, error) from error
 
 
-def _open_listeners(address: str) -> list[socket.socket]:
+def open_shared_listeners(address: str, count: int) -> list[list[socket.socket]]:
+    """`count` times the listening sockets for `address`, among which the kernel distributes connections (SO_REUSEPORT).
+
+    Raises CannotListen, also if somebody else listens there already: he would be given a share.
+    """
+    try:
+        host, _ = split_address(address)
+        alone = _open_listeners(address)
+        port = alone[0].getsockname()[1]
+        for one in alone:
+            one.close()
+        sets = [_open_listeners(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", True) for _ in range(count)]
+        for one in (one for each in sets for one in each):
+            tune(one)
+        return sets
+    except OSError as error:
+        raise CannotListen(address, error) from error
+
+
+def has_inherited() -> bool:
+    """Whether a supervisor such as systemd has passed sockets to this very process."""
+    return os.environ.get("LISTEN_PID") == str(os.getpid())
+
+
+def _open_listeners(address: str, reuse_port: bool = False) -> list[socket.socket]:
     host, port = split_address(address)
     inherited = _inherited(port)
     if inherited:
@@ -58,17 +82,25 @@ def _open_listeners(address: str) -> list[socket.socket]:
     if not host:
         if socket.has_dualstack_ipv6():
             try:
-                return [socket.create_server(("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)]
+                return [
+                    socket.create_server(
+                        ("", port),
+                        family=socket.AF_INET6,
+                        backlog=BACKLOG,
+                        dualstack_ipv6=True,
+                        reuse_port=reuse_port,
+                    )
+                ]
             except OSError as error:
                 if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                     raise
-        return [socket.create_server(("", port), backlog=BACKLOG)]
+        return [socket.create_server(("", port), backlog=BACKLOG, reuse_port=reuse_port)]
     sockets: list[socket.socket] = []
     try:
         for family, _, _, _, where in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE):
             if port == 0 and sockets:
                 where = (where[0], sockets[0].getsockname()[1], *where[2:])
-            sockets.append(socket.create_server(where[:2], family=family, backlog=BACKLOG))
+            sockets.append(socket.create_server(where[:2], family=family, backlog=BACKLOG, reuse_port=reuse_port))
     except OSError:
         for one in sockets:
             one.close()
@@ -78,7 +110,7 @@ def _open_listeners(address: str) -> list[socket.socket]:
 
 def _inherited(port: int) -> list[socket.socket]:
     """Listening sockets on `port` that a supervisor passed to this very process (sd_listen_fds(3))."""
-    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not port:
+    if not has_inherited() or not port:
         return []
     found = []
     for fd in range(_FIRST_INHERITED, _FIRST_INHERITED + int(os.environ.get("LISTEN_FDS", "0"))):

@@ -299,13 +299,20 @@ class Reactor:
 
     def flush(self) -> None:
         """This turn of the loop is over."""
-        if self._to_flush:
+        while self._to_flush:  # a session's frames may be what a carrier flushes then
             things, self._to_flush = self._to_flush, []
             for thing in things:
                 try:
                     thing.flush()
                 except Exception as error:
                     self.failed("flush", thing, error)
+
+    def flush_before_sleep(self) -> None:
+        """The same, when Trio is about to wait: what a task is given to do now would wait as long."""
+        self._handed_over = False
+        self.flush()
+        if self._handed_over:
+            os.eventfd_write(self._bell, 1)
 
     async def run_clock(self) -> None:
         while True:

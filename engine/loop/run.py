@@ -23,7 +23,7 @@ class _BeforeSleep(trio.abc.Instrument):
         self._reactor = reactor
 
     def before_io_wait(self, timeout: float) -> None:
-        self._reactor.flush()
+        self._reactor.flush_before_sleep()
 
 
 def _spare_garbage_collection() -> None:

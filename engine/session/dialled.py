@@ -78,7 +78,8 @@ class Dialled:
             nursery.start_soon(look)
             await run()
             nursery.cancel_scope.cancel()
-        if not carrier.farewell:
+        by_us = isinstance(session.error, ConnectionAbortedError)  # see Session.close
+        if not carrier.farewell and not by_us:
             self._ladder.lost(carrier.kind, trio.current_time() - since, blank=blank)
 
     async def _resume(self, resumable: Resumable, carriers: trio.Nursery) -> None:

@@ -150,6 +150,6 @@ def read_opening(data: bytes | memoryview) -> tuple[str | Handed, int] | None:
     if not handed:
         return text, end
     found = _CONNECTION.fullmatch(text)
-    if found is None:
+    if found is None or int(found[3]) > 65535:
         raise RemoteProtocolError("a connection to no port, or from no address")
     return Handed(Port(found[1]), (found[2], int(found[3]))), end

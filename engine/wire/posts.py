@@ -59,11 +59,12 @@ class Hello(msgspec.Struct):
 
 
 class Welcome(msgspec.Struct):
-    """The answer: what became of the wish, where clients reach the node, and which node it is."""
+    """The answer: what became of the wish, where clients reach the node, and which node or worker it is."""
 
     session: str = ""
     public_url: str = ""
     owner: str = ""  # the tag of the node that has the session, if there are several
+    workers: str = ""  # and which of how many workers (see workers)
 
     def __repr__(self) -> str:
         return f"Welcome(public_url={self.public_url!r})"  # the session's name is a secret

@@ -44,6 +44,10 @@ class Topology:
     def commands(self) -> dict[str, str]:
         return {started.leg: started.command for started in self._started}
 
+    def said(self, leg: str) -> str:
+        """All that a process of the path has said so far."""
+        return "".join(started.output.read_text() for started in self._started if started.leg == leg)
+
     def check(self) -> None:
         """Raise LabError if a process of the path has ended."""
         for started in self._started:

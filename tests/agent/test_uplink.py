@@ -13,7 +13,13 @@ from trio.testing import MockClock
 from wsproto.events import CloseConnection, TextMessage
 
 from engine import log
-from engine.agent.uplink import HASTY_SECONDS, REPEAT_SECONDS, RETURN_CEILING_SECONDS
+from engine.agent.uplink import (
+    HASTY_SECONDS,
+    LACKING_FIRST_SECONDS,
+    REPEAT_SECONDS,
+    RETIRE_SECONDS,
+    RETURN_CEILING_SECONDS,
+)
 from engine.config import ListenerConfig
 from engine.errors import Refused, Unreachable
 from engine.loop.backoff import LONGEST_SECONDS, SETTLED_SECONDS
@@ -406,3 +412,97 @@ async def test_what_the_node_tells_of_clients_is_in_the_log(
 async def test_what_can_be_no_public_url_is_passed_over(roles: Roles, port: Port, fields: bytes) -> None:
     line = await logged(roles, port, fields)
     assert not line.keys() & {"public_url", "named_by"}
+
+
+# -- A node of several workers
+
+
+@pytest.fixture
+def fast(mock_clock: MockClock) -> MockClock:
+    """A clock that runs ten times as fast: to stand still would not do where pauses are drawn by lot."""
+    mock_clock.rate = 10
+    return mock_clock
+
+
+async def seat(port: Port, number: int, of: int) -> Peer:
+    """Take the next registration as one of several workers."""
+    return await accept(*await port.arrivals.receive(), fields=b"X-Trioduct-Workers: %d/%d\r\n" % (number, of))
+
+
+async def start_at(roles: Roles, port: Port, number: int, of: int) -> Peer:
+    config = agent_config(port.number, await roles.service(tell_head))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(roles.agent_with, config)
+        return await seat(port, number, of)
+
+
+async def test_it_dials_until_each_worker_has_a_session_and_ends_what_is_one_too_many(
+    roles: Roles, port: Port, fast: MockClock
+) -> None:
+    first = await start_at(roles, port, 2, 3)
+    again = await seat(port, 2, 3)
+    # It asks for nothing more, serves what comes nevertheless, and ends.
+    assert (await again.hear_until(GO_AWAY, 0)).length == 0
+    await again.say(DATA, SYN, 2, GET)
+    await again.hear_data(2, b"web.test\r\n\r\n")
+    await again.say(DATA, FIN, 2)
+    third, second = await seat(port, 3, 3), await seat(port, 1, 3)
+    with trio.move_on_after(RETIRE_SECONDS + 1):
+        while await again.hear() is not None:
+            pass
+    for peer in (first, second, third):
+        await peer.say(DATA, SYN, 2, GET)
+        await peer.hear_data(2, b"web.test\r\n\r\n")
+    with trio.move_on_after(3):
+        await port.arrivals.receive()
+        raise AssertionError("it has one on each, and dials")
+
+
+async def test_it_dials_four_times_for_each_worker_and_then_lives_with_what_it_has_for_a_while(
+    roles: Roles, port: Port, fast: MockClock
+) -> None:
+    first = await start_at(roles, port, 1, 2)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(first.hear_data, 2, b"web.test\r\n\r\n")  # which answers pings meanwhile
+        for _ in range(4 * 2):
+            await seat(port, 1, 2)
+        since = trio.current_time()
+        await seat(port, 1, 2)
+        assert trio.current_time() - since >= LACKING_FIRST_SECONDS / 2
+        await first.say(DATA, SYN, 2, GET)
+
+
+@pytest.mark.parametrize("leaving", [True, False], ids=["leaving", "killed"])
+@pytest.mark.parametrize("which", [0, 1])
+async def test_a_worker_that_leaves_or_dies_is_replaced_by_the_next_with_its_number(
+    leaving: bool, which: int, roles: Roles, port: Port, fast: MockClock
+) -> None:
+    peers = [await start_at(roles, port, 1, 2), await seat(port, 2, 2)]
+    await trio.sleep(HASTY_SECONDS)
+    old, other = peers[which], peers[1 - which]
+    if leaving:
+        await old.say(GO_AWAY)
+    else:
+        await old.talk.reset()
+    new = await seat(port, which + 1, 2)
+    if leaving:  # it has arrived elsewhere, and says so
+        assert (await old.hear_until(GO_AWAY, 0)).length == 0
+    for peer in (new, other):
+        await peer.say(DATA, SYN, 2, GET)
+        await peer.hear_data(2, b"web.test\r\n\r\n")
+
+
+async def test_a_refusal_by_another_worker_does_not_end_the_agent(roles: Roles, port: Port, fast: MockClock) -> None:
+    first = await start_at(roles, port, 1, 2)
+    talk, _ = await port.arrivals.receive()
+    await talk.say(answer(b'{"error": "taken"}', status=b"403 Forbidden"))
+    await trio.sleep(1)
+    await first.say(DATA, SYN, 2, GET)
+    await first.hear_data(2, b"web.test\r\n\r\n")
+
+
+async def test_a_node_without_workers_is_dialled_once(roles: Roles, port: Port, fast: MockClock) -> None:
+    await start(roles, port, agent_config(port.number, 1))
+    with trio.move_on_after(3):
+        await port.arrivals.receive()
+        raise AssertionError("it has a session, and dials")

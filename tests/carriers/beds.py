@@ -19,7 +19,7 @@ from pathlib import Path
 
 import trio
 
-from tests.carriers.cutter import Cutter, How
+from perf.topologies.cutter import Cutter, How
 from tests.conftest import Pki
 from tests.programs import free_port
 from tests.proxy_adapters.beds.bed import Bed, bed, program, unpacked

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import trio
 
+from perf.topologies.cutter import Cutter, How
 from tests.carriers import facts
 from tests.carriers.beds import LIFETIME_SECONDS
-from tests.carriers.cutter import Cutter, How
 from tests.carriers.ends import END, Ends, Far, chunk, post, request
 from tests.carriers.facts import FACTS, MIB
 from tests.programs import Programs, free_port
@@ -280,7 +280,7 @@ async def test_while_there_is_no_network_nobody_gets_through(roles: Roles) -> No
 
 async def test_the_cutter_is_a_program_as_well(roles: Roles, programs: Programs) -> None:
     port, service = free_port(), await roles.service(echo)
-    words = ("-m", "tests.carriers.cutter", f"--listen={port}", f"--to={service}", "--how=close")
+    words = ("-m", "perf.topologies.cutter", f"--listen={port}", f"--to={service}", "--how=close")
     program = await programs.start(sys.executable, *words)
     await program.wait_line("relaying")
     client = await roles.dial(port)

@@ -7,7 +7,7 @@ import hashlib
 import pytest
 import trio
 
-from tests.carriers.cutter import Cutter
+from perf.topologies.cutter import Cutter
 from tests.roles import Roles, RunningNode, Talk, agent_config, answer, echo, forward_config, says, values_of
 
 

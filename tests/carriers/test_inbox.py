@@ -169,6 +169,18 @@ def _close(inbox: Inbox, account: Account) -> None:
     account.end()
 
 
+async def test_all_who_wait_for_it_to_be_taken_are_told(reactor: Reactor) -> None:
+    inbox, _, _ = open_inbox(reactor, Taker())
+    inbox.pause()
+    inbox.receive(0, b"hello")
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(inbox.wait_taken)
+            nursery.start_soon(inbox.wait_taken)
+            await settle()
+            inbox.resume()
+
+
 async def test_who_waits_for_it_to_be_taken_hears_of_its_end(reactor: Reactor) -> None:
     inbox, _, _ = open_inbox(reactor, Taker())
     inbox.pause()

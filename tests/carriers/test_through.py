@@ -16,8 +16,8 @@ import pytest
 import trio
 from trio_websocket import open_websocket_url
 
+from perf.topologies.cutter import Cutter
 from tests.carriers.beds import KINDS, Middlebox, open_middlebox
-from tests.carriers.cutter import Cutter
 from tests.conftest import Pki
 from tests.programs import TRIODUCT, Node, Program, Programs, free_port, needs
 from tests.roles import Talk

@@ -151,12 +151,16 @@ WRONG = [
     (ServerConfig, "? [a]\n: b", "1: a mapping: expected a name for each key"),
     (ServerConfig, "\nproxy:\n  bind_adr: x", "3: proxy.bind_adr: unknown key; did you mean bind_addr?"),
     (ServerConfig, "proxy: {bind-addr: x}", "1: proxy.bind-addr: unknown key; did you mean bind_addr?"),
-    (ServerConfig, "xyz: 1", "1: xyz: unknown key; expected one of proxy, upstream, admin, cluster, log, grace_period"),
+    (
+        ServerConfig,
+        "xyz: 1",
+        "1: xyz: unknown key; expected one of proxy, upstream, admin, cluster, log, workers, grace_period",
+    ),
     (ForwardConfig, "grace_period: 1s", "1: grace_period: unknown key; expected one of connect, log, ports"),
     (
         ServerConfig,
         '"a\\nb": 1',
-        r"1: 'a\nb': unknown key; expected one of proxy, upstream, admin, cluster, log, grace_period",
+        r"1: 'a\nb': unknown key; expected one of proxy, upstream, admin, cluster, log, workers, grace_period",
     ),
     (AgentConfig, "connect: token", "1: connect: expected a mapping of keys"),
     (AgentConfig, "listeners: {}", "1: listeners: expected a list, each of its items a mapping of keys"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import socket
@@ -14,7 +15,15 @@ import trio.testing
 
 from engine.errors import CannotListen
 from engine.loop.connection import Connection
-from engine.loop.listen import ACCEPTED_PER_TURN, FULL_SECONDS, Room, open_listeners, serve, split_address
+from engine.loop.listen import (
+    ACCEPTED_PER_TURN,
+    FULL_SECONDS,
+    Room,
+    open_listeners,
+    open_shared_listeners,
+    serve,
+    split_address,
+)
 from engine.loop.reactor import Reactor
 from engine.loop.reading import Reader, start_tls
 from tests.conftest import Pki
@@ -38,6 +47,26 @@ def test_what_is_no_address_is_refused(address: str) -> None:
 def test_an_address_in_use_cannot_be_listened_on() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(CannotListen):
         open_listeners(f"127.0.0.1:{taken.getsockname()[1]}")
+
+
+def test_sockets_that_share_a_port_take_all_that_come_and_nobody_else_joins_them() -> None:
+    sets = open_shared_listeners("127.0.0.1:0", 3)
+    sockets = [one for each in sets for one in each]
+    (port,) = {one.getsockname()[1] for one in sockets}
+    for again in (open_listeners, lambda address: open_shared_listeners(address, 2)):
+        with pytest.raises(CannotListen):
+            again(f"127.0.0.1:{port}")
+    clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(30)]
+    taken = 0
+    for one in sockets:
+        one.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                one.accept()[0].close()
+                taken += 1
+    assert taken == len(clients)
+    for one in (*clients, *sockets):
+        one.close()
 
 
 def test_a_name_with_several_addresses_has_one_port_on_all_of_them() -> None:

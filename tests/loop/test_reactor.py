@@ -153,6 +153,13 @@ async def test_what_comes_at_once_after_idling_is_sent_on_in_parts() -> None:
             source.close()
 
 
+async def test_what_is_put_on_a_carrier_by_a_flush_leaves_in_the_same_turn(reactor: Reactor, make: Make) -> None:
+    below, above = make(), make(lambda told: reactor.flush_soon(below))
+    reactor.flush_soon(above)
+    reactor.flush()
+    assert (above.calls, below.calls) == (["flush"], ["flush"])
+
+
 async def test_outside_of_a_role_there_is_no_reactor() -> None:
     with pytest.raises(RuntimeError, match="open_reactor"):
         current_reactor()

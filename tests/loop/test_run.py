@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import socket
 
+import pytest
 import trio
 import trio.testing
 
+from engine.loop import reactor as reactor_module
 from engine.loop.connection import Connection
 from engine.loop.reactor import Reactor, current_reactor
 from engine.loop.run import GARBAGE_THRESHOLDS, open_reactor
@@ -42,6 +44,26 @@ async def test_what_a_task_puts_is_flushed_before_trio_sleeps(reactor: Reactor) 
     assert not collected.flushes
     await trio.testing.wait_all_tasks_blocked(0.01)
     assert collected.flushes == [True]
+
+
+async def test_a_task_that_is_woken_by_what_is_flushed_before_sleep_does_not_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Waking(Collected):
+        def flush(self) -> None:
+            woken.set()
+            reactor.hand_over()
+
+    # What else wakes Trio is far away.
+    monkeypatch.setattr(reactor_module, "CLOCK_SECONDS", 3600.0)
+    woken = trio.Event()
+    with trio.move_on_after(10):
+        async with open_reactor() as reactor:
+            await trio.testing.wait_all_tasks_blocked()
+            before = trio.current_time()
+            reactor.flush_soon(Waking())
+            await woken.wait()
+            assert trio.current_time() - before < 5
 
 
 async def test_a_role_that_is_alone_has_the_garbage_collector_look_less_often() -> None:

@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import json
 import secrets
+import struct
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,9 @@ import trio.testing
 from engine.cluster.directory import Directory, Membership, Own
 from engine.cluster.entry import Change, Entry
 from engine.config import ServerConfig
+from engine.session.session import MAX_STREAMS
 from engine.wire import owner, peers, posts
+from tests.peers import DATA, RST, SYN, WINDOW
 from tests.programs import free_port
 from tests.roles import (
     Roles,
@@ -33,6 +36,7 @@ from tests.roles import (
     says,
     server_config,
     tell_head,
+    values_of,
 )
 
 SECRET = b"a secret of thirty-two characters"
@@ -425,3 +429,86 @@ async def test_suspended_sessions_of_peers_are_asked_only_where_there_are_no_oth
     await roles.agent(nodes[2], await roles.service(says(b"third")))
     for _ in range(10):
         assert (await client.ask()).body == b"third"
+
+
+# A peer that knows the secret and does what it must not ----------------------------------------------------
+
+
+async def bad_peer(node: RunningNode, roles: Roles) -> Talk:
+    """An open link to the node `first`, by a peer that a test plays."""
+    hello = peers.Hello("bad", "first", peers.new_nonce())
+    talk = await ask_for_link(node, roles, hello.encode())
+    head = await talk.until(b"\r\n\r\n")
+    (said,) = values_of(head, peers.FIELD)
+    await talk.say(peers.check_answer(SECRET, hello, [(peers.FIELD, said)]))
+    return talk
+
+
+def frame(kind: int, flags: int, stream: int, data: bytes = b"") -> bytes:
+    return struct.pack(">BBHII", 0, kind, flags, stream, len(data)) + data
+
+
+async def heard_reset(talk: Talk, stream: int) -> None:
+    """Frames up to a RST of the stream; pings and windows come as well."""
+    while True:
+        _, kind, flags, found, length = struct.unpack(">BBHII", await talk.exactly(12))
+        if kind == DATA:
+            await talk.exactly(length)
+        if flags & RST and found == stream:
+            return
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [peers.opening("nobody"), b"\0\0", b"\x7f\xff", b"\x80\x05admin", b"\x80\x0dproxy x 99999"],
+    ids=["unknown", "empty", "long", "port", "address"],
+)
+async def test_a_stream_for_nothing_is_reset_and_the_link_goes_on(
+    cluster: Cluster, roles: Roles, opening: bytes
+) -> None:
+    node = await cluster.node("first")
+    await roles.agent(node, await roles.service(says(b"ok")))
+    talk = await bad_peer(node, roles)
+    await talk.say(frame(WINDOW, SYN, 2) + frame(DATA, 0, 2, opening))
+    await heard_reset(talk, 2)
+    await talk.say(frame(WINDOW, SYN, 4) + frame(DATA, 0, 4, peers.opening("web") + ASK))
+    said = b""
+    while b"200 OK" not in said:
+        said += await talk.hear()
+
+
+async def test_garbage_on_a_link_ends_it_and_nothing_else(cluster: Cluster, roles: Roles) -> None:
+    node = await cluster.node("first")
+    await roles.agent(node, await roles.service(says(b"ok")))
+    talk, client = await bad_peer(node, roles), await roles.dial(node.proxy)
+    await talk.say(b"\xff" * 1000)
+    await talk.is_over()
+    assert (await client.ask()).status == 200
+
+
+async def test_streams_that_say_nothing_are_bounded_and_disturb_nobody(cluster: Cluster, roles: Roles) -> None:
+    node = await cluster.node("first")
+    await roles.agent(node, await roles.service(says(b"ok")))
+    talk, client = await bad_peer(node, roles), await roles.dial(node.proxy)
+    reset: set[int] = set()
+
+    async def hear() -> None:
+        data, position = b"", 0
+        while len(reset) < 50:
+            data += await talk.hear()
+            while len(data) - position >= 12:  # a peer that accepts streams sends no data of its own
+                _, _, flags, stream, _ = struct.unpack_from(">BBHII", data, position)
+                position += 12
+                if flags & RST:
+                    reset.add(stream)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hear)
+        for number in range(MAX_STREAMS + 50):
+            await talk.say(frame(WINDOW, SYN, 2 * number + 2) + frame(DATA, 0, 2 * number + 2, b"\0"))
+            if number % 1000 == 0:
+                assert (await client.ask()).status == 200
+    assert min(reset) >= 2 * MAX_STREAMS
+    assert (await client.ask()).status == 200
+    await talk.close()
+    assert (await client.ask()).status == 200

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.routing.owners import Answer, Owners, defect_of_name, likeness
+from engine.routing.tenants import key
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,15 @@ def test_a_name_that_can_be_misread_is_none(name: str) -> None:
     assert defect_of_name(name)
 
 
+def test_owners_in_one_tenant_are_of_no_account_in_another() -> None:
+    owners = Owners(exclusive=True)
+    with owners.hold(key("shop", "acme"), "alice"):
+        assert owners.ask(key("shop", "acme"), "alice") is Answer.BUSY
+        assert owners.ask(key("Shop", "acme"), "bob") is Answer.TAKEN
+        for tenant in ("", "beta", "Acme"):
+            assert owners.ask(key("shop", tenant), "bob") is Answer.YES
+
+
 def test_an_endpoint_is_its_principals_as_long_as_a_session_lasts() -> None:
     owners = Owners()
     with owners.hold("shop", "alice"):
@@ -65,6 +75,47 @@ def test_an_exclusive_endpoint_is_for_one_session_at_a_time() -> None:
         assert owners.ask("shop", "bob") is Answer.TAKEN
         assert owners.ask("Shop", "alice") is Answer.YES
     assert owners.ask("shop", "alice") is Answer.YES
+
+
+def test_what_another_worker_holds_is_held() -> None:
+    owners = Owners()
+    owners.hold_elsewhere("2", "shop", "alice")
+    assert owners.ask("Shop", "bob") is Answer.TAKEN
+    assert owners.ask("shop", "alice") is Answer.YES
+    with owners.hold("shop", "alice"):
+        owners.free_elsewhere("2", "shop")
+        assert owners.ask("shop", "bob") is Answer.TAKEN
+    assert owners.ask("shop", "bob") is Answer.YES
+    owners.hold_elsewhere("2", "shop", "alice")
+    owners.hold_elsewhere("3", "SHOP", "alice")
+    owners.forget("2")
+    assert owners.ask("shop", "bob") is Answer.TAKEN
+    owners.put_elsewhere({"4": {"other": "bob"}})
+    assert owners.ask("shop", "bob") is Answer.YES
+    assert owners.ask("other", "alice") is Answer.TAKEN
+    assert owners.held_elsewhere() == {"4": {"other": "bob"}}
+    owners.forget("4")
+    assert not owners._elsewhere
+
+
+def test_an_exclusive_endpoint_is_for_one_worker_but_not_for_one_that_leaves() -> None:
+    owners = Owners(exclusive=True)
+    owners.hold_elsewhere("2", "shop", "alice")
+    assert owners.ask("shop", "alice") is Answer.BUSY
+    owners.leaves("2")
+    assert owners.ask("shop", "alice") is Answer.YES
+    assert owners.ask("shop", "bob") is Answer.TAKEN
+
+
+def test_it_is_told_when_the_first_session_comes_and_when_the_last_goes() -> None:
+    owners = Owners()
+    told: list[tuple[str, str, bool]] = []
+    owners.changed = lambda *what: told.append(what)
+    with owners.hold("shop", "alice"), owners.hold("shop", "alice"), owners.hold("Shop", "alice"):
+        assert owners.held() == {"shop": "alice", "Shop": "alice"}
+        assert told == [("shop", "alice", True), ("Shop", "alice", True)]
+    assert told[2:] == [("Shop", "alice", False), ("shop", "alice", False)]
+    assert owners.held() == {}
 
 
 @given(st.text(max_size=20), st.text(max_size=20))

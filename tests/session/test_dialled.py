@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.carriers.cutter import Cutter
+from perf.topologies.cutter import Cutter
 from tests.roles import Roles, agent_config, says, server_config, settle
 
 

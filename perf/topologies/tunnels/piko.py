@@ -16,11 +16,14 @@ ENDPOINT = "lab"
 
 
 class PikoLike:
-    """A program with the commands `server`, `agent` and `forward` of Piko."""
+    """A program with the commands `server`, `agent` and `forward` of Piko. `connect` are further words for an agent."""
 
-    def __init__(self, name: str, *, variable: str | None = None, path: Path | None = None) -> None:
+    def __init__(
+        self, name: str, *, variable: str | None = None, path: Path | None = None, connect: tuple[str, ...] = ()
+    ) -> None:
         self.name = name
         self._path = path
+        self._connect = connect
         self._variable = variable
 
     def program(self) -> Path:
@@ -49,7 +52,7 @@ class PikoLike:
         server += ["--upstream.bind-addr", f"127.0.0.1:{upstream_port}"]
         server += ["--admin.bind-addr", f"127.0.0.1:{admin_port}"]
         server += ["--cluster.gossip.bind-addr", f"127.0.0.1:{free_port()}"]
-        connect: list[str | Path] = []
+        connect: list[str | Path] = [*self._connect]
         scheme = "http"
         if shape.secure:
             certificates = write_certificates(ground.directory)

@@ -1,16 +1,19 @@
-"""What lies between a node and its agent in every tunnel: perhaps a delay, perhaps forward proxies, and what a program
-cannot do about them.
+"""What lies between a node and its agent in every tunnel: perhaps a middlebox, a delay, forward proxies, and what a
+program cannot do about them.
 """
 
 import sys
 
 from perf.errors import Unsupported
+from perf.topologies.middlebox import start_middlebox
 from perf.topologies.processes import Ground, free_port
 from perf.topologies.shape import Shape
 
 
 async def dialled_port(ground: Ground, shape: Shape, port: int) -> int:
-    """The port that an agent is to dial so that it reaches `port` after the delay of the shape."""
+    """The port that an agent is to dial so that it reaches `port` by the middlebox and after the delay of the shape."""
+    if shape.middlebox:
+        port = await start_middlebox(ground, shape.middlebox, port)
     if not shape.round_trip_seconds:
         return port
     near = free_port()

@@ -1,8 +1,8 @@
 """A network that drops connections: a TCP relay that ends each one after some seconds, or all when it is told to.
 
-In a test it is a `Cutter`; on its own it is a program, which cuts all at once on SIGUSR1:
+In a test it is a `Cutter`; on its own it is a program, which cuts all at once on SIGUSR1, and says how many:
 
-    python -m tests.carriers.cutter --listen 9000 --to 8001 --every 4 --how reset
+    python -m perf.topologies.cutter --listen 9000 --to 8001 --every 4 --how reset
 """
 
 from __future__ import annotations
@@ -48,10 +48,11 @@ class Cutter:
         """How many connections it relays now."""
         return len(self._relayed)
 
-    def cut(self) -> None:
-        """Cut every connection that is open now."""
+    def cut(self) -> int:
+        """Cut every connection that is open now; how many that are."""
         for scope in self._relayed:
             scope.cancel()
+        return len(self._relayed)
 
     @contextlib.contextmanager
     def away(self) -> Iterator[None]:
@@ -144,7 +145,7 @@ def _reset(stream: trio.SocketStream) -> None:
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.carriers.cutter", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m perf.topologies.cutter", description=__doc__)
     parser.add_argument("--listen", type=int, required=True, help="port of 127.0.0.1")
     parser.add_argument("--to", type=int, required=True, help="port of 127.0.0.1")
     parser.add_argument("--every", type=float, help="seconds that a connection lives; without it only SIGUSR1 cuts")
@@ -158,7 +159,7 @@ async def main() -> None:
             async for number in signals:
                 if number != signal.SIGUSR1:
                     break
-                cutter.cut()
+                print(f"cut {cutter.cut()}", flush=True)
             nursery.cancel_scope.cancel()
     print(f"{cutter.opened} connections, {cutter.cuts} of them cut")
 

@@ -1,0 +1,530 @@
+"""The supervisor of a node's workers: opens the ports, starts a process for each worker, and answers for all of them.
+
+It forwards nothing. It holds the listening sockets, one of each port for each worker (SO_REUSEPORT), so that what waits
+in the queue of a worker that has died is not lost: another accepts there until the next one is ready. A worker is the
+same command again, by exec, so a reload brings new code and a new configuration: worker by worker, the new one is ready
+on the sockets of the old one before that leaves.
+
+What a worker serves it tells by its channel, and the supervisor tells all others: to each other, workers are peers
+(engine.cluster), whose links are sockets in a folder of the supervisor's that is open to its user alone.
+
+SIGTERM and SIGINT have all workers leave; a second one ends them at once. SIGHUP reloads. If the supervisor is killed,
+its workers leave.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from engine.admin.app import NodeStatus, SessionStatus, node_app
+from engine.admin.merge import Family, Joined, counted, families_of, families_of_process, join
+from engine.admin.serve import serve_admin
+from engine.cluster.directory import Directory
+from engine.cluster.messages import (
+    Begin,
+    Changed,
+    Gone,
+    Held,
+    Leaves,
+    Lose,
+    Message,
+    Peers,
+    Ready,
+    Sockets,
+    State,
+    ToSupervisor,
+)
+from engine.config import ServerConfig
+from engine.errors import ConfigError
+from engine.log import get_logger
+from engine.loop.backoff import SETTLED_SECONDS, Backoff
+from engine.loop.certificates import Certificates, watch
+from engine.loop.leaving import until_signal
+from engine.loop.listen import has_inherited, open_listeners, open_shared_listeners
+from engine.loop.run import open_reactor
+from engine.node.admission import logged
+from engine.node.node import Addresses, address_of_sockets, names_of, open_tokens_of, shown
+from engine.routing.owners import Answer as Owned
+from engine.routing.owners import Owners
+from engine.routing.tenants import split
+from engine.supervisor.process import VARIABLE, Phase, Worker
+
+CHECK_SECONDS: Final = 30.0
+START_SECONDS: Final = 60.0  # for a new worker to be ready, in a reload
+MOVE_SECONDS: Final = 5.0  # for an old one to be gone before the next is replaced
+KILL_SECONDS: Final = 5.0  # behind the grace period, which workers keep themselves
+SECRET_BYTES: Final = 32
+ENDPOINTS: Final = "piko_upstreams_registered_endpoints"
+LONGEST_PATH: Final = 100  # of a UNIX socket (sun_path has 108)
+
+log = get_logger("server")
+
+
+async def run_supervisor(config: ServerConfig) -> int:
+    """Run a node of several workers until it has left; the exit code.
+
+    Raises OSError for a port in use and ConfigError for what does not fit.
+    """
+    if has_inherited():
+        raise ConfigError(
+            f"workers: {config.worker_count()}: sockets that systemd has passed (LISTEN_FDS) serve one process; "
+            "expected workers: 1, or no socket unit"
+        )
+    count = config.worker_count()
+    with ExitStack() as stack:
+        proxy, upstream, *tcp = (
+            [[stack.enter_context(sock) for sock in each] for each in open_shared_listeners(address, count)]
+            for address in (
+                config.proxy.bind_addr,
+                config.upstream.bind_addr,
+                *(address for address, _ in config.proxy.tcp_ports()),
+            )
+        )
+        admin = [stack.enter_context(sock) for sock in open_listeners(config.admin.bind_addr)]
+        folder = stack.enter_context(_folder())
+        addresses = Addresses(address_of_sockets(proxy[0]), address_of_sockets(upstream[0]), address_of_sockets(admin))
+        sockets = [
+            Sockets(
+                _descriptors(proxy[index]), _descriptors(upstream[index]), [_descriptors(one[index]) for one in tcp]
+            )
+            for index in range(count)
+        ]
+        held = [sock for port in (proxy, upstream, *tcp) for each in port for sock in each]
+        async with open_reactor(), trio.open_nursery() as nursery:
+            supervisor = Supervisor(config, _command(), addresses, sockets, held, folder, nursery)
+            tls = Certificates(
+                "admin.tls",
+                (config.admin.tls.cert, config.admin.tls.key, config.admin.tls.client_cas),
+                config.admin.tls.server_context,
+            )
+            app = node_app(
+                Joined(supervisor.metrics),
+                not_ready=lambda: supervisor.not_ready,
+                degraded=lambda: supervisor.degraded,
+                local=supervisor.status,
+                refresh=supervisor.refresh,
+                reload=supervisor.reload if config.admin.asks else supervisor.refuse_reload,
+                verifier=(await open_tokens_of(config.admin.auth, nursery)).verifier,
+                hosts=[*config.admin.hosts, *names_of(config.admin.advertise_addr)],
+            )
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+                nursery.start_soon(supervisor.heed, signals)
+                nursery.start_soon(supervisor.start)
+                await nursery.start(partial(serve_admin, admin, app, tls=lambda: tls.context))
+                nursery.start_soon(watch, [tls])
+                await supervisor.run()
+            nursery.cancel_scope.cancel()
+    log.info("node stopped")
+    return supervisor.code
+
+
+class Supervisor:
+    """Keeps one worker in each of the slots. `held`: the sockets that are here for them."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        command: Sequence[str],
+        addresses: Addresses,
+        sockets: list[Sockets],
+        held: list[socket.socket],
+        folder: Path,
+        nursery: trio.Nursery,
+    ) -> None:
+        self.id = config.cluster.choose_node_id()
+        self.code = 0
+        self.restarts = 0
+        self._config = config
+        self._command = command
+        self._addresses = addresses
+        self._sockets = sockets
+        self._held = held
+        self._folder = folder
+        self._nursery = nursery
+        self._secret = secrets.token_bytes(SECRET_BYTES)
+        self._directory = Directory(self.id)
+        self._owners = Owners(exclusive=config.upstream.sharing == "exclusive")
+        self._numbers = itertools.count(1)
+        self._workers: set[Worker] = set()  # all that have not ended
+        self._slots: list[_Slot] = [_Slot(index) for index in range(len(sockets))]
+        self._past: list[Family] = []  # what workers that have ended had counted
+        self._send, self._ends = trio.open_memory_channel[int](2)
+        self._begun = False  # one worker was ready: the configuration is good
+        self._leaving = False
+        self._reloading = False
+
+    # -- its life
+
+    async def start(self) -> None:
+        """Start all workers. What is wrong with the configuration is found by the first, and then it is over."""
+        first = self._begin(self._slots[0])
+        await first.settled.wait()
+        if first.phase is Phase.ENDED:
+            self.code = first.code if first.code > 0 else 1  # it has said why
+            self._insist()
+            return
+        self._begun = True
+        for slot in self._slots[1:]:
+            self._begin(slot)
+        for slot in self._slots[1:]:
+            if slot.worker is not None:
+                await slot.worker.settled.wait()
+        log.info(
+            "node started",
+            node_id=self.id,
+            workers=len(self._slots),
+            pid=os.getpid(),
+            proxy=shown(self._addresses.proxy),
+            upstream=shown(self._addresses.upstream),
+            admin=shown(self._addresses.admin),
+        )
+
+    async def heed(self, signals: AsyncIterator[int]) -> None:
+        terminal = _has_terminal()
+        async for sign in signals:
+            if sign == signal.SIGHUP and _has_terminal() == terminal:
+                self._nursery.start_soon(self.reload)
+            else:  # if the terminal is gone, nobody has meant a reload
+                self._insist()
+
+    def _insist(self) -> None:
+        try:
+            self._send.send_nowait(signal.SIGTERM)
+        except trio.WouldBlock:
+            pass  # it has been told often enough
+
+    async def run(self) -> None:
+        """Return when it was told to end, and all workers have."""
+        await anext(self._ends)
+        self._leaving = True
+        log.info("shutting down", grace_seconds=self._config.grace_period)
+        for worker in self._workers:
+            if worker.phase is Phase.STARTING:
+                worker.stop()
+            worker.leave()
+        for sock in self._held:
+            sock.close()  # workers close theirs when it is time
+        if not await until_signal(self._wait_ended, self._config.grace_period + KILL_SECONDS, self._ends):
+            for worker in self._workers:
+                worker.stop()
+            with trio.move_on_after(KILL_SECONDS):
+                await self._wait_ended()
+
+    async def _wait_ended(self) -> None:
+        for worker in tuple(self._workers):
+            await worker.ended.wait()
+
+    # -- its workers
+
+    def _begin(self, slot: _Slot) -> Worker:
+        """Start a worker, and have it in the slot."""
+        slot.worker = worker = self._start(slot.index)
+        return worker
+
+    def _start(self, index: int) -> Worker:
+        number = next(self._numbers)
+        begin = Begin(
+            index,
+            len(self._slots),
+            f"{self.id}.{number}",
+            self.id,
+            self._secret,
+            str(self._folder / str(number)),
+            self._sockets,
+            self._config.listens(),
+        )
+        worker = Worker(begin, self, self._peers)
+        self._workers.add(worker)
+        self._nursery.start_soon(worker.run, self._command)
+        return worker
+
+    def changed(self, worker: Worker) -> None:
+        """See process.Watcher."""
+        slot = self._slots[worker.index]
+        lost = slot.worker is worker and worker.phase in (Phase.LEAVING, Phase.ENDED)
+        if worker.phase is Phase.LEAVING:
+            self._owners.leaves(worker.id)
+            self._tell(Leaves(worker.id), but=worker)
+        if worker.phase is Phase.ENDED:
+            self._workers.discard(worker)
+            self._past = join([self._past, counted(worker.metrics)])
+            self._directory.remove(worker.id)
+            self._owners.forget(worker.id)
+            self._tell(Gone(worker.id))
+            log.log(
+                "error" if worker.code else "info",
+                "worker ended",
+                of=worker.index + 1,
+                pid=worker.pid,
+                code=worker.code,
+            )
+        if lost and self._begun and not self._leaving:
+            self._nursery.start_soon(self._replace, slot, worker)
+        self._settle()
+
+    async def _replace(self, slot: _Slot, lost: Worker) -> None:
+        """A worker has ended, or leaves, without having been told to."""
+        if slot.lost is lost:
+            return  # it has left, and now it has ended
+        slot.lost = lost
+        if trio.current_time() - lost.since >= SETTLED_SECONDS:
+            slot.backoff.settled()
+        delay = slot.backoff.next()
+        log.warning("starting a worker again", of=slot.index + 1, in_seconds=round(delay, 2))
+        await trio.sleep(delay)
+        if slot.worker is lost and not self._leaving:  # no reload has come between
+            self.restarts += 1
+            self._begin(slot)
+
+    def _settle(self) -> None:
+        """See to it that somebody accepts at each of the sockets."""
+        if self._leaving:
+            return
+        ready = [slot for slot in self._slots if slot.ready]
+        orphans = [slot for slot in self._slots if not slot.ready]
+        takes = {slot.index: [slot.index] for slot in ready}
+        for orphan in orphans:
+            if not takes:
+                return
+            adopter = orphan.adopter if orphan.adopter in takes else min(takes, key=lambda index: len(takes[index]))
+            orphan.adopter = adopter
+            takes[adopter].append(orphan.index)
+        for slot in ready:
+            slot.adopter = -1
+            if slot.worker is not None:
+                slot.worker.accept(takes[slot.index])
+
+    # -- what they serve
+
+    def heard(self, worker: Worker, message: ToSupervisor) -> None:
+        """See process.Watcher."""
+        match message:
+            case Ready(entry) if entry.id == worker.id:
+                self._directory.put(entry)
+                self._tell(self._peers(), but=worker)
+            case State(entry, held) if entry.id == worker.id:
+                self._directory.put(entry)
+                self._owners.forget(worker.id)
+                for endpoint, principal in held.items():
+                    self._hold(worker, endpoint, principal)
+                self._tell(self._peers(), but=worker)
+            case Held(id, endpoint, principal, True) if id == worker.id:
+                if self._hold(worker, endpoint, principal):
+                    self._tell(message, but=worker)
+            case Held(id, endpoint) if id == worker.id:
+                self._owners.free_elsewhere(id, endpoint)
+                self._tell(message, but=worker)
+            case Changed(change) if change.id == worker.id:
+                self._directory.change(change)
+                self._tell(message, but=worker)
+            case _:
+                log.error("a worker speaks for another", of=worker.index + 1)
+
+    def _hold(self, worker: Worker, endpoint: str, principal: str) -> bool:
+        """What a worker holds, if nobody was first to hold it for another."""
+        if self._owners.ask(endpoint, principal) is not Owned.YES:
+            log.warning("two have registered an endpoint at once, the second loses it", **logged(endpoint))
+            worker.send(Lose(endpoint))
+            return False
+        self._owners.hold_elsewhere(worker.id, endpoint, principal)
+        return True
+
+    def _peers(self) -> Peers:
+        return Peers(self._directory.peers, self._owners.held_elsewhere())
+
+    def _tell(self, message: Message, *, but: Worker | None = None) -> None:
+        for worker in self._workers:
+            if worker is not but:
+                worker.tell(message)
+
+    # -- a reload
+
+    async def reload(self) -> str:
+        """Replace all workers, one by one; empty, or why it was refused or has not come to its end."""
+        if self._reloading or self._leaving:
+            return "a reload is under way" if self._reloading else "the node is shutting down"
+        self._reloading = True
+        try:
+            problem = await self._check() or await self._replace_all()
+        finally:
+            self._reloading = False
+        if problem:
+            log.error("reload refused, all goes on as before", error=problem)
+        else:
+            log.info("reloaded")
+        return problem
+
+    async def refuse_reload(self) -> str:
+        """For an admin port that does not know who asks."""
+        return (
+            "the admin port asks nobody for a token, so nobody can reload by it: send SIGHUP to process "
+            f"{os.getpid()}, or set admin.auth or admin.tls.client_cas"
+        )
+
+    async def _check(self) -> str:
+        """What is wrong with the configuration as it is now."""
+        environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
+        said = "no answer"
+        with trio.move_on_after(CHECK_SECONDS):
+            try:
+                done = await trio.run_process(
+                    [*self._command, "--config.check"],
+                    capture_stdout=True,
+                    capture_stderr=True,
+                    check=False,
+                    env=environment,
+                )
+            except OSError as error:
+                return f"cannot start {self._command[0]}: {error.strerror}"
+            if done.returncode == 0:
+                return ""
+            lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            said = lines[-1].removeprefix("trioduct: ") if lines else f"exit code {done.returncode}"
+        return said
+
+    async def _replace_all(self) -> str:
+        for slot in self._slots:
+            new = self._start(slot.index)
+            with trio.move_on_after(START_SECONDS):
+                await new.settled.wait()
+            if self._leaving:
+                new.stop()
+                return "the node is shutting down"
+            if new.phase is not Phase.READY:
+                new.kill()
+                why = f"it ended with code {new.code}" if new.phase is Phase.ENDED else "no answer"
+                return f"the new worker {slot.index + 1} did not get ready: {why}; what it said is in the log"
+            old, slot.worker = slot.worker, new
+            self._settle()
+            if old is not None:
+                old.leave()
+                with trio.move_on_after(MOVE_SECONDS):
+                    await old.ended.wait()
+        return ""
+
+    # -- what the admin port tells
+
+    @property
+    def not_ready(self) -> str | None:
+        if self._leaving:
+            return "leaving"
+        return None if any(slot.ready for slot in self._slots) else "starting"
+
+    @property
+    def degraded(self) -> str:
+        """What is not as it should be, though it serves."""
+        missing = [str(slot.index + 1) for slot in self._slots if not slot.ready]
+        return f"of {len(self._slots)} workers, not ready: {', '.join(missing)}" if missing else ""
+
+    async def refresh(self) -> None:
+        """Ask all workers how they are."""
+        async with trio.open_nursery() as nursery:
+            for worker in self._workers:
+                if worker.phase in (Phase.READY, Phase.LEAVING):
+                    nursery.start_soon(worker.ask)
+
+    def status(self) -> NodeStatus:
+        endpoints: dict[str, int] = {}
+        for entry in self._directory.peers:
+            for endpoint, count in entry.endpoints.items():
+                endpoints[endpoint] = endpoints.get(endpoint, 0) + count
+        return NodeStatus(
+            id=self.id,
+            proxy_addr=self._config.proxy.advertise_addr or shown(self._addresses.proxy),
+            admin_addr=self._config.admin.advertise_addr or shown(self._addresses.admin),
+            endpoints=endpoints,
+            sessions=[
+                SessionStatus(endpoint, one.principal, one.client, one.seconds, tenant)
+                for worker in self._workers
+                for one in worker.sessions
+                for endpoint, tenant in (split(one.endpoint),)
+            ],
+        )
+
+    def metrics(self) -> list[Family]:
+        """Those of all workers, there or gone, and of this process."""
+        from prometheus_client import CollectorRegistry, PlatformCollector
+
+        phases = dict.fromkeys((Phase.STARTING, Phase.READY, Phase.LEAVING), 0)
+        for worker in self._workers:
+            phases[worker.phase] += 1
+        workers: list[tuple[str, dict[str, str], float]] = [
+            ("trioduct_workers", {"phase": phase.value}, count) for phase, count in phases.items()
+        ]
+        ours: list[Family] = [
+            ("trioduct_workers", "gauge", "Worker processes.", workers),
+            (
+                "trioduct_worker_restarts",
+                "counter",
+                "Workers that were started again because one had ended, or left, without having been told to.",
+                [("trioduct_worker_restarts_total", {}, self.restarts)],
+            ),
+        ]
+        platform = families_of(PlatformCollector(registry=CollectorRegistry()))
+        told = [worker.metrics for worker in sorted(self._workers, key=lambda one: one.index)]
+        joined = join([*told, self._past, ours, families_of_process(), platform])
+        different = len(self.status().endpoints)  # an endpoint may be registered with each worker
+        return [
+            (name, kind, meaning, [(name, {}, different)] if name == ENDPOINTS else samples)
+            for name, kind, meaning, samples in joined
+        ]
+
+
+class _Slot:
+    """Where one worker belongs."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.worker: Worker | None = None
+        self.lost: Worker | None = None  # the last one that was replaced because it was gone
+        self.adopter = -1  # the index of who accepts there while no worker is ready
+        self.backoff = Backoff()
+
+    @property
+    def ready(self) -> bool:
+        return self.worker is not None and self.worker.phase is Phase.READY
+
+
+class _folder:
+    """A folder for this user alone, as a context."""
+
+    def __enter__(self) -> Path:
+        self._path = tempfile.mkdtemp(prefix="trioduct-")
+        if len(self._path) > LONGEST_PATH:
+            os.rmdir(self._path)
+            self._path = tempfile.mkdtemp(prefix="trioduct-", dir="/tmp")
+        return Path(self._path)
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self._path, ignore_errors=True)
+
+
+def _command() -> list[str]:
+    """What has started this process."""
+    return [sys.executable, *sys.orig_argv[1:]]
+
+
+def _descriptors(sockets: Sequence[socket.socket]) -> list[int]:
+    return [sock.fileno() for sock in sockets]
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
