@@ -134,7 +134,8 @@ def _tokens(text: str) -> Iterator[tuple[bool, str]]:
 def _split(words: list[str]) -> list[list[Any]]:
     """A pipeline's calls; what stands in parentheses is a list in them."""
     calls: list[list[Any]] = [[]]
-    depth, inner = 0, []
+    depth = 0
+    inner: list[str] = []
     for word in words:
         if word == "(":
             depth += 1

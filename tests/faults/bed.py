@@ -183,11 +183,11 @@ listen agents
         await self.programs.start("haproxy", "-db", "-f", config, port=self.clients)
 
 
-async def ask(port: int, endpoint: str) -> tuple[int, float]:
+async def ask(port: int, endpoint: str, host: str = "127.0.0.1") -> tuple[int, float]:
     """One GET on a connection of its own: status (0: none) and seconds."""
     since = trio.current_time()
     try:
-        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        async with await trio.open_tcp_stream(host, port) as stream:
             await stream.send_all(
                 f"GET /mirror HTTP/1.1\r\nHost: a\r\nx-piko-endpoint: {endpoint}\r\nConnection: close\r\n\r\n".encode()
             )
