@@ -58,9 +58,7 @@ async def run_cluster_demo(once: bool, *, out: TextIO = sys.stdout) -> int:
     does not start.
     """
     if shutil.which("redis-server") is None:
-        raise Refused(
-            "the nodes of a cluster share a Redis, and redis-server is not installed (apt install redis-server)"
-        )
+        raise Refused("nodes of a cluster share a Redis, and redis-server is not installed (apt install redis-server)")
 
     def say(text: str = "") -> None:
         print(text, file=out, flush=True)
