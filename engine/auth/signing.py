@@ -49,21 +49,23 @@ class SigningKey:
         self,
         *,
         endpoints: Sequence[str] = (),
+        tenant: str = "",
         expires_at: int | None = None,
         subject: str = "",
         audience: str = "",
         issuer: str = "",
     ) -> str:
         """A token that is good for `endpoints` (none: for all of them) until `expires_at`, in Unix seconds (None: for
-        ever). An empty subject, audience or issuer is not named.
+        ever). An empty tenant, subject, audience or issuer is not named.
 
         Raises ConfigError if it becomes longer than a node takes.
         """
         import jwt
 
         claims: dict[str, object] = {}
-        if endpoints:
-            claims["piko"] = {"endpoints": list(endpoints)}
+        scope = {name: value for name, value in (("endpoints", list(endpoints)), ("tenant", tenant)) if value}
+        if scope:
+            claims["piko"] = scope
         for name, value in (("exp", expires_at), ("sub", subject), ("aud", audience), ("iss", issuer)):
             if value not in (None, ""):
                 claims[name] = value

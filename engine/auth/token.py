@@ -114,10 +114,19 @@ def endpoints_of(payload: Mapping[str, object]) -> frozenset[str]:
         return frozenset()
     if not isinstance(piko, dict):
         raise Invalid("piko is no object")
-    _refuse_twins(piko, ("endpoints",))
+    _refuse_twins(piko, ("endpoints", "tenant"))
     endpoints = piko.get("endpoints")
     if endpoints is None:
         return frozenset()
     if not isinstance(endpoints, list) or not all(isinstance(endpoint, str) for endpoint in endpoints):
         raise Invalid("endpoints is no list of texts")
     return frozenset(endpoints)
+
+
+def tenant_of(payload: Mapping[str, object]) -> str:
+    """The tenant that a payload names; empty if it names none. Raises Invalid."""
+    piko = payload.get("piko")
+    tenant = piko.get("tenant") if isinstance(piko, dict) else None
+    if not isinstance(tenant, str | None):
+        raise Invalid("tenant is no text")
+    return tenant or ""

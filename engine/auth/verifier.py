@@ -2,7 +2,7 @@
 
 A token comes as `Authorization: Bearer …`, or as `x-piko-authorization: Bearer …` where the service wants the other
 field for itself; the latter wins. It may name the endpoints that it is good for, `{"piko": {"endpoints": […]}}`; a
-token that names none is good for all of them.
+token that names none is good for all of them. `{"piko": {"tenant": …}}` is the tenant in which it is good (ours).
 
 PyJWT checks the signature, `aud` and `iss`. What it leaves open is closed by `token`, which reads a token strictly, and
 by `keys`, which ties each key to its algorithms. `jku`, `x5u` and `jwk` in a header are ignored; `kid` is looked up
@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from engine.auth.keys import configured_keys, keys_of_set
-from engine.auth.token import Invalid, endpoints_of, principal_of, read, time_of
+from engine.auth.token import Invalid, endpoints_of, principal_of, read, tenant_of, time_of
 from engine.errors import Unauthorized
 from engine.wire import piko
 
@@ -39,12 +39,14 @@ class Claims(NamedTuple):
     """What a token permits.
 
     If `endpoints` is empty, it is good for all of them. A session that it has opened is to end at `expires_at`, in Unix
-    seconds; never if that is None. `principal` is whom it names; empty if it names nobody.
+    seconds; never if that is None. `principal` is whom it names; empty if it names nobody. `tenant` is the one in which
+    all that holds; empty for none.
     """
 
     endpoints: frozenset[str]
     expires_at: float | None
     principal: str = ""
+    tenant: str = ""
 
     def check(self, endpoint: str) -> None:
         """Raise Unauthorized if the token is not good for this endpoint."""
@@ -56,8 +58,9 @@ class Verifier:
     """Verifies the tokens of one port. The keys are those given, or a JWK set brought by `replace_keys`.
 
     `rsa_public_key` and `ecdsa_public_key` are PEM. An empty key, audience or issuer stands for none. A token is taken
-    until `leeway_seconds` after its `exp`, and from as much before its `nbf`. `now` gives Unix seconds. Raises
-    ConfigError for a text that is not such a key.
+    until `leeway_seconds` after its `exp`, and from as much before its `nbf`. `now` gives Unix seconds. A token may
+    name one of `tenants`, or `tenant`, which is that of a token that names none. Raises ConfigError for a text that is
+    not such a key.
     """
 
     def __init__(
@@ -70,6 +73,8 @@ class Verifier:
         issuer: str = "",
         disable_disconnect_on_expiry: bool = False,
         leeway_seconds: float = 0.0,
+        tenants: Collection[str] = (),
+        tenant: str = "",
         now: Callable[[], float] = time.time,
     ) -> None:
         self.on_unknown_key: Callable[[], None] = _nothing
@@ -78,6 +83,8 @@ class Verifier:
         self._issuer = issuer
         self._cut_at_expiry = not disable_disconnect_on_expiry
         self._leeway = leeway_seconds
+        self._tenants = frozenset((tenant, *tenants))
+        self._tenant = tenant
         self._now = now
         self._known: dict[bytes, tuple[Claims, float]] = {}  # field value -> claims, and the end of them
         self._document = b""
@@ -114,19 +121,17 @@ class Verifier:
         return self._verify(own, standard, tenant)
 
     def _verify(self, own: Sequence[bytes], standard: Sequence[bytes], tenant: Sequence[bytes]) -> Claims:
-        values = {value for value in own if value} or {value for value in standard if value}
-        if not values:
-            raise Unauthorized(piko.MISSING_AUTHORIZATION)
-        if len(values) > 1:  # whichever of them is believed here, the next reader might believe another
-            raise Unauthorized(piko.INVALID_AUTHORIZATION)
-        (value,) = values
-        scheme, space, token = value.partition(b" ")
-        if not space:
-            raise Unauthorized(piko.INVALID_AUTHORIZATION)
-        if scheme.lower() != b"bearer":  # RFC 9110, 11.1: in any case
-            raise Unauthorized(piko.UNSUPPORTED_AUTH_TYPE)
-        if any(tenant):
+        value, token = _bearer(own, standard)
+        named = {name.decode("utf-8", "replace") for name in tenant if name}
+        if not named <= self._tenants:
             raise Unauthorized(piko.UNKNOWN_TENANT)
+        known = self._known.get(value)
+        claims = known[0] if known is not None and self._now() < known[1] else self._verify_anew(value, token)
+        if named and named != {claims.tenant}:
+            raise Unauthorized(piko.UNKNOWN_TENANT)
+        return claims
+
+    def _verify_anew(self, value: bytes, token: bytes) -> Claims:
         try:
             claims, expires_at = self._open(token)
         except Invalid as error:
@@ -167,7 +172,11 @@ class Verifier:
         expires_at, not_before, _ = (time_of(payload, name) for name in ("exp", "nbf", "iat"))
         if not_before is not None and self._now() < not_before - self._leeway:
             raise Invalid("not valid yet")
-        claims = Claims(endpoints_of(payload), expires_at if self._cut_at_expiry else None, principal_of(payload))
+        tenant = tenant_of(payload) or self._tenant
+        if tenant not in self._tenants:
+            raise Unauthorized(piko.UNKNOWN_TENANT)
+        until = expires_at if self._cut_at_expiry else None
+        claims = Claims(endpoints_of(payload), until, principal_of(payload), tenant)
         return claims, math.inf if expires_at is None else expires_at
 
     def _key_for(self, header: Mapping[str, object]) -> tuple[Material, str]:
@@ -187,6 +196,38 @@ class Verifier:
             return fitting[0].material, algorithm
         # Several would fit a token that names none. A stranger cannot make us try them one after the other.
         raise Invalid(f"{len(fitting)} keys for this alg and kid")
+
+
+def _bearer(own: Sequence[bytes], standard: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """The value that shows a token, and the token. Raises Unauthorized."""
+    values = {value for value in own if value} or {value for value in standard if value}
+    if not values:
+        raise Unauthorized(piko.MISSING_AUTHORIZATION)
+    if len(values) > 1:  # whichever of them is believed here, the next reader might believe another
+        raise Unauthorized(piko.INVALID_AUTHORIZATION)
+    (value,) = values
+    scheme, space, token = value.partition(b" ")
+    if not space:
+        raise Unauthorized(piko.INVALID_AUTHORIZATION)
+    if scheme.lower() != b"bearer":  # RFC 9110, 11.1: in any case
+        raise Unauthorized(piko.UNSUPPORTED_AUTH_TYPE)
+    return value, token
+
+
+def tenant_said(own: Sequence[bytes], standard: Sequence[bytes], tenant: Sequence[bytes]) -> str:
+    """Whose keys are to verify the token of a request: the tenant that its field names, or else the token itself, which
+    nobody has verified yet. The arguments are those of `Verifier.verify`. Raises Unauthorized.
+    """
+    _, token = _bearer(own, standard)
+    named = {name.decode("utf-8", "replace") for name in tenant if name}
+    if not named:
+        try:
+            named = {tenant_of(read(token)[1])}
+        except Invalid as error:
+            raise Unauthorized(piko.UNKNOWN_TENANT) from error
+    if len(named) > 1:
+        raise Unauthorized(piko.UNKNOWN_TENANT)
+    return named.pop()
 
 
 def _nothing() -> None: ...

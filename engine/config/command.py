@@ -117,6 +117,7 @@ class TokenConfig(Section):
     title: ClassVar[str] = "Token"
 
     endpoints: Annotated[EndpointIDs, "Endpoints that it is valid for; none: all."] = []
+    tenant: Annotated[Text, "Tenant that it is valid in, on a node that has tenants."] = ""
     expires: Annotated[Lifetime, "Lifetime: 30d, 12h; empty: it never expires."] = 0.0
     subject: Annotated[Text, "`sub` claim: an endpoint belongs to the subject that registered it first."] = ""
     audience: Annotated[Text, "`aud` claim, where the port's auth.audience requires one."] = ""

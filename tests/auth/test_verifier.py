@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import jwt
 import pytest
 
-from engine.auth.verifier import MAX_KNOWN, Claims, UnknownKey, Verifier
+from engine.auth.verifier import MAX_KNOWN, Claims, UnknownKey, Verifier, tenant_said
 from engine.errors import ConfigError, Unauthorized
 from tests.auth.tokens import NOW, SECRET, TOKEN, Clock, bearer, claims_of, forged, jwk, key_set, refusal, rsa_key
 
@@ -62,6 +62,57 @@ def test_a_tenant_is_unknown_where_there_are_none(verifier: Verifier) -> None:
         with pytest.raises(Unauthorized, match="unknown tenant"):
             verifier.verify([], bearer(TOKEN), [b"acme"])
         assert verifier.verify([], bearer(TOKEN), [b""])
+
+
+def sign(payload: dict[str, object]) -> bytes:
+    return jwt.encode(payload, SECRET, "HS256").encode()
+
+
+def test_a_token_is_good_in_the_tenant_that_it_names_and_in_no_other() -> None:
+    verifier = Verifier(hmac_secret_key=SECRET, tenants=["acme", "beta"])
+    acme = bearer(sign({"piko": {"tenant": "acme", "endpoints": ["e"]}}))
+    for _ in range(2):  # the second time it is known
+        for named in ([], [b""], [b"acme"], [b"acme", b"acme"]):
+            assert verifier.verify([], acme, named) == Claims(frozenset("e"), None, "", "acme")
+        for named in ([b"beta"], [b"acme", b"beta"], [b"other"], [b"Acme"], [b"\xff"]):
+            with pytest.raises(Unauthorized, match="unknown tenant"):
+                verifier.verify([], acme, named)
+        with pytest.raises(Unauthorized, match="unknown tenant"):
+            verifier.verify([], bearer(TOKEN), [b"acme"])
+    assert verifier.verify([], bearer(TOKEN)).tenant == ""
+    with pytest.raises(Unauthorized, match="unknown tenant"):
+        verifier.verify([], bearer(sign({"piko": {"tenant": "other"}})))
+
+
+def test_keys_of_a_tenant_verify_its_tokens_alone() -> None:
+    verifier = Verifier(hmac_secret_key=SECRET, tenant="acme")
+    assert verifier.verify([], bearer(TOKEN)).tenant == "acme"
+    assert verifier.verify([], bearer(sign({"piko": {"tenant": "acme"}})), [b"acme"]).tenant == "acme"
+    for token, named in ((TOKEN, [b"beta"]), (sign({"piko": {"tenant": "beta"}}), [])):
+        with pytest.raises(Unauthorized, match="unknown tenant"):
+            verifier.verify([], bearer(token), named)
+
+
+@pytest.mark.parametrize("piko", [{"tenant": 1}, {"tenant": ["acme"]}, {"Tenant": "acme"}, {"tenant": {}}])
+def test_a_tenant_is_a_text_under_its_one_name(piko: dict[str, object]) -> None:
+    verifier = Verifier(hmac_secret_key=SECRET, tenants=["acme"])
+    with pytest.raises(Unauthorized, match="invalid token"):
+        verifier.verify([], bearer(sign({"piko": piko})))
+
+
+def test_whose_keys_are_to_verify_a_token_says_the_field_or_else_the_token() -> None:
+    acme = bearer(sign({"piko": {"tenant": "acme"}}))
+    assert tenant_said([], acme, []) == "acme"
+    assert tenant_said(acme, bearer(b"x.y.z"), [b""]) == "acme"
+    assert tenant_said([], acme, [b"beta", b"beta"]) == "beta"
+    assert tenant_said([], bearer(TOKEN), []) == ""
+    for standard, tenant, said in (
+        ([], [b"acme"], "missing authorization"),
+        (bearer(b"x.y.z"), [], "unknown tenant"),
+        (acme, [b"acme", b"beta"], "unknown tenant"),
+    ):
+        with pytest.raises(Unauthorized, match=said):
+            tenant_said([], standard, tenant)
 
 
 @pytest.mark.parametrize(

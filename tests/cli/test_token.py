@@ -48,6 +48,11 @@ def test_a_token_is_printed_and_nothing_else(capsys: Captured) -> None:
     assert said == {"piko": {"endpoints": ["shop", "web"]}, "aud": "agents", "iss": "me"}
 
 
+def test_a_token_may_be_of_a_tenant(capsys: Captured) -> None:
+    token = minted(capsys, "--key-file", key_file(), *LIMITED, "--tenant", "acme")
+    assert jwt.decode(token, SECRET, ["HS256"])["piko"] == {"endpoints": ["shop", "web"], "tenant": "acme"}
+
+
 def test_what_a_token_does_not_limit_is_said(capsys: Captured) -> None:
     key = key_file()
     every = "is good for every endpoint (--endpoints a,b: for these)"
