@@ -1,5 +1,7 @@
 """Whose an endpoint is: of the principal that has registered it first, as long as a session of theirs lasts.
 
+Endpoints go by their keys (see tenants): what is told below holds within one tenant, and between two nothing does.
+
 A principal is whoever a token names (its `sub`), and all whose tokens name nobody are one. Sessions of one principal
 share an endpoint, or have it one at a time. Another principal does not get it, and no name either that a reader would
 take for it: `Shop` and `shop`, `häuser` and `xn--huser-gra`, full-width letters, a dot behind.
@@ -16,6 +18,8 @@ from contextlib import contextmanager
 from enum import Enum, auto
 from typing import Final
 
+from engine.routing import tenants
+
 MAX_BYTES: Final = 255
 
 
@@ -30,10 +34,11 @@ def defect_of_name(name: str) -> str:
     return ""
 
 
-def likeness(name: str) -> str:
-    """The same for all names that a reader would take for one another."""
+def likeness(key: str) -> str:
+    """The same for all keys of one tenant whose names a reader would take for one another."""
+    name, tenant = tenants.split(key)
     labels = unicodedata.normalize("NFKC", name).casefold().split(".")
-    return unicodedata.normalize("NFKC", ".".join(map(_decoded, labels)).casefold())
+    return tenants.key(unicodedata.normalize("NFKC", ".".join(map(_decoded, labels)).casefold()), tenant)
 
 
 def _decoded(label: str) -> str:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.routing.owners import Answer, Owners, defect_of_name, likeness
+from engine.routing.tenants import key
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,15 @@ def test_a_name_may_have_any_printable_characters(name: str) -> None:
 )
 def test_a_name_that_can_be_misread_is_none(name: str) -> None:
     assert defect_of_name(name)
+
+
+def test_owners_in_one_tenant_are_of_no_account_in_another() -> None:
+    owners = Owners(exclusive=True)
+    with owners.hold(key("shop", "acme"), "alice"):
+        assert owners.ask(key("shop", "acme"), "alice") is Answer.BUSY
+        assert owners.ask(key("Shop", "acme"), "bob") is Answer.TAKEN
+        for tenant in ("", "beta", "Acme"):
+            assert owners.ask(key("shop", tenant), "bob") is Answer.YES
 
 
 def test_an_endpoint_is_its_principals_as_long_as_a_session_lasts() -> None:
