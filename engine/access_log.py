@@ -53,6 +53,7 @@ class Finished(msgspec.Struct, gc=False):
     bytes_out: int
     first_byte_seconds: float | None
     seconds: float
+    tenant: str = ""
 
 
 class AccessLog:
@@ -90,6 +91,7 @@ class AccessLog:
                 f"{request.method.decode('ascii', 'backslashreplace')} {request.status}",
                 path=request.target.partition(b"?")[0],
                 endpoint_id=request.endpoint,
+                **({"tenant_id": request.tenant} if request.tenant else {}),
                 client_ip=request.client,
                 took=f"{request.seconds * 1000:.1f}ms",
                 bytes_in=request.bytes_in,
@@ -124,6 +126,7 @@ class AccessLog:
             request.bytes_in,
             request.bytes_out,
             None if first is None else int(first * 1e6),
+            _cut(request.tenant) if request.tenant else msgspec.UNSET,
         )
         return _encode(object_) + b"\n"
 
@@ -230,6 +233,7 @@ class _Object(msgspec.Struct, rename=log.KEYS):
     bytes_in: int
     bytes_out: int
     first_byte_us: int | None
+    tenant_id: str | msgspec.UnsetType
 
 
 class _First(msgspec.Struct):

@@ -39,7 +39,7 @@ _NAMES = {number: name for name, number in LEVELS.items()}
 VALUE_BYTES = 200
 ERROR_BYTES = 1000  # a way out through several proxies has more to tell, and ends with what to do about it
 #: Fields whose keys are Piko's, which no name in Python can be.
-KEYS = {"endpoint_id": "endpoint-id", "client_ip": "client-ip", "node_id": "node-id"}
+KEYS = {"endpoint_id": "endpoint-id", "tenant_id": "tenant-id", "client_ip": "client-ip", "node_id": "node-id"}
 
 
 class Logger:

@@ -38,6 +38,7 @@ def record(
     response: Fields | None = None,
     endpoint: str = "svc",
     known: object = None,
+    tenant: str = "",
 ) -> None:
     access.record(
         Finished(
@@ -55,6 +56,7 @@ def record(
             bytes_out=128,
             first_byte_seconds=0.001,
             seconds=0.0015,
+            tenant=tenant,
         )
     )
 
@@ -65,6 +67,11 @@ def written(access: AccessLog, level: str = "info", **what: Any) -> list[dict[st
     record(access, **what)
     assert log.flush()
     return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_line_has_the_tenant_where_there_is_one() -> None:
+    (line,) = written(AccessLog("proxy.access"), tenant="ac\u202eme")
+    assert (line["endpoint-id"], line["tenant-id"]) == ("svc", "ac\\u202eme")
 
 
 def test_a_line_has_pikos_keys_then_ours() -> None:

@@ -17,6 +17,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
+from urllib.parse import urlencode
 
 # Imported here, by those who serve an admin port, so that the first scrape does not stall everything for 50 ms.
 import prometheus_client  # noqa: F401
@@ -34,6 +35,7 @@ from engine.admin.ask import ask
 from engine.auth.verifier import Verifier
 from engine.errors import RemoteProtocolError, Unauthorized
 from engine.log import get_logger
+from engine.routing import tenants
 from engine.wire import piko
 
 log = get_logger("admin")
@@ -53,11 +55,14 @@ class SessionStatus:
     principal: str
     client: str
     seconds: float
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """A node as the cluster knows it. `endpoints`: registered ones, and by how many sessions each is served."""
+    """A node as the cluster knows it. `endpoints`: the keys of registered ones (routing.tenants), and by how many
+    sessions each is served.
+    """
 
     id: str
     proxy_addr: str
@@ -71,13 +76,32 @@ class NodeStatus:
         return self.whole() | {"endpoints": len(self.endpoints), "upstreams": sum(self.endpoints.values())}
 
     def whole(self) -> dict[str, object]:
-        return {
+        told: dict[str, object] = {
             "id": self.id,
             "status": self.status,
             "proxy_addr": self.proxy_addr,
             "admin_addr": self.admin_addr,
-            "endpoints": dict(self.endpoints),
+            "endpoints": self.by_name(),
         }
+        by_tenant = self.by_tenant()
+        return told | {"tenants": by_tenant} if by_tenant else told
+
+    def by_name(self) -> dict[str, int]:
+        """Endpoints by their names alone, as in Piko: one that several tenants have counts the sessions of all."""
+        found: dict[str, int] = {}
+        for key, count in self.endpoints.items():
+            name, _ = tenants.split(key)
+            found[name] = found.get(name, 0) + count
+        return found
+
+    def by_tenant(self) -> dict[str, dict[str, int]]:
+        """The endpoints of each tenant that has any."""
+        found: dict[str, dict[str, int]] = {}
+        for key, count in self.endpoints.items():
+            name, tenant = tenants.split(key)
+            if tenant:
+                found.setdefault(tenant, {})[name] = count
+        return found
 
 
 async def _nothing() -> None:
@@ -106,11 +130,12 @@ def node_app(
     """
 
     async def endpoints(request: Request) -> Response:
-        return JSONResponse(dict(local().endpoints))
+        here, tenant = local(), request.query_params.get("tenant")
+        return JSONResponse(here.by_name() if tenant is None else here.by_tenant().get(tenant, {}))
 
     async def sessions(request: Request) -> Response:
-        oldest_first = sorted(local().sessions, key=lambda one: (one.endpoint, -one.seconds))
-        return JSONResponse([asdict(one) | {"seconds": round(one.seconds)} for one in oldest_first])
+        oldest_first = sorted(local().sessions, key=lambda one: (one.tenant, one.endpoint, -one.seconds))
+        return JSONResponse([_shown(one) for one in oldest_first])
 
     async def nodes(request: Request) -> Response:
         return JSONResponse([one.summary() for one in sorted((local(), *peers()), key=lambda one: one.id)])
@@ -176,6 +201,13 @@ def _usual_routes(
         return Response(text, headers={"Content-Type": media_type})
 
     return [Route("/health", health), Route("/ready", ready), Route("/metrics", show_metrics)]
+
+
+def _shown(session: SessionStatus) -> dict[str, object]:
+    shown = asdict(session) | {"seconds": round(session.seconds)}
+    if not session.tenant:
+        del shown["tenant"]
+    return shown
 
 
 def _error(status: int, message: str) -> JSONResponse:
@@ -324,7 +356,9 @@ class _Forward:
         own = {name.decode() for name in piko.CREDENTIALS}
         shown = [(name, value) for name, value in Headers(scope=scope).items() if name in own]
         try:
-            return await ask(address, scope["path"], shown, self._tls())
+            query = [one for one in QueryParams(scope["query_string"]).multi_items() if one[0] != "forward"]
+            path = f"{scope['path']}{'?' if query else ''}{urlencode(query)}"
+            return await ask(address, path, shown, self._tls())
         except (OSError, ValueError, RemoteProtocolError, trio.TooSlowError) as error:
             log.warning("cannot ask another node", node=target, addr=address, error=str(error) or "no answer in time")
             return _error(502, f"node {target} is not to be reached at {address}")

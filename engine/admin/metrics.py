@@ -7,7 +7,8 @@ library, imported then, writes the text. What a session or the registry knows an
 for by then, through the callables that the role puts in.
 
 Labels are a memory that strangers could fill. Methods that nobody knows are one label; statuses are what an
-origin says and bounded in number; an endpoint is a label only if a session served it, up to `MAX_ENDPOINTS`.
+origin says and bounded in number; an endpoint is a label only if a session served it, up to `MAX_ENDPOINTS`, and
+those beyond are one for each tenant.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
 from engine import log
+from engine.routing import tenants
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -76,7 +78,7 @@ class Mux(Protocol):
 
 
 class Registration(Protocol):
-    """A session, and the endpoint that it is for."""
+    """A session, and the endpoint that it is for, by its key."""
 
     @property
     def endpoint(self) -> str: ...
@@ -102,6 +104,15 @@ class RoleMetrics:
         self._reconnects: defaultdict[str, int] = defaultdict(int)
         self._connect: defaultdict[str, _Histogram] = defaultdict(_seconds)
         self._first_byte = _seconds()
+        self.has_tenants = False  # endpoints are shown with theirs
+
+    @property
+    def _names(self) -> list[str]:
+        """The labels that say which endpoint."""
+        return ["endpoint", "tenant"] if self.has_tenants else ["endpoint"]
+
+    def _labels(self, key: str) -> list[str]:
+        return [*tenants.split(key)] if self.has_tenants else [key]
 
     def session_ended(self, session: Registration) -> None:
         """A session is not among `sessions` any more: keep its totals."""
@@ -160,24 +171,24 @@ class RoleMetrics:
             streams_open += len(session.session.mux.streams)
             suspended += session.session.suspended
             carriers[session.session.carrier.kind] += 1
-            endpoint = session.endpoint if session.endpoint in totals else OTHER
+            endpoint = session.endpoint if session.endpoint in totals else _other(session.endpoint)
             round_trip[endpoint] = max(session.session.round_trip, round_trip.get(endpoint, 0.0))
         traffic = CounterMetricFamily(
             "trioduct_endpoint_bytes",
             "Bytes carried in the sessions of an endpoint; in: towards the service.",
-            labels=["endpoint", "direction"],
+            labels=[*self._names, "direction"],
         )
         for endpoint, total in totals.items():
             for direction, count in zip(("in", "out"), self._directions(total), strict=True):
-                traffic.add_metric([endpoint, direction], count)
+                traffic.add_metric([*self._labels(endpoint), direction], count)
         yield traffic
         worst = GaugeMetricFamily(
             "trioduct_session_round_trip_seconds",
             "Round trip time of the slowest session of an endpoint.",
-            labels=["endpoint"],
+            labels=self._names,
         )
         for endpoint, seconds in round_trip.items():
-            worst.add_metric([endpoint], seconds)
+            worst.add_metric(self._labels(endpoint), seconds)
         yield worst
         sessions = GaugeMetricFamily(
             "trioduct_sessions", "Sessions that live, by what they ride on, or did last.", labels=["carrier"]
@@ -201,17 +212,18 @@ class RoleMetrics:
             "trioduct_tcp_connections_open", "Raw TCP connections being relayed.", self.tcp_connections()
         )
         connections = CounterMetricFamily(
-            "trioduct_tcp_connections", "Raw TCP connections that are over.", labels=["endpoint"]
+            "trioduct_tcp_connections", "Raw TCP connections that are over.", labels=self._names
         )
         tcp_bytes = CounterMetricFamily(
             "trioduct_tcp_bytes",
             "Bytes of raw TCP connections that are over; in: towards the service.",
-            labels=["endpoint", "direction"],
+            labels=[*self._names, "direction"],
         )
         for endpoint, tcp in self._tcp.items():
-            connections.add_metric([endpoint], tcp.count)
-            tcp_bytes.add_metric([endpoint, "in"], tcp.bytes_in)
-            tcp_bytes.add_metric([endpoint, "out"], tcp.bytes_out)
+            labels = self._labels(endpoint)
+            connections.add_metric(labels, tcp.count)
+            tcp_bytes.add_metric([*labels, "in"], tcp.bytes_in)
+            tcp_bytes.add_metric([*labels, "out"], tcp.bytes_out)
         yield connections
         yield tcp_bytes
         reconnects = CounterMetricFamily(
@@ -369,11 +381,19 @@ class NodeMetrics(RoleMetrics):
             "trioduct_carriers_refused", "Carriers refused because too many were open.", self.carriers_refused()
         )
         requests = CounterMetricFamily(
-            "trioduct_endpoint_requests", "Requests that a session of an endpoint served.", labels=["endpoint"]
+            "trioduct_endpoint_requests", "Requests that a session of an endpoint served.", labels=self._names
         )
         for endpoint, served in self._requests.items():
-            requests.add_metric([endpoint], served.count)
+            requests.add_metric(self._labels(endpoint), served.count)
         yield requests
+        if self.has_tenants:
+            of_tenants: defaultdict[str, int] = defaultdict(int)
+            for key, count in endpoints.items():
+                of_tenants[tenants.split(key)[1]] += count
+            sessions = GaugeMetricFamily("trioduct_tenant_sessions", "Sessions of a tenant.", labels=["tenant"])
+            for tenant, count in of_tenants.items():
+                sessions.add_metric([tenant], count)
+            yield sessions
         yield from super().collect()
 
     def _store_figures(self) -> Iterator[Metric]:
@@ -543,9 +563,14 @@ _Counted = TypeVar("_Counted")
 def _bounded(by_endpoint: dict[str, _Counted], endpoint: str, make: Callable[[], _Counted]) -> _Counted:
     if endpoint not in by_endpoint:
         if len(by_endpoint) >= MAX_ENDPOINTS:
-            endpoint = OTHER
+            endpoint = _other(endpoint)
         by_endpoint.setdefault(endpoint, make())
     return by_endpoint[endpoint]
+
+
+def _other(key: str) -> str:
+    """The key that stands for all endpoints of this one's tenant for which there was no room."""
+    return tenants.key(OTHER, tenants.split(key)[1])
 
 
 class _Collected:

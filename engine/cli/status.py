@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import click
 import msgspec
@@ -49,14 +50,16 @@ def upstream() -> None:
 
 @takes_question
 @upstream.command()
+@click.option("--tenant", help="Only this tenant's, on a node that has tenants.")
 @click.pass_context
-def endpoints(ctx: click.Context) -> None:
+def endpoints(ctx: click.Context, tenant: str | None) -> None:
     """The endpoints of a node, with the number of sessions of each.
 
     \b
       trioduct server status upstream endpoints
     """
-    answer = ask(ctx, "/status/upstream/endpoints", dict[str, int])
+    query = {} if tenant is None else {"tenant": tenant}
+    answer = ask(ctx, "/status/upstream/endpoints", dict[str, int], query)
     reply(ctx, answer, ["endpoint", "sessions"], sorted(answer.items()))
 
 
@@ -169,7 +172,15 @@ class Complaint(msgspec.Struct):
     error: str
 
 
-def ask(ctx: click.Context, path: str, shape: type[T], *, method: str = "GET", seconds: float = STATUS_SECONDS) -> T:
+def ask(
+    ctx: click.Context,
+    path: str,
+    shape: type[T],
+    query: Mapping[str, str] = MappingProxyType({}),
+    *,
+    method: str = "GET",
+    seconds: float = STATUS_SECONDS,
+) -> T:
     """Ask a route of the node's admin port. Raises ConfigError, Refused or Unreachable."""
     draft = read(ctx, StatusConfig)
     config = draft.finish()
@@ -182,7 +193,8 @@ def ask(ctx: click.Context, path: str, shape: type[T], *, method: str = "GET", s
     target = split_url(config.server.url)
     host = f"[{target.host}]" if ":" in target.host else target.host
     place = f"{target.scheme}://{host}:{target.port}"
-    path = f"{target.path}{path}{'?forward=' + quote(config.forward, safe='') if config.forward else ''}"
+    said = {**query, "forward": config.forward} if config.forward else query
+    path = f"{target.path}{path}{'?' if said else ''}{urlencode(said, quote_via=quote, safe='')}"
     try:
         response, body = trio.run(exchange, config, path, method, seconds)
     except (Unreachable, OSError, http.client.HTTPException, trio.TooSlowError) as error:

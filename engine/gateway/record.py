@@ -6,7 +6,7 @@ from engine.access_log import AccessLog, Finished
 from engine.gateway.exchange import Exchange
 
 
-def write(access_log: AccessLog, exchange: Exchange, *, client: str, endpoint: str) -> None:
+def write(access_log: AccessLog, exchange: Exchange, *, client: str, endpoint: str, tenant: str = "") -> None:
     """A line for `exchange`, if there was a request."""
     request, response = exchange.request, exchange.response
     if request is None:
@@ -28,5 +28,6 @@ def write(access_log: AccessLog, exchange: Exchange, *, client: str, endpoint: s
             exchange.bytes_out,
             exchange.first_byte_seconds,
             exchange.seconds,
+            tenant,
         )
     )

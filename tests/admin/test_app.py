@@ -22,6 +22,7 @@ from engine.admin.app import NodeStatus, agent_app, node_app
 from engine.admin.metrics import AgentMetrics, NodeMetrics
 from engine.admin.serve import MAX_CONNECTIONS, serve_admin
 from engine.auth.verifier import Verifier
+from engine.routing.tenants import key
 from tests.conftest import Pki
 
 SECRET = "a secret of some forty characters, or more"
@@ -118,6 +119,18 @@ async def test_endpoints_are_a_map_to_their_sessions(port: Port, state: State) -
     assert (await port.get("/status/upstream/endpoints")).json() == {}
     state.endpoints = {"e": 2, "f": 1}
     assert (await port.get("/status/upstream/endpoints")).json() == {"e": 2, "f": 1}
+
+
+async def test_endpoints_may_be_asked_for_by_tenant(port: Port, state: State) -> None:
+    state.endpoints = {"e": 2, key("e", "acme"): 1, key("f", "acme"): 1, key("e", "beta"): 4}
+    assert (await port.get("/status/upstream/endpoints")).json() == {"e": 7, "f": 1}
+    assert (await port.get("/status/upstream/endpoints?tenant=acme")).json() == {"e": 1, "f": 1}
+    assert (await port.get("/status/upstream/endpoints?tenant=other")).json() == {}
+    node = (await port.get("/status/cluster/nodes/local")).json()
+    assert node["endpoints"] == {"e": 7, "f": 1}
+    assert node["tenants"] == {"acme": {"e": 1, "f": 1}, "beta": {"e": 4}}
+    (node,) = (await port.get("/status/cluster/nodes")).json()
+    assert (node["endpoints"], node["upstreams"]) == (4, 8)
 
 
 async def test_nodes_have_pikos_shapes(port: Port, state: State) -> None:
@@ -476,4 +489,4 @@ async def test_a_defect_is_a_500_and_one_line_in_our_log(
         await trio.lowlevel.checkpoint()
     (line,) = logged()
     assert (line["level"], line["subsystem"]) == ("error", "admin")
-    assert "TypeError" in line["exception"]
+    assert "AttributeError" in line["exception"]

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from engine.admin.metrics import MAX_ANSWERS, MAX_ENDPOINTS, AgentMetrics, NodeMetrics, RoleMetrics
+from engine.routing.tenants import key
 
 
 @dataclass
@@ -244,6 +245,22 @@ def test_ten_thousand_endpoints_are_a_thousand_labels_and_the_others(role: type[
         assert value(samples, name, endpoint="other")
     total = sum(count for (name, _), count in samples.items() if name == "trioduct_tcp_connections_total")
     assert total == 10_000
+
+
+def test_a_tenant_that_fills_the_labels_does_not_hide_in_anothers() -> None:
+    metrics = NodeMetrics()
+    metrics.has_tenants = True
+    for number in range(2 * MAX_ENDPOINTS):
+        metrics.request_done(b"GET", 200, 0.1, 0, 0, key(f"e{number}", "acme"))
+    for _ in range(3):
+        metrics.request_done(b"GET", 200, 0.1, 0, 0, key("shop", "beta"))
+        metrics.tcp_done(key("db", "beta"), 1, 2)
+    samples = samples_of(metrics)
+    name = "trioduct_endpoint_requests_total"
+    assert value(samples, name, endpoint="other", tenant="acme") == MAX_ENDPOINTS
+    assert value(samples, name, endpoint="other", tenant="beta") == 3
+    assert value(samples, "trioduct_tcp_bytes_total", endpoint="db", tenant="beta", direction="out") == 6
+    assert len([labels for sample, labels in samples if sample == name]) == MAX_ENDPOINTS + 2
 
 
 def test_a_label_cannot_break_the_text() -> None:

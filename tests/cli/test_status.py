@@ -43,6 +43,8 @@ ANSWERS: dict[str, object] = {
     "/status/cluster/nodes/local": {**NODE, "endpoints": {"shop": 2, "db": 1}},
     "/status/cluster/nodes/a%2Fb": {**NODE, "endpoints": None},
     "/status/upstream/endpoints?forward=other": {"there": 1},
+    "/status/upstream/endpoints?tenant=a%2F%26b": {"of a tenant": 1},
+    "/status/upstream/endpoints?tenant=a&forward=other": {"of a tenant there": 1},
     "/base/status/upstream/endpoints": {"below": 1},
 }
 
@@ -116,6 +118,9 @@ def test_status_is_a_table_for_a_person(ask: Ask) -> None:
 
 def test_a_question_can_be_passed_on_to_another_node(ask: Ask) -> None:
     assert yaml.safe_load(ask("upstream", "endpoints", "--forward", "other")) == {"there": 1}
+    assert yaml.safe_load(ask("upstream", "endpoints", "--tenant", "a/&b")) == {"of a tenant": 1}
+    of_both = ("--tenant", "a", "--forward", "other")
+    assert yaml.safe_load(ask("upstream", "endpoints", *of_both)) == {"of a tenant there": 1}
 
 
 def test_an_admin_port_may_be_below_a_path(ask: Ask) -> None:
