@@ -197,7 +197,7 @@ Service = Annotated[str, _url("a port, host:port or URL")]
 def _port_of_endpoint(text: str) -> tuple[str, str]:
     where, _, endpoint = text.partition("=")
     split_address(f":{where}" if where.isdecimal() else where)
-    if not _segment(endpoint):
+    if not _segment(endpoint.rpartition("/")[2]) or endpoint.startswith("/"):  # TENANT/ENDPOINT, where there are any
         raise ValueError("no name of an endpoint")
     return where, endpoint
 
@@ -211,6 +211,18 @@ PortsOfEndpoints = Annotated[
         many=True,
         pairs=True,
     ),
+]
+
+
+def _host_pattern(text: str) -> object:
+    from engine.routing.tenants import HostPattern as Pattern
+
+    return Pattern(text) if text else True
+
+
+HostPattern = Annotated[
+    str,
+    Kind("TEXT", "a host name with two places, as {endpoint}.{tenant}.example.com", _only(str, _host_pattern)),
 ]
 
 # The way out ------------------------------------------------------------------------------------------------

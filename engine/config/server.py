@@ -9,7 +9,7 @@ from msgspec import field
 
 from engine.config.address import is_loopback, split_address
 from engine.config.auth import AuthConfig
-from engine.config.check import Defect, check_distinct, check_no_clash, read_secret_file
+from engine.config.check import Defect, check_distinct, check_no_clash, quoted, read_secret_file
 from engine.config.kinds import (
     MAX_WORKERS,
     Address,
@@ -21,6 +21,7 @@ from engine.config.kinds import (
     FileName,
     Fraction,
     HostNames,
+    HostPattern,
     Members,
     Networks,
     Origins,
@@ -70,12 +71,15 @@ class ProxyConfig(Section):
     public_url: Annotated[
         PublicURL, "Its URL for clients; agents show it, services learn its scheme: https://*.HOST."
     ] = ""
+    tenant_hosts: Annotated[HostPattern, "Hosts that name a tenant, as {endpoint}.{tenant}.example.com."] = ""
     allowed_origins: Annotated[Origins, "Web pages that may open TCP endpoints: https://HOST, or * for all."] = []
     trusted_proxies: Annotated[Networks, "Networks of load balancers in front, whose X-Forwarded-* count."] = []
     proxy_protocol: Annotated[Switch, "They send the PROXY protocol (v1 or v2) first on each connection."] = False
     timeout: Annotated[Seconds, "Timeout until the first byte of a response; 0: no limit."] = 30.0
     # Ours, all three.
-    tcp: Annotated[PortsOfEndpoints, "Public TCP ports: PORT or HOST:PORT, and the TCP endpoint it leads to."] = []
+    tcp: Annotated[
+        PortsOfEndpoints, "Public TCP ports: PORT or HOST:PORT, and the TCP endpoint, or TENANT/ENDPOINT."
+    ] = []
     tcp_without_token: Annotated[
         Switch, "Leave the ports of `tcp` open to everybody, even where `auth` requires tokens."
     ] = False
@@ -118,6 +122,10 @@ class TenantConfig(Section):
     def verify(self) -> None:
         if not self.id:
             raise Defect("id", "", "missing; expected the tenant's name")
+        from engine.routing.tenants import MAX_BYTES
+
+        if len(self.id.encode()) > MAX_BYTES or self.id != self.id.strip():
+            raise Defect("id", self.id, f"expected at most {MAX_BYTES} bytes, and no blanks around it")
         if not self.auth.enabled:
             raise Defect("auth", "", "missing; expected a key to verify the tenant's tokens with")
 
@@ -304,13 +312,31 @@ class ServerConfig(Section):
         if self.cluster.join:
             joined = ",".join(self.cluster.join)
             raise Defect("cluster.join", joined, "nodes do not gossip; expected cluster.store instead")
-        if self.upstream.tenants:
-            raise Defect("upstream.tenants", "", "tenants are not supported in this version; expected none")
+        ids = [tenant.id for tenant in self.upstream.tenants]
+        if self.proxy.tenant_hosts and not ids:
+            problem = "names tenants, and there are none; expected upstream.tenants beside it"
+            raise Defect("proxy.tenant_hosts", self.proxy.tenant_hosts, problem)
+        for where, named in self.proxy.tcp:
+            tenant, slash, _ = named.rpartition("/")
+            if slash and tenant not in ids:
+                problem = f"there is no tenant {quoted(tenant)}; expected one of upstream.tenants in front of the /"
+            elif ids and not slash:
+                problem = "names no tenant, and each endpoint has one here; expected TENANT/ENDPOINT"
+            else:
+                continue
+            raise Defect("proxy.tcp", f"{where}={named}", problem)
         # Nobody outside could dial a certain worker.
         if self.cluster.store and self.worker_count() > 1:
             raise Defect(
                 "workers", str(self.worker_count()), "not together with cluster.store yet; expected workers: 1"
             )
+
+    def tcp_keys(self) -> list[tuple[str, str]]:
+        """The addresses of `proxy.tcp`, each with its endpoint's key (see routing.tenants)."""
+        from engine.routing import tenants
+
+        parts = [(address, named.rpartition("/")) for address, named in self.proxy.tcp_ports()]
+        return [(address, tenants.key(endpoint, tenant)) for address, (tenant, _, endpoint) in parts]
 
     def warnings(self, said: Collection[str]) -> Iterator[str]:
         default = ServerConfig()
@@ -324,7 +350,10 @@ class ServerConfig(Section):
             verb = "has" if len(idle) == 1 else "have"
             yield f"{', '.join(idle)} {verb} no effect: nodes do not gossip, see cluster.store"
         upstream = self.upstream
-        if not (upstream.auth.enabled or upstream.tls.client_cas or is_loopback(split_address(upstream.bind_addr)[0])):
+        if upstream.tenants and upstream.auth.enabled:
+            yield "upstream.auth has no effect beside upstream.tenants: each agent needs a token of its tenant"
+        asks = upstream.tenants or upstream.auth.enabled or upstream.tls.client_cas
+        if not (asks or is_loopback(split_address(upstream.bind_addr)[0])):
             yield (
                 f"upstream.bind_addr {upstream.bind_addr}: any agent may register any endpoint there; set "
                 "upstream.auth.hmac_secret_key, and give agents a token: `trioduct token --help`"

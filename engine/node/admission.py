@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping, Sequence
 
-from engine.auth.verifier import Claims, Verifier
-from engine.errors import HTTPError
+from engine.auth.key_set import Tokens
+from engine.auth.verifier import Claims, Verifier, tenant_said
+from engine.errors import HTTPError, Unauthorized
+from engine.routing import tenants
+from engine.routing.tenants import HostPattern
 from engine.wire import piko
-from engine.wire.http1 import Fields
+from engine.wire.http1 import Fields, Request
 from engine.wire.origin import may_open
 
 
-def admit(fields: Fields, verifier: Verifier | None, endpoint: str) -> Claims | None:
-    """What the token in these fields permits, which `endpoint` is part of; None if there is nothing to verify it with.
+def admit(
+    fields: Fields, verifier: Verifier | None, endpoint: str, *, tenant_by_host: Sequence[bytes] = ()
+) -> Claims | None:
+    """What the token in these fields permits, which `endpoint` is part of, and the tenant that they or the Host name;
+    None if there is nothing to verify it with.
 
     Raises Unauthorized, and HTTPError for a page of a browser.
     """
@@ -21,16 +28,56 @@ def admit(fields: Fields, verifier: Verifier | None, endpoint: str) -> Claims | 
         raise HTTPError(403, "browsers have no business here")
     if verifier is None:
         return None
-    named = [(name.lower(), value) for name, value in fields]
-    credentials = ([value for name, value in named if name == wanted] for wanted in piko.CREDENTIALS)
-    claims = verifier.verify(*credentials)
+    own, standard, tenant = _credentials(fields)
+    claims = verifier.verify(own, standard, [*tenant, *tenant_by_host])
     claims.check(endpoint)
     return claims
+
+
+def tokens_of(fields: Fields, by_tenant: Mapping[str, Tokens]) -> Tokens:
+    """What verifies the token in these fields: its tenant's keys. Raises Unauthorized."""
+    found = by_tenant.get(tenant_said(*_credentials(fields)))
+    if found is None:
+        raise Unauthorized(piko.UNKNOWN_TENANT)
+    return found
+
+
+def key_of(request: Request, claims: Claims | None, endpoint: str, hosts: HostPattern | None) -> str:
+    """The key of the endpoint that a request on the proxy port asks for: it is of the token's tenant, and where there
+    are no tokens, of the one that a field or the Host names. `hosts` is None where there are no tenants.
+
+    Raises HTTPError.
+    """
+    if claims is not None or hosts is None:
+        return tenants.key(endpoint, claims.tenant if claims is not None else "")
+    try:
+        tenant = tenants.the_one([*_credentials(request.fields)[2], *by_host(request, hosts)])
+    except ValueError as error:
+        raise HTTPError(400, str(error)) from error
+    return tenants.key(endpoint, tenant)
+
+
+def by_host(request: Request, hosts: HostPattern | None) -> list[bytes]:
+    """The tenant that a request's Host names, if it names one."""
+    found = hosts.parse(request.host) if hosts is not None else None
+    return [found[1].encode()] if found is not None else []
+
+
+def _credentials(fields: Fields) -> list[list[bytes]]:
+    """The values that say who asks, as `Verifier.verify` takes them."""
+    named = [(name.lower(), value) for name, value in fields]
+    return [[value for name, value in named if name == wanted] for wanted in piko.CREDENTIALS]
 
 
 def tenant_in(fields: Fields) -> bytes:
     """The tenant that these fields name; empty for none."""
     return b",".join(value for name, value in fields if name.lower() == piko.TENANT_ID)
+
+
+def logged(key: str) -> dict[str, str]:
+    """An endpoint's key, as a line of the log names it."""
+    endpoint, tenant = tenants.split(key)
+    return {"endpoint_id": endpoint, "tenant_id": tenant} if tenant else {"endpoint_id": endpoint}
 
 
 def seconds_left(claims: Claims | None) -> float:

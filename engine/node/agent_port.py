@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import trio
 
 from engine.admin.metrics import NodeMetrics
-from engine.auth.verifier import Claims, UnknownKey, Verifier
+from engine.auth.key_set import Tokens
+from engine.auth.verifier import Claims, UnknownKey
 from engine.carriers.carrier import Carrier
 from engine.carriers.host import Host
 from engine.carriers.opening import read_head
@@ -23,11 +25,12 @@ from engine.loop.certificates import Certificates
 from engine.loop.connection import Connection
 from engine.loop.reactor import Reactor
 from engine.loop.reading import start_tls
-from engine.node.admission import admit, seconds_left, tenant_in
+from engine.node.admission import admit, logged, seconds_left, tenant_in, tokens_of
 from engine.node.kept import Kept, Purpose
 from engine.node.peers import Peers
 from engine.node.registration import Registration
 from engine.node.way import Way
+from engine.routing import tenants
 from engine.routing.owners import Answer, Owners, defect_of_name
 from engine.routing.registry import Registry
 from engine.session.session import Session
@@ -54,8 +57,13 @@ class _Asked(NamedTuple):
     tenant: bytes
 
     @property
+    def key(self) -> str:
+        """The endpoint's, in the tenant of the token."""
+        return tenants.key(self.endpoint, self.claims.tenant if self.claims is not None else "")
+
+    @property
     def purpose(self) -> Purpose:
-        return Purpose("upstream", self.endpoint, self.tenant)
+        return Purpose("upstream", self.key, self.tenant)
 
     @property
     def principal(self) -> str:
@@ -64,8 +72,9 @@ class _Asked(NamedTuple):
 
 class AgentPort:
     """Takes registrations and runs their sessions; those that outlive their carriers are tasks in `sessions`, and do so
-    for at most `resume_seconds`. `public_url` is what agents are told of where clients come in; an
-    empty one is not told.
+    for at most `resume_seconds`. `tokens` checks who registers; where there are `by_tenant`, each tenant's do, and
+    `tokens` are of no effect (as in Piko). `public_url` is what agents are told of where clients come in; an empty one
+    is not told. Those of a tenant are told `public_urls` of it, if there is one.
     """
 
     def __init__(
@@ -74,10 +83,11 @@ class AgentPort:
         reactor: Reactor,
         metrics: NodeMetrics,
         *,
-        verifier: Verifier | None = None,
-        newer_keys: Callable[[], Awaitable[None]] | None = None,
+        tokens: Tokens,
+        by_tenant: Mapping[str, Tokens],
         tls: Certificates,
         public_url: str = "",
+        public_urls: Mapping[str, str] = MappingProxyType({}),
         exclusive: bool = False,
         resume_seconds: float = 0,
         sessions: trio.Nursery,
@@ -89,10 +99,11 @@ class AgentPort:
         self._registry = registry
         self._reactor = reactor
         self._metrics = metrics
-        self._verifier = verifier
-        self._newer_keys = newer_keys
+        self._tokens = tokens
+        self._by_tenant = by_tenant
         self._tls = tls
         self._public_url = str(PublicURL.parse(public_url)).encode() if public_url else b""
+        self._public_urls = {tenant: url.encode() for tenant, url in public_urls.items()}
         self._host: Host[_Asked] = Host(self, reactor)
         self.owners = Owners(exclusive=exclusive)
         self._leaving = False
@@ -163,15 +174,16 @@ class AgentPort:
         """Answer a request for a WebSocket; what this task has to run then. Raises HTTPError."""
         try:
             endpoint = _endpoint(request)
+            verifier, newer_keys = self._tokens_for(request)
             try:
-                claims = admit(request.fields, self._verifier, endpoint)
+                claims = admit(request.fields, verifier, endpoint)
             except UnknownKey:
                 # The issuer may have changed its keys; to refuse would end the agent, so it waits for the new ones.
-                if self._newer_keys is None:
+                if newer_keys is None:
                     raise
                 with trio.move_on_after(NEWER_KEYS_SECONDS):  # and then it is told, while there is time to
-                    await self._newer_keys()
-                claims = admit(request.fields, self._verifier, endpoint)
+                    await newer_keys()
+                claims = admit(request.fields, verifier, endpoint)
             accept = websocket.check_upgrade_request(request.fields if request.upgrade else [])
             wish = resumption.wish_in(request.fields)
             carrier = WebSocketCarrier(connection, client=False, max_frame=MAX_FRAME)
@@ -185,13 +197,21 @@ class AgentPort:
         fields = [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"), (b"Sec-WebSocket-Accept", accept)]
         if answer:
             fields.append((resumption.FIELD, answer))
-        if self._public_url and not isinstance(wish, Resume):
-            fields.append((piko.PUBLIC_URL, self._public_url))
+        url = self._url_for(claims)
+        if url and not isinstance(wish, Resume):
+            fields.append((piko.PUBLIC_URL, url))
         if self.seat is not None and summaries and not isinstance(wish, Resume):
             fields.append((workers.FIELD, str(self.seat).encode()))
         connection.put(http1.encode_response(101, b"Switching Protocols", fields))
         start()
         return carrier.run
+
+    def _tokens_for(self, request: Request) -> Tokens:
+        return tokens_of(request.fields, self._by_tenant) if self._by_tenant else self._tokens
+
+    def _url_for(self, claims: Claims | None) -> bytes:
+        tenant = claims.tenant if claims is not None else ""
+        return self._public_urls.get(tenant, self._public_url)
 
     def _refuse(self, connection: Connection, error: HTTPError) -> None:
         log.info("registration refused", client_ip=connection.peer[0], status=error.status, error=str(error))
@@ -203,13 +223,13 @@ class AgentPort:
     def admit(self, request: Request) -> _Asked:
         endpoint = posts.endpoint_of(request.target, posts.UPSTREAM_PATH) or ""
         _check_endpoint(endpoint)
-        return _asked(request, endpoint, admit(request.fields, self._verifier, endpoint))
+        return _asked(request, endpoint, admit(request.fields, self._tokens_for(request).verifier, endpoint))
 
     def enter(self, asked: _Asked, hello: Hello, carrier: Carrier) -> tuple[Welcome, Callable[[], None]]:
         wish = resumption.parse_wish(hello.session.encode()) if hello.session else None
         answer, start = self._begin(carrier, asked, wish, summaries=hello.summaries)
         seat = str(self.seat) if self.seat is not None else ""
-        return Welcome(answer.decode(), self._public_url.decode(), self.kept.tag.decode(), seat), start
+        return Welcome(answer.decode(), self._url_for(asked.claims).decode(), self.kept.tag.decode(), seat), start
 
     # -- sessions
 
@@ -233,7 +253,7 @@ class AgentPort:
 
         def start() -> None:
             held = ExitStack()  # from here on, for others may ask before the task runs
-            held.enter_context(self.owners.hold(asked.endpoint, asked.principal))
+            held.enter_context(self.owners.hold(asked.key, asked.principal))
             run = self._enrol(session, asked, held, summaries=summaries)
             self._sessions.start_soon(self._reactor.supervise, "session", run)
             self._reactor.hand_over()
@@ -241,7 +261,7 @@ class AgentPort:
         return answer, start
 
     def _refuse_taken(self, asked: _Asked) -> None:
-        answer = self.owners.ask(asked.endpoint, asked.principal)
+        answer = self.owners.ask(asked.key, asked.principal)
         if answer is Answer.TAKEN:
             raise HTTPError(403, "the endpoint is taken by somebody else, or a name like it")
         if answer is Answer.BUSY:
@@ -251,7 +271,6 @@ class AgentPort:
         self, carrier: Carrier, asked: _Asked, held: ExitStack, *, summaries: bool
     ) -> Callable[[], Awaitable[None]]:
         """A session on `carrier`, which takes what comes from now on; what its task has to run, which closes `held`."""
-        endpoint = asked.endpoint
 
         def away() -> None:
             registration.close_idle(self._reactor.now)
@@ -262,14 +281,15 @@ class AgentPort:
         def change() -> None:
             if session.suspended:
                 self._registry.set_aside(registration)
-                log.info("upstream suspended", endpoint_id=endpoint, seconds=resumable.seconds if resumable else 0)
+                log.info("upstream suspended", **named, seconds=resumable.seconds if resumable else 0)
             else:
                 self._registry.bring_back(registration)
-                log.info("upstream resumed", endpoint_id=endpoint, client_ip=carrier.peer[0], carrier=carrier.kind)
+                log.info("upstream resumed", **named, client_ip=carrier.peer[0], carrier=carrier.kind)
 
+        named = logged(asked.key)
         resumable = carrier if isinstance(carrier, Resumable) else None
         session = Session(carrier, accepts=False, on_away=away, on_change=change)
-        registration = Registration(session, endpoint, self._reactor, summaries=summaries)
+        registration = Registration(session, asked.key, self._reactor, summaries=summaries)
         registration.principal = asked.principal
         registration.client = carrier.peer[0]
         self.registrations.add(registration)
@@ -279,11 +299,11 @@ class AgentPort:
     async def _run_session(
         self, registration: Registration, resumable: Resumable | None, asked: _Asked, held: ExitStack
     ) -> None:
-        session, endpoint = registration.session, registration.endpoint
+        session, named = registration.session, logged(registration.endpoint)
         carrier = session.carrier
         log.info(
             "upstream connected",
-            endpoint_id=endpoint,
+            **named,
             client_ip=carrier.peer[0],
             principal=asked.principal or None,
             carrier=carrier.kind,
@@ -293,7 +313,7 @@ class AgentPort:
         else:
             expiry = trio.CancelScope(deadline=_deadline(asked.claims))
         try:
-            with held, self._registry.register(endpoint, registration), expiry:
+            with held, self._registry.register(registration.endpoint, registration), expiry:
                 if session.away:  # it was said before this task has begun
                     self._registry.withdraw(registration)
                 elif session.suspended:
@@ -310,9 +330,7 @@ class AgentPort:
             self.registrations.discard(registration)
             self._reactor.unclock(registration)
             self._metrics.session_ended(registration)
-            log.info(
-                "upstream disconnected", endpoint_id=endpoint, client_ip=carrier.peer[0], reason=str(session.error)
-            )
+            log.info("upstream disconnected", **named, client_ip=carrier.peer[0], reason=str(session.error))
 
     async def leave(self) -> None:
         """Ask every agent to dial elsewhere, and return when all have.

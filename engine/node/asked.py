@@ -7,6 +7,8 @@ from urllib.parse import quote, unquote_to_bytes
 
 from engine.gateway.head import request_head
 from engine.node.trust import Trust
+from engine.routing import tenants
+from engine.routing.tenants import HostPattern
 from engine.wire import piko
 from engine.wire.http1 import Request, claims
 from engine.wire.http1.summary import with_summary
@@ -19,23 +21,35 @@ class Asked:
 
     __slots__ = (
         "_with_summary",
-        "ambiguous",
         "client",
         "credentials",
+        "defect",
         "endpoint",
         "head",
         "is_tcp",
+        "key",
         "own_credentials",
         "request",
         "tenants",
     )
 
     def __init__(
-        self, request: Request, peer: str, proto: bytes, *, takes_tokens: bool, trust: Trust | None = None
+        self,
+        request: Request,
+        peer: str,
+        proto: bytes,
+        *,
+        takes_tokens: bool,
+        trust: Trust | None = None,
+        hosts: HostPattern | None = None,
     ) -> None:
         """`peer` is the address that the request comes from, `proto` http or https, whether by TLS; `takes_tokens`:
         an Authorization field is the node's to look at. With `trust`, the peer is a proxy whose word counts for who
-        the client is; else what it says of that is dropped (see wire.http1.claims).
+        the client is; else what it says of that is dropped (see wire.http1.claims). `hosts` are those that name a
+        tenant; None where there are no tenants.
+
+        `key` is the endpoint's in the tenant that the request names; that of its token is not looked at here. `defect`
+        says why the request cannot be meant; empty if it can.
         """
         self.request = request
         self.client = peer
@@ -45,7 +59,7 @@ class Asked:
         tcp_endpoint = piko.endpoint_of_tcp_path(request.target) if request.method == b"GET" else None
         self.is_tcp = tcp_endpoint is not None
         named: bytes | None = None
-        self.ambiguous = False  # it names two endpoints
+        self.defect = ""
         lines = as_they_came = request.lines
         forwarded_for: list[bytes] = []
         host_told = proto_told = False  # by a proxy that is believed
@@ -56,7 +70,7 @@ class Asked:
                 self.credentials.append(value)
             elif name == piko.ENDPOINT:
                 if named is not None and named != value:
-                    self.ambiguous = True
+                    self.defect = "x-piko-endpoint names two endpoints"
                 named = value
             elif name == piko.AUTHORIZATION:
                 self.own_credentials.append(value)
@@ -72,7 +86,18 @@ class Asked:
             if lines is as_they_came:
                 lines = lines.copy()
             lines.remove(line)
-        self.endpoint = tcp_endpoint or (named or b"").decode("utf-8", "replace") or piko.endpoint_of_host(request.host)
+        self.endpoint = tcp_endpoint or (named or b"").decode("utf-8", "replace")
+        by_host = hosts.parse(request.host) if hosts is not None else None
+        if by_host is not None:
+            self.tenants.append(by_host[1].encode())
+        if not self.endpoint:
+            self.endpoint = by_host[0] if by_host is not None else piko.endpoint_of_host(request.host)
+        self.key = tenants.key(self.endpoint)
+        if hosts is not None and self.tenants:
+            try:
+                self.key = tenants.key(self.endpoint, tenants.the_one(self.tenants))
+            except ValueError as error:
+                self.defect = str(error)
         added: list[bytes] = []
         if self.own_credentials and any(self.own_credentials):
             # The service's own credentials, which were not ours to look at; but not ours once more.

@@ -25,13 +25,15 @@ from engine.loop.connection import Connection
 from engine.loop.reactor import Reactor
 from engine.loop.reading import Reader
 from engine.node.aborts import Aborts
-from engine.node.admission import seconds_left, tenant_in
+from engine.node.admission import logged, seconds_left, tenant_in
 from engine.node.asked import Asked
 from engine.node.legs import Leg, Legs
 from engine.node.peers import Peers
 from engine.node.trust import Trust
 from engine.node.way import StreamOutbound, Way
+from engine.routing import tenants
 from engine.routing.registry import Registry
+from engine.routing.tenants import HostPattern
 from engine.session.liveness import Budget
 from engine.session.session import NoStream
 from engine.tunnel.relay import Relay
@@ -65,16 +67,16 @@ class Unserved:
         self._budget = Budget(UNSERVED_LINES, UNSERVED_SECONDS)
         self._left_out = 0
 
-    def tell(self, endpoint: str, client: str, now: float, why: str = piko.NO_AVAILABLE_UPSTREAMS) -> None:
-        """`client`, who wanted `endpoint`, was sent away."""
+    def tell(self, key: str, client: str, now: float, why: str = piko.NO_AVAILABLE_UPSTREAMS) -> None:
+        """`client`, who wanted the endpoint of this key, was sent away."""
         if not self._budget.spend(now):
             self._left_out += 1
             return
         left_out, self._left_out = self._left_out, 0
         if left_out:
-            log.warning(why, endpoint_id=endpoint, client_ip=client, left_out=left_out)
+            log.warning(why, **logged(key), client_ip=client, left_out=left_out)
         else:
-            log.warning(why, endpoint_id=endpoint, client_ip=client)
+            log.warning(why, **logged(key), client_ip=client)
 
 
 @dataclass(eq=False, slots=True)
@@ -91,6 +93,7 @@ class Clients:
     timeouts: Timeouts
     max_head: int = MAX_HEAD
     verifier: Verifier | None = None
+    hosts: HostPattern | None = None  # that name a tenant; None where there are no tenants
     trust: Trust = field(default_factory=Trust)
     proxy_protocol: bool = False  # spoken by who is trusted
     allowed_origins: frozenset[str] = frozenset()  # of pages that may open TCP endpoints
@@ -168,12 +171,19 @@ class Client:
         # A client that repeats itself asks for the same; and the parser gives equal heads the same object.
         asked = self._asked
         if asked is None or asked.request is not request:
-            asked = Asked(request, self.address, self._proto, takes_tokens=port.verifier is not None, trust=self._trust)
+            asked = Asked(
+                request,
+                self.address,
+                self._proto,
+                takes_tokens=port.verifier is not None,
+                trust=self._trust,
+                hosts=port.hosts,
+            )
             self._asked = asked if request.repeats else None
             self._client = asked.client
-        if asked.ambiguous:
-            return Refuse(400, "x-piko-endpoint names two endpoints")
-        exchange.endpoint = asked.endpoint
+        if asked.defect:
+            return Refuse(400, asked.defect)
+        exchange.endpoint = key = asked.key
         if not asked.endpoint:
             return Refuse(400, piko.MISSING_ENDPOINT_ID)
         if port.verifier is not None:
@@ -182,10 +192,12 @@ class Client:
                 claims.check(asked.endpoint)
             except Unauthorized as error:
                 return Refuse(401, str(error))
+            if claims.tenant:
+                exchange.endpoint = key = tenants.key(asked.endpoint, claims.tenant)
             if request.upgrade:
                 exchange.expires_at = port.reactor.now + seconds_left(claims)
         avoid = lost.way if isinstance(lost, StreamOutbound) else None
-        way = port.registry.pick(asked.endpoint, avoid=avoid)
+        way = port.registry.pick(key, avoid=avoid)
         if asked.is_tcp:
             return self._begin_tcp(inbound, exchange, asked, way)
         if way is None:
@@ -197,7 +209,7 @@ class Client:
         that is not known yet.
         """
         port = self._port
-        until = port.reactor.now + LINK_SECONDS if port.registry.expects(asked.endpoint) else -math.inf
+        until = port.reactor.now + LINK_SECONDS if port.registry.expects(exchange.endpoint) else -math.inf
         if patient:
             until = max(until, port.patient_until)
         return self._wait_until(until, inbound, exchange, asked)
@@ -210,12 +222,12 @@ class Client:
         def found() -> None:
             port.reactor.call("registered", inbound, self._found, until, inbound, exchange, asked)
 
-        return Wait(until, NO_UPSTREAMS, port.registry.wait_for(asked.endpoint, found))
+        return Wait(until, NO_UPSTREAMS, port.registry.wait_for(exchange.endpoint, found))
 
     def _found(self, until: float, inbound: Waiting, exchange: Exchange, asked: Asked) -> None:
         """A session for the endpoint that `exchange` waits for has come, or one of those that might will not come."""
-        way = self._port.registry.pick(asked.endpoint)
-        if way is None and self._port.registry.expects(asked.endpoint):
+        way = self._port.registry.pick(exchange.endpoint)
+        if way is None and self._port.registry.expects(exchange.endpoint):
             inbound.decide(exchange, self._wait_until(until, inbound, exchange, asked))
         elif way is None:
             inbound.decide(exchange, NO_UPSTREAMS)
@@ -233,7 +245,8 @@ class Client:
         if exchange.status == 499:
             port.aborts.count(self._client, port.reactor.now)
         if port.access_log is not None:
-            record.write(port.access_log, exchange, client=self._client, endpoint=exchange.endpoint)
+            endpoint, tenant = tenants.split(exchange.endpoint)
+            record.write(port.access_log, exchange, client=self._client, endpoint=endpoint, tenant=tenant)
         elif exchange.status == 502 and not exchange.attempts and exchange.request is not None:
             port.unserved.tell(exchange.endpoint, self._client, port.reactor.now)
 

@@ -21,10 +21,11 @@ from engine.errors import HTTPError
 from engine.log import get_logger
 from engine.loop.duplex import LATER
 from engine.loop.reactor import Reactor
-from engine.node.admission import admit, seconds_left, tenant_in
+from engine.node.admission import admit, by_host, key_of, seconds_left, tenant_in
 from engine.node.kept import Kept, Purpose
 from engine.node.way import Way
 from engine.routing.registry import Registry
+from engine.routing.tenants import HostPattern
 from engine.session.session import NoStream, Session
 from engine.session.stream import Stream
 from engine.tunnel.relay import Relay
@@ -40,7 +41,7 @@ log = get_logger("proxy.tcp")
 
 
 class Leg(NamedTuple):
-    """What a forward asks for, and until when it may (in the reactor's seconds)."""
+    """What a forward asks for, an endpoint by its key, and until when it may (in the reactor's seconds)."""
 
     endpoint: str
     tenant: bytes
@@ -61,6 +62,7 @@ class Legs:
         metrics: NodeMetrics,
         *,
         verifier: Verifier | None,
+        hosts: HostPattern | None = None,
         kept: Kept,
         sessions: trio.Nursery,
     ) -> None:
@@ -70,6 +72,7 @@ class Legs:
         self._reactor = reactor
         self._metrics = metrics
         self._verifier = verifier
+        self._hosts = hosts
         self._sessions = sessions
 
     # -- the door of carriers that are made of requests
@@ -77,8 +80,10 @@ class Legs:
     def admit(self, request: Request) -> Leg:
         """See host.Door."""
         endpoint = posts.endpoint_of(request.target, posts.TCP_PATH) or ""
-        claims = admit(request.fields, self._verifier, endpoint)
-        return Leg(endpoint, tenant_in(request.fields), self._reactor.now + seconds_left(claims))
+        named = by_host(request, self._hosts)
+        claims = admit(request.fields, self._verifier, endpoint, tenant_by_host=named)
+        key = key_of(request, claims, endpoint, self._hosts)
+        return Leg(key, tenant_in(request.fields), self._reactor.now + seconds_left(claims))
 
     def enter(self, asked: Leg, hello: Hello, carrier: Carrier) -> tuple[Welcome, Callable[[], None]]:
         """See host.Door."""

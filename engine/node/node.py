@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,6 +29,7 @@ from engine.auth.verifier import Verifier
 from engine.cluster.directory import Membership
 from engine.cluster.store import Store
 from engine.config import AccessLogConfig, AuthConfig, ServerConfig
+from engine.config.server import TenantConfig
 from engine.gateway.clocks import Timeouts
 from engine.log import get_logger
 from engine.loop.certificates import Certificates, Renewed, watch
@@ -38,6 +39,7 @@ from engine.loop.listen import Room, open_listeners, serve, split_address
 from engine.loop.reactor import Reactor
 from engine.loop.reading import start_tls
 from engine.loop.run import open_reactor
+from engine.node.admission import logged
 from engine.node.agent_port import AgentPort
 from engine.node.client import Clients
 from engine.node.client_port import ClientPort
@@ -50,7 +52,9 @@ from engine.node.trust import Trust
 from engine.node.way import Way
 from engine.routing.rebalance import excess
 from engine.routing.registry import SharedRegistry
+from engine.routing.tenants import HostPattern, split
 from engine.wire.peers import Port
+from engine.wire.public_url import PublicURL
 
 PATIENCE_SECONDS = 2.0  # see Clients
 HANDSHAKE_SECONDS = 10.0
@@ -88,7 +92,7 @@ async def run_node(
             [stack.enter_context(sock) for sock in open_listeners(address)]
             for address in (config.proxy.bind_addr, config.upstream.bind_addr, config.admin.bind_addr)
         )
-        tcp_ports = config.proxy.tcp_ports()
+        tcp_ports = config.tcp_keys()
         tcp = [[stack.enter_context(sock) for sock in open_listeners(address)] for address, _ in tcp_ports]
         links = open_listeners(config.cluster.bind_addr) if config.cluster.bind_addr else []
         for sock in links:
@@ -138,8 +142,8 @@ async def run_node(
                     upstream=shown(addresses.upstream),
                     admin=shown(addresses.admin),
                 )
-                for (_, endpoint), address in zip(tcp_ports, addresses.tcp, strict=True):
-                    log.info("tcp port open", addr=shown(address), endpoint_id=endpoint)
+                for (_, key), address in zip(tcp_ports, addresses.tcp, strict=True):
+                    log.info("tcp port open", addr=shown(address), **logged(key))
                 task_status.started(addresses)
                 await anext(signals)
                 log.info("shutting down", grace_seconds=config.grace_period)
@@ -151,9 +155,11 @@ async def run_node(
 
 async def open_node(config: ServerConfig, reactor: Reactor, nursery: trio.Nursery) -> Node:
     """A node that accepts nobody yet. Its sessions are tasks in `nursery`. Raises ConfigError."""
-    proxy_tokens = await open_tokens_of(config.proxy.auth, nursery)
+    ids = [one.id for one in config.upstream.tenants]
+    proxy_tokens = await open_tokens_of(config.proxy.auth, nursery, tenants=ids)
     upstream_tokens = await open_tokens_of(config.upstream.auth, nursery)
-    return Node(config, reactor, proxy_tokens, upstream_tokens, nursery)
+    tenants = await _open_tenants(config.upstream.tenants, nursery)
+    return Node(config, reactor, proxy_tokens, upstream_tokens, nursery, tenants=tenants)
 
 
 class Door:
@@ -194,6 +200,8 @@ class Node:
         proxy_tokens: Tokens,
         upstream_tokens: Tokens,
         sessions: trio.Nursery,
+        *,
+        tenants: Mapping[str, Tokens],
     ) -> None:
         http = config.proxy.http
         self.id = config.cluster.choose_node_id()
@@ -212,9 +220,16 @@ class Node:
             )
         )
         self.certificates = (tls, upstream_tls, self.admin_tls, self._link_tls)
-        kept = Kept(config.proxy.resume)
+        pattern = HostPattern(config.proxy.tenant_hosts)
+        hosts = pattern if tenants else None
         self._legs = Legs(
-            self.registry, reactor, self.metrics, verifier=proxy_tokens.verifier, kept=kept, sessions=sessions
+            self.registry,
+            reactor,
+            self.metrics,
+            verifier=proxy_tokens.verifier,
+            hosts=hosts,
+            kept=Kept(config.proxy.resume),
+            sessions=sessions,
         )
         self._clients = Clients(
             self.registry,
@@ -229,6 +244,7 @@ class Node:
             ),
             max_head=http.head_limit,
             verifier=proxy_tokens.verifier,
+            hosts=hosts,
             trust=Trust(config.proxy.trusted_proxies),
             proxy_protocol=config.proxy.proxy_protocol,
             allowed_origins=frozenset(config.proxy.allowed_origins),
@@ -244,22 +260,24 @@ class Node:
             self.registry,
             reactor,
             self.metrics,
-            verifier=upstream_tokens.verifier,
-            newer_keys=upstream_tokens.newer_keys,
+            tokens=upstream_tokens,
+            by_tenant=tenants,
             tls=upstream_tls,
             public_url=config.proxy.public_url,
+            public_urls=_public_urls(config.proxy.public_url, pattern, tenants),
             exclusive=self.exclusive,
             resume_seconds=config.upstream.resume,
             sessions=sessions,
         )
         self.metrics.sessions = lambda: self.agents.registrations
         self.metrics.endpoints = self.registry.endpoints
+        self.metrics.has_tenants = bool(tenants)
         self.metrics.carriers_refused = lambda: self.agents.carriers_refused + self._clients.host.refused
         self.metrics.tcp_connections = lambda: self._clients.tcp_connections
         self._config = config
         log_of = config.proxy.access_log
         access_level = None if log_of.disable else log_of.level
-        self._tcp_ports = [TCPPort(endpoint, self._clients, access_level) for _, endpoint in config.proxy.tcp_ports()]
+        self._tcp_ports = [TCPPort(key, self._clients, access_level) for _, key in config.tcp_keys()]
         self._room = Room()
         self.metrics.internal_errors = reactor.internal_errors
         self.metrics.ended = lambda: {
@@ -278,8 +296,9 @@ class Node:
             admin_addr=self._config.admin.advertise_addr or shown(addresses.admin),
             endpoints=self.registry.endpoints(),
             sessions=[
-                SessionStatus(one.endpoint, one.principal, one.client, self._clients.reactor.now - one.since)
+                SessionStatus(endpoint, one.principal, one.client, self._clients.reactor.now - one.since, tenant)
                 for one in self.agents.registrations
+                for endpoint, tenant in (split(one.endpoint),)
             ],
         )
 
@@ -387,8 +406,25 @@ class Node:
             await port.wait_quiet()
 
 
-async def open_tokens_of(auth: AuthConfig, nursery: trio.Nursery) -> Tokens:
-    """What checks the tokens of a port. A key set that has to be fetched is kept fresh in `nursery`."""
+async def _open_tenants(tenants: Sequence[TenantConfig], nursery: trio.Nursery) -> dict[str, Tokens]:
+    """What checks the tokens of each tenant's agents."""
+    opened: dict[str, Tokens] = {}
+
+    async def open_one(tenant: TenantConfig) -> None:
+        opened[tenant.id] = await open_tokens_of(tenant.auth, nursery, tenant=tenant.id)
+
+    async with trio.open_nursery() as opening:  # one that is slow to fetch its key set does not hold up the others
+        for tenant in tenants:
+            opening.start_soon(open_one, tenant)
+    return opened
+
+
+async def open_tokens_of(
+    auth: AuthConfig, nursery: trio.Nursery, *, tenants: Collection[str] = (), tenant: str = ""
+) -> Tokens:
+    """What checks the tokens of a port. A key set that has to be fetched is kept fresh in `nursery`. For the tenants,
+    see Verifier.
+    """
     if not auth.enabled:
         return Tokens()
     keys = auth.keys()
@@ -399,12 +435,25 @@ async def open_tokens_of(auth: AuthConfig, nursery: trio.Nursery) -> Tokens:
         audience=auth.audience,
         issuer=auth.issuer,
         disable_disconnect_on_expiry=auth.disable_disconnect_on_expiry,
+        tenants=tenants,
+        tenant=tenant,
     )
     if auth.files:
         renewed = Renewed("keys", auth.files, lambda: verifier.replace_configured(**auth.keys()))
         nursery.start_soon(watch, [renewed])
     jwks = auth.jwks
     return await open_tokens(verifier, jwks.endpoint, nursery, cache_ttl=jwks.cache_ttl, fetch_seconds=jwks.timeout)
+
+
+def _public_urls(public_url: str, hosts: HostPattern, tenants: Collection[str]) -> dict[str, str]:
+    """The public URL for each tenant whose hosts are below one name, where clients name it by their Host."""
+    urls = {}
+    for tenant in tenants if public_url else ():
+        if tenant != tenant.lower():
+            continue  # browsers write hosts in lower case
+        with suppress(ValueError):  # its id is no label, so no Host names it
+            urls[tenant] = str(PublicURL.parse(public_url).at(hosts.wildcard(tenant)))
+    return urls
 
 
 def _access_log(config: AccessLogConfig) -> AccessLog | None:

@@ -11,8 +11,8 @@ from engine.session.stream import Stream
 
 
 class Registration(Way):
-    """One agent's session for one endpoint. `principal` is whom its token names (empty: nobody), `client` the address
-    that it came from.
+    """One agent's session for one endpoint, which `endpoint` is the key of. `principal` is whom its token names (empty:
+    nobody), `client` the address that it came from.
     """
 
     def __init__(self, session: Session, endpoint: str, reactor: Reactor, *, summaries: bool = False) -> None:

@@ -14,6 +14,7 @@ import trio
 
 from engine.log import get_logger
 from engine.loop.connection import Connection
+from engine.node.admission import logged
 from engine.node.client import LINK_SECONDS, Clients
 from engine.node.way import Way
 from engine.session.session import NoStream
@@ -23,12 +24,12 @@ access_log = get_logger("proxy.tcp.access")
 
 
 class TCPPort:
-    """Takes clients for `endpoint`. `access_level` is that of the lines which say that a connection was opened, and
-    closed; None: there are none.
+    """Takes clients for the endpoint of `key`. `access_level` is that of the lines which say that a connection was
+    opened, and closed; None: there are none.
     """
 
-    def __init__(self, endpoint: str, clients: Clients, access_level: str | None = None) -> None:
-        self.endpoint = endpoint
+    def __init__(self, key: str, clients: Clients, access_level: str | None = None) -> None:
+        self.endpoint = key
         self._clients = clients
         self._access_level = access_level
         self._open = 0
@@ -112,4 +113,4 @@ class TCPPort:
 
     def _log(self, event: str, **values: object) -> None:
         if self._access_level is not None:
-            access_log.log(self._access_level, event, endpoint_id=self.endpoint, **values)
+            access_log.log(self._access_level, event, **logged(self.endpoint), **values)

@@ -56,9 +56,11 @@ from engine.loop.certificates import Certificates, watch
 from engine.loop.leaving import until_signal
 from engine.loop.listen import has_inherited, open_listeners, open_shared_listeners
 from engine.loop.run import open_reactor
+from engine.node.admission import logged
 from engine.node.node import Addresses, address_of_sockets, names_of, open_tokens_of, shown
 from engine.routing.owners import Answer as Owned
 from engine.routing.owners import Owners
+from engine.routing.tenants import split
 from engine.supervisor.process import VARIABLE, Phase, Worker
 
 CHECK_SECONDS: Final = 30.0
@@ -335,7 +337,7 @@ class Supervisor:
     def _hold(self, worker: Worker, endpoint: str, principal: str) -> bool:
         """What a worker holds, if nobody was first to hold it for another."""
         if self._owners.ask(endpoint, principal) is not Owned.YES:
-            log.warning("two have registered an endpoint at once, the second loses it", endpoint_id=endpoint)
+            log.warning("two have registered an endpoint at once, the second loses it", **logged(endpoint))
             worker.send(Lose(endpoint))
             return False
         self._owners.hold_elsewhere(worker.id, endpoint, principal)
@@ -446,9 +448,10 @@ class Supervisor:
             admin_addr=self._config.admin.advertise_addr or shown(self._addresses.admin),
             endpoints=endpoints,
             sessions=[
-                SessionStatus(one.endpoint, one.principal, one.client, one.seconds)
+                SessionStatus(endpoint, one.principal, one.client, one.seconds, tenant)
                 for worker in self._workers
                 for one in worker.sessions
+                for endpoint, tenant in (split(one.endpoint),)
             ],
         )
 

@@ -52,6 +52,11 @@ class PublicURL(NamedTuple):
     def __str__(self) -> str:
         return f"{self.scheme}://{'*.' if self.wildcard else ''}{self.place}"
 
+    def at(self, hosts: str) -> PublicURL:
+        """The same with other hosts, as `*.example.com`. Raises ValueError."""
+        port = re.search(r":[0-9]+$", self.place)
+        return PublicURL.parse(f"{self.scheme}://{hosts}{port[0] if port else ''}")
+
     def reach(self, endpoint: str) -> Reach:
         """How `endpoint` is reached."""
         if not self.wildcard:

@@ -106,6 +106,7 @@ grace_period: 90s
     # Every key but those that exclude others was set, so none was forgotten, here or there.
     assert unchanged(shown(config), shown(ServerConfig())) == [
         "proxy.public_url",  # ours
+        "proxy.tenant_hosts",  # ours
         "proxy.allowed_origins",  # ours
         "proxy.trusted_proxies",  # ours
         "proxy.proxy_protocol",  # ours
@@ -184,8 +185,31 @@ WRONG = [
     ),
     (
         ServerConfig,
-        "upstream:\n  tenants:\n  - {id: a, auth: {hmac_secret_key: 5ecret-5ecret-5ecret-5ecret-5ecret}}",
-        "2: upstream.tenants: tenants are not supported in this version; expected none",
+        f"upstream: {{tenants: [{{id: {'a' * 256}}}]}}",
+        f"1: upstream.tenants[0].id: '{'a' * 79}…': expected at most 255 bytes, and no blanks around it",
+    ),
+    (
+        ServerConfig,
+        "proxy:\n  tenant_hosts: '{endpoint}.{tenant}.example.com'",
+        "2: proxy.tenant_hosts: '{endpoint}.{tenant}.example.com': names tenants, and there are none; expected "
+        "upstream.tenants beside it",
+    ),
+    (
+        ServerConfig,
+        "proxy:\n  tenant_hosts: '{endpoint}-{tenant}.example.com'",
+        "2: proxy.tenant_hosts: '{endpoint}-{tenant}.example.com': expected a host name with two places, as "
+        "{endpoint}.{tenant}.example.com",
+    ),
+    (
+        ServerConfig,
+        "proxy: {tcp: {22: acme/shell}}",
+        "1: proxy.tcp: '22=acme/shell': there is no tenant 'acme'; expected one of upstream.tenants in front of the /",
+    ),
+    (
+        ServerConfig,
+        "proxy: {tcp: {22: shell}}\n"
+        "upstream: {tenants: [{id: a, auth: {hmac_secret_key: 5ecret-5ecret-5ecret-5ecret-5ecret}}]}",
+        "1: proxy.tcp: '22=shell': names no tenant, and each endpoint has one here; expected TENANT/ENDPOINT",
     ),
 ]
 
@@ -244,7 +268,8 @@ def test_a_tcp_port_alone_is_one_of_the_proxy_ports_host() -> None:
         ("{70000: database}", f"'70000=database': expected {TCP_PORT}"),
         ("{example: database}", f"'example=database': expected {TCP_PORT}"),
         ("{5432: }", f"'5432=': expected {TCP_PORT}"),
-        ("{5432: a/b}", f"'5432=a/b': expected {TCP_PORT}"),
+        ("{5432: a/}", f"'5432=a/': expected {TCP_PORT}"),
+        ("{5432: /a}", f"'5432=/a': expected {TCP_PORT}"),
         ("{5432: {endpoint: a}}", f"a mapping: expected {TCP_PORT}"),
         ("{8001: a}", "':8001': upstream.bind_addr is the same port; expected another one"),
         ("{5432: a, '10.0.0.1:5432': b}", "'10.0.0.1:5432': proxy.tcp is the same port; expected another one"),

@@ -172,10 +172,6 @@ async def test_pikos_files_are_taken_over_on_either_side(
     ("text", "key"),
     [
         ("cluster: {join: [piko-1, piko-2]}", "cluster.join"),
-        (
-            "upstream: {tenants: [{id: a, auth: {hmac_secret_key: a-secret-of-at-least-32-bytes-length}}]}",
-            "upstream.tenants",
-        ),
     ],
 )
 async def test_what_is_not_taken_over_from_piko_is_refused_by_its_key(

@@ -83,6 +83,19 @@ def test_an_endpoint_is_reached_by_its_label_or_by_the_field(url: str, endpoint:
     assert PublicURL.parse(url).reach(endpoint) == reach
 
 
+@pytest.mark.parametrize(
+    ("url", "elsewhere"),
+    [
+        ("https://example.com", "https://*.acme.test"),
+        ("http://*.localhost:8000", "http://*.acme.test:8000"),
+        ("http://[::1]:8000", "http://*.acme.test:8000"),
+        ("http://[::1]", "http://*.acme.test"),
+    ],
+)
+def test_other_hosts_have_the_same_scheme_and_port(url: str, elsewhere: str) -> None:
+    assert str(PublicURL.parse(url).at("*.acme.test")) == elsewhere
+
+
 @given(st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True))
 def test_the_node_takes_the_label_for_the_endpoint(endpoint: str) -> None:
     url = PublicURL.parse("http://*.example.com:8000").reach(endpoint).url
