@@ -7,10 +7,14 @@ ours is here as well, so that the same sentences hold for all four pairs.
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 
 import httpx
+import jwt
 import pytest
 import trio
 from websockets.sync.client import connect as connect_websocket
@@ -161,3 +165,97 @@ async def echo(stream: trio.SocketStream) -> None:
     with suppress(trio.BrokenResourceError):
         async for chunk in stream:
             await stream.send_all(chunk)
+
+
+TENANTS = {
+    "acme": "the key of acme, which has more than thirty-two bytes",
+    "beta": "and that of beta, with as many as it",
+}
+CLIENTS = "the key of the proxy port, which has more than thirty-two bytes"
+
+
+def tenants_file(folder: Path, proxy: str) -> str:
+    """Piko's own configuration of two tenants."""
+    tenants = [{"id": one, "auth": {"hmac_secret_key": key}} for one, key in TENANTS.items()]
+    path = folder / "server.yaml"
+    path.write_text(
+        json.dumps(
+            {"upstream": {"tenants": tenants}} | ({"proxy": {"auth": {"hmac_secret_key": proxy}}} if proxy else {})
+        )
+    )
+    return f"--config.path={path}"
+
+
+async def echo_as(name: bytes, stream: trio.SocketStream) -> None:
+    await stream.send_all(name)
+    await echo(stream)
+
+
+@pytest.mark.parametrize("tokens", [False, True])
+@pytest.mark.parametrize(
+    ("server", "agent", "forward"),
+    cases((TRIODUCT, TRIODUCT, TRIODUCT), (TRIODUCT, PIKO, TRIODUCT), (TRIODUCT, PIKO, PIKO)),
+)
+async def test_each_tenant_reaches_its_own(
+    server: str, agent: str, forward: str, tokens: bool, programs: Programs, tmp_path: Path
+) -> None:
+    node = Node(programs, command=server, options=(tenants_file(tmp_path, CLIENTS if tokens else ""),))
+    await node.start()
+    async with trio.open_nursery() as nursery:
+        for tenant, key in TENANTS.items():
+            serve = partial(trio.serve_tcp, partial(echo_as, tenant.encode()), 0)
+            listeners: list[trio.SocketListener] = await nursery.start(serve)
+            shown = (f"--connect.token={jwt.encode({}, key, 'HS256')}", f"--connect.tenant-id={tenant}")
+            service = listeners[0].socket.getsockname()[1]
+            await node.start_agent("db", service, *shown, kind="tcp", command=agent)
+            listeners = await nursery.start(partial(trio.serve_tcp, partial(say_http, tenant.encode()), 0))
+            await node.start_agent("web", listeners[0].socket.getsockname()[1], *shown, command=agent)
+        await node.wait_registered("db", 2)
+        await node.wait_registered("web", 2)
+        for tenant in TENANTS:
+            token = jwt.encode({"piko": {"tenant": tenant}}, CLIENTS, "HS256")
+            fields = {"x-piko-endpoint": "web"}
+            fields |= {"Authorization": f"Bearer {token}"} if tokens else {"x-piko-tenant-id": tenant}
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{node.proxy}") as client:
+                for _ in range(4):
+                    assert (await client.get("/", headers=fields)).text == tenant
+                wrong = await client.get("/", headers=fields | {"x-piko-tenant-id": "other"})
+                assert wrong.status_code == (401 if tokens else 502)
+            if not tokens and forward == PIKO:
+                continue  # it cannot name a tenant, and shows no token here
+            local = free_port()
+            url = f"--connect.url=http://127.0.0.1:{node.proxy}"
+            named = f"--connect.token={token}" if tokens else f"--connect.tenant-id={tenant}"
+            await programs.start(forward, "forward", "tcp", str(local), "db", url, named, port=local)
+            stream = await trio.open_tcp_stream("127.0.0.1", local)
+            async with stream:
+                got = b""
+                while len(got) < len(tenant):
+                    got += await stream.receive_some()
+            assert got == tenant.encode()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(("server", "agent"), [*cases((TRIODUCT, PIKO), (PIKO, TRIODUCT), (PIKO, PIKO))])
+async def test_an_agent_of_an_unknown_tenant_is_refused(
+    server: str, agent: str, programs: Programs, tmp_path: Path
+) -> None:
+    node = Node(programs, command=server, options=(tenants_file(tmp_path, ""),))
+    await node.start()
+    token = f"--connect.token={jwt.encode({}, TENANTS['acme'], 'HS256')}"
+    for named, said in (
+        ((), "unknown tenant"),
+        (("--connect.tenant-id=other",), "unknown tenant"),
+        (("--connect.tenant-id=beta",), "invalid token"),
+    ):
+        refused = await node.start_agent("web", free_port(), token, *named, command=agent)
+        assert await refused.wait_end() != 0
+        assert said in refused.text or "401" in refused.text
+    assert await node.endpoints() == {}
+
+
+async def say_http(body: bytes, stream: trio.SocketStream) -> None:
+    """Answer one request."""
+    await stream.receive_some()
+    await stream.send_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    await stream.aclose()
