@@ -18,7 +18,7 @@ import pytest
 import trio
 
 from tests.conftest import Pki
-from tests.programs import PIKO, TRIODUCT, Node, Program, Programs, get, needs
+from tests.programs import PIKO, TRIODUCT, Node, Program, Programs, get, needs, needs_piko
 from tests.system.ledger import load
 
 KEY = "a secret of thirty-two characters, or more"
@@ -95,6 +95,43 @@ async def test_an_agent_has_one_session_on_each_worker_and_all_of_them_serve(pro
     assert await metric(node, "piko_cluster_nodes") == 1
     assert await server.stop() == 0
     assert "lost" not in server.text
+
+
+@pytest.mark.parametrize("command", [TRIODUCT, pytest.param(PIKO, marks=needs_piko)])
+async def test_tenants_are_apart_on_all_workers(command: str, programs: Programs, tmp_path: Path) -> None:
+    tenants = [{"id": one, "auth": {"hmac_secret_key": f"{KEY} of {one}"}} for one in ("acme", "beta")]
+    text = json.dumps({"upstream": {"sharing": "exclusive", "tenants": tenants}})
+    (tmp_path / "server.yaml").write_text(text)
+    node = node_of(programs, f"--config.path={tmp_path}/server.yaml")
+    server = await start(node)
+
+    async def serve(body: bytes, stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.receive_some()
+            await stream.send_all(b"HTTP/1.0 200 OK\r\n\r\n" + body)
+
+    async with trio.open_nursery() as nursery:
+        for tenant in ("acme", "beta"):
+            listeners = await nursery.start(partial(trio.serve_tcp, partial(serve, tenant.encode()), 0))
+            token = jwt.encode({"sub": tenant}, f"{KEY} of {tenant}", "HS256")
+            shown = (f"--connect.tenant-id={tenant}", f"--connect.token={token}")
+            await node.start_agent("web", listeners[0].socket.getsockname()[1], *shown, command=command)
+        await node.wait_registered("web", 2)  # exclusive, and yet both have it
+        for _ in range(10):
+            for tenant in ("acme", "beta", "other"):
+                stream = await trio.open_tcp_stream("127.0.0.1", node.proxy)
+                async with stream:
+                    head = f"x-piko-endpoint: web\r\nx-piko-tenant-id: {tenant}\r\n"
+                    await stream.send_all(f"GET / HTTP/1.0\r\n{head}\r\n".encode())
+                    answer = b"".join([chunk async for chunk in stream])
+                assert answer.endswith(b'"no available upstreams"}\n' if tenant == "other" else tenant.encode())
+        _, told = await get(node.admin, "/status/upstream/sessions")
+        assert [(one["tenant"], one["principal"]) for one in json.loads(told)] == [("acme", "acme"), ("beta", "beta")]
+        _, told = await get(node.admin, "/status/upstream/endpoints?tenant=acme")
+        assert json.loads(told) == {"web": 1}
+        assert await metric(node, 'trioduct_endpoint_requests_total{endpoint="web",tenant="acme"}') == 10
+        nursery.cancel_scope.cancel()
+    assert await server.stop() == 0
 
 
 @pytest.mark.skipif(not PIKO, reason="PIKO does not name a Piko binary")
