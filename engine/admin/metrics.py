@@ -257,13 +257,15 @@ class RoleMetrics:
 
 class NodeMetrics(RoleMetrics):
     """A node's. `endpoints` gives the registered endpoints and their numbers of sessions, `carriers_refused` how many
-    carriers were refused because too many were open; the role sets them.
+    carriers were refused because too many were open, `suspensions_refused` how many sessions were not kept because too
+    many had lost their carrier; the role sets them.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.endpoints: Callable[[], Mapping[str, int]] = dict
         self.carriers_refused: Callable[[], int] = int
+        self.suspensions_refused: Callable[[], int] = int
         self._started = 0
         self._done = 0
         self._answers: _Answers = {}
@@ -349,6 +351,11 @@ class NodeMetrics(RoleMetrics):
         yield nodes
         yield CounterMetricFamily(
             "trioduct_carriers_refused", "Carriers refused because too many were open.", self.carriers_refused()
+        )
+        yield CounterMetricFamily(
+            "trioduct_suspensions_refused",
+            "Sessions that ended with their carrier, because too many were waiting for another.",
+            self.suspensions_refused(),
         )
         requests = CounterMetricFamily(
             "trioduct_endpoint_requests", "Requests that a session of an endpoint served.", labels=["endpoint"]

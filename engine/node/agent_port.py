@@ -50,7 +50,7 @@ class _Asked(NamedTuple):
 
     @property
     def purpose(self) -> Purpose:
-        return Purpose("upstream", self.endpoint, self.tenant)
+        return Purpose("upstream", self.endpoint, self.tenant, self.principal)
 
     @property
     def principal(self) -> str:

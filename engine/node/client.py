@@ -164,18 +164,20 @@ class Client:
         exchange.endpoint = asked.endpoint
         if not asked.endpoint:
             return Refuse(400, piko.MISSING_ENDPOINT_ID)
+        principal = ""
         if port.verifier is not None:
             try:
                 claims = port.verifier.verify(asked.own_credentials, asked.credentials, asked.tenants)
                 claims.check(asked.endpoint)
             except Unauthorized as error:
                 return Refuse(401, str(error))
+            principal = claims.principal
             if request.upgrade:
                 exchange.expires_at = port.reactor.now + seconds_left(claims)
         avoid = lost.registration if isinstance(lost, StreamOutbound) else None
         registration = port.registry.pick(asked.endpoint, avoid=avoid)
         if asked.is_tcp:
-            return self._begin_tcp(inbound, exchange, registration)
+            return self._begin_tcp(inbound, exchange, registration, principal)
         if registration is not None:
             return _route(registration, asked, fresh=lost is not None)
         if port.reactor.now < port.patient_until and lost is None:
@@ -206,7 +208,9 @@ class Client:
 
     # -- raw TCP
 
-    def _begin_tcp(self, inbound: Waiting, exchange: Exchange, registration: Registration | None) -> Decision:
+    def _begin_tcp(
+        self, inbound: Waiting, exchange: Exchange, registration: Registration | None, principal: str
+    ) -> Decision:
         request = exchange.request
         assert request is not None
         if not may_open(request.fields, self._port.allowed_origins):
@@ -226,7 +230,7 @@ class Client:
         except HTTPError as error:
             return Refuse(error.status, error.public)
         if isinstance(wish, Resume) or (wish is not None and wish.seconds and port.legs.kept.seconds):
-            return TakeOver(partial(self._begin_leg, inbound, exchange, wish, fields))
+            return TakeOver(partial(self._begin_leg, inbound, exchange, wish, fields, principal))
         if registration is None:
             return NO_UPSTREAMS
         try:
@@ -256,7 +260,9 @@ class Client:
         relays: list[Relay] = []
         return TakeOver(start)
 
-    def _begin_leg(self, inbound: Waiting, exchange: Exchange, wish: New | Resume, fields: Fields) -> None:
+    def _begin_leg(
+        self, inbound: Waiting, exchange: Exchange, wish: New | Resume, fields: Fields, principal: str
+    ) -> None:
         """A forward wants a session in its WebSocket, or goes on with one."""
         connection, port = self._connection, self._port
         request = exchange.request
@@ -267,7 +273,7 @@ class Client:
             port.metrics.tcp_done(exchange.endpoint, from_client, to_client)
             self.finished(inbound, exchange)
 
-        leg = Leg(exchange.endpoint, tenant_in(request.fields), exchange.expires_at)
+        leg = Leg(exchange.endpoint, tenant_in(request.fields), exchange.expires_at, principal)
         carrier = WebSocketCarrier(connection, client=False, max_frame=MAX_FRAME)
         try:
             answer, start = port.legs.begin(carrier, leg, wish, done)

@@ -44,10 +44,11 @@ class Leg(NamedTuple):
     endpoint: str
     tenant: bytes
     expires_at: float
+    principal: str = ""
 
     @property
     def purpose(self) -> Purpose:
-        return Purpose("tcp", self.endpoint, self.tenant)
+        return Purpose("tcp", self.endpoint, self.tenant, self.principal)
 
 
 class Legs:
@@ -77,7 +78,8 @@ class Legs:
         """See host.Door."""
         endpoint = posts.endpoint_of(request.target, posts.TCP_PATH) or ""
         claims = admit(request.fields, self._verifier, endpoint)
-        return Leg(endpoint, tenant_in(request.fields), self._reactor.now + seconds_left(claims))
+        principal = claims.principal if claims is not None else ""
+        return Leg(endpoint, tenant_in(request.fields), self._reactor.now + seconds_left(claims), principal)
 
     def enter(self, asked: Leg, hello: Hello, carrier: Carrier) -> tuple[Welcome, Callable[[], None]]:
         """See host.Door."""

@@ -185,6 +185,7 @@ class Node:
         self.metrics.sessions = lambda: self.agents.registrations
         self.metrics.endpoints = self.registry.endpoints
         self.metrics.carriers_refused = lambda: self.agents.carriers_refused + self._clients.host.refused
+        self.metrics.suspensions_refused = lambda: self.agents.kept.refused + kept.refused
         self.metrics.tcp_connections = lambda: self._clients.tcp_connections
         self._config = config
         log_of = config.proxy.access_log
