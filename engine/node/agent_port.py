@@ -239,6 +239,7 @@ class AgentPort:
 
         def change() -> None:
             if session.suspended:
+                registration.back_by = self._reactor.now + (resumable.seconds if resumable else 0)
                 self._registry.set_aside(registration)
                 log.info("upstream suspended", endpoint_id=endpoint, seconds=resumable.seconds if resumable else 0)
             else:

@@ -178,20 +178,33 @@ class Client:
         registration = port.registry.pick(asked.endpoint, avoid=avoid)
         if asked.is_tcp:
             return self._begin_tcp(inbound, exchange, registration, principal)
-        if registration is not None:
-            return _route(registration, asked, fresh=lost is not None)
-        if port.reactor.now < port.patient_until and lost is None:
-            forget = port.registry.wait_for(
-                asked.endpoint,
-                lambda: port.reactor.call("registered", inbound, self._registered, inbound, exchange, asked),
-            )
-            return Wait(port.patient_until, NO_UPSTREAMS, forget)
-        return NO_UPSTREAMS
+        if lost is None:
+            return self._find(inbound, exchange, asked, registration, port.reactor.now + port.timeouts.answer)
+        return NO_UPSTREAMS if registration is None else _route(registration, asked, fresh=True)
 
-    def _registered(self, inbound: Waiting, exchange: Exchange, asked: Asked) -> None:
-        """An agent has come for the endpoint that `exchange` waits for."""
-        registration = self._port.registry.pick(asked.endpoint)
-        inbound.decide(exchange, NO_UPSTREAMS if registration is None else _route(registration, asked))
+    def _find(
+        self, inbound: Waiting, exchange: Exchange, asked: Asked, registration: Registration | None, latest: float
+    ) -> Decision:
+        """By which session a new request goes. It may wait for one until `latest`: nothing of it is sent to an agent
+        that is cut off and may not come back, so whichever session is there first serves it.
+        """
+        port = self._port
+        if registration is None:
+            until = port.patient_until
+        elif registration.session.suspended:
+            until = min(registration.back_by, latest)
+        else:
+            return _route(registration, asked)
+        if port.reactor.now >= until:
+            return NO_UPSTREAMS
+
+        def come() -> None:
+            """There is a session for the endpoint."""
+            found = port.registry.pick(asked.endpoint)
+            inbound.decide(exchange, self._find(inbound, exchange, asked, found, latest))
+
+        forget = port.registry.wait_for(asked.endpoint, lambda: port.reactor.call("registered", inbound, come))
+        return Wait(until, NO_UPSTREAMS, forget)
 
     def finished(self, inbound: Waiting, exchange: Exchange) -> None:
         port = self._port

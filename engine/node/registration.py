@@ -6,6 +6,7 @@ a whole exchange is kept for the next one (last in, first out: the warmest first
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from engine.gateway.outbound import Outbound
@@ -38,7 +39,8 @@ class Registration:
     """One agent's session for one endpoint. Closes streams that have idled for long.
 
     `summaries`: the agent understands summaries in front of heads. `principal` is whom its token names (empty: nobody),
-    `client` the address that it came from.
+    `client` the address that it came from. `back_by`: when a session that has lost its carrier is given up, in the
+    reactor's seconds.
     """
 
     def __init__(self, session: Session, endpoint: str, reactor: Reactor, *, summaries: bool = False) -> None:
@@ -48,6 +50,7 @@ class Registration:
         self.principal = ""
         self.client = ""
         self.since = reactor.now
+        self.back_by = math.inf
         self.idle: dict[StreamOutbound, None] = {}
         self.deadline = reactor.now + IDLE_SECONDS
         self._reactor = reactor

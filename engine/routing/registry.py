@@ -52,7 +52,7 @@ class Registry(Protocol[Session]):
         """Endpoints that somebody serves, and by how many sessions."""
 
     def wait_for(self, endpoint: str, callback: Callable[[], None]) -> Forget:
-        """Call `callback` once, when the next session for `endpoint` can be picked."""
+        """Call `callback` once, when the next session for `endpoint` has come, or is brought back."""
 
     def observe(self, callback: Callable[[str, int], None]) -> Forget:
         """Call `callback(endpoint, sessions left)` after each change."""
@@ -107,6 +107,7 @@ class LocalRegistry(Generic[Session]):
         endpoint = self._endpoint_of.get(id(session))
         if endpoint is not None and _remove(self._aside, endpoint, session):
             self._rounds.setdefault(endpoint, RoundRobin()).add(session)
+            self._tell(callback for callback in self._waiting.pop(endpoint, {}).values())
 
     def pick(self, endpoint: str, *, avoid: Session | None = None) -> Session | None:
         sessions = self._rounds.get(endpoint) or self._aside.get(endpoint)
