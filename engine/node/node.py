@@ -209,7 +209,14 @@ class Node:
             admin_addr=self._config.admin.advertise_addr or _shown(addresses.admin),
             endpoints=self.registry.endpoints(),
             sessions=[
-                SessionStatus(one.endpoint, one.principal, one.client, self._clients.reactor.now - one.since)
+                SessionStatus(
+                    one.endpoint,
+                    one.principal,
+                    one.client,
+                    self._clients.reactor.now - one.since,
+                    one.session.carrier.kind,
+                    one.session.suspended,
+                )
                 for one in self.agents.registrations
             ],
         )
