@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
+from jwt.algorithms import HMACAlgorithm
 
 from engine.config import AuthConfig, ServerConfig
+from engine.config.auth import JWKSConfig
 from engine.config.server import TenantConfig
 from engine.errors import Refused
 from engine.wire import posts
@@ -212,6 +215,37 @@ async def test_an_agent_is_told_where_its_tenants_clients_come_in(roles: Roles) 
     ):
         _, head = await registering(roles, node, key, tenant=tenant)
         assert values_of(head, b"x-trioduct-public-url") == [url]
+
+
+async def test_each_tenant_has_a_key_set_of_its_own_which_may_be_renewed(
+    roles: Roles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.auth.key_set.REFETCH_SECONDS", 0)
+
+    def write(tenant: str, kid: str) -> None:
+        key = json.loads(HMACAlgorithm.to_jwk(KEYS[tenant])) | {"kid": kid, "alg": "HS256"}
+        (tmp_path / f"{tenant}.json").write_text(json.dumps({"keys": [key]}))
+
+    config = server_config()
+    for tenant in KEYS:
+        write(tenant, "old")
+        auth = AuthConfig(jwks=JWKSConfig(f"file://{tmp_path}/{tenant}.json"))
+        config.upstream.tenants.append(TenantConfig(tenant, auth))
+    node = await roles.node(config)
+    write("acme", "new")
+
+    async def status(tenant: str, signer: str, kid: str) -> bytes:
+        signed = jwt.encode({}, KEYS[signer], "HS256", {"kid": kid})
+        agent = await roles.dial(node.upstream)
+        fields = NAMED % tenant.encode() + f"Authorization: Bearer {signed}\r\n".encode()
+        await agent.say(b"GET /piko/v1/upstream/web HTTP/1.1\r\nHost: x\r\n" + UPGRADE + fields + b"\r\n")
+        return (await agent.until(b"\r\n\r\n"))[9:12]
+
+    assert await status("acme", "acme", "new") == b"101"  # it was fetched for this agent
+    assert await status("acme", "beta", "new") == b"401"
+    assert await status("beta", "beta", "new") == b"401"
+    assert await status("beta", "acme", "old") == b"401"
+    assert await status("beta", "beta", "old") == b"101"
 
 
 async def test_keys_of_the_upstream_port_are_of_no_effect_beside_tenants(roles: Roles) -> None:
