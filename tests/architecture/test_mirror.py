@@ -10,6 +10,7 @@ ROOMS = ("loop", "session", "gateway", "tunnel", "auth", "routing", "wire", "con
 ELSEWHERE = {
     "loop/duplex.py": "a contract: each Duplex keeps it in its own tests",
     "carriers/carrier.py": "a contract: each kind keeps it in its own tests",
+    "carriers/plain.py": "node/test_peers.py, where it carries the links of nodes",
     "carriers/call.py": "carriers/test_poll.py, test_opening.py and test_through.py, where requests are answered",
     "carriers/posting.py": "carriers/test_ladder.py and test_kinds.py, where both ends are",
     "wire/yamux.py": "words, which wire/test_mux.py checks against the specification",

@@ -20,6 +20,7 @@ from engine.cluster.entry import Entry
 from engine.cluster.record import Keys, Lease, Said, Whole
 from engine.cluster.store import Health, Store
 from engine.errors import Refused
+from engine.routing.tenants import key
 from tests.cluster.redis import RedisServer, redis_server
 from tests.programs import needs
 
@@ -94,6 +95,17 @@ async def test_nodes_know_of_each_other_and_of_each_change(cluster: Cluster) -> 
     assert first.store.health is Health.OK
     assert not first.store.gaps + second.store.gaps
     assert not first.store.rejected + second.store.rejected
+
+
+async def test_a_name_in_two_tenants_stays_two_endpoints(cluster: Cluster) -> None:
+    first, second = await cluster.join("first"), await cluster.join("second")
+    served = {key("web"): 1, key("web", "acme"): 2, key("x" * 255, "y" * 255): 3}
+    for one, count in served.items():
+        first.own.changed(one, count)
+    await until(lambda: second.knows() == {"first": served})
+    third = await cluster.join("third")
+    await until(lambda: third.knows().get("first") == served)
+    assert not second.store.rejected + third.store.rejected
 
 
 async def test_a_node_that_leaves_is_forgotten_at_once_and_one_that_dies_soon(cluster: Cluster) -> None:

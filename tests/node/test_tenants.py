@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
+from jwt.algorithms import HMACAlgorithm
 
 from engine.config import AuthConfig, ServerConfig
+from engine.config.auth import JWKSConfig
 from engine.config.server import TenantConfig
 from engine.errors import Refused
 from engine.wire import posts
@@ -214,6 +217,37 @@ async def test_an_agent_is_told_where_its_tenants_clients_come_in(roles: Roles) 
         assert values_of(head, b"x-trioduct-public-url") == [url]
 
 
+async def test_each_tenant_has_a_key_set_of_its_own_which_may_be_renewed(
+    roles: Roles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.auth.key_set.REFETCH_SECONDS", 0)
+
+    def write(tenant: str, kid: str) -> None:
+        key = json.loads(HMACAlgorithm.to_jwk(KEYS[tenant])) | {"kid": kid, "alg": "HS256"}
+        (tmp_path / f"{tenant}.json").write_text(json.dumps({"keys": [key]}))
+
+    config = server_config()
+    for tenant in KEYS:
+        write(tenant, "old")
+        auth = AuthConfig(jwks=JWKSConfig(f"file://{tmp_path}/{tenant}.json"))
+        config.upstream.tenants.append(TenantConfig(tenant, auth))
+    node = await roles.node(config)
+    write("acme", "new")
+
+    async def status(tenant: str, signer: str, kid: str) -> bytes:
+        signed = jwt.encode({}, KEYS[signer], "HS256", {"kid": kid})
+        agent = await roles.dial(node.upstream)
+        fields = NAMED % tenant.encode() + f"Authorization: Bearer {signed}\r\n".encode()
+        await agent.say(b"GET /piko/v1/upstream/web HTTP/1.1\r\nHost: x\r\n" + UPGRADE + fields + b"\r\n")
+        return (await agent.until(b"\r\n\r\n"))[9:12]
+
+    assert await status("acme", "acme", "new") == b"101"  # it was fetched for this agent
+    assert await status("acme", "beta", "new") == b"401"
+    assert await status("beta", "beta", "new") == b"401"
+    assert await status("beta", "acme", "old") == b"401"
+    assert await status("beta", "beta", "old") == b"101"
+
+
 async def test_keys_of_the_upstream_port_are_of_no_effect_beside_tenants(roles: Roles) -> None:
     config = config_of()
     config.upstream.auth.hmac_secret_key = CLIENTS
@@ -328,21 +362,51 @@ async def test_a_forward_that_names_another_tenant_reaches_nothing(roles: Roles,
     assert not await client.is_over()
 
 
-async def test_a_leg_of_posts_is_of_the_tenant_that_its_host_names(roles: Roles) -> None:
-    node = await roles.node(config_of())
+@pytest.mark.parametrize(
+    ("tokens", "host", "fields", "status"),
+    [
+        (False, b"x.acme.example.com", b"", 200),
+        (False, b"x.beta.example.com", b"", 502),
+        (False, b"x.acme.example.com", NAMED % b"beta", 400),
+        (False, b"x", b"", 502),
+        (True, b"x", shown(tenant="acme"), 200),
+        (True, b"x.acme.example.com", shown(tenant="acme") + NAMED % b"acme", 200),
+        (True, b"x", shown(tenant="beta"), 502),
+        (True, b"x.beta.example.com", shown(tenant="acme"), 401),
+        (True, b"x", shown(tenant="acme") + NAMED % b"beta", 401),
+        (True, b"x.acme.example.com", shown(), 401),
+    ],
+)
+async def test_a_leg_of_posts_is_of_one_tenant(
+    roles: Roles, tokens: bool, host: bytes, fields: bytes, status: int
+) -> None:
+    node = await roles.node(config_of(tokens=tokens))
     await agent_of(roles, node, "acme", await roles.service(tells(b"acme")), protocol="tcp")
-    for host, fields, status in (
-        (b"x.acme.example.com", b"", 200),
-        (b"x.beta.example.com", b"", 502),
-        (b"x.acme.example.com", NAMED % b"beta", 400),
-        (b"x", b"", 502),
-    ):
-        body = posts.encode_open("poll", posts.new_id(), Hello())
+    body = posts.encode_open("poll", posts.new_id(), Hello())
+    target = posts.path(posts.TCP_PATH, "web").encode()
+    client = await roles.dial(node.proxy)
+    head = b"POST %b HTTP/1.1\r\nHost: %b\r\n%bContent-Length: %d\r\n\r\n" % (target, host, fields, len(body))
+    assert (await client.ask(head + body)).status == status
+
+
+async def test_a_forwards_session_is_not_gone_on_with_by_another_tenant(roles: Roles) -> None:
+    node = await roles.node(config_of(tokens=True))
+    await both_by_tcp(roles, node)
+
+    async def opening(session: bytes, fields: bytes) -> tuple[int, bytes]:
         client = await roles.dial(node.proxy)
-        head = b"POST %b HTTP/1.1\r\nHost: %b\r\n%bContent-Length: %d\r\n\r\n" % (
-            posts.path(posts.TCP_PATH, "web").encode(), host, fields, len(body),
-        )  # fmt: skip
-        assert (await client.ask(head + body)).status == status
+        wish = b"X-Trioduct-Session: %b\r\n" % session
+        await client.say(b"GET /_piko/v1/tcp/web HTTP/1.1\r\nHost: x\r\n%b%b%b\r\n" % (UPGRADE, fields, wish))
+        head = await client.until(b"\r\n\r\n")
+        return int(head[9:12]), head
+
+    status, head = await opening(b"new 30", shown(tenant="acme"))
+    assert status == 101
+    wish = b"resume %b 1 0" % values_of(head, b"x-trioduct-session")[0].split()[1]
+    assert (await opening(wish, shown(tenant="beta")))[0] == 410
+    assert (await opening(wish, shown(tenant="beta") + NAMED % b"acme"))[0] == 401
+    assert (await opening(wish, shown()))[0] == 410
+    assert (await opening(wish, shown(tenant="acme")))[0] == 101
 
 
 async def test_a_public_tcp_port_leads_to_its_tenants_endpoint(roles: Roles) -> None:
