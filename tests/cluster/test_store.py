@@ -211,6 +211,23 @@ async def test_a_second_node_with_the_same_id_is_refused(cluster: Cluster) -> No
     await cluster.join("first")  # as soon as the lease of the other is over
 
 
+async def test_two_nodes_with_one_id_that_started_without_the_store_are_told(
+    redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await redis_server.ready()
+    redis_server.kill()
+    async with trio.open_nursery() as nursery:
+        cluster = Cluster(redis_server, nursery)
+        twins = [await cluster.join("first", addr=f"127.0.0.1:{port}") for port in (8001, 8002)]
+        redis_server.start()
+        await until(lambda: all("cluster.node_id first: another node" in twin.store.degraded for twin in twins))
+        await until(lambda: all(sum(twin.store.rejected.values()) > 1 for twin in twins))
+        twins[0].scope.cancel()
+        await until(lambda: not twins[1].store.degraded)
+        nursery.cancel_scope.cancel()
+    assert capsys.readouterr().err.count("another node has this id") == 2  # once each
+
+
 async def test_what_is_not_signed_by_a_node_is_not_believed(cluster: Cluster) -> None:
     first = await cluster.join("first")
     stranger = await cluster.join("stranger", secret=b"another secret of thirty-two characters")
