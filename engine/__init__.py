@@ -14,6 +14,9 @@ The way of the data. Bytes go down by calls, what became of them comes back as w
     loop.connection -> carriers.websocket -> session.session -> session.stream -> gateway.inbound -> agent.http
         -> gateway.outbound -> loop.connection -> the service's socket
 
+Where another node (or another worker of this one) has the session, the stream is one of a cluster.link, and the other
+node joins it to its agent's with a tunnel.relay.
+
 For TCP a tunnel.relay stands where the gateway stands, and towards the client a carriers.websocket, or its
 socket itself on a public TCP port.
 
@@ -42,7 +45,8 @@ whoever receives from it, and the socket is closed before the task is gone.
 Strata, each importing only what stands below it (the contracts are in pyproject.toml):
 
     cli                    argv, file and environment become a configuration and start one role
-    demo, bench            every role at once, on this machine, to be looked at; an agent that a node is measured with
+    demo_cluster, demo     every role at once, on this machine, to be looked at
+    bench                  an agent that a node is measured with
     supervisor             starts a node's workers, if there are several, and answers for all of them
     node, agent, forward   compose, order, and turn errors into answers; hold no protocol rule
     doctor                 walks an agent's way to a node, and says what is in it

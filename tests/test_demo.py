@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from pathlib import Path
 
 import trio
 import yaml
@@ -45,3 +46,19 @@ async def test_config_check_shows_both_configurations_and_starts_nothing(program
     assert node["proxy"]["bind_addr"] == "127.0.0.1:0"
     assert agent["listeners"][0]["endpoint_id"] == "demo"
     assert agent["connect"]["proxy_url"].startswith("http://127.0.0.1:")
+
+
+@needs("redis-server")
+async def test_a_cluster_survives_that_a_node_is_killed(programs: Programs) -> None:
+    demo = await programs.start(TRIODUCT, "demo", "--cluster", "--once")
+    assert await demo.wait_end() == 0, demo.text
+    assert "kill -9 of node 2" in demo.text
+    assert re.search(r"\d+ requests succeeded, \d failed", demo.text)
+
+
+async def test_a_cluster_says_what_it_lacks(programs: Programs, tmp_path: Path) -> None:
+    demo = await programs.start(TRIODUCT, "demo", "--cluster", env={"PATH": str(tmp_path)})
+    assert await demo.wait_end() == 1
+    assert demo.lines == [
+        "trioduct: nodes of a cluster share a Redis, and redis-server is not installed (apt install redis-server)"
+    ]

@@ -83,7 +83,7 @@ def role_of(config: ServerConfig | AgentConfig | ForwardConfig) -> Role:
         if (descriptor := os.environ.pop(WORKER, "")).isdecimal():
             from engine.node.worker import run_worker
 
-            return partial(run_worker, config, int(descriptor))
+            return partial(run_worker, config, int(descriptor), alone=True)
         if config.worker_count() > 1:
             from engine.supervisor.supervisor import run_supervisor
 

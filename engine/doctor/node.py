@@ -294,6 +294,9 @@ def _meaning(answer: _Answer) -> str:
         return f"the upgrade reaches the node{inspected}"
     if status == 400 and "upgrade" in text:
         raise Stopped("upgrade", f"it arrives without its `Upgrade: websocket`{inspected}; the node: {said}")
+    if status == 401 and piko.UNKNOWN_TENANT in text:
+        advice = "set connect.tenant_id to the tenant that the token is for; whoever runs the node knows its tenants"
+        raise Stopped("node", f"the node does not know this tenant: {said}{inspected}", who=YOU, advice=advice)
     if status == 401:
         fact = f"the node requires a valid token: {said}{inspected}"
         advice = "set connect.token; whoever runs the node creates one with `trioduct token`"

@@ -67,13 +67,16 @@ TO_OTHERS: Final = "piko_upstreams_remote_requests"
 log = get_logger("server")
 
 
-async def run_worker(config: ServerConfig, descriptor: int) -> None:
+async def run_worker(config: ServerConfig, descriptor: int, *, alone: bool = False) -> None:
     """Run a worker whose end of the channel is `descriptor`, until it has left.
 
     Raises ConfigError for what a worker cannot do with its supervisor's sockets, or for certificates and keys that do
     not fit.
+
+    `alone`: the process is this worker's.
     """
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if alone:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     channel: Channel[ToWorker] = Channel(
         socket.socket(fileno=descriptor), ToWorker, lambda: State(own.entry, node.agents.owners.held())
     )
@@ -83,14 +86,15 @@ async def run_worker(config: ServerConfig, descriptor: int) -> None:
     if not isinstance(begin, Begin) or not isinstance(known, Peers):
         raise ConfigError(f"the descriptor {descriptor} is no supervisor's channel, or the supervisor is gone")
     _check_ports(config, begin)
-    logs.always(worker=begin.index + 1)
+    if alone:
+        logs.always(worker=begin.index + 1)
     config.cluster.node_id = begin.id
     own = Own(Entry(begin.id, secrets.token_hex(8), UNIX + begin.link))
     directory = Directory(begin.id)
     for entry in known.entries:
         directory.put(entry)
     with _listen_for_peers(begin.link) as links:
-        async with open_reactor(alone=True) as reactor, trio.open_nursery() as nursery:
+        async with open_reactor(alone=alone) as reactor, trio.open_nursery() as nursery:
             node = await open_node(config, reactor, nursery)
             node.join(Membership(directory, own, begin.secret), nursery)
             assert node.peers is not None

@@ -113,7 +113,10 @@ class Worker:
         finally:
             self._channel = None
             channel.close()
-            self.kill()
+            if self._process is not None and self._process.returncode is None:
+                self.kill()
+                with trio.CancelScope(shield=True):  # the kernel needs no persuasion
+                    self.code = await self._process.wait()
             self._enter(Phase.ENDED)
 
     async def _start(self, command: Sequence[str], descriptor: int) -> trio.Process:

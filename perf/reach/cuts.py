@@ -40,8 +40,8 @@ class StandstillRow(msgspec.Struct, frozen=True, kw_only=True):
     carrier: str
     sides: Mapping[str, Contender]
     cuts: int = 20
-    every_seconds: float = 0.5
-    most_rounds: int | None = 3
+    every_seconds: float = 0.25
+    most_rounds: int | None = 2
     figures: tuple[Figure, ...] = (
         Figure(STILL, Better.LOWER, A_DIAL_AND_150_MS),
         Figure(LONGEST, Better.LOWER),
@@ -72,8 +72,8 @@ class FailedRow(msgspec.Struct, frozen=True, kw_only=True):
     sides: Mapping[str, Contender]
     rate: float = 200.0
     cuts: int = 100
-    every_seconds: float = 0.25
-    most_rounds: int | None = 2
+    every_seconds: float = 0.15
+    most_rounds: int | None = 1
     figures: tuple[Figure, ...] = (
         Figure(FAILED, Better.LOWER, Goal(0.0, absolute=True)),
         Figure(CUTS),

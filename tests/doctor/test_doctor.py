@@ -16,7 +16,8 @@ import pytest
 import trio
 import trustme
 
-from engine.config import MASK, AgentConfig, ConnectConfig, Draft
+from engine.config import MASK, AgentConfig, AuthConfig, ConnectConfig, Draft
+from engine.config.server import TenantConfig
 from engine.doctor.certificate import Certificate, added_authorities
 from engine.doctor.doctor import run_doctor
 from engine.doctor.report import Machine, Terminal
@@ -541,6 +542,23 @@ async def test_a_node_that_wants_a_token_says_so_and_the_token_is_not_printed(ro
     assert refused.verdict.outcome == "refused"
     assert connect.token not in refused.text
     connect.token = jwt.encode({}, HMAC_KEY, algorithm="HS256")
+    assert (await examine(connect, "shop")).verdict.outcome == "works"
+
+
+async def test_a_tenant_that_is_missing_or_another_is_told_apart_from_a_bad_token(
+    roles: Roles, examine: Examine
+) -> None:
+    config = server_config()
+    config.upstream.tenants = [TenantConfig("acme", AuthConfig(hmac_secret_key=HMAC_KEY))]
+    node = await roles.node(config)
+    connect = connect_to(node.upstream)
+    connect.token = jwt.encode({}, HMAC_KEY, algorithm="HS256")
+    for tenant in ("", "other"):
+        connect.tenant_id = tenant
+        refused = await examine(connect)
+        assert refused.verdict.outcome == "refused"
+        assert "you - set connect.tenant_id" in refused.text
+    connect.tenant_id = "acme"
     assert (await examine(connect, "shop")).verdict.outcome == "works"
 
 

@@ -159,7 +159,7 @@ class Bed:
         config = self.folder / "haproxy.cfg"
         config.write_text(f"""
 global
-    maxconn 4000
+    maxconn 9000
 defaults
     timeout connect 2s
     timeout check 1s

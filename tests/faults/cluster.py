@@ -260,6 +260,40 @@ async def nodes_restart(bed: Bed, seconds: float) -> AsyncGenerator[Outcome, Non
     yield outcome
 
 
+async def agents_lose_their_node(bed: Bed, seconds: float) -> AsyncGenerator[Outcome, None]:
+    """F16: a thousand endpoints for each of `seconds` are at one node, which is killed; all come to the others."""
+    number = round(seconds) * 1000
+    outcome = Outcome(f"F16 {number} agents lose their node")
+
+    async def registered() -> int:
+        return sum(map(len, [await bed.nodes[index].endpoints() for index in (0, 1)]))
+
+    for first in range(0, number, 1000):
+        listeners = "".join(
+            f"  - {{endpoint_id: e{index}, addr: '{bed.origin}'}}\n" for index in range(first, first + 1000)
+        )
+        path = bed.folder / f"agents-{first}.yaml"
+        path.write_text(
+            f"connect: {{url: 'http://127.0.0.1:{bed.agents}', resume: 0s, timeout: 2m}}\nlisteners:\n{listeners}"
+        )
+        await bed.programs.start(bed.nodes[0].command, "agent", "start", "--config.path", path, "--log.level=error")
+    with trio.fail_after(120):
+        while await registered() + len(await bed.nodes[2].endpoints()) < number:  # noqa: ASYNC110
+            await trio.sleep(0.2)
+    at_others = await registered()
+    bed.servers[2].process.kill()
+
+    async def back() -> bool:
+        return await registered() == number
+
+    took = await seconds_until(back, 60)
+    outcome.told["of these at the node"] = number - at_others
+    outcome.told["all back after s"] = round(took, 2)
+    outcome.expect(took < 60, "all come back")
+    outcome.expect_in_time(took <= 10, "within 10 s")
+    yield outcome
+
+
 Fault = Callable[[Bed, float], AsyncGenerator[Outcome, None]]
 
 FAULTS: dict[str, Fault] = {
@@ -268,5 +302,6 @@ FAULTS: dict[str, Fault] = {
     "F4a": store_fails,
     "F4b": store_is_cut_off,
     "F15": nodes_restart,
+    "F16": agents_lose_their_node,
     "F30": nodes_are_cut_off,
 }

@@ -21,6 +21,8 @@ from tests.conftest import Pki
 from tests.programs import PIKO, TRIODUCT, Node, Program, Programs, get, needs, needs_piko
 from tests.system.ledger import load
 
+pytestmark = pytest.mark.timeout(180)  # each starts several processes, one after the other
+
 KEY = "a secret of thirty-two characters, or more"
 
 

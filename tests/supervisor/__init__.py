@@ -1,0 +1,1 @@
+"""Tests of engine.supervisor, with workers that are played by a script."""

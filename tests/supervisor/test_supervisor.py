@@ -1,0 +1,221 @@
+"""A supervisor and what it does with workers that serve, fail, lie, hang and die; they are played by a script."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from engine.cluster.messages import Sockets
+from engine.config import ServerConfig
+from engine.loop.listen import open_shared_listeners
+from engine.node.node import Addresses
+from engine.supervisor import process
+from engine.supervisor.process import Phase, Worker
+from engine.supervisor.supervisor import Supervisor
+from tests.supervisor import played
+
+WORKERS = 2
+
+
+class Bed:
+    """A supervisor that runs. `how` its workers are, from the next one on, stands in a file."""
+
+    def __init__(self, supervisor: Supervisor, command: list[str]) -> None:
+        self.supervisor = supervisor
+        self.command = command  # which the supervisor starts anew for each
+
+    def play(self, how: str) -> None:
+        self.command[-1] = how
+
+    @property
+    def workers(self) -> list[Worker]:
+        return [slot.worker for slot in self.supervisor._slots if slot.worker is not None]
+
+    async def wait(self, what: Callable[[], bool]) -> None:
+        while not what():  # noqa: ASYNC110
+            await trio.sleep(0.01)
+
+    async def wait_ready(self) -> None:
+        await self.wait(lambda: len(self.workers) == WORKERS and not self.supervisor.degraded)
+
+    async def told(self, index: int) -> str:
+        """All that a worker was told since it was ready."""
+        await self.supervisor.refresh()
+        return "\n".join(one.endpoint for one in self.workers[index].sessions)
+
+    def value(self, name: str) -> float:
+        samples = [sample for family in self.supervisor.metrics() for sample in family[3]]
+        return sum(value for sample, _, value in samples if sample == name)
+
+
+@asynccontextmanager
+async def running(folder: Path, how: str, config: ServerConfig | None = None) -> AsyncIterator[Bed]:
+    config = config or ServerConfig()
+    config.cluster.node_id = "node"
+    ports = [open_shared_listeners("127.0.0.1:0", WORKERS) for _ in range(2)]
+    held = [sock for port in ports for each in port for sock in each]
+    proxy, upstream = ([[one.fileno() for one in each] for each in port] for port in ports)
+    sockets = [Sockets(proxy[index], upstream[index], []) for index in range(WORKERS)]
+    address = ("127.0.0.1", 1)
+    command = [sys.executable, played.__file__, how]
+    async with trio.open_nursery() as nursery:
+        supervisor = Supervisor(config, command, Addresses(address, address, address), sockets, held, folder, nursery)
+        nursery.start_soon(supervisor.start)
+        nursery.start_soon(supervisor.run)
+        try:
+            yield Bed(supervisor, command)
+        finally:
+            nursery.cancel_scope.cancel()
+    for sock in held:
+        sock.close()
+
+
+async def test_what_one_serves_is_told_to_all_others_and_counted_together(tmp_path: Path) -> None:
+    async with running(tmp_path, "serves") as bed:
+        await bed.wait_ready()
+        await bed.wait(lambda: bed.supervisor.status().endpoints == {"e0": 2, "e1": 2})
+        first, second = bed.workers
+        assert f"id='{second.id}'" in await bed.told(0)
+        assert f"id='{first.id}'" in await bed.told(1)
+        assert bed.supervisor.not_ready is None
+        assert bed.value("trioduct_workers") == WORKERS
+        assert bed.value("seen_total") == 2 * WORKERS
+        assert bed.value("process_resident_memory_bytes") > 0
+
+
+async def test_one_that_dies_is_replaced_its_sockets_are_anothers_meanwhile_and_its_counters_stay(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path, "serves") as bed:
+        await bed.wait_ready()
+        await bed.supervisor.refresh()
+        counted = bed.value("seen_total")
+        first, second = bed.workers
+        os.kill(second.pid, signal.SIGKILL)
+        await second.ended.wait()
+        assert second.code == -signal.SIGKILL
+        assert bed.supervisor.degraded == "of 2 workers, not ready: 2"
+        assert "Accept(of=[0, 1])" in await bed.told(0)
+        assert f"Gone(id='{second.id}')" in await bed.told(0)
+        await bed.wait_ready()
+        assert (await bed.told(0)).rstrip().endswith("Accept(of=[0])") or "Accept(of=[0])" in await bed.told(0)
+        assert bed.workers[0] is first
+        assert bed.workers[1].id == "node.3"
+        assert bed.supervisor.restarts == 1
+        assert bed.value("seen_total") >= counted
+        assert bed.supervisor.status().endpoints.get("e0") == 2
+
+
+async def test_who_is_second_to_hold_an_endpoint_for_another_principal_loses_it(tmp_path: Path) -> None:
+    async with running(tmp_path, "holds") as bed:
+        await bed.wait_ready()
+        while "Lose(endpoint='shop')" not in (await bed.told(0)) + (await bed.told(1)):  # noqa: ASYNC110
+            await trio.sleep(0.01)
+        told = [await bed.told(0), await bed.told(1)]
+        (winner,) = [index for index in range(WORKERS) if "Lose" not in told[index]]
+        assert bed.supervisor._owners.held_elsewhere() == {bed.workers[winner].id: {"shop": f"principal {winner}"}}
+
+
+async def test_one_that_was_behind_tells_all_at_once(tmp_path: Path) -> None:
+    async with running(tmp_path, "catches up") as bed:
+        await bed.wait_ready()
+        await bed.wait(lambda: bed.supervisor.status().endpoints == {"shop": 6})
+        assert set(bed.supervisor._owners.held_elsewhere()) == {worker.id for worker in bed.workers}
+
+
+async def test_one_that_speaks_for_another_is_not_believed(tmp_path: Path) -> None:
+    async with running(tmp_path, "lies") as bed:
+        await bed.wait_ready()
+        await bed.told(0)
+        assert bed.supervisor.status().endpoints == {}
+
+
+async def test_one_that_says_what_cannot_be_is_killed_and_replaced(tmp_path: Path) -> None:
+    async with running(tmp_path, "serves") as bed:
+        await bed.wait_ready()
+        bed.play("babbles")
+        babbler = bed.workers[1]
+        os.kill(babbler.pid, signal.SIGKILL)
+        await bed.wait(lambda: bed.workers[1] is not babbler)
+        babbler = bed.workers[1]
+        bed.play("serves")
+        await babbler.ended.wait()
+        assert babbler.code == -signal.SIGKILL
+        await bed.wait_ready()
+
+
+async def test_one_that_does_not_answer_holds_up_nobody_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "ANSWER_SECONDS", 0.2)
+    async with running(tmp_path, "hangs") as bed:
+        await bed.wait_ready()
+        with trio.fail_after(20):
+            await bed.supervisor.refresh()
+        assert bed.value("trioduct_workers") == WORKERS
+
+
+async def test_a_first_one_that_fails_is_the_end(tmp_path: Path) -> None:
+    async with running(tmp_path, "fails") as bed:
+        await bed.wait(lambda: bed.supervisor.code == 7)
+        await bed.wait(lambda: not bed.supervisor._workers)
+        assert bed.supervisor.restarts == 0
+
+
+async def test_one_that_is_told_to_leave_by_another_is_replaced_before_it_has_ended(tmp_path: Path) -> None:
+    async with running(tmp_path, "serves") as bed:
+        await bed.wait_ready()
+        old = bed.workers[0]
+        old.leave()  # as it would by SIGTERM: its supervisor has not decided it
+        await old.ended.wait()
+        await bed.wait_ready()
+        assert bed.workers[0] is not old
+        assert f"Leaves(id='{old.id}')" in await bed.told(1)
+        assert bed.supervisor._owners._leaving == set()
+
+
+async def test_all_leave_and_those_that_do_not_are_stopped(tmp_path: Path) -> None:
+    config = ServerConfig(grace_period=0.1)
+    async with running(tmp_path, "stays", config) as bed:
+        await bed.wait_ready()
+        workers = bed.workers
+        bed.supervisor._insist()
+        bed.supervisor._insist()  # the second signal
+        for worker in workers:
+            await worker.ended.wait()
+        assert [worker.code for worker in workers] == [0, 0]
+        assert bed.supervisor.not_ready == "leaving"
+        assert bed.supervisor._held[0].fileno() == -1
+        assert await bed.supervisor.reload() == "the node is shutting down"
+
+
+async def test_a_command_that_cannot_be_started_is_told(tmp_path: Path) -> None:
+    async with running(tmp_path, "serves") as bed:
+        await bed.wait_ready()
+        good = bed.command[0]
+        bed.command[0] = str(tmp_path / "none")
+        lost = bed.workers[0]
+        os.kill(lost.pid, signal.SIGKILL)
+        await bed.wait(lambda: bed.supervisor.restarts >= 2)
+        assert "cannot start" in await bed.supervisor.reload()
+        bed.command[0] = good
+        await bed.wait_ready()
+        assert bed.workers[0].phase is Phase.READY
+
+
+async def test_who_dials_its_link_needs_its_user() -> None:
+    from engine.supervisor.supervisor import _folder
+
+    with _folder() as folder:
+        assert folder.stat().st_mode & 0o777 == 0o700
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(str(folder / "1"))
+    assert not folder.exists()
