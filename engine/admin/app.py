@@ -49,12 +49,16 @@ class Metrics(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SessionStatus:
-    """Who has registered what: for `seconds`, from the address `client`. `principal` is whom the token names."""
+    """Who has registered what: for `seconds`, from the address `client`. `principal` is whom the token names, `carrier`
+    what the session rides on, or did last if it is `suspended`.
+    """
 
     endpoint: str
     principal: str
     client: str
     seconds: float
+    carrier: str = ""
+    suspended: bool = False
     tenant: str = ""
 
 

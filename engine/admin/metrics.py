@@ -283,8 +283,9 @@ class StoreFigures(Protocol):
 
 class NodeMetrics(RoleMetrics):
     """A node's. `endpoints` gives the registered endpoints and their numbers of sessions, `carriers_refused` how many
-    carriers were refused because too many were open, `peers` how many other nodes there are, `store` what they know
-    of each other by; the role sets them.
+    carriers were refused because too many were open, `suspensions_refused` how many sessions were not kept because
+    too many had lost their carrier, `peers` how many other nodes there are, `store` what they know of each other by;
+    the role sets them.
     """
 
     def __init__(self) -> None:
@@ -293,6 +294,7 @@ class NodeMetrics(RoleMetrics):
         self.carriers_refused: Callable[[], int] = int
         self.peers: Callable[[], int] = int
         self.store: Callable[[], StoreFigures | None] = lambda: None
+        self.suspensions_refused: Callable[[], int] = int
         self._started = 0
         self._done = 0
         self._answers: _Answers = {}
@@ -379,6 +381,11 @@ class NodeMetrics(RoleMetrics):
         yield from self._store_figures()
         yield CounterMetricFamily(
             "trioduct_carriers_refused", "Carriers refused because too many were open.", self.carriers_refused()
+        )
+        yield CounterMetricFamily(
+            "trioduct_suspensions_refused",
+            "Sessions that ended with their carrier, because too many were waiting for another.",
+            self.suspensions_refused(),
         )
         requests = CounterMetricFamily(
             "trioduct_endpoint_requests", "Requests that a session of an endpoint served.", labels=self._names

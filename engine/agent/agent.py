@@ -22,6 +22,7 @@ from engine.agent.service import Service
 from engine.agent.tcp import TcpUpstream
 from engine.agent.uplink import HINT, Uplink
 from engine.carriers.carrier import Kind
+from engine.carriers.remembered import Remembered
 from engine.config import AgentConfig, ClientTLS, ConnectConfig, ListenerConfig
 from engine.errors import Unreachable
 from engine.log import INFO, get_logger, show
@@ -58,6 +59,7 @@ async def run_agent(
     tls = _certificates("connect.tls", connect.tls, connect.client_context)
     server = Server(connect.url, tls, connect.tls.server_name or None, connect.router())
     metrics, token = AgentMetrics(), _Token(connect)
+    remembered = Remembered(connect.memory, connect.way()) if connect.memory else None
     async with open_reactor(alone=alone) as reactor, trio.open_nursery() as nursery:
         if config.server.enabled:
             await _serve_metrics(config, metrics, nursery)
@@ -72,6 +74,7 @@ async def run_agent(
                 tenant=connect.tenant_id,
                 resume_seconds=connect.resume,
                 kinds=tuple(map(Kind, connect.carriers)),
+                remembered=remembered,
                 dials=dials,
                 on_connect=partial(metrics.connected, "node"),
                 on_reconnect=metrics.reconnected,

@@ -19,6 +19,7 @@ import trio
 from engine.agent.rhythm import Rhythm
 from engine.carriers.carrier import LADDER, Carrier, Kind
 from engine.carriers.ladder import Ladder, registration
+from engine.carriers.remembered import Remembered
 from engine.errors import Refused, Unreachable
 from engine.log import get_logger
 from engine.loop.backoff import LONGEST_SECONDS, SETTLED_SECONDS, Backoff
@@ -63,6 +64,7 @@ class Uplink:
         tenant: str = "",
         resume_seconds: float = 0,
         kinds: tuple[Kind, ...] = LADDER,
+        remembered: Remembered | None = None,
         dials: trio.CapacityLimiter | None = None,
         backoff: Backoff | None = None,
         on_connect: Callable[[float], None] | None = None,
@@ -73,7 +75,9 @@ class Uplink:
         self.error: Exception | None = None  # why the last attempt to connect failed
         self.reach: Reach | None = None  # how clients reach the endpoint, if the node has told it
         self._server = server
-        self._ladder = Ladder(registration(server, endpoint, lambda: piko.credentials(token(), tenant)), kinds)
+        self._ladder = Ladder(
+            registration(server, endpoint, lambda: piko.credentials(token(), tenant)), kinds, remembered
+        )
         self._on_stream = on_stream
         self._resume_seconds = round(resume_seconds)
         self._dials = dials or trio.CapacityLimiter(1)

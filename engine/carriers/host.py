@@ -30,7 +30,7 @@ from engine.wire.posts import Request as Message
 BODY_SECONDS: Final = 30.0  # for a request of a known length to come whole
 PAIR_SECONDS: Final = 10.0  # for the other half of a stream
 MAX_CARRIERS: Final = 10_000
-MAX_PER_ADDRESS: Final = 1_000  # that were opened from one address
+MAX_OF_ONE: Final = 1_000  # that were opened by one principal, or from one address
 PLAIN: Final = [(b"Content-Type", b"application/octet-stream"), (b"Cache-Control", b"no-store")]
 UNBUFFERED: Final = (b"X-Accel-Buffering", b"no")  # nginx passes it on as it comes then
 
@@ -42,6 +42,10 @@ class Purposeful(Protocol):
 
     @property
     def purpose(self) -> object: ...
+
+    @property
+    def principal(self) -> str:
+        """Who asks, if that is known; else empty."""
 
 
 Asked = TypeVar("Asked", bound=Purposeful)
@@ -66,7 +70,7 @@ class Host(Generic[Asked]):
         self.refused = 0  # carriers, because there were too many
         self._polls: dict[bytes, _Opened[Asked]] = {}
         self._halves: dict[bytes, _Post[Asked]] = {}  # streams whose other half has not come yet
-        self._addresses: Counter[str] = Counter()  # of both
+        self._counts: Counter[tuple[str, str]] = Counter()  # of both, by principal and by address
         self.deadline = math.inf
         reactor.clock(self)
 
@@ -88,7 +92,7 @@ class Host(Generic[Asked]):
                 raise HTTPError(409, "a carrier has this name already")
             post.reply(found.welcome)
             return
-        self._check_room(post.connection)
+        self._check_room(post.connection.peer, post.asked)
         end = PollEnd(post.connection.peer)
         try:
             welcome, start = self.door.enter(post.asked, opened.hello, end)
@@ -98,7 +102,7 @@ class Host(Generic[Asked]):
         end.on_over = partial(self._remove, opened.id)
         found = _Opened(end, post.asked, opened.hello, posts.encode_welcome(welcome))
         self._polls[opened.id] = found
-        self._addresses[end.peer[0]] += 1
+        self._counts.update(_whose(end.peer, post.asked))
         if self.deadline == math.inf:
             self.deadline = self.reactor.now + GONE_SECONDS
         post.reply(found.welcome)
@@ -108,18 +112,18 @@ class Host(Generic[Asked]):
         """That carrier is over, and has nothing to say any more."""
         found = self._polls.pop(id, None)
         if found is not None:
-            self._left(found.end.peer)
+            self._left(found.end.peer, found.asked)
 
-    def _left(self, peer: Address) -> None:
-        self._addresses[peer[0]] -= 1
-        if not self._addresses[peer[0]]:
-            del self._addresses[peer[0]]
+    def _left(self, peer: Address, asked: Asked) -> None:
+        for one in _whose(peer, asked):
+            self._counts[one] -= 1
+            if not self._counts[one]:
+                del self._counts[one]
 
-    def _check_room(self, connection: Connection) -> None:
-        """Raises HTTPError if as many are open as may be, in all or from one address."""
-        if (
-            len(self._polls) + len(self._halves) >= MAX_CARRIERS
-            or self._addresses[connection.peer[0]] >= MAX_PER_ADDRESS
+    def _check_room(self, peer: Address, asked: Asked) -> None:
+        """Raises HTTPError if as many are open as may be: in all, by one principal, or from one address."""
+        if len(self._polls) + len(self._halves) >= MAX_CARRIERS or any(
+            self._counts[one] >= MAX_OF_ONE for one in _whose(peer, asked)
         ):
             self.refused += 1
             raise HTTPError(429, "too many carriers are open")
@@ -146,9 +150,9 @@ class Host(Generic[Asked]):
         """One half of a stream has come: it waits for the other, or both become a carrier."""
         other = self._halves.get(id)
         if other is None:
-            self._check_room(half.connection)
+            self._check_room(half.connection.peer, half.asked)
             self._halves[id] = half
-            self._addresses[half.connection.peer[0]] += 1
+            self._counts.update(_whose(half.connection.peer, half.asked))
             return
         down, up = (half, other) if half.opened is not None else (other, half)
         if down.opened is None or up.opened is not None or down.asked.purpose != up.asked.purpose:
@@ -176,7 +180,7 @@ class Host(Generic[Asked]):
         """It waits for its other half no more."""
         if self._halves.get(id) is half:
             del self._halves[id]
-            self._left(half.connection.peer)
+            self._left(half.connection.peer, half.asked)
 
 
 class _Opened(NamedTuple, Generic[Asked]):
@@ -391,6 +395,12 @@ class _Post(Generic[Asked]):
     def expired(self) -> None:
         waited = self._state is _State.WAITING
         self._refuse(408, "the other half of the stream has not come" if waited else "the request took too long")
+
+
+def _whose(peer: Address, asked: Purposeful) -> list[tuple[str, str]]:
+    """Whom a carrier counts for."""
+    address = ("address", peer[0])
+    return [("principal", asked.principal), address] if asked.principal else [address]
 
 
 def _answer(body: bytes, *, close: bool = False) -> bytes:

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from engine.carriers.carrier import LADDER, Carrier, Kind
 from engine.carriers.opening import open_websocket
 from engine.carriers.posting import Place, open_poll, open_stream
+from engine.carriers.remembered import Remembered
 from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
 from engine.errors import Refused, RemoteProtocolError, Unreachable
 from engine.loop.dial import Server
@@ -60,13 +61,19 @@ def way_to(server: Server, endpoint: str, credentials: Callable[[], Fields]) -> 
 
 
 class Ladder:
-    """Opens carriers for an errand; `kinds` are those that may be used, the best first."""
+    """Opens carriers for an errand; `kinds` are those that may be used, the best first. What is `remembered` of an
+    earlier run is tried before them.
+    """
 
-    def __init__(self, errand: Errand, kinds: Sequence[Kind] = LADDER) -> None:
+    def __init__(self, errand: Errand, kinds: Sequence[Kind] = LADDER, remembered: Remembered | None = None) -> None:
         self.failures: dict[Kind, str] = {}  # why one that would be better is not used
         self._errand = errand
         self._kinds = list(kinds)
+        self._remembered = remembered
         self._first = 0  # index of the one to begin with
+        if remembered is not None and remembered.kind in self._kinds:
+            self._first = self._kinds.index(remembered.kind)
+            self.failures = dict.fromkeys(self._kinds[: self._first], f"{remembered.kind} got through before")
         self._deaths = 0
 
     async def open(self, wish: Wish) -> tuple[Carrier, Answer]:
@@ -82,8 +89,7 @@ class Ladder:
                 errors.append(error)
                 self.failures[kind] = str(error)
             else:
-                self._first = self._kinds.index(kind)
-                self.failures.pop(kind, None)
+                self._got_through(kind)
                 return carrier, answer
         if len(errors) == 1:
             raise errors[0]
@@ -132,7 +138,7 @@ class Ladder:
 
     async def open_better(self, wish: Wish) -> tuple[Carrier, Answer] | None:
         """Try those that are better than the one that gets through; None if none of them does either."""
-        for index, kind in enumerate(self._kinds[: self._first]):
+        for kind in self._kinds[: self._first]:
             if self.failures.get(kind) == BLANK:  # it would look as if it were open
                 continue
             try:
@@ -140,10 +146,15 @@ class Ladder:
             except (Unreachable, Refused) as error:
                 self.failures[kind] = str(error)
             else:
-                self._first = index
-                self.failures.pop(kind, None)
+                self._got_through(kind)
                 return found
         return None
+
+    def _got_through(self, kind: Kind) -> None:
+        self._first = self._kinds.index(kind)
+        self.failures.pop(kind, None)
+        if self._remembered is not None:
+            self._remembered.keep(kind)
 
     def lost(self, kind: Kind, seconds: float, *, blank: bool) -> None:
         """A carrier was lost after so long; `blank`: nothing had come through it."""

@@ -52,7 +52,7 @@ class Resumable:
     """See above. `id` is its name, a secret. `seconds`: how long it waits for the next carrier.
 
     `on_change` is called when it was suspended, and when it has another carrier; not in the end, which its receiver
-    hears of.
+    hears of. `may_wait` is asked when it has lost its carrier: if it says no, the session is over.
     """
 
     idle = False
@@ -67,6 +67,7 @@ class Resumable:
         self.received_bytes = 0  # taken by our receiver
         self.retained = Retained(give_back)
         self.on_change: Callable[[], None] = _nothing
+        self.may_wait: Callable[[], bool] = _always
         self.resumptions = 0
         self.queued = False
         self._reactor = reactor = current_reactor()
@@ -261,7 +262,10 @@ class Resumable:
             self._lose(error)
         elif self.state is _CARRIED:
             self.error = error
-            self._move(_SUSPENDED)
+            if self.may_wait():
+                self._move(_SUSPENDED)
+            else:
+                self._lose(error)
 
     def drained(self) -> None:
         if not self._full:
@@ -291,3 +295,7 @@ class Resumable:
 
 
 def _nothing() -> None: ...
+
+
+def _always() -> bool:
+    return True

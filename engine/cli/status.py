@@ -64,6 +64,20 @@ def endpoints(ctx: click.Context, tenant: str | None) -> None:
 
 
 @takes_question
+@upstream.command()
+@click.pass_context
+def sessions(ctx: click.Context) -> None:
+    """The sessions of a node: whose they are, from where, and what they ride on.
+
+    \b
+      trioduct server status upstream sessions
+    """
+    answer = ask(ctx, "/status/upstream/sessions", list[SessionState])
+    columns = ["endpoint", "principal", "client", "seconds", "carrier", "suspended"]
+    reply(ctx, {"sessions": answer}, columns, [msgspec.structs.astuple(one) for one in answer])
+
+
+@takes_question
 @status.group()
 def cluster() -> None:
     """The nodes of a cluster."""
@@ -141,6 +155,18 @@ class NodeState(msgspec.Struct):
     proxy_addr: str
     admin_addr: str
     endpoints: dict[str, int] | None = None  # Go's nil map
+
+
+class SessionState(msgspec.Struct):
+    """One session, as `/status/upstream/sessions` lists it."""
+
+    endpoint: str
+    principal: str
+    client: str
+    seconds: int
+    carrier: str
+    suspended: bool
+    tenant: str = ""
 
 
 @takes_check

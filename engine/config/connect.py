@@ -42,6 +42,7 @@ class ConnectConfig(Section):
         field(default_factory=lambda: [*CARRIERS])
     )
     resume: Annotated[Seconds, "How long streams wait for a connection that was cut to come back; 0: not."] = 30.0
+    memory: Annotated[FileName, "File that remembers which carrier got through, for the next start."] = ""
     proxy: OutConfig = field(default_factory=OutConfig)
     tls: ClientTLS = field(default_factory=ClientTLS)
 
@@ -71,6 +72,15 @@ class ConnectConfig(Section):
         if self.proxy_url or self.proxy.url or self.proxy.pac:
             return None
         return environment_route(self.url, self.proxy.no_proxy)
+
+    def way(self) -> str:
+        """The node and the way out to it, as configured, in words without secrets: what `memory` knows it by."""
+        out = self.proxy_url or ", ".join(self.proxy.url) or self.proxy.pac
+        if not out and (route := self.environment_route()) is not None:
+            out = str(route)
+        node = split_url(self.url)
+        place = f"{node.scheme}://{node.host}:{node.port}{node.path}"
+        return f"{place} by {mask_userinfo(out)}" if out else place
 
     def router(self) -> Router:
         """What chooses the way out to the node. Raises ConfigError, but not once the configuration is verified."""

@@ -13,8 +13,10 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
+from engine.carriers.carrier import Kind
 from engine.config import ConnectConfig, split_url
 from engine.doctor.advice import login_refused, next_step
+from engine.doctor.carriers import try_carriers
 from engine.doctor.certificate import Certificate
 from engine.doctor.cure import Cure, find_cure
 from engine.doctor.curl import curl_command
@@ -87,10 +89,15 @@ class _Examination:
                     silent_seconds=silent_seconds,
                     echo_seconds=echo_seconds,
                 )
+                await try_carriers(self._connect, server, endpoint, report)
         except TunnelError as error:
             return await self._no_way(error)
         except Stopped as stopped:
-            return await self._no_node(stopped)
+            through: list[Kind] = []
+            if endpoint and stopped.leg in ("upgrade", "session"):
+                through = await try_carriers(self._connect, server, endpoint, report)
+            verdict = await self._no_node(stopped)
+            return _carried(through[0], stopped, verdict) if through and verdict.outcome == "blocked" else verdict
         more = (
             ""
             if endpoint
@@ -177,6 +184,14 @@ class _Examination:
             letter=letter(stopped, self._target, self._way.route, "", self._way.local, stopped.when),
             curl=curl_command(self._connect, self._target, self._way.route),
         )
+
+
+def _carried(kind: Kind, problem: Stopped, verdict: Verdict) -> Verdict:
+    """WebSocket does not get through, and another carrier does: who can act need not, but may."""
+    verdict.outcome = "works"
+    verdict.text = f"It works: WebSocket does not get through ({problem.fact}), and agents use {kind}, which does"
+    verdict.advice = "not needed, but with WebSocket requests cost less"
+    return verdict
 
 
 def _cured(cure: Cure, problem: TunnelError | Stopped) -> Verdict:

@@ -10,6 +10,7 @@ import trio
 
 from engine.carriers.carrier import Carrier, Kind
 from engine.carriers.ladder import Ladder, way_to
+from engine.carriers.remembered import Remembered
 from engine.config import ForwardConfig
 from engine.errors import Refused, Unreachable
 from engine.log import get_logger
@@ -63,6 +64,7 @@ async def run_forward(
     with ExitStack() as stack:
         sockets = [[stack.enter_context(sock) for sock in open_listeners(port.bind_addr)] for port in config.ports]
         kinds = tuple(map(Kind, connect.carriers))
+        remembered = Remembered(connect.memory, connect.way()) if connect.memory else None
         dials = trio.CapacityLimiter(PARALLEL_DIALS)
 
         shown = piko.credentials(connect.read_token(), connect.tenant_id)
@@ -73,7 +75,7 @@ async def run_forward(
         ways = [
             _Way(
                 port.endpoint_id,
-                Ladder(way_to(server, port.endpoint_id, credentials), kinds),
+                Ladder(way_to(server, port.endpoint_id, credentials), kinds, remembered),
                 connect.timeout,
                 round(connect.resume),
                 dials,

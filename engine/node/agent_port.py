@@ -63,7 +63,7 @@ class _Asked(NamedTuple):
 
     @property
     def purpose(self) -> Purpose:
-        return Purpose("upstream", self.key, self.tenant)
+        return Purpose("upstream", self.key, self.tenant, self.principal)
 
     @property
     def principal(self) -> str:
@@ -280,6 +280,7 @@ class AgentPort:
 
         def change() -> None:
             if session.suspended:
+                registration.back_by = self._reactor.now + (resumable.seconds if resumable else 0)
                 self._registry.set_aside(registration)
                 log.info("upstream suspended", **named, seconds=resumable.seconds if resumable else 0)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -186,6 +187,7 @@ class Client:
         exchange.endpoint = key = asked.key
         if not asked.endpoint:
             return Refuse(400, piko.MISSING_ENDPOINT_ID)
+        principal = ""
         if port.verifier is not None:
             try:
                 claims = port.verifier.verify(asked.own_credentials, asked.credentials, asked.tenants)
@@ -194,47 +196,50 @@ class Client:
                 return Refuse(401, str(error))
             if claims.tenant:
                 exchange.endpoint = key = tenants.key(asked.endpoint, claims.tenant)
+            principal = claims.principal
             if request.upgrade:
                 exchange.expires_at = port.reactor.now + seconds_left(claims)
         avoid = lost.way if isinstance(lost, StreamOutbound) else None
         way = port.registry.pick(key, avoid=avoid)
         if asked.is_tcp:
-            return self._begin_tcp(inbound, exchange, asked, way)
-        if way is None:
-            return self._wait(inbound, exchange, asked, patient=lost is None)
-        return _route(way, asked, fresh=lost is not None)
+            return self._begin_tcp(inbound, exchange, way, principal, port.reactor.now)
+        return self._find(inbound, exchange, asked, way, port.reactor.now, patient=lost is None)
 
-    def _wait(self, inbound: Waiting, exchange: Exchange, asked: Asked, *, patient: bool) -> Wait | Refuse:
-        """Have `exchange` wait for a session of its endpoint, if one may be expected. `patient`: also one of an agent
-        that is not known yet.
+    def _find(
+        self, inbound: Waiting, exchange: Exchange, asked: Asked, way: Way | None, since: float, *, patient: bool
+    ) -> Decision:
+        """By which session a request goes, which waits for one if it may be expected. `patient`: also for an agent that
+        is not known yet, or that is cut off and may not come back. Nothing of it is sent to the latter, so whichever
+        session is there first serves it.
         """
         port = self._port
-        until = port.reactor.now + LINK_SECONDS if port.registry.expects(exchange.endpoint) else -math.inf
-        if patient:
-            until = max(until, port.patient_until)
-        return self._wait_until(until, inbound, exchange, asked)
+        if way is None:
+            until = since + LINK_SECONDS if port.registry.expects(exchange.endpoint) else -math.inf
+            if patient:
+                until = max(until, port.patient_until)
+        elif patient and way.suspended:
+            until = min(way.back_by, since + port.timeouts.answer)
+        else:
+            return _route(way, asked, fresh=bool(exchange.attempts))
 
-    def _wait_until(self, until: float, inbound: Waiting, exchange: Exchange, asked: Asked) -> Wait | Refuse:
+        def again(found: Way | None) -> Decision:
+            return self._find(inbound, exchange, asked, found, since, patient=patient)
+
+        return self._wait(until, inbound, exchange, again)
+
+    def _wait(
+        self, until: float, inbound: Waiting, exchange: Exchange, again: Callable[[Way | None], Decision]
+    ) -> Decision:
+        """Have `exchange` wait, and decide `again` when a session has come, or one that was expected will not come."""
         port = self._port
-        if until <= port.reactor.now:
+        if port.reactor.now >= until:
             return NO_UPSTREAMS
 
-        def found() -> None:
-            port.reactor.call("registered", inbound, self._found, until, inbound, exchange, asked)
+        def come() -> None:
+            inbound.decide(exchange, again(port.registry.pick(exchange.endpoint)))
 
-        return Wait(until, NO_UPSTREAMS, port.registry.wait_for(exchange.endpoint, found))
-
-    def _found(self, until: float, inbound: Waiting, exchange: Exchange, asked: Asked) -> None:
-        """A session for the endpoint that `exchange` waits for has come, or one of those that might will not come."""
-        way = self._port.registry.pick(exchange.endpoint)
-        if way is None and self._port.registry.expects(exchange.endpoint):
-            inbound.decide(exchange, self._wait_until(until, inbound, exchange, asked))
-        elif way is None:
-            inbound.decide(exchange, NO_UPSTREAMS)
-        elif asked.is_tcp:
-            inbound.decide(exchange, self._begin_tcp(inbound, exchange, asked, way))
-        else:
-            inbound.decide(exchange, _route(way, asked, fresh=bool(exchange.attempts)))
+        forget = port.registry.wait_for(exchange.endpoint, lambda: port.reactor.call("registered", inbound, come))
+        return Wait(until, NO_UPSTREAMS, forget)
 
     def finished(self, inbound: Waiting, exchange: Exchange) -> None:
         port = self._port
@@ -261,7 +266,9 @@ class Client:
 
     # -- raw TCP
 
-    def _begin_tcp(self, inbound: Waiting, exchange: Exchange, asked: Asked, way: Way | None) -> Decision:
+    def _begin_tcp(
+        self, inbound: Waiting, exchange: Exchange, way: Way | None, principal: str, since: float
+    ) -> Decision:
         request = exchange.request
         assert request is not None
         if not may_open(request.fields, self._port.allowed_origins):
@@ -281,9 +288,15 @@ class Client:
         except HTTPError as error:
             return Refuse(error.status, error.public)
         if isinstance(wish, Resume) or (wish is not None and wish.seconds and port.legs.kept.seconds):
-            return TakeOver(partial(self._begin_leg, inbound, exchange, wish, fields))
+            return TakeOver(partial(self._begin_leg, inbound, exchange, wish, fields, principal))
         if way is None:
-            return self._wait(inbound, exchange, asked, patient=False)
+            until = since + LINK_SECONDS if port.registry.expects(exchange.endpoint) else -math.inf
+            return self._wait(
+                until,
+                inbound,
+                exchange,
+                lambda found: self._begin_tcp(inbound, exchange, found, principal, since),
+            )
         try:
             stream = way.open()
         except NoStream:
@@ -311,7 +324,9 @@ class Client:
         relays: list[Relay] = []
         return TakeOver(start)
 
-    def _begin_leg(self, inbound: Waiting, exchange: Exchange, wish: New | Resume, fields: Fields) -> None:
+    def _begin_leg(
+        self, inbound: Waiting, exchange: Exchange, wish: New | Resume, fields: Fields, principal: str
+    ) -> None:
         """A forward wants a session in its WebSocket, or goes on with one."""
         connection, port = self._connection, self._port
         request = exchange.request
@@ -322,7 +337,7 @@ class Client:
             port.metrics.tcp_done(exchange.endpoint, from_client, to_client)
             self.finished(inbound, exchange)
 
-        leg = Leg(exchange.endpoint, tenant_in(request.fields), exchange.expires_at)
+        leg = Leg(exchange.endpoint, tenant_in(request.fields), exchange.expires_at, principal)
         carrier = WebSocketCarrier(connection, client=False, max_frame=MAX_FRAME)
         try:
             answer, start = port.legs.begin(carrier, leg, wish, done)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
+from functools import partial
 from typing import Final, NamedTuple
 
 from engine.carriers.carrier import Carrier
@@ -12,25 +14,40 @@ from engine.wire.resumption import New, Opened, Resume, Resumed
 
 ID_BYTES: Final = 16
 NO_SUCH_SESSION: Final = "no such session"  # 410
+MAX_SUSPENDED: Final = 10_000
+MAX_SUSPENDED_OF_ONE: Final = 1_000  # principal, or address
+
+_Whose = tuple[str, str]
+"""Principal or address, and which."""
 
 
 class Purpose(NamedTuple):
-    """What a session was opened for, and by whom: who goes on with it has to come for the same."""
+    """What a session was opened for, and by whom: who goes on with it has to come for the same.
+
+    The address is not part of it: who comes back may come by another network.
+    """
 
     path: str  # upstream or tcp
     endpoint: str
     tenant: bytes
+    principal: str  # whom the token names; empty: nobody, or there is none
 
 
 class Kept:
     """The resumable sessions of a port. `seconds` is the longest for which one is kept; 0: none is. `tag` is the node's
     where there are several.
+
+    Sessions without a carrier are bounded, in all, for each principal, and for each address. One that loses its carrier
+    when there are too many is over, as all would be without resumption; `refused` counts those.
     """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = int(seconds)
         self.tag = b""
+        self.refused = 0
         self._sessions: dict[bytes, tuple[Resumable, Purpose]] = {}
+        self._suspended: dict[Resumable, tuple[_Whose, ...]] = {}
+        self._counts: Counter[_Whose] = Counter()  # of those
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -43,6 +60,7 @@ class Kept:
         mark = self.tag + b"." if self.tag else b""
         opened = Opened(mark + secrets.token_hex(ID_BYTES).encode(), seconds)
         resumable = Resumable(carrier, opened.id, seconds)
+        resumable.may_wait = partial(self._may_wait, resumable, purpose.principal)
         self._sessions[opened.id] = resumable, purpose
         return resumable, opened.encode()
 
@@ -61,9 +79,28 @@ class Kept:
         if not resumable.retained.confirmed <= wish.received <= resumable.retained.sent:
             raise HTTPError(409, "the session cannot go on from there")
         resumable.generation = wish.generation
+        self._waits_no_more(resumable)
         return resumable, Resumed(resumable.received_bytes)
 
     def forget(self, carrier: Carrier) -> None:
         """The session on this carrier is over."""
         if isinstance(carrier, Resumable):
             self._sessions.pop(carrier.id, None)
+            self._waits_no_more(carrier)
+
+    def _may_wait(self, resumable: Resumable, principal: str) -> bool:
+        """It has lost its carrier: is there room for it until the next comes?"""
+        address = ("address", resumable.peer[0])
+        whose = (("principal", principal), address) if principal else (address,)
+        if len(self._suspended) >= MAX_SUSPENDED or any(self._counts[one] >= MAX_SUSPENDED_OF_ONE for one in whose):
+            self.refused += 1
+            return False
+        self._suspended[resumable] = whose
+        self._counts.update(whose)
+        return True
+
+    def _waits_no_more(self, resumable: Resumable) -> None:
+        for one in self._suspended.pop(resumable, ()):
+            self._counts[one] -= 1
+            if not self._counts[one]:
+                del self._counts[one]

@@ -46,10 +46,11 @@ class Leg(NamedTuple):
     endpoint: str
     tenant: bytes
     expires_at: float
+    principal: str = ""
 
     @property
     def purpose(self) -> Purpose:
-        return Purpose("tcp", self.endpoint, self.tenant)
+        return Purpose("tcp", self.endpoint, self.tenant, self.principal)
 
 
 class Legs:
@@ -83,7 +84,8 @@ class Legs:
         named = by_host(request, self._hosts)
         claims = admit(request.fields, self._verifier, endpoint, tenant_by_host=named)
         key = key_of(request, claims, endpoint, self._hosts)
-        return Leg(key, tenant_in(request.fields), self._reactor.now + seconds_left(claims))
+        principal = claims.principal if claims is not None else ""
+        return Leg(key, tenant_in(request.fields), self._reactor.now + seconds_left(claims), principal)
 
     def enter(self, asked: Leg, hello: Hello, carrier: Carrier) -> tuple[Welcome, Callable[[], None]]:
         """See host.Door."""

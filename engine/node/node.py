@@ -273,6 +273,7 @@ class Node:
         self.metrics.endpoints = self.registry.endpoints
         self.metrics.has_tenants = bool(tenants)
         self.metrics.carriers_refused = lambda: self.agents.carriers_refused + self._clients.host.refused
+        self.metrics.suspensions_refused = lambda: self.agents.kept.refused + self._legs.kept.refused
         self.metrics.tcp_connections = lambda: self._clients.tcp_connections
         self._config = config
         log_of = config.proxy.access_log
@@ -296,7 +297,15 @@ class Node:
             admin_addr=self._config.admin.advertise_addr or shown(addresses.admin),
             endpoints=self.registry.endpoints(),
             sessions=[
-                SessionStatus(endpoint, one.principal, one.client, self._clients.reactor.now - one.since, tenant)
+                SessionStatus(
+                    endpoint,
+                    one.principal,
+                    one.client,
+                    self._clients.reactor.now - one.since,
+                    one.session.carrier.kind,
+                    one.session.suspended,
+                    tenant,
+                )
                 for one in self.agents.registrations
                 for endpoint, tenant in (split(one.endpoint),)
             ],

@@ -28,6 +28,10 @@ class Registration(Way):
         return f"<Registration {self.endpoint} {self.session!r}>"
 
     @property
+    def suspended(self) -> bool:
+        return self.session.suspended
+
+    @property
     def usable(self) -> bool:
         return self.session.alive and not self.session.away
 

@@ -6,6 +6,7 @@ a whole exchange is kept for the next one (last in, first out: the warmest first
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from engine.gateway.outbound import Outbound
@@ -43,9 +44,15 @@ class Way:
     def __init__(self, endpoint: str, reactor: Reactor, *, summaries: bool = False) -> None:
         self.endpoint = endpoint
         self.summaries = summaries
+        self.back_by = math.inf  # when one that is suspended is given up, in the reactor's seconds
         self.idle: dict[StreamOutbound, None] = {}
         self.deadline = reactor.now + IDLE_SECONDS
         self._reactor = reactor
+
+    @property
+    def suspended(self) -> bool:
+        """What it rides on is cut off, and may not come back."""
+        return False
 
     @property
     def usable(self) -> bool:

@@ -55,7 +55,9 @@ class Registry(Protocol[Session]):
         """None could be picked, but one is on its way: whoever waits for it will be called."""
 
     def wait_for(self, endpoint: str, callback: Callable[[], None]) -> Forget:
-        """Call `callback` once, when the next session for `endpoint` can be picked, or is not expected any more."""
+        """Call `callback` once, when the next session for `endpoint` has come, is brought back, or is not expected any
+        more.
+        """
 
     def observe(self, callback: Callable[[str, int], None]) -> Forget:
         """Call `callback(endpoint, sessions left)` after each change: minus their number if all are set aside."""
@@ -112,6 +114,7 @@ class LocalRegistry(Generic[Session]):
         if endpoint is not None and _remove(self._aside, endpoint, session):
             self._rounds.setdefault(endpoint, RoundRobin()).add(session)
             self._changed(endpoint)
+            self.call_waiting(endpoint)
 
     def pick(self, endpoint: str, *, avoid: Session | None = None) -> Session | None:
         sessions = self._rounds.get(endpoint) or self._aside.get(endpoint)
@@ -175,7 +178,9 @@ class Elsewhere(Protocol[Session]):
 class SharedRegistry(LocalRegistry[Session]):
     """The sessions of this process; those of `peers` where it has none, or none but a suspended one or one to avoid."""
 
-    peers: Elsewhere[Session] | None = None
+    def __init__(self, failed: Callable[[Exception], None] = _raise) -> None:
+        super().__init__(failed)
+        self.peers: Elsewhere[Session] | None = None
 
     def pick(self, endpoint: str, *, avoid: Session | None = None) -> Session | None:
         sessions = self._rounds.get(endpoint)

@@ -307,3 +307,9 @@ def test_carriers_that_there_was_no_room_for_are_counted() -> None:
     metrics = NodeMetrics()
     metrics.carriers_refused = lambda: 5
     assert value(samples_of(metrics), "trioduct_carriers_refused_total") == 5
+
+
+def test_sessions_that_were_not_kept_are_counted() -> None:
+    metrics = NodeMetrics()
+    metrics.suspensions_refused = lambda: 3
+    assert value(samples_of(metrics), "trioduct_suspensions_refused_total") == 3

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
-ROOMS = ("loop", "session", "gateway", "tunnel", "auth", "routing", "wire", "config", "cli")
+ROOMS = ("loop", "session", "gateway", "tunnel", "auth", "routing", "wire", "config", "cli", "carriers")
 
 ELSEWHERE = {
     "loop/duplex.py": "a contract: each Duplex keeps it in its own tests",
+    "carriers/carrier.py": "a contract: each kind keeps it in its own tests",
+    "carriers/call.py": "carriers/test_poll.py, test_opening.py and test_through.py, where requests are answered",
+    "carriers/posting.py": "carriers/test_ladder.py and test_kinds.py, where both ends are",
     "wire/yamux.py": "words, which wire/test_mux.py checks against the specification",
     "cli/demo.py": "tests/test_demo.py, where all roles are",
     "cli/bench.py": "tests/test_bench.py, where a node is",

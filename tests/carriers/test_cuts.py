@@ -8,7 +8,18 @@ import pytest
 import trio
 
 from perf.topologies.cutter import Cutter
-from tests.roles import Roles, RunningNode, Talk, agent_config, answer, echo, forward_config, says, values_of
+from tests.roles import (
+    Roles,
+    RunningNode,
+    Talk,
+    agent_config,
+    answer,
+    echo,
+    forward_config,
+    says,
+    server_config,
+    values_of,
+)
 
 
 async def behind_a_cutter(
@@ -99,3 +110,29 @@ async def test_a_request_waits_until_the_connection_is_back(roles: Roles, kind: 
         with cutter.away():
             nursery.start_soon(ask)
             await trio.sleep(0.3)
+
+
+@pytest.mark.parametrize("back", ["another agent", "nobody"])
+async def test_a_request_that_waits_for_an_agent_is_served_by_the_first_that_comes(roles: Roles, back: str) -> None:
+    config = server_config()
+    config.upstream.resume = 1.5 if back == "nobody" else 30
+    node = await roles.node(config)
+    cutter = await behind_a_cutter(roles, node, await roles.service(says(b"old")), kind="websocket")
+    client = await roles.dial(node.proxy)
+    assert (await client.ask()).body == b"old"
+    got = []
+
+    async def ask() -> None:
+        got.append(await client.ask())
+
+    with cutter.away():
+        await trio.sleep(0.3)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await trio.sleep(0.2)
+            assert not got
+            if back == "another agent":
+                await roles.agent(node, await roles.service(says(b"new")))
+    assert [(one.status, one.body.strip()) for one in got] == (
+        [(200, b"new")] if back == "another agent" else [(502, b'{"error":"no available upstreams"}')]
+    )

@@ -14,12 +14,13 @@ import trio
 from trio.testing import MockClock
 
 from engine.carriers import host
-from engine.carriers.host import BODY_SECONDS, PAIR_SECONDS
+from engine.carriers.host import BODY_SECONDS, PAIR_SECONDS, Purposeful
 from engine.carriers.poll import GONE_SECONDS
+from engine.node import kept
 from engine.wire import posts, yamux
 from engine.wire.posts import Hello
 from tests.carriers.posting import ID, Poster, error, poster
-from tests.roles import Roles, RunningNode, says, server_config, settle
+from tests.roles import Answer, Roles, RunningNode, says, server_config, settle
 
 SECRET = "a secret of some forty characters, or more"
 OTHER = b"fedcba9876543210fedcba9876543210"
@@ -133,7 +134,7 @@ async def test_an_opening_that_is_repeated_has_one_carrier_and_one_answer(roles:
 async def test_no_more_are_open_than_may_be_and_those_are_forgotten_in_time(
     roles: Roles, monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock
 ) -> None:
-    monkeypatch.setattr(host, "MAX_PER_ADDRESS", 50)
+    monkeypatch.setattr(host, "MAX_OF_ONE", 50)
     node = await roles.node()
     asks = await poster(roles, node)
     for number in range(50):
@@ -331,3 +332,79 @@ async def test_a_session_that_was_given_up_is_not_resumed(roles: Roles, mock_clo
         await settle()
     got = await (await poster(roles, node)).open(OTHER, f"resume {name} 1 0")
     assert (got.status, error(got)) == (410, "no such session")
+
+
+async def test_only_its_principal_goes_on_with_a_session(roles: Roles) -> None:
+    config = server_config()
+    config.upstream.auth.hmac_secret_key = SECRET
+    node = await roles.node(config)
+
+    def shown(**claims: object) -> bytes:
+        return b"Authorization: Bearer %b\r\n" % jwt.encode(claims, SECRET, "HS256").encode()
+
+    async def come(id: bytes, session: str, **claims: object) -> Answer:
+        return await (await poster(roles, node, fields=shown(**claims))).open(id, session)
+
+    opened = posts.parse_welcome((await come(ID, "new 30", sub="alice")).body)
+    resume = f"resume {opened.session.split()[1]} 1 0"
+    for claims in ({"sub": "mallory"}, {}):
+        got = await come(posts.new_id(), resume, **claims)
+        assert (got.status, error(got)) == (410, "no such session")
+        foreign = await poster(roles, node, fields=shown(**claims))
+        assert (await foreign.post(posts.encode_up(ID, 0) + b"hello")).body == b"gone\n"
+    assert (await come(posts.new_id(), resume, sub="alice", exp=time.time() - 60)).status == 401
+    assert (await come(posts.new_id(), resume, sub="alice", endpoints=["x"])).status == 200, "another token of hers"
+
+
+async def test_carriers_are_counted_by_who_opens_them(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "MAX_OF_ONE", 5)
+    monkeypatch.setattr(host, "_whose", _by_principal)  # all of them come from one address here
+    config = server_config()
+    config.upstream.auth.hmac_secret_key = SECRET
+    node = await roles.node(config)
+
+    async def come(principal: str, endpoint: bytes) -> int:
+        token = jwt.encode({"sub": principal}, SECRET, "HS256").encode()
+        asks = await poster(roles, node, endpoint, b"Authorization: Bearer %b\r\n" % token)
+        return (await asks.open(posts.new_id(), "new 30")).status
+
+    assert [await come("alice", b"web") for _ in range(6)] == [200] * 5 + [429]
+    assert await come("bob", b"other") == 200
+
+
+def _by_principal(peer: object, asked: Purposeful) -> list[tuple[str, str]]:
+    return [("principal", asked.principal)]
+
+
+async def test_many_that_are_opened_and_left_are_gone_in_time(
+    roles: Roles, monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock
+) -> None:
+    monkeypatch.setattr(kept, "MAX_SUSPENDED_OF_ONE", 30)
+    config = server_config()
+    config.upstream.resume = 20
+    node = await roles.node(config)
+    asks = await poster(roles, node)
+    for _ in range(50):
+        assert (await asks.open(posts.new_id(), "new 600")).status == 200
+
+    async def shown() -> bytes:
+        return (await (await roles.dial(node.admin)).ask(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")).body
+
+    async def pass_by(seconds: float) -> None:
+        for _ in range(round(seconds)):
+            mock_clock.jump(1)
+            await settle()
+
+    assert b'\ntrioduct_sessions{carrier="poll"} 50.0\n' in await shown()
+    lines = b""
+    for _ in range(20):  # 20 s, and as long as it is kept
+        await pass_by(1)
+        lines = await shown()
+        if b"\ntrioduct_sessions_suspended 0.0\n" not in lines:
+            break
+    assert b"\ntrioduct_sessions_suspended 30.0\n" in lines
+    assert b"\ntrioduct_suspensions_refused_total 20.0\n" in lines
+    await pass_by(config.upstream.resume + 1)
+    lines = await shown()
+    assert b'\ntrioduct_sessions{carrier="poll"} 0.0\n' in lines
+    assert b"\ntrioduct_sessions_suspended 0.0\n" in lines

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
+from engine.loop.memory import Memory
 from engine.wire import posts, yamux
 from engine.wire.posts import Hello
 from tests.carriers.posting import ID, Poster, poster
-from tests.roles import Roles, RunningNode, settle
+from tests.roles import Roles, RunningNode, says, settle
 
 PING = yamux.header(yamux.PING, yamux.SYN, 0, 77)
 ANSWER = yamux.header(yamux.PING, yamux.ACK, 0, 77)
+HUGE = 256 * 1024 * 1024
+MEMORY = 8 * 1024 * 1024  # of the node and the victim's agent together
 
 
 def chunk(data: bytes) -> bytes:
@@ -70,3 +74,44 @@ async def test_a_stream_with_one_half_lost_is_lost(roles: Roles, half: int) -> N
     both = await pair(roles, node, "new 30")
     await both[half].talk.reset()
     await both[1 - half].talk.is_over()
+
+
+@pytest.mark.parametrize("session", ["", "new 30"])
+async def test_who_reads_nothing_holds_its_client_back_and_nobody_else(
+    roles: Roles, monkeypatch: pytest.MonkeyPatch, session: str
+) -> None:
+    memories = []
+    real = Memory.__init__
+
+    def init(self: Memory, limit: int) -> None:
+        real(self, limit)
+        memories.append(self)
+
+    monkeypatch.setattr(Memory, "__init__", init)
+    node = await roles.node()
+    await roles.agent(node, await roles.service(says(b"hello")), endpoint="victim")
+    down, up = await pair(roles, node, session)
+    client, other = await roles.dial(node.proxy), await roles.dial(node.proxy)
+    body = bytes(64 * 1024)
+    sent = 0
+
+    async def upload() -> None:
+        nonlocal sent
+        await client.say(b"POST / HTTP/1.1\r\nHost: web.test\r\nContent-Length: %d\r\n\r\n" % HUGE)
+        while sent < HUGE:
+            await client.say(body)
+            sent += len(body)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(upload)
+        await down.talk.until(b"web.test")  # and nothing is read any more
+        await up.talk.say(chunk(yamux.header(yamux.WINDOW_UPDATE, 0, 2, HUGE)))
+        before = -1
+        while sent > before:
+            before = sent
+            for _ in range(20):
+                got = await other.ask(b"GET / HTTP/1.1\r\nHost: victim.test\r\n\r\n")
+                assert (got.status, got.body) == (200, b"hello")
+                assert sum(memory.used for memory in memories) < MEMORY
+        assert 0 < sent < HUGE
+        nursery.cancel_scope.cancel()

@@ -37,8 +37,17 @@ NODES = [
     {**NODE, "endpoints": 2, "upstreams": 3},
     {**NODE, "id": "a", "status": "left", "endpoints": 0, "upstreams": 0},
 ]
+SESSION = {
+    "endpoint": "shop",
+    "principal": "alice",
+    "client": "192.0.2.1",
+    "seconds": 7,
+    "carrier": "poll",
+    "suspended": True,
+}
 ANSWERS: dict[str, object] = {
     "/status/upstream/endpoints": {"shop": 2, "db": 1},
+    "/status/upstream/sessions": [SESSION],
     "/status/cluster/nodes": NODES,
     "/status/cluster/nodes/local": {**NODE, "endpoints": {"shop": 2, "db": 1}},
     "/status/cluster/nodes/a%2Fb": {**NODE, "endpoints": None},
@@ -99,6 +108,12 @@ def test_status_is_yaml_where_nobody_looks(ask: Ask) -> None:
     assert [node["id"] for node in yaml.safe_load(ask("cluster", "nodes"))["nodes"]] == ["a", "b"]
     assert yaml.safe_load(ask("cluster", "node", "local")) == ANSWERS["/status/cluster/nodes/local"]
     assert yaml.safe_load(ask("cluster", "node", "a/b")) == ANSWERS["/status/cluster/nodes/a%2Fb"]
+
+
+def test_status_names_the_carrier_of_each_session(ask: Ask) -> None:
+    assert json.loads(ask("upstream", "sessions", "-o", "json")) == {"sessions": [SESSION]}
+    rows = [line.split() for line in ask("upstream", "sessions", "-o", "table").splitlines()]
+    assert rows[1] == ["shop", "alice", "192.0.2.1", "7", "poll", "True"]
 
 
 def test_status_is_json_when_wanted(ask: Ask) -> None:

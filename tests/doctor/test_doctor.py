@@ -66,7 +66,8 @@ async def test_an_endpoint_is_registered_for_a_moment(roles: Roles, examine: Exa
     node = await roles.node()
     done = await examine(connect_to(node.upstream), "shop", patient=True, silent_seconds=0.3)
     assert done.verdict.outcome == "works"
-    assert done.names == ["route", "tcp", "upgrade", "registration", "round trip", "silence"]
+    assert done.names == ["route", "tcp", "upgrade", "registration", "round trip", "silence", "carrier", "carrier"]
+    assert all(state == "ok" and "a round trip takes" in text for state, text in done.of("carrier"))
     with trio.fail_after(5):
         # Asked again and again: the node tells nobody when a session has ended.
         while json.loads((await get(node.admin, "/status/upstream/endpoints"))[1]):  # noqa: ASYNC110
@@ -363,6 +364,25 @@ async def test_an_upgrade_that_is_stripped_inside_tls_is_told(roles: Roles, pki:
     assert "arrives without its `Upgrade: websocket`" in done.verdict.text
     assert "via: 1.1 inspector.corp" in done.verdict.text
     assert "http_upgrade_request_protocols" in done.verdict.letter
+
+
+async def strip(roles: Roles, node: int, outer: Talk) -> None:
+    """What stands in for a gateway that knows no WebSocket: all passes but Upgrade."""
+    head = await outer.until(b"\r\n\r\n")
+    lines = [line for line in head.split(b"\r\n") if not line.lower().startswith((b"upgrade:", b"connection:"))]
+    inner = await roles.dial(node)
+    await inner.say(b"\r\n".join(lines))
+    await join(outer, inner)
+
+
+async def test_where_no_websocket_gets_through_the_carriers_that_do_are_told(roles: Roles, examine: Examine) -> None:
+    node = await roles.node()
+    done = await examine(connect_to(await roles.service(partial(strip, roles, node.upstream))), "shop")
+    assert done.verdict.outcome == "works"
+    assert "WebSocket does not get through" in done.verdict.text
+    assert "agents use stream, which does" in done.verdict.text
+    assert [state for state, _ in done.of("carrier")] == ["ok", "ok"]
+    assert "Please let WebSocket upgrades to 127.0.0.1 pass" in done.verdict.letter
 
 
 @needs_piko

@@ -111,3 +111,15 @@ def test_observers_are_told_every_change_once() -> None:
     with registry.register("e", A):
         pass
     assert len(seen) == 4
+
+
+def test_who_waits_is_told_of_a_session_that_is_brought_back() -> None:
+    registry = LocalRegistry[str]()
+    told: list[str | None] = []
+    with registry.register("e", "one"):
+        registry.set_aside("one")
+        registry.wait_for("e", lambda: told.append(registry.pick("e")))
+        assert told == []
+        registry.bring_back("one")
+        registry.bring_back("one")
+        assert told == ["one"]
