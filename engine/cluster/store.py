@@ -51,6 +51,7 @@ STATE_SECONDS: Final = 60.0
 STALE_SECONDS: Final = 15.0  # how old a state may be before it is written again without being asked for
 ANSWER_SECONDS: Final = 2.0
 TIMELY_SECONDS: Final = 0.5
+TWIN_SECONDS: Final = 5.0
 CLAIM_SECONDS: Final = 4.0  # for the lease of a node that has died to expire
 AGAIN_SECONDS: Final = 0.3
 MAX_QUEUE: Final = 10_000
@@ -109,13 +110,16 @@ class Store:
         self._wanted: set[str] = set()  # nodes whose whole state is to be read
         self._look = trio.Event()
         self._told = ""
+        self._twin_at = -math.inf  # when another node was seen to have our id
         self._leaving = False
         self._emptied_at = -math.inf  # all others are as absent as they are alive, until they have noticed
         own.tell.append(self._changed)
 
     @property
     def degraded(self) -> str:
-        """Why what is known of others may be old; empty if it is not."""
+        """Why what is known of others, or they know of this node, may be wrong; empty if all is well."""
+        if time.monotonic() - self._twin_at < TWIN_SECONDS:
+            return f"cluster.node_id {self._own.id}: another node has it; give one of them another"
         return "" if self.health is Health.OK else f"cluster store: {self.reason}"
 
     @property
@@ -262,9 +266,11 @@ class Store:
             if first:
                 await redis.publish(keys.events, seal(self._secret, keys.events, Said(entry.id, entry.start)))
         before = self._believe(keys.lease(entry.id), results[1], Lease) if results[1] is not None else None
-        if before is not None and before.start != entry.start:
+        if before is not None and before.start != entry.start:  # both have started while the store was away
+            self._twin_at = time.monotonic()
+            if not self.rejected["another node has this id"]:
+                log.error("another node has this id: give one of them another", node_id=entry.id, addr=before.addr)
             self.rejected["another node has this id"] += 1
-            log.error("another node has this id: give one of them another", node_id=entry.id, addr=before.addr)
 
     def _believe(self, place: str, sealed: bytes, shape: type[Any]) -> Any:
         """What stands at `place`; None for what is not to be believed."""

@@ -6,7 +6,8 @@ import contextlib
 import ipaddress
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from engine.cluster.entry import Entry
 from engine.cluster.record import Keys, Lease, Said, Whole
 from engine.cluster.store import Health, Store
 from engine.errors import Refused
+from engine.log import configure, flush
 from engine.routing.tenants import key
 from tests.cluster.redis import RedisServer, redis_server
 from tests.programs import needs
@@ -221,6 +223,34 @@ async def test_a_second_node_with_the_same_id_is_refused(cluster: Cluster) -> No
         await Member("first", cluster.server).store.run()
     first.scope.cancel()
     await cluster.join("first")  # as soon as the lease of the other is over
+
+
+@pytest.fixture
+def log_file(tmp_path: Path) -> Iterator[Path]:
+    """Where log lines go, instead of to stderr."""
+    path = tmp_path / "log"
+    with path.open("w") as stream:
+        configure("warn", stream=stream)
+        yield path
+        configure("warn")
+
+
+async def test_two_nodes_with_one_id_that_started_without_the_store_are_told(
+    redis_server: RedisServer, log_file: Path
+) -> None:
+    await redis_server.ready()
+    redis_server.kill()
+    async with trio.open_nursery() as nursery:
+        cluster = Cluster(redis_server, nursery)
+        twins = [await cluster.join("first", addr=f"127.0.0.1:{port}") for port in (8001, 8002)]
+        redis_server.start()
+        await until(lambda: all("cluster.node_id first: another node" in twin.store.degraded for twin in twins))
+        await until(lambda: all(sum(twin.store.rejected.values()) > 1 for twin in twins))
+        twins[0].scope.cancel()
+        await until(lambda: not twins[1].store.degraded)
+        nursery.cancel_scope.cancel()
+    flush()
+    assert log_file.read_text().count("another node has this id") == 2  # once each
 
 
 async def test_what_is_not_signed_by_a_node_is_not_believed(cluster: Cluster) -> None:
