@@ -14,6 +14,9 @@ The way of the data. Bytes go down by calls, what became of them comes back as w
     loop.connection -> carriers.websocket -> session.session -> session.stream -> gateway.inbound -> agent.http
         -> gateway.outbound -> loop.connection -> the service's socket
 
+Where another node (or another worker of this one) has the session, the stream is one of a cluster.link, and the other
+node joins it to its agent's with a tunnel.relay.
+
 For TCP a tunnel.relay stands where the gateway stands, and towards the client a carriers.websocket, or its
 socket itself on a public TCP port.
 

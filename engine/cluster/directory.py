@@ -103,6 +103,15 @@ class Own:
         self.tell: list[Callable[[Change], None]] = []
 
     @property
+    def id(self) -> str:
+        return self._entry.id
+
+    @property
+    def now(self) -> Entry:
+        """As it is now, and only for now: the next change is made in it."""
+        return self._entry
+
+    @property
     def entry(self) -> Entry:
         """As it is now; a copy."""
         return msgspec.structs.replace(self._entry, endpoints=dict(self._entry.endpoints))

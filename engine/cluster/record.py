@@ -4,8 +4,8 @@ Below `trioduct:NAME:` there are
 
     members             a set of the ids of all nodes
     lease:ID            a node's Lease, which expires a moment after the node has stopped renewing it
-    state:ID            the endpoints that it serves, whole, as of a revision
-    events              (a channel) changes of endpoints as they happen, and nodes that come and go
+    state:ID            the endpoints that it serves, whole, as of a revision, written now and then
+    events              (a channel) changes of endpoints as they happen, nodes that come and go, states that are wanted
 
 Each value and each message is an HMAC-SHA256 of the cluster's secret over where it stands and what it says, and behind
 it what it says, in msgpack. Who can write into the store and does not know the secret can hide nodes, or show an older
@@ -63,12 +63,15 @@ class Whole(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Said(msgspec.Struct, frozen=True, array_like=True):
-    """A message of the channel: changes in their order; or that a node has come, or goes."""
+    """A message of the channel: changes in their order; or that a node has come, or goes; or that it `wants` the state
+    of the node with that id, because what stands in the store is too old.
+    """
 
     id: str
     start: str
     changes: list[tuple[int, str, int]] = []  # revision, endpoint, sessions
     gone: bool = False
+    wants: str = ""
 
 
 class Keys:

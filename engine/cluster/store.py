@@ -2,7 +2,8 @@
 
 Every `TICK_SECONDS` a node renews its lease and reads the leases of all others, in one round trip each; changes of
 endpoints go by a channel at once. A change that does not follow on what is known (some were lost), or a lease that is
-ahead of it, has the node's whole state read again.
+ahead of it, has the node's whole state read again. A whole state is large where there are many endpoints, so it is
+written now and then only, and when somebody who has found an old one asks for it by the channel.
 
 The store is never in the way of a request: nobody asks it anything. While it is away, or answers too slowly for leases
 to mean anything, all nodes stay known as they were. A node is forgotten when its lease is gone and stays gone for
@@ -47,6 +48,7 @@ TICK_SECONDS: Final = 0.5
 LEASE_SECONDS: Final = 1.25
 ABSENT_SECONDS: Final = 0.75  # longer than a tick: a store that was emptied has all leases again by then
 STATE_SECONDS: Final = 60.0
+STALE_SECONDS: Final = 15.0  # how old a state may be before it is written again without being asked for
 ANSWER_SECONDS: Final = 2.0
 TIMELY_SECONDS: Final = 0.5
 CLAIM_SECONDS: Final = 4.0  # for the lease of a node that has died to expire
@@ -99,6 +101,8 @@ class Store:
         self._networks = tuple(networks)
         self._beat = 0
         self._written = -1  # revision of the state that the store has
+        self._written_at = -math.inf
+        self._asked = False  # somebody wants the state as it is now
         self._absent: dict[str, float] = {}  # since when a known node has had no lease
         self._queue: deque[Change] = deque(maxlen=MAX_QUEUE)
         self._news = trio.Event()
@@ -195,7 +199,7 @@ class Store:
         """Take the id, or wait for the lease of a predecessor to end. Raises Refused if somebody renews it."""
         from coredis import PureToken
 
-        key = self._keys.lease(self._own.entry.id)
+        key = self._keys.lease(self._own.id)
         seen: bytes | None = None
         with trio.move_on_after(CLAIM_SECONDS):
             while True:
@@ -203,7 +207,7 @@ class Store:
                     return
                 found = await redis.get(key)
                 if found is not None and seen is not None and found != seen:
-                    id = self._own.entry.id
+                    id = self._own.id
                     raise Refused(f"cluster.node_id {id}: another node of this cluster has it, and lives")
                 seen = found if found is not None else seen
                 await trio.sleep(TICK_SECONDS / 2)
@@ -229,15 +233,19 @@ class Store:
 
     def _lease(self) -> bytes:
         self._beat += 1
-        entry = self._own.entry
+        entry = self._own.now
         return seal(self._secret, self._keys.lease(entry.id), lease_of(entry, self._beat))
 
     async def _renew(self, redis: Redis[bytes]) -> None:
-        entry, keys = self._own.entry, self._keys
-        key = keys.state(entry.id)
+        keys = self._keys
+        key = keys.state(self._own.id)
         waiting: list[Awaitable[Any]] = []
+        due = self._written < 0 or self._asked or time.monotonic() - self._written_at >= STALE_SECONDS
+        self._asked = False
         async with redis.pipeline(transaction=False) as pipeline:
-            if self._written != entry.revision:
+            entry = self._own.now
+            writes = due and self._written != entry.revision
+            if writes:
                 whole = seal(self._secret, key, Whole(entry.start, entry.revision, entry.endpoints))
                 waiting.append(pipeline.set(key, whole, px=_ms(STATE_SECONDS)))
             else:
@@ -248,10 +256,11 @@ class Store:
         if results[0] in (0, False):  # nothing to keep: the store was emptied
             self._written = -1
             self._emptied_at = time.monotonic()
-        else:
-            if self._written < 0:
+        elif writes:
+            first = self._written < 0
+            self._written, self._written_at = entry.revision, time.monotonic()
+            if first:
                 await redis.publish(keys.events, seal(self._secret, keys.events, Said(entry.id, entry.start)))
-            self._written = entry.revision
         before = self._believe(keys.lease(entry.id), results[1], Lease) if results[1] is not None else None
         if before is not None and before.start != entry.start:
             self.rejected["another node has this id"] += 1
@@ -271,7 +280,7 @@ class Store:
         self.rejected[why] += 1
 
     async def _read(self, redis: Redis[bytes]) -> None:
-        keys, own_id = self._keys, self._own.entry.id
+        keys, own_id = self._keys, self._own.id
         members = [one.decode("utf-8", "replace") for one in await redis.smembers(keys.members)]
         members = sorted(one for one in members if one != own_id)[:MAX_MEMBERS]
         found = await redis.mget([keys.lease(id) for id in members]) if members else ()
@@ -293,6 +302,10 @@ class Store:
         key = self._keys.state(lease.id)
         sealed = await redis.get(key)
         whole = self._believe(key, sealed, Whole) if sealed is not None else None
+        if whole is None or whole.start != lease.start or whole.revision < lease.revision:
+            own = self._own.now
+            wish = Said(own.id, own.start, wants=lease.id)
+            await redis.publish(self._keys.events, seal(self._secret, self._keys.events, wish))
         if whole is None:
             return
         try:
@@ -340,8 +353,10 @@ class Store:
                     self._heard(said)
 
     def _heard(self, said: Said) -> None:
-        own = self._own.entry
-        if said.id == own.id:
+        if said.id == self._own.id:
+            return
+        if said.wants:
+            self._asked = self._asked or said.wants == self._own.id
             return
         self.events += 1
         known = self._directory.get(said.id)
@@ -359,7 +374,8 @@ class Store:
             if known is not None:
                 self.gaps += 1
             self._wanted.add(said.id)
-            self._look.set()
+            if known is None or self.age_seconds > TICK_SECONDS / 2:  # else soon: what follows on a gap is one, too
+                self._look.set()
 
 
 def _ms(seconds: float) -> int:

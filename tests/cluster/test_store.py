@@ -113,6 +113,23 @@ async def test_ten_thousand_changes_at_once_come_to_the_same(cluster: Cluster) -
     await until(lambda: second.knows() == {"first": first.own.entry.endpoints})
 
 
+async def test_the_whole_state_is_written_again_when_somebody_wants_it(cluster: Cluster) -> None:
+    first, second = await cluster.join("first"), await cluster.join("second")
+    key = KEYS.state("first")
+    async with client(cluster.server)() as redis:
+        await until(lambda: list(second.knows()) == ["first"])
+        written = await redis.get(key)
+        for count in (1, 2, 3):
+            first.own.changed("web", count)
+            await until(lambda count=count: second.knows() == {"first": {"web": count}})  # type: ignore[misc]
+            await trio.sleep(0.6)  # a tick, and more
+        assert await redis.get(key) == written
+        third = await cluster.join("third")
+        await until(lambda: third.knows() == {"first": {"web": 3}, "second": {}})
+        assert await redis.get(key) != written
+    assert first.store.gaps == second.store.gaps == 0
+
+
 async def test_a_store_that_is_away_changes_nothing_and_all_is_well_when_it_is_back(cluster: Cluster) -> None:
     first, second = await cluster.join("first"), await cluster.join("second")
     first.own.changed("web", 1)
