@@ -103,6 +103,7 @@ async def run_worker(
             directory.put(entry)
         links = stack.enter_context(_listen_for_peers(begin.link))
         async with open_reactor(alone=alone) as reactor, trio.open_nursery() as nursery:
+            reactor.memory.limit //= begin.count  # what a node may hold is for all of them
             node = await open_node(config, reactor, nursery)
             stack.callback(node.agents_door.close)
             stack.callback(node.clients_door.close)

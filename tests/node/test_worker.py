@@ -36,6 +36,9 @@ from engine.cluster.messages import (
 from engine.config import ServerConfig
 from engine.errors import ConfigError
 from engine.loop.listen import open_shared_listeners
+from engine.loop.memory import process_limit
+from engine.loop.reactor import Reactor
+from engine.node.node import Node, open_node
 from engine.node.worker import run_worker
 from engine.wire.workers import Seat, seat_in
 from tests.roles import GET, Role, Roles, agent_config, server_config, settle, tell_head, values_of
@@ -217,6 +220,19 @@ async def test_what_is_under_way_ends_at_once_when_it_is_told_to_stop(supervisor
     assert first.role is not None
     with trio.fail_after(5):
         await first.role.ended.wait()
+
+
+async def test_what_may_be_held_is_shared_by_all(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    reactors: list[Reactor] = []
+
+    async def note(config: ServerConfig, reactor: Reactor, nursery: trio.Nursery) -> Node:
+        reactors.append(reactor)
+        return await open_node(config, reactor, nursery)
+
+    monkeypatch.setattr("engine.node.worker.open_node", note)
+    await supervisor.start()
+    await supervisor.start()
+    assert [2 * one.memory.limit for one in reactors] == [process_limit() // 2 * 2] * 2
 
 
 async def test_it_leaves_when_the_supervisor_is_gone(supervisor: Supervisor) -> None:
