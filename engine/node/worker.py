@@ -113,7 +113,6 @@ async def run_worker(
             worker = _Worker(node, channel, begin, directory, own, reactor, nursery)
             nursery.start_soon(watch, node.certificates)
             nursery.start_soon(serve, [links], node.peers.links.serve, nursery, Room(MANY))
-            nursery.start_soon(node.rebalance)
             nursery.start_soon(channel.run)
             nursery.start_soon(worker.listen)
             node.not_ready = None
