@@ -175,7 +175,9 @@ class Elsewhere(Protocol[Session]):
 class SharedRegistry(LocalRegistry[Session]):
     """The sessions of this process; those of `peers` where it has none, or none but a suspended one or one to avoid."""
 
-    peers: Elsewhere[Session] | None = None
+    def __init__(self, failed: Callable[[Exception], None] = _raise) -> None:
+        super().__init__(failed)
+        self.peers: Elsewhere[Session] | None = None
 
     def pick(self, endpoint: str, *, avoid: Session | None = None) -> Session | None:
         sessions = self._rounds.get(endpoint)
