@@ -29,6 +29,7 @@ from engine.cluster.directory import Membership
 from engine.config import AgentConfig, ForwardConfig, ListenerConfig, PortConfig, ServerConfig
 from engine.forward.forward import run_forward
 from engine.node.node import Addresses, run_node
+from engine.node.worker import run_worker
 
 HUNG_SECONDS = 25
 GET = b"GET / HTTP/1.1\r\nHost: web.test\r\n\r\n"
@@ -251,6 +252,12 @@ class Roles:
         run = partial(run_node, config or server_config(), membership=membership)
         node.addresses = await self._start(node, run)
         return node
+
+    async def worker(self, config: ServerConfig, descriptor: int) -> Role:
+        """One of several workers, whose supervisor is at the other end of `descriptor`."""
+        worker = Role()
+        await self._start(worker, partial(run_worker, config, descriptor))
+        return worker
 
     async def agent(self, node: RunningNode, service: int, *, endpoint: str = "web", protocol: Any = "http") -> Role:
         """An agent whose endpoint is registered."""

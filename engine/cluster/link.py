@@ -272,6 +272,8 @@ class Links:
         for session in self.accepted:
             session.go_away()
         for session in tuple(self.accepted):
+            if session.alive:  # what was opened before the other end has heard it is served, too
+                await session.round_trip_done()
             await session.wait_quiet()
             session.close(GOING_AWAY, "node is stopping")
 

@@ -67,7 +67,13 @@ TO_OTHERS: Final = "piko_upstreams_remote_requests"
 log = get_logger("server")
 
 
-async def run_worker(config: ServerConfig, descriptor: int, *, alone: bool = False) -> None:
+async def run_worker(
+    config: ServerConfig,
+    descriptor: int,
+    *,
+    alone: bool = False,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
     """Run a worker whose end of the channel is `descriptor`, until it has left.
 
     Raises ConfigError for what a worker cannot do with its supervisor's sockets, or for certificates and keys that do
@@ -80,35 +86,40 @@ async def run_worker(config: ServerConfig, descriptor: int, *, alone: bool = Fal
     channel: Channel[ToWorker] = Channel(
         socket.socket(fileno=descriptor), ToWorker, lambda: State(own.entry, node.agents.owners.held())
     )
-    begin = known = None
-    with trio.move_on_after(BEGIN_SECONDS), suppress(RemoteProtocolError):
-        begin, known = await channel.next(), await channel.next()
-    if not isinstance(begin, Begin) or not isinstance(known, Peers):
-        raise ConfigError(f"the descriptor {descriptor} is no supervisor's channel, or the supervisor is gone")
-    _check_ports(config, begin)
-    if alone:
-        logs.always(worker=begin.index + 1)
-    config.cluster.node_id = begin.id
-    own = Own(Entry(begin.id, secrets.token_hex(8), UNIX + begin.link))
-    directory = Directory(begin.id)
-    for entry in known.entries:
-        directory.put(entry)
-    with _listen_for_peers(begin.link) as links:
+    with ExitStack() as stack:
+        stack.callback(channel.close)
+        begin = known = None
+        with trio.move_on_after(BEGIN_SECONDS), suppress(RemoteProtocolError):
+            begin, known = await channel.next(), await channel.next()
+        if not isinstance(begin, Begin) or not isinstance(known, Peers):
+            raise ConfigError(f"the descriptor {descriptor} is no supervisor's channel, or the supervisor is gone")
+        _check_ports(config, begin)
+        if alone:
+            logs.always(worker=begin.index + 1)
+        config.cluster.node_id = begin.id
+        own = Own(Entry(begin.id, secrets.token_hex(8), UNIX + begin.link))
+        directory = Directory(begin.id)
+        for entry in known.entries:
+            directory.put(entry)
+        links = stack.enter_context(_listen_for_peers(begin.link))
         async with open_reactor(alone=alone) as reactor, trio.open_nursery() as nursery:
+            reactor.memory.limit //= begin.count  # what a node may hold is for all of them
             node = await open_node(config, reactor, nursery)
+            stack.callback(node.agents_door.close)
+            stack.callback(node.clients_door.close)
             node.join(Membership(directory, own, begin.secret), nursery)
             assert node.peers is not None
             node.agents.owners.put_elsewhere(known.held)
             worker = _Worker(node, channel, begin, directory, own, reactor, nursery)
             nursery.start_soon(watch, node.certificates)
             nursery.start_soon(serve, [links], node.peers.links.serve, nursery, Room(MANY))
-            nursery.start_soon(node.rebalance)
             nursery.start_soon(channel.run)
             nursery.start_soon(worker.listen)
             node.not_ready = None
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 nursery.start_soon(worker.heed, signals)
                 channel.send(Ready(own.entry))
+                task_status.started()
                 log.info("worker started", pid=os.getpid(), node_id=begin.id)
                 await anext(worker.ends)
                 log.info("shutting down", grace_seconds=config.grace_period)

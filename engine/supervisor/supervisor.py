@@ -363,7 +363,7 @@ class Supervisor:
         finally:
             self._reloading = False
         if problem:
-            log.error("reload refused, all goes on as before", error=problem)
+            log.error("not reloaded, what was there goes on", error=problem)
         else:
             log.info("reloaded")
         return problem
@@ -407,7 +407,8 @@ class Supervisor:
             if new.phase is not Phase.READY:
                 new.kill()
                 why = f"it ended with code {new.code}" if new.phase is Phase.ENDED else "no answer"
-                return f"the new worker {slot.index + 1} did not get ready: {why}; what it said is in the log"
+                done = "; those before it are new, it and the others as before" if slot.index else ""
+                return f"the new worker {slot.index + 1} did not get ready: {why}, what it said is in the log{done}"
             old, slot.worker = slot.worker, new
             self._settle()
             if old is not None:
