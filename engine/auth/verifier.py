@@ -54,6 +54,8 @@ class Claims(NamedTuple):
     endpoints: frozenset[str]
     expires_at: float | None
     principal: str = ""
+    token_id: str = ""
+    """The token's `jti`, by which it can be revoked; empty if it has none."""
 
     def check(self, endpoint: str) -> None:
         """Raise Unauthorized if the token is not good for this endpoint."""
@@ -83,6 +85,9 @@ class Verifier:
     ) -> None:
         self.on_unknown_key: Callable[[], None] = _nothing
         """Called when a token names a key that is not in the set; may start to fetch a newer one."""
+        self.on_revoked: Callable[[], None] = _nothing
+        """Called when other tokens are revoked than before; whoever a token has let in is asked for again."""
+        self._revoked: frozenset[str] = frozenset()
         self._audience = audience
         self._issuer = issuer
         self._cut_at_expiry = not disable_disconnect_on_expiry
@@ -108,6 +113,16 @@ class Verifier:
         keys = keys_of_set(document)
         self._keys, self._document = keys, document
         self._known.clear()  # a key that is gone must not live on in what it signed
+
+    def replace_revoked(self, token_ids: frozenset[str]) -> None:
+        """Refuse the tokens that have one of these as their `jti`, and no others, from now on."""
+        if token_ids != self._revoked:
+            self._revoked = token_ids
+            self._known.clear()
+            self.on_revoked()
+
+    def is_revoked(self, token_id: str) -> bool:
+        return token_id in self._revoked
 
     def verify(self, own: Sequence[bytes], standard: Sequence[bytes], tenant: Sequence[bytes] = ()) -> Claims:
         """What the token of a request permits.
@@ -172,7 +187,11 @@ class Verifier:
         expires_at, not_before, _ = (time_of(payload, name) for name in ("exp", "nbf", "iat"))
         if not_before is not None and self._now() < not_before - self._leeway:
             raise Invalid("not valid yet")
-        claims = Claims(endpoints_of(payload), expires_at if self._cut_at_expiry else None, principal_of(payload))
+        token_id = id_of(payload)
+        if token_id in self._revoked:
+            raise Invalid("revoked")
+        ends_at = expires_at if self._cut_at_expiry else None
+        claims = Claims(endpoints_of(payload), ends_at, principal_of(payload), token_id)
         return claims, math.inf if expires_at is None else expires_at
 
     def _key_for(self, header: Mapping[str, object]) -> tuple[Material, str]:

@@ -91,7 +91,9 @@ class AgentPort:
         self._leaving = False
         self._moved = trio.Event()  # an agent has gone away
         self._sessions = sessions
-        self._expiry: dict[Resumable, trio.CancelScope] = {}  # of what has let them in
+        self._permits: dict[Carrier, _Permit] = {}  # what has let them in
+        if verifier is not None:
+            verifier.on_revoked = self._end_revoked
 
     @property
     def carriers_refused(self) -> int:
@@ -200,14 +202,13 @@ class AgentPort:
             received = wish.received
 
             def go_on() -> None:
-                self._expiry[resumable].deadline = _deadline(asked.claims)
+                self._permits[resumable].renew(asked.claims)
                 resumable.attach(carrier, received)
 
             return resumed.encode(), go_on
         self._refuse_taken(asked)
         session, answer = self.kept.begin(carrier, wish, asked.purpose)
-        if isinstance(session, Resumable):
-            self._expiry[session] = trio.CancelScope(deadline=_deadline(asked.claims))
+        self._permits[session] = _Permit(asked.claims)
 
         def start() -> None:
             held = ExitStack()  # from here on, for others may ask before the task runs
@@ -266,29 +267,32 @@ class AgentPort:
             principal=asked.principal or None,
             carrier=carrier.kind,
         )
-        if resumable is not None:
-            expiry = self._expiry[resumable]
-        else:
-            expiry = trio.CancelScope(deadline=_deadline(asked.claims))
+        permit = self._permits[carrier]
         try:
-            with held, self._registry.register(endpoint, registration), expiry:
+            with held, self._registry.register(endpoint, registration), permit.scope:
                 if session.away:  # it was said before this task has begun
                     self._registry.withdraw(registration)
                 elif session.suspended:
                     self._registry.set_aside(registration)
                 await session.run()
         finally:
-            if expiry.cancelled_caught:
-                session.error = Unauthorized("token expired")
+            if permit.scope.cancelled_caught:
+                session.error = Unauthorized("token revoked" if permit.revoked else "token expired")
             self.kept.forget(carrier)
-            if resumable is not None:
-                del self._expiry[resumable]
+            del self._permits[carrier]
             self.registrations.discard(registration)
             self._reactor.unclock(registration)
             self._metrics.session_ended(registration)
             log.info(
                 "upstream disconnected", endpoint_id=endpoint, client_ip=carrier.peer[0], reason=str(session.error)
             )
+
+    def _end_revoked(self) -> None:
+        """End the sessions whose tokens are revoked."""
+        for permit in self._permits.values():
+            if self._verifier is not None and self._verifier.is_revoked(permit.token_id):
+                permit.revoked = True
+                permit.scope.cancel()
 
     async def leave(self) -> None:
         """Ask every agent to dial elsewhere, and return when all have.
@@ -326,6 +330,20 @@ def _check_endpoint(endpoint: str) -> None:
 
 def _asked(request: Request, endpoint: str, claims: Claims | None) -> _Asked:
     return _Asked(endpoint, claims, tenant_in(request.fields))
+
+
+class _Permit:
+    """What lets a session in, and how long: it ends with `scope`."""
+
+    def __init__(self, claims: Claims | None) -> None:
+        self.scope = trio.CancelScope()
+        self.revoked = False
+        self.renew(claims)
+
+    def renew(self, claims: Claims | None) -> None:
+        """The session goes on, on what these permit."""
+        self.token_id = claims.token_id if claims is not None else ""
+        self.scope.deadline = _deadline(claims)
 
 
 def _deadline(claims: Claims | None) -> float:

@@ -96,6 +96,7 @@ class Clients:
     patient_until: float = -math.inf
     aborts: Aborts = field(default_factory=Aborts)
     unserved: Unserved = field(default_factory=Unserved)
+    let_in_by: dict[Client, str] = field(default_factory=dict)  # token ids of the requests under way that have one
     relayed: int = 0  # raw TCP connections without a session
     host: Host[Leg] = field(init=False)
     legs: Legs = field(kw_only=True)
@@ -119,6 +120,15 @@ class Clients:
                 port_log.info("no PROXY header from a trusted proxy", client_ip=connection.peer[0], error=told)
                 return False
         return not self.aborts.is_banned(connection.peer[0], self.reactor.now)
+
+    def end_revoked(self) -> None:
+        """Break off what goes on by tokens that are revoked."""
+        verifier = self.verifier
+        assert verifier is not None
+        for client, token_id in tuple(self.let_in_by.items()):
+            if verifier.is_revoked(token_id):
+                client.break_off("token revoked")
+        self.legs.end_revoked()
 
     @property
     def tcp_connections(self) -> int:
@@ -170,6 +180,8 @@ class Client:
                 claims.check(asked.endpoint)
             except Unauthorized as error:
                 return Refuse(401, str(error))
+            if claims.token_id:
+                port.let_in_by[self] = claims.token_id
             if request.upgrade:
                 exchange.expires_at = port.reactor.now + seconds_left(claims)
         avoid = lost.registration if isinstance(lost, StreamOutbound) else None
@@ -193,6 +205,7 @@ class Client:
 
     def finished(self, inbound: Waiting, exchange: Exchange) -> None:
         port = self._port
+        port.let_in_by.pop(self, None)
         if exchange.request is None:  # refused before it could begin
             port.metrics.request_started()
         served = exchange.endpoint if exchange.attempts else ""
@@ -203,6 +216,11 @@ class Client:
             record.write(port.access_log, exchange, client=self._client, endpoint=exchange.endpoint)
         elif exchange.status == 502 and not exchange.attempts and exchange.request is not None:
             port.unserved.tell(exchange.endpoint, self._client, port.reactor.now)
+
+    def break_off(self, why: str) -> None:
+        """End the connection with the request under way."""
+        port_log.info("connection ended", client_ip=self._client, reason=why)
+        self._connection.break_off(ConnectionAbortedError(why))
 
     # -- raw TCP
 
@@ -267,7 +285,7 @@ class Client:
             port.metrics.tcp_done(exchange.endpoint, from_client, to_client)
             self.finished(inbound, exchange)
 
-        leg = Leg(exchange.endpoint, tenant_in(request.fields), exchange.expires_at)
+        leg = Leg(exchange.endpoint, tenant_in(request.fields), exchange.expires_at, port.let_in_by.pop(self, ""))
         carrier = WebSocketCarrier(connection, client=False, max_frame=MAX_FRAME)
         try:
             answer, start = port.legs.begin(carrier, leg, wish, done)

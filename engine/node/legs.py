@@ -27,7 +27,7 @@ from engine.routing.registry import Registry
 from engine.session.session import NoStream, Session
 from engine.session.stream import Stream
 from engine.tunnel.relay import Relay
-from engine.wire import piko, posts, resumption
+from engine.wire import piko, posts, resumption, websocket
 from engine.wire.http1 import Request
 from engine.wire.posts import Hello, Welcome
 from engine.wire.resumption import New, Resume
@@ -44,6 +44,7 @@ class Leg(NamedTuple):
     endpoint: str
     tenant: bytes
     expires_at: float
+    token_id: str = ""
 
     @property
     def purpose(self) -> Purpose:
@@ -70,6 +71,7 @@ class Legs:
         self._metrics = metrics
         self._verifier = verifier
         self._sessions = sessions
+        self._running: dict[Session, tuple[str, list[Relay]]] = {}  # token ids, and what is relayed
 
     # -- the door of carriers that are made of requests
 
@@ -77,7 +79,8 @@ class Legs:
         """See host.Door."""
         endpoint = posts.endpoint_of(request.target, posts.TCP_PATH) or ""
         claims = admit(request.fields, self._verifier, endpoint)
-        return Leg(endpoint, tenant_in(request.fields), self._reactor.now + seconds_left(claims))
+        token_id = claims.token_id if claims is not None else ""
+        return Leg(endpoint, tenant_in(request.fields), self._reactor.now + seconds_left(claims), token_id)
 
     def enter(self, asked: Leg, hello: Hello, carrier: Carrier) -> tuple[Welcome, Callable[[], None]]:
         """See host.Door."""
@@ -127,12 +130,22 @@ class Legs:
 
         return partial(self._run, Session(carrier, accepts=True, on_stream=take), relays, leg, done)
 
+    def end_revoked(self) -> None:
+        """End the legs whose tokens are revoked."""
+        for session, (token_id, relays) in tuple(self._running.items()):
+            if self._verifier is not None and self._verifier.is_revoked(token_id):
+                for relay in relays:
+                    relay.end_at(self._reactor.now, self._reactor)
+                session.close(websocket.POLICY_VIOLATION, "token revoked")
+
     async def _run(self, session: Session, relays: list[Relay], leg: Leg, done: Done | None) -> None:
         self.open += 1
+        self._running[session] = leg.token_id, relays
         try:
             await session.run()
         finally:
             self.open -= 1
+            del self._running[session]
             self.kept.forget(session.carrier)
             passed = relays[0].passed if relays else [0, 0]
             if done is None:

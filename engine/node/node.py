@@ -29,7 +29,7 @@ from engine.auth.verifier import Verifier
 from engine.config import AccessLogConfig, AuthConfig, ServerConfig
 from engine.gateway.clocks import Timeouts
 from engine.log import get_logger
-from engine.loop.certificates import Certificates, Renewed, watch
+from engine.loop.certificates import SOON_SECONDS, Certificates, Renewed, watch
 from engine.loop.connection import Address
 from engine.loop.leaving import stop_signals, until_signal
 from engine.loop.listen import Room, open_listeners, serve, split_address
@@ -169,6 +169,8 @@ class Node:
             patient_until=reactor.now + PATIENCE_SECONDS,
             legs=legs,
         )
+        if proxy_tokens.verifier is not None:
+            proxy_tokens.verifier.on_revoked = self._clients.end_revoked
         self.clients = ClientPort(self._clients, tls)
         self.agents = AgentPort(
             self.registry,
@@ -256,6 +258,10 @@ async def _open_tokens(auth: AuthConfig, nursery: trio.Nursery) -> Tokens:
     if auth.files:
         renewed = Renewed("keys", auth.files, lambda: verifier.replace_configured(**auth.keys()))
         nursery.start_soon(watch, [renewed])
+    if auth.revoked_file:
+        verifier.replace_revoked(auth.revoked())
+        revoked = Renewed("revoked_file", [auth.revoked_file], lambda: verifier.replace_revoked(auth.revoked()))
+        nursery.start_soon(watch, [revoked], SOON_SECONDS)
     jwks = auth.jwks
     return await open_tokens(verifier, jwks.endpoint, nursery, cache_ttl=jwks.cache_ttl, fetch_seconds=jwks.timeout)
 

@@ -114,15 +114,18 @@ grace_period: 90s
         "proxy.access_log.request_headers.block_list",
         "proxy.access_log.response_headers.allow_list",
         *(f"proxy.auth.{name}_file" for name in NAMES),  # ours
+        "proxy.auth.revoked_file",  # ours
         "proxy.auth.jwks.endpoint",
         "upstream.sharing",  # ours
         "upstream.resume",  # ours
         *(f"upstream.auth.{name}_file" for name in NAMES),  # ours
+        "upstream.auth.revoked_file",  # ours
         "upstream.auth.jwks.endpoint",
         "upstream.tenants",
         "admin.hosts",  # ours
         "admin.insecure",  # ours
         *(f"admin.auth.{name}_file" for name in NAMES),  # ours
+        "admin.auth.revoked_file",  # ours
         "admin.auth.jwks.endpoint",
         "cluster.join",
     ]
