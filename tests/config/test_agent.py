@@ -46,7 +46,14 @@ def test_an_agent_file_may_hold_every_key_of_piko(write: Write, pki: Pki) -> Non
     )
     assert isinstance(config, AgentConfig)
     left = unchanged(shown(config), shown(AgentConfig()))
-    ours = ("connect.proxy.", "connect.carriers", "connect.resume", "connect.token_file", "server.hosts")
+    ours = (
+        "connect.proxy.",
+        "connect.carriers",
+        "connect.resume",
+        "connect.token_file",
+        "connect.token_command",
+        "server.hosts",
+    )
     assert [key for key in left if not key.startswith(ours)] == []
     shop, database, zeros = config.listeners
     assert shop == ListenerConfig(endpoint_id="shop", addr="3000", timeout=10)
