@@ -16,7 +16,9 @@ from engine.carriers.host import Host
 from engine.carriers.opening import read_head
 from engine.carriers.resumable import Resumable
 from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
+from engine.config import AgentLimits
 from engine.errors import HTTPError, Unauthorized
+from engine.limits import Counts, Rates, Visits
 from engine.log import get_logger
 from engine.loop.certificates import Certificates
 from engine.loop.connection import Connection
@@ -73,6 +75,7 @@ class AgentPort:
         newer_keys: Callable[[], Awaitable[None]] | None = None,
         tls: Certificates,
         public_url: str = "",
+        limits: AgentLimits,
         exclusive: bool = False,
         resume_seconds: float = 0,
         sessions: trio.Nursery,
@@ -88,6 +91,9 @@ class AgentPort:
         self._public_url = str(PublicURL.parse(public_url)).encode() if public_url else b""
         self._host: Host[_Asked] = Host(self, reactor)
         self._owners = Owners(exclusive=exclusive)
+        self.visits = Visits(limits.connections, limits.connection_rate)
+        self._principals = Counts(limits.sessions)
+        self._registering = Rates(limits.registrations)
         self._leaving = False
         self._moved = trio.Event()  # an agent has gone away
         self._sessions = sessions
@@ -100,8 +106,20 @@ class AgentPort:
         """How many there was no room for."""
         return self._host.refused
 
+    @property
+    def refused(self) -> dict[str, int]:
+        """How many connections and registrations were too many, by the limit."""
+        principals = {"sessions": self._principals.refused, "registrations": self._registering.refused}
+        return {**self.visits.refused, **principals}
+
     async def serve(self, connection: Connection) -> None:
         """One agent, from its first byte to its last."""
+        address = connection.peer[0]
+        if not self.visits.refuse(address, self._reactor.now):
+            with self.visits.hold(address):
+                await self._serve(connection)
+
+    async def _serve(self, connection: Connection) -> None:
         posted = False
         try:
             with trio.fail_after(HANDSHAKE_SECONDS):
@@ -207,12 +225,15 @@ class AgentPort:
 
             return resumed.encode(), go_on
         self._refuse_taken(asked)
+        self._refuse_excess(asked.principal)
         session, answer = self.kept.begin(carrier, wish, asked.purpose)
         self._permits[session] = _Permit(asked.claims)
 
         def start() -> None:
             held = ExitStack()  # from here on, for others may ask before the task runs
             held.enter_context(self._owners.hold(asked.endpoint, asked.principal))
+            if asked.principal:
+                held.enter_context(self._principals.hold(asked.principal))
             run = self._enrol(session, asked, held, summaries=summaries)
             self._sessions.start_soon(self._reactor.supervise, "session", run)
             self._reactor.hand_over()
@@ -225,6 +246,15 @@ class AgentPort:
             raise HTTPError(403, "the endpoint is taken by somebody else, or a name like it")
         if answer is Answer.BUSY:
             raise HTTPError(503, "the endpoint is taken, and for one session at a time")
+
+    def _refuse_excess(self, principal: str) -> None:
+        """Who is named by no token is not told from others, so that one of them could keep out the rest."""
+        if not principal:
+            return
+        if self._registering.take(principal, self._reactor.now):
+            raise HTTPError(429, "too many registrations within a short time")
+        if self._principals.is_full(principal):
+            raise HTTPError(429, "too many sessions")
 
     def _enrol(
         self, carrier: Carrier, asked: _Asked, held: ExitStack, *, summaries: bool

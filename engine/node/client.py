@@ -20,6 +20,7 @@ from engine.gateway.clocks import Timeouts
 from engine.gateway.exchange import Exchange
 from engine.gateway.outbound import Outbound
 from engine.gateway.role import Decision, Refuse, Route, TakeOver, Wait, Waiting
+from engine.limits import Traffic, Visits
 from engine.log import get_logger
 from engine.loop.connection import Connection
 from engine.loop.reactor import Reactor
@@ -97,6 +98,8 @@ class Clients:
     aborts: Aborts = field(default_factory=Aborts)
     unserved: Unserved = field(default_factory=Unserved)
     let_in_by: dict[Client, str] = field(default_factory=dict)  # token ids of the requests under way that have one
+    visits: Visits = field(default_factory=Visits.unlimited)
+    traffic: Traffic | None = None  # where it is limited
     relayed: int = 0  # raw TCP connections without a session
     host: Host[Leg] = field(init=False)
     legs: Legs = field(kw_only=True)
@@ -119,7 +122,10 @@ class Clients:
                 told = str(error) or "timeout"
                 port_log.info("no PROXY header from a trusted proxy", client_ip=connection.peer[0], error=told)
                 return False
-        return not self.aborts.is_banned(connection.peer[0], self.reactor.now)
+        address, now = connection.peer[0], self.reactor.now
+        if self.aborts.is_banned(address, now):
+            return False
+        return self.trust.covers(address) or not self.visits.refuse(address, now)
 
     def end_revoked(self) -> None:
         """Break off what goes on by tokens that are revoked."""
@@ -148,6 +154,7 @@ class Client:
         self._trust: Trust | None = port.trust if port.trust.covers(connection.peer[0]) else None
         self._client = connection.peer[0]  # who has sent the latest request
         self._asked: Asked | None = None  # by that
+        self._principal = ""  # whom its token names
 
     def next_request(self, data: memoryview, start: int) -> tuple[Request, int] | None:
         return http1.next_request(data, start, self._port.max_head)
@@ -180,10 +187,15 @@ class Client:
                 claims.check(asked.endpoint)
             except Unauthorized as error:
                 return Refuse(401, str(error))
+            self._principal = claims.principal
             if claims.token_id:
                 port.let_in_by[self] = claims.token_id
             if request.upgrade:
                 exchange.expires_at = port.reactor.now + seconds_left(claims)
+        if port.traffic is not None and lost is None:
+            seconds = port.traffic.ask(asked.endpoint, self._principal, port.reactor.now)
+            if seconds:
+                return Refuse(429, "too many requests for this endpoint", seconds)
         avoid = lost.registration if isinstance(lost, StreamOutbound) else None
         registration = port.registry.pick(asked.endpoint, avoid=avoid)
         if asked.is_tcp:
@@ -208,6 +220,9 @@ class Client:
         port.let_in_by.pop(self, None)
         if exchange.request is None:  # refused before it could begin
             port.metrics.request_started()
+        if port.traffic is not None and exchange.attempts:
+            size = exchange.bytes_in + exchange.bytes_out
+            port.traffic.passed(exchange.endpoint, self._principal, port.reactor.now, size)
         served = exchange.endpoint if exchange.attempts else ""
         port.metrics.request_done(*exchange.figures(), served, exchange.first_byte_seconds)
         if exchange.status == 499:

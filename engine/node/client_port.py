@@ -31,9 +31,12 @@ class ClientPort:
 
     async def serve(self, connection: Connection) -> None:
         """One client, from its first byte to its last."""
+        if await self._clients.let_in(connection):
+            with self._clients.visits.hold(connection.peer[0]):
+                await self._serve(connection)
+
+    async def _serve(self, connection: Connection) -> None:
         reactor = self._clients.reactor
-        if not await self._clients.let_in(connection):
-            return
         tls = self._tls.context
         if tls is not None:
             try:

@@ -28,6 +28,7 @@ from engine.auth.key_set import Tokens, open_tokens
 from engine.auth.verifier import Verifier
 from engine.config import AccessLogConfig, AuthConfig, ServerConfig
 from engine.gateway.clocks import Timeouts
+from engine.limits import Traffic, Visits
 from engine.log import get_logger
 from engine.loop.certificates import SOON_SECONDS, Certificates, Renewed, watch
 from engine.loop.connection import Address
@@ -167,6 +168,8 @@ class Node:
             # What ends TLS in front of a node can be told by nobody but the operator.
             secure=tls.context is not None or config.proxy.public_url.startswith("https:"),
             patient_until=reactor.now + PATIENCE_SECONDS,
+            visits=Visits(config.proxy.limits.connections, config.proxy.limits.connection_rate),
+            traffic=Traffic(config.proxy.limits.requests, config.proxy.limits.bytes) or None,
             legs=legs,
         )
         if proxy_tokens.verifier is not None:
@@ -180,6 +183,7 @@ class Node:
             newer_keys=upstream_tokens.newer_keys,
             tls=upstream_tls,
             public_url=config.proxy.public_url,
+            limits=config.upstream.limits,
             exclusive=config.upstream.sharing == "exclusive",
             resume_seconds=config.upstream.resume,
             sessions=sessions,
@@ -198,6 +202,11 @@ class Node:
             "memory": reactor.memory.ended,
             "room": self._room.made,
             "aborts": self._clients.aborts.banned,
+        }
+        traffic = self._clients.traffic
+        self.metrics.limited = lambda: {
+            "proxy": {**self._clients.visits.refused, **(traffic.refused if traffic is not None else {})},
+            "upstream": self.agents.refused,
         }
         self._accepting_agents = trio.CancelScope()
         self._accepting_clients = trio.CancelScope()
