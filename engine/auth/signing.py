@@ -51,11 +51,12 @@ class SigningKey:
         endpoints: Sequence[str] = (),
         expires_at: int | None = None,
         subject: str = "",
+        token_id: str = "",
         audience: str = "",
         issuer: str = "",
     ) -> str:
         """A token that is good for `endpoints` (none: for all of them) until `expires_at`, in Unix seconds (None: for
-        ever). An empty subject, audience or issuer is not named.
+        ever). An empty subject, id, audience or issuer is not named.
 
         Raises ConfigError if it becomes longer than a node takes.
         """
@@ -64,7 +65,13 @@ class SigningKey:
         claims: dict[str, object] = {}
         if endpoints:
             claims["piko"] = {"endpoints": list(endpoints)}
-        for name, value in (("exp", expires_at), ("sub", subject), ("aud", audience), ("iss", issuer)):
+        for name, value in (
+            ("exp", expires_at),
+            ("sub", subject),
+            ("jti", token_id),
+            ("aud", audience),
+            ("iss", issuer),
+        ):
             if value not in (None, ""):
                 claims[name] = value
         token = jwt.encode(claims, self._material, self.algorithm)
