@@ -99,6 +99,7 @@ class RoleMetrics:
         self.tcp_connections: Callable[[], int] = int
         self.internal_errors: Mapping[str, int] = {}
         self.ended: Callable[[], Mapping[str, int]] = dict
+        self.limited: Callable[[], Mapping[str, Mapping[str, int]]] = dict
         self._ended: dict[str, _Totals] = {}  # of the sessions that do not live any more
         self._tcp: dict[str, _Traffic] = {}
         self._reconnects: defaultdict[str, int] = defaultdict(int)
@@ -258,6 +259,15 @@ class RoleMetrics:
         for reason, count in self.ended().items():
             ended.add_metric([reason], count)
         yield ended
+        limited = CounterMetricFamily(
+            "trioduct_limited",
+            "Connections, requests and registrations that were refused, by port and limit.",
+            labels=["port", "limit"],
+        )
+        for port, limits in self.limited().items():
+            for limit, count in limits.items():
+                limited.add_metric([port, limit], count)
+        yield limited
         yield CounterMetricFamily(
             "trioduct_log_lines_dropped", "Log lines lost because nobody took them.", log.dropped()
         )

@@ -20,13 +20,14 @@ from engine.admin.metrics import AgentMetrics
 from engine.agent.http import HttpUpstream
 from engine.agent.service import Service
 from engine.agent.tcp import TcpUpstream
+from engine.agent.token import AgentToken
 from engine.agent.uplink import HINT, Uplink
 from engine.carriers.carrier import Kind
 from engine.carriers.remembered import Remembered
-from engine.config import AgentConfig, ClientTLS, ConnectConfig, ListenerConfig
+from engine.config import AgentConfig, ClientTLS, ListenerConfig
 from engine.errors import Unreachable
 from engine.log import INFO, get_logger, show
-from engine.loop.certificates import Certificates, Renewed
+from engine.loop.certificates import Certificates
 from engine.loop.dial import Server
 from engine.loop.leaving import stop_signals, until_signal
 from engine.loop.listen import open_listeners
@@ -58,7 +59,7 @@ async def run_agent(
     connect = config.connect
     tls = _certificates("connect.tls", connect.tls, connect.client_context)
     server = Server(connect.url, tls, connect.tls.server_name or None, connect.router())
-    metrics, token = AgentMetrics(), _Token(connect)
+    metrics, token = AgentMetrics(), await AgentToken.open(connect)
     remembered = Remembered(connect.memory, connect.way()) if connect.memory else None
     async with open_reactor(alone=alone) as reactor, trio.open_nursery() as nursery:
         if config.server.enabled:
@@ -87,6 +88,7 @@ async def run_agent(
             AgentSession(uplink.endpoint, session) for uplink in uplinks for session in uplink.sessions
         ]
         with trio.open_signal_receiver(*stop_signals()) as signals:
+            nursery.start_soon(token.keep, partial(_renew, uplinks))
             nursery.start_soon(_connect_all, uplinks, config, nursery, task_status)
             await anext(signals)
             log.info("shutting down", grace_seconds=config.grace_period)
@@ -99,24 +101,6 @@ async def run_agent(
                     await uplink.wait_closed()
         nursery.cancel_scope.cancel()
     log.info("agent stopped")
-
-
-class _Token:
-    """What a dial shows: the token, read anew if its file is another one; the last that could be read."""
-
-    def __init__(self, connect: ConnectConfig) -> None:
-        self._connect = connect
-        self._text = connect.read_token()
-        self._file = Renewed("connect.token_file", [connect.token_file], self._read)
-
-    def __call__(self) -> str:
-        if not self._connect.token_file:
-            return self._connect.token
-        self._file.refresh()
-        return self._text
-
-    def _read(self) -> None:
-        self._text = self._connect.read_token()
 
 
 class AgentSession(NamedTuple):
@@ -160,6 +144,11 @@ def _ways_in(uplinks: list[Uplink], listeners: list[ListenerConfig]) -> list[str
         ways[uplink.endpoint] = way
     width = max(map(len, ways), default=0)
     return [f"{endpoint:{width}}  {way}" for endpoint, way in ways.items()]
+
+
+def _renew(uplinks: list[Uplink]) -> None:
+    for uplink in uplinks:
+        uplink.renew()
 
 
 async def _leave(uplinks: list[Uplink]) -> None:

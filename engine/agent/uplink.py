@@ -88,6 +88,8 @@ class Uplink:
         self._leaving = False
         self._rhythm = Rhythm()
         self._complained = ("", 0.0)  # of what, and when
+        self._over = trio.Event()  # the session is no more, or is to be replaced
+        self._renewing = False  # with another token
         self._left: Session | None = None  # whose node has asked us to go away
         self._expected_until = -math.inf  # the node that we had, or another in its place
         self._seats: dict[Session, Seat] = {}  # the workers that sessions are with, if the node has several
@@ -106,12 +108,17 @@ class Uplink:
             while True:
                 try:
                     async with self._dials:
+                        replaces = self._renewing
                         since = trio.current_time()
                         carrier, seat = await self._register()
-                except Unreachable as error:
+                except (Unreachable, Refused) as error:
+                    # A new token that is refused costs nothing while the session of the old one lasts.
+                    if isinstance(error, Refused) and not (self._renewing and self._left and self._left.alive):
+                        raise
                     self.error = error
                     ceiling = RETURN_CEILING_SECONDS if self._node_is_expected() else LONGEST_SECONDS
-                    delay = self._backoff.next(error.retry_after_seconds, ceiling=ceiling)
+                    asked = error.retry_after_seconds if isinstance(error, Unreachable) else None
+                    delay = self._backoff.next(asked, ceiling=ceiling)
                     self._complain(str(error), delay)
                     await trio.sleep(delay)
                     continue
@@ -128,11 +135,17 @@ class Uplink:
                     **self._shown_reach(),
                     **self._shown_failures(),
                 )
-                over = trio.Event()
+                self._over = over = trio.Event()
                 session = self._begin(carrier, over)
                 self._take_seat(session, seat, nursery)
                 if self._left is not None:
+                    if replaces:
+                        nursery.start_soon(_close_when_quiet, self._left)
                     self._left.go_away()  # tells the node that we have arrived elsewhere; what it still sends is served
+                if replaces:
+                    self._renewing = False
+                elif self._renewing:  # the new token has come while the old one was under way
+                    over.set()
                 since = trio.current_time()
                 self._start(session, nursery)
                 if not registered:
@@ -146,6 +159,9 @@ class Uplink:
                     log.warning(
                         "silent sessions are cut, pinging sooner", endpoint_id=self.endpoint, ping_seconds=seconds
                     )
+                if self._renewing and session.alive and not session.away:
+                    self._left = session
+                    continue
                 lasted = trio.current_time() - since
                 hasty = lasted < HASTY_SECONDS
                 if lasted >= SETTLED_SECONDS or (session.alive and not hasty):
@@ -164,6 +180,11 @@ class Uplink:
                     self._on_reconnect(reason)
                 if hasty or not session.alive:
                     await trio.sleep(self._backoff.next())
+
+    def renew(self) -> None:
+        """Open another session, with the token that there is now, and then leave the one that is here."""
+        self._renewing = True
+        self._over.set()
 
     def _begin(self, carrier: Carrier, over: trio.Event) -> Session:
         """A session on `carrier`; `over` is set when it has ended, or its node has asked us to go away."""
@@ -336,6 +357,14 @@ class Uplink:
 def _shown_seat(seat: Seat | None) -> dict[str, str]:
     """As fields of a log line."""
     return {"worker": str(seat)} if seat is not None else {}
+
+
+async def _close_when_quiet(session: Session) -> None:
+    """Close a session that another stands for, when nothing is under way on it any more."""
+    if session.alive and not session.suspended:
+        await session.round_trip_done()
+    await session.wait_quiet()
+    session.close(reason="another session stands for this one")
 
 
 def _reason(session: Session) -> str:

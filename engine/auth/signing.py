@@ -52,11 +52,12 @@ class SigningKey:
         tenant: str = "",
         expires_at: int | None = None,
         subject: str = "",
+        token_id: str = "",
         audience: str = "",
         issuer: str = "",
     ) -> str:
         """A token that is good for `endpoints` (none: for all of them) until `expires_at`, in Unix seconds (None: for
-        ever). An empty tenant, subject, audience or issuer is not named.
+        ever). An empty tenant, subject, id, audience or issuer is not named.
 
         Raises ConfigError if it becomes longer than a node takes.
         """
@@ -66,7 +67,13 @@ class SigningKey:
         scope = {name: value for name, value in (("endpoints", list(endpoints)), ("tenant", tenant)) if value}
         if scope:
             claims["piko"] = scope
-        for name, value in (("exp", expires_at), ("sub", subject), ("aud", audience), ("iss", issuer)):
+        for name, value in (
+            ("exp", expires_at),
+            ("sub", subject),
+            ("jti", token_id),
+            ("aud", audience),
+            ("iss", issuer),
+        ):
             if value not in (None, ""):
                 claims[name] = value
         token = jwt.encode(claims, self._material, self.algorithm)

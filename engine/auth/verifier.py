@@ -4,7 +4,7 @@ A token comes as `Authorization: Bearer …`, or as `x-piko-authorization: Beare
 field for itself; the latter wins. It may name the endpoints that it is good for, `{"piko": {"endpoints": […]}}`; a
 token that names none is good for all of them. `{"piko": {"tenant": …}}` is the tenant in which it is good (ours).
 
-PyJWT checks the signature, `aud` and `iss`. What it leaves open is closed by `token`, which reads a token strictly, and
+PyJWT checks the signature. What it leaves open is closed by `token`, which reads a token strictly, and
 by `keys`, which ties each key to its algorithms. `jku`, `x5u` and `jwk` in a header are ignored; `kid` is looked up
 among the keys that are here and goes nowhere else.
 
@@ -20,7 +20,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from engine.auth.keys import configured_keys, keys_of_set
-from engine.auth.token import Invalid, endpoints_of, principal_of, read, tenant_of, time_of
+from engine.auth.token import (
+    Invalid,
+    check_audience,
+    endpoints_of,
+    id_of,
+    principal_of,
+    read_claims,
+    read_signed,
+    tenant_of,
+    time_of,
+)
 from engine.errors import Unauthorized
 from engine.wire import piko
 
@@ -47,6 +57,8 @@ class Claims(NamedTuple):
     expires_at: float | None
     principal: str = ""
     tenant: str = ""
+    token_id: str = ""
+    """The token's `jti`, by which it can be revoked; empty if it has none."""
 
     def check(self, endpoint: str) -> None:
         """Raise Unauthorized if the token is not good for this endpoint."""
@@ -79,6 +91,9 @@ class Verifier:
     ) -> None:
         self.on_unknown_key: Callable[[], None] = _nothing
         """Called when a token names a key that is not in the set; may start to fetch a newer one."""
+        self.on_revoked: Callable[[], None] = _nothing
+        """Called when other tokens are revoked than before; whoever a token has let in is asked for again."""
+        self._revoked: frozenset[str] = frozenset()
         self._audience = audience
         self._issuer = issuer
         self._cut_at_expiry = not disable_disconnect_on_expiry
@@ -106,6 +121,16 @@ class Verifier:
         keys = keys_of_set(document)
         self._keys, self._document = keys, document
         self._known.clear()  # a key that is gone must not live on in what it signed
+
+    def replace_revoked(self, token_ids: frozenset[str]) -> None:
+        """Refuse the tokens that have one of these as their `jti`, and no others, from now on."""
+        if token_ids != self._revoked:
+            self._revoked = token_ids
+            self._known.clear()
+            self.on_revoked()
+
+    def is_revoked(self, token_id: str) -> bool:
+        return token_id in self._revoked
 
     def verify(self, own: Sequence[bytes], standard: Sequence[bytes], tenant: Sequence[bytes] = ()) -> Claims:
         """What the token of a request permits.
@@ -145,38 +170,37 @@ class Verifier:
             self._known[value] = claims, end
         return claims
 
-    def _open(self, token: bytes) -> tuple[Claims, float]:
-        """The claims of a good token, and its `exp` (infinity without). Raises Invalid for any other."""
+    def check_signature(self, token: bytes) -> bytes:
+        """What a token has signed (RFC 7515, 5.2), whatever that says. Raises Invalid, and UnknownKey."""
         import jwt
 
-        header, payload = read(token)
+        header, payload = read_signed(token)
         key, algorithm = self._key_for(header)
         try:
-            jwt.decode(
-                token,
-                key,
-                algorithms=[algorithm],
-                audience=self._audience or None,
-                issuer=self._issuer or None,
-                # Times are compared below, by our clock and not rounded. `iat` is no reason to refuse (RFC 7519,
-                # 4.1.6). An audience is looked at only if one is configured, as in Piko.
-                options={
-                    "verify_aud": bool(self._audience),
-                    "verify_exp": False,
-                    "verify_nbf": False,
-                    "verify_iat": False,
-                },
-            )
+            jwt.PyJWS().decode(token, key, algorithms=[algorithm])
         except (jwt.PyJWTError, ValueError) as error:
             raise Invalid(str(error)) from error
+        return payload
+
+    def _open(self, token: bytes) -> tuple[Claims, float]:
+        """The claims of a good token, and its `exp` (infinity without). Raises Invalid for any other."""
+        payload = read_claims(self.check_signature(token))
+        if self._audience:  # looked at only if one is configured, as in Piko
+            check_audience(payload, self._audience)
+        if self._issuer and payload.get("iss") != self._issuer:
+            raise Invalid("of another issuer")
+        # Times are compared by our clock and not rounded. `iat` is no reason to refuse (RFC 7519, 4.1.6).
         expires_at, not_before, _ = (time_of(payload, name) for name in ("exp", "nbf", "iat"))
         if not_before is not None and self._now() < not_before - self._leeway:
             raise Invalid("not valid yet")
         tenant = tenant_of(payload) or self._tenant
         if tenant not in self._tenants:
             raise Unauthorized(piko.UNKNOWN_TENANT)
-        until = expires_at if self._cut_at_expiry else None
-        claims = Claims(endpoints_of(payload), until, principal_of(payload), tenant)
+        token_id = id_of(payload)
+        if token_id in self._revoked:
+            raise Invalid("revoked")
+        ends_at = expires_at if self._cut_at_expiry else None
+        claims = Claims(endpoints_of(payload), ends_at, principal_of(payload), tenant, token_id)
         return claims, math.inf if expires_at is None else expires_at
 
     def _key_for(self, header: Mapping[str, object]) -> tuple[Material, str]:
@@ -222,7 +246,7 @@ def tenant_said(own: Sequence[bytes], standard: Sequence[bytes], tenant: Sequenc
     named = {name.decode("utf-8", "replace") for name in tenant if name}
     if not named:
         try:
-            named = {tenant_of(read(token)[1])}
+            named = {tenant_of(read_claims(read_signed(token)[1]))}
         except Invalid as error:
             raise Unauthorized(piko.UNKNOWN_TENANT) from error
     if len(named) > 1:

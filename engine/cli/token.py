@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import time
 
 import click
@@ -46,6 +47,7 @@ def token(ctx: click.Context) -> None:
         tenant=config.tenant,
         expires_at=math.ceil(time.time() + config.expires) if config.expires else None,
         subject=config.subject,
+        token_id=config.id or secrets.token_hex(8),
         audience=config.audience,
         issuer=config.issuer,
     )

@@ -30,6 +30,7 @@ from engine.config.draft import Draft, expand
 from engine.config.duration import format_duration, parse_duration, parse_lifetime
 from engine.config.forward import ForwardConfig, PortConfig
 from engine.config.knob import Knob, Leaf, Section, knobs, members, shown, to_yaml
+from engine.config.limits import AgentLimits
 from engine.config.log import AccessLogConfig
 from engine.config.mask import MASK
 from engine.config.server import ServerConfig
@@ -39,6 +40,7 @@ from engine.config.way_out import OutConfig
 __all__ = [
     "AccessLogConfig",
     "AgentConfig",
+    "AgentLimits",
     "AuthConfig",
     "BenchConfig",
     "ClientTLS",

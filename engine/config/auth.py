@@ -37,6 +37,8 @@ class AuthConfig(Section):
     hmac_secret_key_file: Annotated[FileName, "File with the secret, which only its owner may read."] = ""
     rsa_public_key_file: Annotated[FileName, "File with the RSA key, in PEM."] = ""
     ecdsa_public_key_file: Annotated[FileName, "File with the EC key, in PEM."] = ""
+    # Ours as well, and read again when it changes.
+    revoked_file: Annotated[FileName, "File with the `jti` of revoked tokens, one on each line."] = ""
     audience: Annotated[Text, "Required `aud` claim; empty: not checked."] = ""
     issuer: Annotated[Text, "Required `iss` claim; empty: not checked."] = ""
     disable_disconnect_on_expiry: Annotated[Switch, "Keep a session when its token expires."] = False
@@ -67,7 +69,23 @@ class AuthConfig(Section):
                 keys[name] = key
         return keys
 
+    def revoked(self) -> frozenset[str]:
+        """The `jti` of the tokens that are revoked, read anew. Raises Defect."""
+        if not self.revoked_file:
+            return frozenset()
+        from engine.auth.revoked import parse_revoked
+
+        document = read_named_file("revoked_file", self.revoked_file, "a file with the jti of a token on each line")
+        try:
+            return parse_revoked(document)
+        except ValueError as error:
+            raise Defect("revoked_file", self.revoked_file, str(error)) from None
+
     def verify(self) -> None:
+        if self.revoked_file and not self.enabled:
+            problem = "no token is asked for, so none can be revoked; expected a key to verify tokens with beside it"
+            raise Defect("revoked_file", self.revoked_file, problem)
+        self.revoked()
         keys = {name: key for name, key in self.keys().items() if key}
         if not keys:
             return

@@ -120,6 +120,7 @@ class TokenConfig(Section):
     tenant: Annotated[Text, "Tenant that it is valid in, on a node that has tenants."] = ""
     expires: Annotated[Lifetime, "Lifetime: 30d, 12h; empty: it never expires."] = 0.0
     subject: Annotated[Text, "`sub` claim: an endpoint belongs to the subject that registered it first."] = ""
+    id: Annotated[Word, "`jti` claim, by which it can be revoked (auth.revoked_file); empty: a random one."] = ""
     audience: Annotated[Text, "`aud` claim, where the port's auth.audience requires one."] = ""
     issuer: Annotated[Text, "`iss` claim, where the port's auth.issuer requires one."] = ""
     key_file: Annotated[FileName, "File with the secret, or with the private key in PEM."] = ""

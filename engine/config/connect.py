@@ -10,7 +10,19 @@ from msgspec import field
 
 from engine.config.address import split_url
 from engine.config.check import Defect, read_secret_file
-from engine.config.kinds import CARRIERS, URL, Carriers, FileName, Route, Seconds, SecondsAboveZero, Token, Word
+from engine.config.kinds import (
+    CARRIERS,
+    URL,
+    Carriers,
+    Command,
+    FileName,
+    Route,
+    Seconds,
+    SecondsAboveZero,
+    Token,
+    Word,
+    split_command,
+)
 from engine.config.knob import Section
 from engine.config.mask import MASK, mask_userinfo
 from engine.config.tls import ClientTLS
@@ -32,6 +44,7 @@ class ConnectConfig(Section):
     token_file: Annotated[FileName, "File with the token, which only its owner may read; read at each connect."] = (
         ""  # ours
     )
+    token_command: Annotated[Command, "Command that prints the token; run again before that expires."] = ""  # ours
     tenant_id: Annotated[Word, "Tenant to connect as."] = ""  # Piko has it for agents; for a forward it is ours
     timeout: Annotated[SecondsAboveZero, "Timeout for the first connection."] = 30.0
     # Piko has it for agents, and takes one proxy. A chain (`socks5h://a:1080 -> http://b:3128`), `direct` and the key
@@ -51,7 +64,10 @@ class ConnectConfig(Section):
             raise Defect("url", "", "missing; expected the URL of a node")
         if self.token and self.token_file:
             raise Defect("token_file", self.token_file, "set as well as token; expected one of the two")
-        self.read_token()
+        if self.token_command and (beside := "token_file" if self.token_file else "token" if self.token else ""):
+            raise Defect("token_command", self.token_command, f"set as well as {beside}; expected one of the two")
+        if not self.token_command:
+            self.read_token()
         if len(set(self.carriers)) != len(self.carriers):
             raise Defect("carriers", ",".join(self.carriers), "one stands there twice; expected each once")
         if not self.carriers:
@@ -64,8 +80,15 @@ class ConnectConfig(Section):
         self.environment_route()
 
     def read_token(self) -> str:
-        """The token, read anew if it is in a file. Raises Defect."""
+        """The token, read anew from its file or its command, for which it waits. Raises Defect."""
+        if self.token_command:
+            return _printed("token_command", self.token_command)
         return read_secret_file("token_file", self.token_file).strip() if self.token_file else self.token
+
+    @property
+    def token_source(self) -> str:
+        """Where the token comes from, as a key."""
+        return f"connect.{next((key for key in ('token_file', 'token_command') if getattr(self, key)), 'token')}"
 
     def environment_route(self) -> ProxyRoute | None:
         """The way to the node by the environment; None if it names none, or is not asked. Raises ConfigError."""
@@ -113,3 +136,17 @@ def environment_route(url: str, no_proxy: Sequence[str] = ()) -> ProxyRoute | No
         problem = f"{MASK} is what is printed instead of a secret; expected the secret itself"
         raise ConfigError(f"{route.source.replace('environment:', 'environment variable')}: {problem}")
     return route
+
+
+def _printed(key: str, command: str) -> str:
+    """The secret that the command of `key` prints on its first line, within ten seconds. Raises Defect."""
+    from proxy_adapters import Secret as ProxySecret
+
+    try:
+        return ProxySecret.from_command(split_command(command)).read()
+    except UnicodeDecodeError:
+        raise Defect(key, command, "printed what is not UTF-8; expected the secret") from None
+    except OSError as error:
+        raise Defect(key, command, f"{error.strerror}; expected a command that prints the secret") from None
+    except ValueError as error:
+        raise Defect(key, command, f"{error}; expected a command that prints the secret") from None

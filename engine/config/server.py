@@ -39,6 +39,7 @@ from engine.config.kinds import (
     Workers,
 )
 from engine.config.knob import Section, knobs
+from engine.config.limits import AgentLimits, ClientLimits
 from engine.config.log import AccessLogConfig, LogConfig
 from engine.config.mask import MASK
 from engine.config.tls import ServerTLS, TLSClient
@@ -84,6 +85,7 @@ class ProxyConfig(Section):
         Switch, "Leave the ports of `tcp` open to everybody, even where `auth` requires tokens."
     ] = False
     resume: Annotated[Seconds, "How long a forward's TCP connection is kept when its own was cut; 0: not."] = 30.0
+    limits: ClientLimits = field(default_factory=ClientLimits)
     http: HTTPConfig = field(default_factory=HTTPConfig)
     access_log: AccessLogConfig = field(default_factory=AccessLogConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
@@ -140,6 +142,7 @@ class UpstreamConfig(Section):
         "balanced"
     )
     resume: Annotated[Seconds, "How long a session is kept for an agent whose connection was cut; 0: not."] = 30.0
+    limits: AgentLimits = field(default_factory=AgentLimits)
     rebalance: RebalanceConfig = field(default_factory=RebalanceConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     tls: ServerTLS = field(default_factory=ServerTLS)

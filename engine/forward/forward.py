@@ -67,7 +67,8 @@ async def run_forward(
         remembered = Remembered(connect.memory, connect.way()) if connect.memory else None
         dials = trio.CapacityLimiter(PARALLEL_DIALS)
 
-        shown = piko.credentials(connect.read_token(), connect.tenant_id)
+        token = await trio.to_thread.run_sync(connect.read_token) if connect.token_command else connect.read_token()
+        shown = piko.credentials(token, connect.tenant_id)
 
         def credentials() -> Fields:
             return shown

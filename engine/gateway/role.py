@@ -19,10 +19,11 @@ class Route(NamedTuple):
 
 
 class Refuse(NamedTuple):
-    """Answer it with an error."""
+    """Answer it with an error. `retry_after`: another try has a chance in so many seconds; 0: not said."""
 
     status: int
     text: str
+    retry_after: int = 0
 
 
 class Wait(NamedTuple):

@@ -19,6 +19,7 @@ from engine.errors import ConfigError
 from engine.log import get_logger
 
 WATCH_SECONDS: Final = 2.0
+SOON_SECONDS: Final = 1.0  # between two looks at what has to be honoured within two seconds
 
 Sign = tuple[int, int, int] | None
 
@@ -84,9 +85,9 @@ def now(tls: ssl.SSLContext | Certificates | None) -> ssl.SSLContext | None:
     return tls.context
 
 
-async def watch(things: Sequence[Renewed]) -> None:
-    """Refresh all of them again and again, for ever."""
+async def watch(things: Sequence[Renewed], seconds: float | None = None) -> None:
+    """Refresh all of them every `seconds` (None: WATCH_SECONDS), for ever."""
     while True:
-        await trio.sleep(WATCH_SECONDS)
+        await trio.sleep(WATCH_SECONDS if seconds is None else seconds)
         for thing in things:
             thing.refresh()

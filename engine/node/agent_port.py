@@ -19,7 +19,9 @@ from engine.carriers.host import Host
 from engine.carriers.opening import read_head
 from engine.carriers.resumable import Resumable
 from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
+from engine.config import AgentLimits
 from engine.errors import HTTPError, Unauthorized
+from engine.limits import Counts, Rates, Visits
 from engine.log import get_logger
 from engine.loop.certificates import Certificates
 from engine.loop.connection import Connection
@@ -88,6 +90,7 @@ class AgentPort:
         tls: Certificates,
         public_url: str = "",
         public_urls: Mapping[str, str] = MappingProxyType({}),
+        limits: AgentLimits,
         exclusive: bool = False,
         resume_seconds: float = 0,
         sessions: trio.Nursery,
@@ -106,18 +109,33 @@ class AgentPort:
         self._public_urls = {tenant: url.encode() for tenant, url in public_urls.items()}
         self._host: Host[_Asked] = Host(self, reactor)
         self.owners = Owners(exclusive=exclusive)
+        self.visits = Visits(limits.connections, limits.connection_rate)
+        self._principals = Counts(limits.sessions)
+        self._registering = Rates(limits.registrations)
         self._leaving = False
         self._sessions = sessions
-        self._expiry: dict[Resumable, trio.CancelScope] = {}  # of what has let them in
+        self._permits: dict[Carrier, _Permit] = {}  # what has let them in
+        for each in (tokens, *by_tenant.values()):
+            if each.verifier is not None:
+                each.verifier.on_revoked = self._end_revoked
 
     @property
     def carriers_refused(self) -> int:
         """How many there was no room for."""
         return self._host.refused
 
+    @property
+    def refused(self) -> dict[str, int]:
+        """How many connections and registrations were too many, by the limit."""
+        principals = {"sessions": self._principals.refused, "registrations": self._registering.refused}
+        return {**self.visits.refused, **principals}
+
     async def serve(self, connection: Connection) -> None:
         """One agent, from its first byte to its last."""
-        await self._serve(connection, self._tls.context)
+        address = connection.peer[0]
+        if not self.visits.refuse(address, self._reactor.now):
+            with self.visits.hold(address):
+                await self._serve(connection, self._tls.context)
 
     async def take(self, connection: Connection) -> None:
         """One agent, whose connection another node has handed over to us."""
@@ -242,18 +260,20 @@ class AgentPort:
             received = wish.received
 
             def go_on() -> None:
-                self._expiry[resumable].deadline = _deadline(asked.claims)
+                self._permits[resumable].renew(asked.claims)
                 resumable.attach(carrier, received)
 
             return resumed.encode(), go_on
         self._refuse_taken(asked)
+        self._refuse_excess(asked.principal)
         session, answer = self.kept.begin(carrier, wish, asked.purpose)
-        if isinstance(session, Resumable):
-            self._expiry[session] = trio.CancelScope(deadline=_deadline(asked.claims))
+        self._permits[session] = _Permit(asked.claims)
 
         def start() -> None:
             held = ExitStack()  # from here on, for others may ask before the task runs
             held.enter_context(self.owners.hold(asked.key, asked.principal))
+            if asked.principal:
+                held.enter_context(self._principals.hold(asked.principal))
             run = self._enrol(session, asked, held, summaries=summaries)
             self._sessions.start_soon(self._reactor.supervise, "session", run)
             self._reactor.hand_over()
@@ -266,6 +286,15 @@ class AgentPort:
             raise HTTPError(403, "the endpoint is taken by somebody else, or a name like it")
         if answer is Answer.BUSY:
             raise HTTPError(503, "the endpoint is taken, and for one session at a time")
+
+    def _refuse_excess(self, principal: str) -> None:
+        """Who is named by no token is not told from others, so that one of them could keep out the rest."""
+        if not principal:
+            return
+        if self._registering.take(principal, self._reactor.now):
+            raise HTTPError(429, "too many registrations within a short time")
+        if self._principals.is_full(principal):
+            raise HTTPError(429, "too many sessions")
 
     def _enrol(
         self, carrier: Carrier, asked: _Asked, held: ExitStack, *, summaries: bool
@@ -309,12 +338,9 @@ class AgentPort:
             principal=asked.principal or None,
             carrier=carrier.kind,
         )
-        if resumable is not None:
-            expiry = self._expiry[resumable]
-        else:
-            expiry = trio.CancelScope(deadline=_deadline(asked.claims))
+        permit = self._permits[carrier]
         try:
-            with held, self._registry.register(registration.endpoint, registration), expiry:
+            with held, self._registry.register(registration.endpoint, registration), permit.scope:
                 if session.away:  # it was said before this task has begun
                     self._registry.withdraw(registration)
                 elif session.suspended:
@@ -323,15 +349,22 @@ class AgentPort:
                     session.go_away()
                 await session.run()
         finally:
-            if expiry.cancelled_caught:
-                session.error = Unauthorized("token expired")
+            if permit.scope.cancelled_caught:
+                session.error = Unauthorized("token revoked" if permit.revoked else "token expired")
             self.kept.forget(carrier)
-            if resumable is not None:
-                del self._expiry[resumable]
+            del self._permits[carrier]
             self.registrations.discard(registration)
             self._reactor.unclock(registration)
             self._metrics.session_ended(registration)
             log.info("upstream disconnected", **named, client_ip=carrier.peer[0], reason=str(session.error))
+
+    def _end_revoked(self) -> None:
+        """End the sessions whose tokens are revoked."""
+        for permit in self._permits.values():
+            verifier = self._by_tenant.get(permit.tenant, self._tokens).verifier
+            if verifier is not None and verifier.is_revoked(permit.token_id):
+                permit.revoked = True
+                permit.scope.cancel()
 
     async def leave(self) -> None:
         """Ask every agent to dial elsewhere, and return when all have.
@@ -393,6 +426,20 @@ def _check_endpoint(endpoint: str) -> None:
 
 def _asked(request: Request, endpoint: str, claims: Claims | None) -> _Asked:
     return _Asked(endpoint, claims, tenant_in(request.fields))
+
+
+class _Permit:
+    """What lets a session in, and how long: it ends with `scope`."""
+
+    def __init__(self, claims: Claims | None) -> None:
+        self.scope = trio.CancelScope()
+        self.revoked = False
+        self.renew(claims)
+
+    def renew(self, claims: Claims | None) -> None:
+        """The session goes on, on what these permit."""
+        self.token_id, self.tenant = (claims.token_id, claims.tenant) if claims is not None else ("", "")
+        self.scope.deadline = _deadline(claims)
 
 
 def _deadline(claims: Claims | None) -> float:

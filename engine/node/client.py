@@ -21,6 +21,7 @@ from engine.gateway.clocks import Timeouts
 from engine.gateway.exchange import Exchange
 from engine.gateway.outbound import Outbound
 from engine.gateway.role import Decision, Refuse, Route, TakeOver, Wait, Waiting
+from engine.limits import Traffic, Visits
 from engine.log import get_logger
 from engine.loop.connection import Connection
 from engine.loop.reactor import Reactor
@@ -103,6 +104,9 @@ class Clients:
     patient_until: float = -math.inf
     aborts: Aborts = field(default_factory=Aborts)
     unserved: Unserved = field(default_factory=Unserved)
+    let_in_by: dict[Client, str] = field(default_factory=dict)  # token ids of the requests under way that have one
+    visits: Visits = field(default_factory=Visits.unlimited)
+    traffic: Traffic | None = None  # where it is limited
     relayed: int = 0  # raw TCP connections without a session
     host: Host[Leg] = field(init=False)
     legs: Legs = field(kw_only=True)
@@ -126,7 +130,19 @@ class Clients:
                 told = str(error) or "timeout"
                 port_log.info("no PROXY header from a trusted proxy", client_ip=connection.peer[0], error=told)
                 return False
-        return not self.aborts.is_banned(connection.peer[0], self.reactor.now)
+        address, now = connection.peer[0], self.reactor.now
+        if self.aborts.is_banned(address, now):
+            return False
+        return self.trust.covers(address) or not self.visits.refuse(address, now)
+
+    def end_revoked(self) -> None:
+        """Break off what goes on by tokens that are revoked."""
+        verifier = self.verifier
+        assert verifier is not None
+        for client, token_id in tuple(self.let_in_by.items()):
+            if verifier.is_revoked(token_id):
+                client.break_off("token revoked")
+        self.legs.end_revoked()
 
     @property
     def tcp_connections(self) -> int:
@@ -148,6 +164,7 @@ class Client:
         self._trust: Trust | None = port.trust if port.trust.covers(connection.peer[0]) else None
         self._client = connection.peer[0]  # who has sent the latest request
         self._asked: Asked | None = None  # by that
+        self._principal = ""  # whom its token names
 
     def next_request(self, data: memoryview, start: int) -> tuple[Request, int] | None:
         return http1.next_request(data, start, self._port.max_head)
@@ -187,7 +204,7 @@ class Client:
         exchange.endpoint = key = asked.key
         if not asked.endpoint:
             return Refuse(400, piko.MISSING_ENDPOINT_ID)
-        principal = ""
+        self._principal = ""
         if port.verifier is not None:
             try:
                 claims = port.verifier.verify(asked.own_credentials, asked.credentials, asked.tenants)
@@ -196,13 +213,19 @@ class Client:
                 return Refuse(401, str(error))
             if claims.tenant:
                 exchange.endpoint = key = tenants.key(asked.endpoint, claims.tenant)
-            principal = claims.principal
+            self._principal = claims.principal
+            if claims.token_id:
+                port.let_in_by[self] = claims.token_id
             if request.upgrade:
                 exchange.expires_at = port.reactor.now + seconds_left(claims)
+        if port.traffic is not None and lost is None:
+            seconds = port.traffic.ask(key, self._principal, port.reactor.now)
+            if seconds:
+                return Refuse(429, "too many requests for this endpoint", seconds)
         avoid = lost.way if isinstance(lost, StreamOutbound) else None
         way = port.registry.pick(key, avoid=avoid)
         if asked.is_tcp:
-            return self._begin_tcp(inbound, exchange, way, principal, port.reactor.now)
+            return self._begin_tcp(inbound, exchange, way, self._principal, port.reactor.now)
         return self._find(inbound, exchange, asked, way, port.reactor.now, patient=lost is None)
 
     def _find(
@@ -243,8 +266,12 @@ class Client:
 
     def finished(self, inbound: Waiting, exchange: Exchange) -> None:
         port = self._port
+        port.let_in_by.pop(self, None)
         if exchange.request is None:  # refused before it could begin
             port.metrics.request_started()
+        if port.traffic is not None and exchange.attempts:
+            size = exchange.bytes_in + exchange.bytes_out
+            port.traffic.passed(exchange.endpoint, self._principal, port.reactor.now, size)
         served = exchange.endpoint if exchange.attempts else ""
         port.metrics.request_done(*exchange.figures(), served, exchange.first_byte_seconds)
         if exchange.status == 499:
@@ -263,6 +290,11 @@ class Client:
             port_log.info("no peer", client_ip=self.address, status=error.status, error=str(error))
             self._connection.put(http1.error_response(error.status, error.public, close=True))
             self._connection.close()
+
+    def break_off(self, why: str) -> None:
+        """End the connection with the request under way."""
+        port_log.info("connection ended", client_ip=self._client, reason=why)
+        self._connection.break_off(ConnectionAbortedError(why))
 
     # -- raw TCP
 
@@ -337,7 +369,8 @@ class Client:
             port.metrics.tcp_done(exchange.endpoint, from_client, to_client)
             self.finished(inbound, exchange)
 
-        leg = Leg(exchange.endpoint, tenant_in(request.fields), exchange.expires_at, principal)
+        token_id = port.let_in_by.pop(self, "")
+        leg = Leg(exchange.endpoint, tenant_in(request.fields), exchange.expires_at, principal, token_id)
         carrier = WebSocketCarrier(connection, client=False, max_frame=MAX_FRAME)
         try:
             answer, start = port.legs.begin(carrier, leg, wish, done)

@@ -31,8 +31,11 @@ class ClientPort:
 
     async def serve(self, connection: Connection) -> None:
         """One client, from its first byte to its last."""
-        if not await self._clients.let_in(connection):
-            return
+        if await self._clients.let_in(connection):
+            with self._clients.visits.hold(connection.peer[0]):
+                await self._serve(connection)
+
+    async def _serve(self, connection: Connection) -> None:
         tls = self._tls.context
         if tls is not None:
             try:

@@ -29,7 +29,7 @@ from engine.routing.tenants import HostPattern
 from engine.session.session import NoStream, Session
 from engine.session.stream import Stream
 from engine.tunnel.relay import Relay
-from engine.wire import piko, posts, resumption
+from engine.wire import piko, posts, resumption, websocket
 from engine.wire.http1 import Request
 from engine.wire.posts import Hello, Welcome
 from engine.wire.resumption import New, Resume
@@ -47,6 +47,7 @@ class Leg(NamedTuple):
     tenant: bytes
     expires_at: float
     principal: str = ""
+    token_id: str = ""
 
     @property
     def purpose(self) -> Purpose:
@@ -75,6 +76,7 @@ class Legs:
         self._verifier = verifier
         self._hosts = hosts
         self._sessions = sessions
+        self._running: dict[Session, tuple[str, list[Relay]]] = {}  # token ids, and what is relayed
 
     # -- the door of carriers that are made of requests
 
@@ -84,8 +86,9 @@ class Legs:
         named = by_host(request, self._hosts)
         claims = admit(request.fields, self._verifier, endpoint, tenant_by_host=named)
         key = key_of(request, claims, endpoint, self._hosts)
-        principal = claims.principal if claims is not None else ""
-        return Leg(key, tenant_in(request.fields), self._reactor.now + seconds_left(claims), principal)
+        principal, token_id = (claims.principal, claims.token_id) if claims is not None else ("", "")
+        expires_at = self._reactor.now + seconds_left(claims)
+        return Leg(key, tenant_in(request.fields), expires_at, principal, token_id)
 
     def enter(self, asked: Leg, hello: Hello, carrier: Carrier) -> tuple[Welcome, Callable[[], None]]:
         """See host.Door."""
@@ -152,12 +155,22 @@ class Legs:
 
         return partial(self._run, Session(carrier, accepts=True, on_stream=take), relays, leg, done)
 
+    def end_revoked(self) -> None:
+        """End the legs whose tokens are revoked."""
+        for session, (token_id, relays) in tuple(self._running.items()):
+            if self._verifier is not None and self._verifier.is_revoked(token_id):
+                for relay in relays:
+                    relay.end_at(self._reactor.now, self._reactor)
+                session.close(websocket.POLICY_VIOLATION, "token revoked")
+
     async def _run(self, session: Session, relays: list[Relay], leg: Leg, done: Done | None) -> None:
         self.open += 1
+        self._running[session] = leg.token_id, relays
         try:
             await session.run()
         finally:
             self.open -= 1
+            del self._running[session]
             self.kept.forget(session.carrier)
             passed = relays[0].passed if relays else [0, 0]
             if done is None:

@@ -31,8 +31,9 @@ from engine.cluster.store import Store
 from engine.config import AccessLogConfig, AuthConfig, ServerConfig
 from engine.config.server import TenantConfig
 from engine.gateway.clocks import Timeouts
+from engine.limits import Traffic, Visits
 from engine.log import get_logger
-from engine.loop.certificates import Certificates, Renewed, watch
+from engine.loop.certificates import SOON_SECONDS, Certificates, Renewed, watch
 from engine.loop.connection import Address, Connection
 from engine.loop.leaving import stop_signals, until_signal
 from engine.loop.listen import Room, open_listeners, serve, split_address
@@ -252,8 +253,12 @@ class Node:
             # What ends TLS in front of a node can be told by nobody but the operator.
             secure=tls.context is not None or config.proxy.public_url.startswith("https:"),
             patient_until=reactor.now + PATIENCE_SECONDS,
+            visits=Visits(config.proxy.limits.connections, config.proxy.limits.connection_rate),
+            traffic=Traffic(config.proxy.limits.requests, config.proxy.limits.bytes) or None,
             legs=self._legs,
         )
+        if proxy_tokens.verifier is not None:
+            proxy_tokens.verifier.on_revoked = self._clients.end_revoked
         self.clients = ClientPort(self._clients, tls)
         self.exclusive = config.upstream.sharing == "exclusive"
         self.agents = AgentPort(
@@ -265,6 +270,7 @@ class Node:
             tls=upstream_tls,
             public_url=config.proxy.public_url,
             public_urls=_public_urls(config.proxy.public_url, pattern, tenants),
+            limits=config.upstream.limits,
             exclusive=self.exclusive,
             resume_seconds=config.upstream.resume,
             sessions=sessions,
@@ -288,6 +294,11 @@ class Node:
         }
         self.agents_door = Door()
         self.clients_door = Door()
+        traffic = self._clients.traffic
+        self.metrics.limited = lambda: {
+            "proxy": {**self._clients.visits.refused, **(traffic.refused if traffic is not None else {})},
+            "upstream": self.agents.refused,
+        }
 
     def status(self, addresses: Addresses) -> NodeStatus:
         """This node as others may see it."""
@@ -450,6 +461,10 @@ async def open_tokens_of(
     if auth.files:
         renewed = Renewed("keys", auth.files, lambda: verifier.replace_configured(**auth.keys()))
         nursery.start_soon(watch, [renewed])
+    if auth.revoked_file:
+        verifier.replace_revoked(auth.revoked())
+        revoked = Renewed("revoked_file", [auth.revoked_file], lambda: verifier.replace_revoked(auth.revoked()))
+        nursery.start_soon(watch, [revoked], SOON_SECONDS)
     jwks = auth.jwks
     return await open_tokens(verifier, jwks.endpoint, nursery, cache_ttl=jwks.cache_ttl, fetch_seconds=jwks.timeout)
 

@@ -37,9 +37,12 @@ class TCPPort:
 
     async def serve(self, connection: Connection) -> None:
         """One client, from its first byte to its last. Who accepts resets what is open when this returns."""
+        if await self._clients.let_in(connection):
+            with self._clients.visits.hold(connection.peer[0]):
+                await self._serve(connection)
+
+    async def _serve(self, connection: Connection) -> None:
         clients = self._clients
-        if not await clients.let_in(connection):
-            return
         client = connection.peer[0]
         way = await self._find()
         if way is None:

@@ -22,7 +22,7 @@ def test_a_shell_can_complete(shell: str, words: str, capsys: Captured) -> None:
     ("typed", "offered"),
     [
         ("trioduct ag", "agent"),
-        ("trioduct agent http --connect.token-", "--connect.token-file"),
+        ("trioduct agent http --connect.token-f", "--connect.token-file"),
         ("trioduct server --log.level w", "warn"),
     ],
 )

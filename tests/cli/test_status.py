@@ -44,6 +44,7 @@ SESSION = {
     "seconds": 7,
     "carrier": "poll",
     "suspended": True,
+    "tenant": "",
 }
 ANSWERS: dict[str, object] = {
     "/status/upstream/endpoints": {"shop": 2, "db": 1},

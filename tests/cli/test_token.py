@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def test_a_token_is_printed_and_nothing_else(capsys: Captured) -> None:
     token = minted(capsys, "--key-file", key_file(), *LIMITED, "--audience=agents", "--issuer", "me")
     said = jwt.decode(token, SECRET, ["HS256"], audience="agents", issuer="me")
     assert said.pop("exp") - before == pytest.approx(30 * 86400, abs=60)
+    assert re.fullmatch("[0-9a-f]{16}", said.pop("jti"))
     assert said == {"piko": {"endpoints": ["shop", "web"]}, "aud": "agents", "iss": "me"}
 
 
@@ -53,11 +55,22 @@ def test_a_token_may_be_of_a_tenant(capsys: Captured) -> None:
     assert jwt.decode(token, SECRET, ["HS256"])["piko"] == {"endpoints": ["shop", "web"], "tenant": "acme"}
 
 
+def test_a_token_has_an_id_to_be_revoked_by_which_may_be_chosen(capsys: Captured) -> None:
+    file = key_file()
+    ids = [
+        jwt.decode(minted(capsys, "--key-file", file, *LIMITED, *more), SECRET, ["HS256"])["jti"]
+        for more in ((), (), ("--id", "agent-7"))
+    ]
+    assert len(set(ids)) == 3
+    assert ids[2] == "agent-7"
+
+
 def test_what_a_token_does_not_limit_is_said(capsys: Captured) -> None:
     key = key_file()
     every = "is good for every endpoint (--endpoints a,b: for these)"
     never = "never expires (--expires 30d: after 30 days)"
-    assert jwt.decode(minted(capsys, "--key-file", key, says=f"{every} and {never}"), SECRET, ["HS256"]) == {}
+    said = jwt.decode(minted(capsys, "--key-file", key, says=f"{every} and {never}"), SECRET, ["HS256"])
+    assert said.keys() == {"jti"}
     minted(capsys, "--key-file", key, "--expires=12h", says=every)
     minted(capsys, "--key-file", key, "--endpoints=a", says=never)
 

@@ -52,6 +52,7 @@ def test_an_agent_file_may_hold_every_key_of_piko(write: Write, pki: Pki) -> Non
         "connect.resume",
         "connect.memory",
         "connect.token_file",
+        "connect.token_command",
         "server.hosts",
     )
     assert [key for key in left if not key.startswith(ours)] == []

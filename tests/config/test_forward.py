@@ -20,9 +20,11 @@ def test_a_forward_file_may_hold_every_key_of_piko_and_ours(write: Write) -> Non
     )
     assert isinstance(config, ForwardConfig)
     left = unchanged(shown(config.connect), shown(ForwardConfig().connect))
-    assert [key for key in left if not key.startswith(("proxy.", "token_file"))] == ["carriers", "resume", "memory"] + [
-        f"tls.{name}" for name in ("cert", "key", "root_cas", "insecure_skip_verify", "server_name")
-    ]
+    assert [key for key in left if not key.startswith(("proxy.", "token_file", "token_command"))] == [
+        "carriers",
+        "resume",
+        "memory",
+    ] + [f"tls.{name}" for name in ("cert", "key", "root_cas", "insecure_skip_verify", "server_name")]
     assert config.listens() == [("ports[0].addr", "localhost:3000"), ("ports[1].addr", "0.0.0.0:3001")]
 
 

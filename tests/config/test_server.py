@@ -16,6 +16,8 @@ from engine.wire.http1 import MAX_HEAD
 from tests.config.reading import EC_KEY, RSA_KEY, Write, load, mistake, pem, unchanged
 from tests.conftest import Pki
 
+LIMITS = ("connections", "connection_rate")
+
 
 def test_a_server_file_may_hold_every_key_of_piko(write: Write, pki: Pki) -> None:
     auth = f"""
@@ -112,19 +114,26 @@ grace_period: 90s
         "proxy.proxy_protocol",  # ours
         "proxy.tcp_without_token",  # ours
         "proxy.resume",  # ours
+        *(f"proxy.limits.{name}" for name in (*LIMITS, "requests", "bytes")),  # ours
         "proxy.access_log.disable",
         "proxy.access_log.request_headers.block_list",
         "proxy.access_log.response_headers.allow_list",
         *(f"proxy.auth.{name}_file" for name in NAMES),  # ours
+        "proxy.auth.revoked_file",  # ours
         "proxy.auth.jwks.endpoint",
         "upstream.sharing",  # ours
         "upstream.resume",  # ours
+        *(
+            f"upstream.limits.{name}" for name in ("connections", "connection_rate", "sessions", "registrations")
+        ),  # ours
         *(f"upstream.auth.{name}_file" for name in NAMES),  # ours
+        "upstream.auth.revoked_file",  # ours
         "upstream.auth.jwks.endpoint",
         "upstream.tenants",
         "admin.hosts",  # ours
         "admin.insecure",  # ours
         *(f"admin.auth.{name}_file" for name in NAMES),  # ours
+        "admin.auth.revoked_file",  # ours
         "admin.auth.jwks.endpoint",
         *(f"cluster.{name}" for name in ("store", "store_password_file")),  # ours, as all that follow but the last
         *(f"cluster.store_tls.{name}" for name in ("cert", "key", "root_cas", "insecure_skip_verify")),

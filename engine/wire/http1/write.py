@@ -22,7 +22,7 @@ def encode_response(status: int, reason: bytes, fields: Iterable[tuple[bytes, by
     return b"\r\n".join([b"HTTP/1.1 %d %b" % (status, reason), *map(b": ".join, fields), b"", b""])
 
 
-def error_response(status: int, message: str, *, close: bool) -> bytes:
+def error_response(status: int, message: str, *, close: bool, retry_after: int = 0) -> bytes:
     """A whole response with Piko's JSON for `message`.
 
     It has a body, so it does not answer a HEAD on a connection that is kept alive.
@@ -33,6 +33,8 @@ def error_response(status: int, message: str, *, close: bool) -> bytes:
         (b"Content-Length", b"%d" % len(body)),
         (b"X-Content-Type-Options", b"nosniff"),
     ]
+    if retry_after:
+        fields.append((b"Retry-After", b"%d" % retry_after))
     if close:
         fields.append((b"Connection", b"close"))
     try:
