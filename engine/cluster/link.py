@@ -209,6 +209,7 @@ class Links:
         self._sessions = sessions
         self._take = take
         self.accepted: set[Session] = set()
+        self._leaving = False
 
     async def serve(self, connection: Connection) -> None:
         """A connection to a port that is for peers alone."""
@@ -234,6 +235,8 @@ class Links:
             raise HTTPError(508, "a node has dialled itself: its address or its id is another's, too")
         if hello.to_id != self._own_id:
             raise HTTPError(421, "another node was meant")
+        if self._leaving:  # who has just been sent away, and does not know that there is nothing to come back for
+            raise HTTPError(503, "the node is leaving")
         nonce = peers.new_nonce()
         connection.put(
             http1.encode_response(
@@ -269,6 +272,7 @@ class Links:
 
     async def leave(self) -> None:
         """Have peers send nothing more, and end their links when nothing is under way."""
+        self._leaving = True
         for session in self.accepted:
             session.go_away()
         for session in tuple(self.accepted):
