@@ -39,8 +39,8 @@ class TunnelStream(trio.abc.HalfCloseableStream):
         self._error: Exception | None = None
         self._arrived = trio.Event()
         self._drained = trio.Event()
-        self._receiving = trio.ConflictDetector("another task is receiving from this stream")
-        self._sending = trio.ConflictDetector("another task is sending on this stream")
+        self._receiving = _OneTask("another task is receiving from this stream")
+        self._sending = _OneTask("another task is sending on this stream")
         self._incoming = _Incoming(self)
         duplex.receiver = self._incoming
 
@@ -258,3 +258,19 @@ class _Closing(Nobody):
     def _done(self) -> None:
         self._reactor.unclock(self)
         self._over()
+
+
+class _OneTask:
+    """A block that one task may be in."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._taken = False
+
+    def __enter__(self) -> None:
+        if self._taken:
+            raise trio.BusyResourceError(self._text)
+        self._taken = True
+
+    def __exit__(self, *_: object) -> None:
+        self._taken = False
