@@ -54,16 +54,23 @@ async def serve(
     lifespan = Lifespan(wrapped, config, state)
     try:
         async with trio.open_nursery() as nursery:
-            await nursery.start(lifespan.handle_lifespan)
-            await lifespan.wait_for_startup()
+            life = trio.CancelScope(shield=True)  # it ends behind all else
+
+            async def live(task_status: trio.TaskStatus[None]) -> None:
+                with life:
+                    await lifespan.handle_lifespan(task_status=task_status)
+
+            await nursery.start(live)
             try:
+                await lifespan.wait_for_startup()
                 async with listen(endpoint, url=url, token=token, settings=settings) as listener:
                     task_status.started(listener)
                     await _serve_streams(listener, wrapped, config, state)
             finally:
-                with trio.CancelScope(shield=True):  # hypercorn's shutdown_timeout is its deadline
-                    await lifespan.wait_for_shutdown()
-            nursery.cancel_scope.cancel()
+                if not lifespan.shutdown.is_set():
+                    with trio.CancelScope(shield=True):  # hypercorn's shutdown_timeout is its deadline
+                        await lifespan.wait_for_shutdown()
+                life.cancel()
     except BaseExceptionGroup as group:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:

@@ -97,6 +97,7 @@ async def listen(
             tenant=connect.tenant_id,
             resume_seconds=connect.resume,
             kinds=kinds_of(connect),
+            summaries=False,  # streams are plain HTTP, for anybody who reads that
         )
     registered = trio.Event()
     failure: list[Exception] = []
