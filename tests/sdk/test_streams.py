@@ -96,7 +96,7 @@ async def test_what_fails_in_the_block_is_raised_as_it_is(roles: Roles) -> None:
 async def test_bad_arguments_are_told() -> None:
     with pytest.raises(trioduct.ConfigError, match="proxi_url"):
         await trioduct.connect("web", url="http://node:8000", settings={"proxi_url": "x"})
-    with pytest.raises(trioduct.ConfigError, match="connect.url"):
+    with pytest.raises(trioduct.ConfigError, match=r"connect\.url"):
         await trioduct.connect("web", url="gopher://node")
     with pytest.raises(ValueError, match="a/b"):
         async with trioduct.listen("a/b", url="http://node:8001"):
