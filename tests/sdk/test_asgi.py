@@ -193,14 +193,13 @@ async def test_an_application_is_served_again_by_a_node_that_was_started_again(r
 
 
 async def test_an_application_that_fails_to_start_up_is_told(roles: Roles) -> None:
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        raise LookupError("no database")
-        yield
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
 
     node = await roles.node()
     with pytest.raises(RuntimeError, match="no database"):
-        await trioduct.serve(Starlette(lifespan=lifespan), "shop", url=at(node.upstream))
+        await trioduct.serve(app, "shop", url=at(node.upstream))
 
 
 async def test_a_node_that_is_not_there_is_told_by_httpx() -> None:
