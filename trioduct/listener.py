@@ -133,8 +133,8 @@ async def listen(
         yield listener
     finally:
         listener._close()
-        for session in uplink.sessions:
-            session.go_away()
+        with trio.move_on_after(0, shield=True):  # says so, and does not wait for what is under way
+            await uplink.leave()
         uplink.close()
         with trio.move_on_after(FAREWELL_SECONDS, shield=True):
             await uplink.wait_closed()
