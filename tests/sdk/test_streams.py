@@ -24,7 +24,15 @@ async def test_streams_are_half_closeable_streams_of_trio(roles: Roles) -> None:
             near = await trioduct.connect("web", url=at(node.proxy))
             return near, await listener.accept()
 
-        await check_half_closeable_stream(make, None)
+        async def clogged() -> tuple[trioduct.TunnelStream, trioduct.TunnelStream]:
+            near, far = await make()
+            for stream in (near, far):
+                while not stream._full:
+                    with trio.move_on_after(0.2):
+                        await stream.send_all(bytes(1 << 16))
+            return near, far
+
+        await check_half_closeable_stream(make, clogged)
 
 
 async def test_what_is_sent_arrives_and_a_slow_reader_holds_the_sender_back(roles: Roles) -> None:
