@@ -98,7 +98,7 @@ async def serve_admin(
         try:
             # It takes either stream, whatever it is annotated with.
             either = cast("trio.SSLStream[trio.SocketStream]", stream)
-            await _Connection(wrapped, config, context, ConnectionState({}), either)
+            await Http1Connection(wrapped, config, context, ConnectionState({}), either)
         except Exception as error:  # a defect in one connection's handling ends that connection
             log.error("connection handler failed", exc_info=error)
         finally:
@@ -118,7 +118,7 @@ async def serve_admin(
                     sock.shutdown(socket.SHUT_RDWR)
 
 
-class _Connection(TCPServer):
+class Http1Connection(TCPServer):
     """hypercorn's, but for HTTP/2, and for a client that has gone: it would be waited for until its keep-alive ends."""
 
     async def _read_data(self) -> None:

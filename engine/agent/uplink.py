@@ -50,8 +50,9 @@ class Uplink:
     """Keeps `endpoint` registered. `on_stream` gets every stream a node opens.
 
     `token` is asked at each dial, so that a rotated one is picked up; a session waits for `resume_seconds` for the next
-    carrier when its own is lost; `dials` bounds how many uplinks dial at once;
-    `on_connect` is told how many seconds each registration took, `on_reconnect` the reason of every loss.
+    carrier when its own is lost; `summaries`: who reads the streams understands them (see wire.http1.summary);
+    `dials` bounds how many uplinks dial at once; `on_connect` is told how many seconds each registration took,
+    `on_reconnect` the reason of every loss.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Uplink:
         resume_seconds: float = 0,
         kinds: tuple[Kind, ...] = LADDER,
         remembered: Remembered | None = None,
+        summaries: bool = True,
         dials: trio.CapacityLimiter | None = None,
         backoff: Backoff | None = None,
         on_connect: Callable[[float], None] | None = None,
@@ -75,9 +77,8 @@ class Uplink:
         self.error: Exception | None = None  # why the last attempt to connect failed
         self.reach: Reach | None = None  # how clients reach the endpoint, if the node has told it
         self._server = server
-        self._ladder = Ladder(
-            registration(server, endpoint, lambda: piko.credentials(token(), tenant)), kinds, remembered
-        )
+        errand = registration(server, endpoint, lambda: piko.credentials(token(), tenant), summaries=summaries)
+        self._ladder = Ladder(errand, kinds, remembered)
         self._on_stream = on_stream
         self._resume_seconds = round(resume_seconds)
         self._dials = dials or trio.CapacityLimiter(1)

@@ -46,12 +46,14 @@ class Errand(NamedTuple):
     path: str  # of the WebSocket
     fields: Fields  # in its opening, beside the credentials
     max_frame: int  # in it
+    summaries: bool = True  # are understood in front of heads
 
 
-def registration(server: Server, endpoint: str, credentials: Callable[[], Fields]) -> Errand:
-    """An agent offers `endpoint`."""
+def registration(server: Server, endpoint: str, credentials: Callable[[], Fields], *, summaries: bool = True) -> Errand:
+    """An agent offers `endpoint`, and understands `summaries` or not."""
     place = Place(server, posts.UPSTREAM_PATH, endpoint, credentials)
-    return Errand(place, piko.upstream_path(endpoint), [(piko.SUMMARIES, b"1")], MAX_FRAME)
+    fields = [(piko.SUMMARIES, b"1")] if summaries else []
+    return Errand(place, piko.upstream_path(endpoint), fields, MAX_FRAME, summaries)
 
 
 def way_to(server: Server, endpoint: str, credentials: Callable[[], Fields]) -> Errand:
@@ -103,7 +105,7 @@ class Ladder:
 
         def hello() -> Hello:
             wished = wish()
-            return Hello(wished.encode().decode() if wished is not None else "", summaries=True)
+            return Hello(wished.encode().decode() if wished is not None else "", summaries=self._errand.summaries)
 
         carrier: Carrier
         carrier, welcome = await (open_stream if kind is Kind.STREAM else open_poll)(self._errand.place, hello)

@@ -1,0 +1,1 @@
+"""Services and clients in Python programs, through a real node."""
