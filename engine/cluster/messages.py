@@ -150,6 +150,8 @@ class Session(msgspec.Struct, frozen=True):
     principal: str
     client: str
     seconds: float
+    carrier: str
+    suspended: bool
 
 
 class Answer(Message, frozen=True):

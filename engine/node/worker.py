@@ -265,7 +265,14 @@ class _Worker:
 
     def _sessions(self) -> list[Session]:
         return [
-            Session(one.endpoint, one.principal, one.client, self._reactor.now - one.since)
+            Session(
+                one.endpoint,
+                one.principal,
+                one.client,
+                self._reactor.now - one.since,
+                one.session.carrier.kind,
+                one.session.suspended,
+            )
             for one in self._node.agents.registrations
         ]
 

@@ -449,7 +449,7 @@ class Supervisor:
             admin_addr=self._config.admin.advertise_addr or shown(self._addresses.admin),
             endpoints=endpoints,
             sessions=[
-                SessionStatus(endpoint, one.principal, one.client, one.seconds, tenant)
+                SessionStatus(endpoint, one.principal, one.client, one.seconds, one.carrier, one.suspended, tenant)
                 for worker in self._workers
                 for one in worker.sessions
                 for endpoint, tenant in (split(one.endpoint),)

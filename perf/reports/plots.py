@@ -252,9 +252,7 @@ def _compared(record: Record) -> list[tuple[Row, Measured, Ratio]]:
 def _ratios(record: Record, found: list[tuple[Row, Measured, Ratio]]) -> Figure:
     """Each ratio with its whole interval, the two in the words of the tables beside it; the goal as a bar."""
     a, b = (subject.name for subject in (record.subjects if record.pair else reversed(record.subjects)))
-    figure, axes = _new(
-        f"{a} / {b}\nfull: better when larger, hollow: when smaller", height=1 + 0.24 * len(found)
-    )
+    figure, axes = _new(f"{a} / {b}\nfull: better when larger, hollow: when smaller", height=1 + 0.24 * len(found))
     ends = [0.5, 2.0]
     for place, (_, measured, ratio) in enumerate(found):
         ends.append(ratio.middle)

@@ -59,7 +59,11 @@ def test_messages_are_read_as_they_were_written_however_they_are_split(sizes: li
 def test_a_worker_s_messages_are_read_too() -> None:
     said = [
         Ready(ENTRY),
-        Answer(1, [Session("web", "me", "1.2.3.4", 1.5)], [("a", "counter", "A.", [("a_total", {"x": "y"}, 2.0)])]),
+        Answer(
+            1,
+            [Session("web", "me", "1.2.3.4", 1.5, "poll", True)],
+            [("a", "counter", "A.", [("a_total", {"x": "y"}, 2.0)])],
+        ),
     ]
     assert list(Decoder[Message](ToSupervisor).receive(b"".join(map(encode, said)))) == said
 

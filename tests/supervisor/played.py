@@ -64,7 +64,9 @@ async def main(how: str) -> int:
                 case Ask(number):
                     asked += 1
                     if how != "hangs":
-                        channel.send(Answer(number, [Session(one, "", "", 0) for one in told], count(asked)))
+                        channel.send(
+                            Answer(number, [Session(one, "", "", 0, "poll", False) for one in told], count(asked))
+                        )
                 case Leave() if how != "stays":
                     channel.send(Leaving())
                     channel.send(Farewell(count(asked)))
