@@ -6,6 +6,8 @@ whoever runs a server that said no for good; or nobody, because a server is not 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 
 class RemoteProtocolError(Exception):
     """The other end sent bytes that its protocol forbids; the connection that carried them is of no use any more.
@@ -89,3 +91,12 @@ class Unreachable(Exception):
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
         self.blocked = blocked
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors in a group, and in the groups of it; an error that is no group is its only one."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error

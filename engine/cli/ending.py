@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
 
 import click
 
 from engine.config import AgentConfig, Draft, ForwardConfig, ServerConfig
-from engine.errors import CannotListen, ConfigError, Refused, Unreachable
+from engine.errors import CannotListen, ConfigError, Refused, Unreachable, leaves
 
 RoleDraft = Draft[ServerConfig] | Draft[AgentConfig] | Draft[ForwardConfig]
 
@@ -58,15 +57,6 @@ def verdict(error: BaseException, draft: RoleDraft | None = None) -> int:
         if isinstance(one, CannotListen) and draft:
             return complain(about_address(one, draft), 2)
     return complain("; ".join(dict.fromkeys(map(str, errors))), 1)
-
-
-def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors in a group, and in the groups of it; an error that is no group is its only one."""
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from leaves(inner)
-    else:
-        yield error
 
 
 def about_address(error: CannotListen, draft: RoleDraft) -> str:

@@ -38,7 +38,7 @@ from engine.cluster.record import (
     seal,
     unseal,
 )
-from engine.errors import Refused
+from engine.errors import Refused, leaves
 from engine.log import get_logger
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class Store:
         try:
             yield
         except BaseException as error:
-            others = [one for one in _leaves(error) if not isinstance(one, trio.Cancelled)]
+            others = [one for one in leaves(error) if not isinstance(one, trio.Cancelled)]
             if not others or not all(isinstance(one, Exception) for one in others):
                 raise
             refused = next((one for one in others if isinstance(one, Refused)), None)
@@ -388,21 +388,13 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for one in error.exceptions:
-            yield from _leaves(one)
-    else:
-        yield error
-
-
 def _words(error: BaseException) -> str:
     """What is the matter with the store, for a person; the library quotes no password."""
     if isinstance(error, trio.TooSlowError):
         return f"no answer within {ANSWER_SECONDS:g} s"
     said, cause = _text(error), error
     while cause.__cause__ is not None:  # a library's "cannot connect" hides whether by a refusal or by a certificate
-        cause = next(iter(_leaves(cause.__cause__)))
+        cause = next(iter(leaves(cause.__cause__)))
     return said if cause is error or _text(cause) in said else f"{said}: {_text(cause)}"
 
 
