@@ -8,10 +8,13 @@ goes down looks like a restart to Prometheus.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from engine.admin.metrics import Collected
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
+    from prometheus_client.registry import Collector
 
 Family = tuple[str, str, str, list[tuple[str, dict[str, str], float]]]
 """Name, kind, help, and the samples: name, labels and value of each."""
@@ -98,17 +101,7 @@ class Joined:
                     metric.add_sample(sample, labels, value)
                 metrics.append(metric)
             registry = CollectorRegistry()
-            registry.register(_Families(metrics))
+            registry.register(cast("Collector", Collected(metrics)))
             return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
 
         return write
-
-
-class _Families:
-    """As a Collector of prometheus-client's."""
-
-    def __init__(self, families: list[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> list[Metric]:
-        return self._families

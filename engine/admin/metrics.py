@@ -152,7 +152,7 @@ class RoleMetrics:
 
         def write() -> tuple[bytes, str]:
             registry = CollectorRegistry()
-            registry.register(cast("Collector", _Collected(families)))
+            registry.register(cast("Collector", Collected(families)))
             ProcessCollector(registry=registry)
             PlatformCollector(registry=registry)
             return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
@@ -590,7 +590,7 @@ def _other(key: str) -> str:
     return tenants.key(OTHER, tenants.split(key)[1])
 
 
-class _Collected:
+class Collected:
     """Numbers as they were, as a Collector of prometheus-client's (whose class is not imported before it is wanted)."""
 
     def __init__(self, families: list[Metric]) -> None:
