@@ -23,10 +23,10 @@ from engine.loop.duplex import LATER
 from engine.loop.reactor import Reactor
 from engine.node.admission import admit, by_host, key_of, seconds_left, tenant_in
 from engine.node.kept import Kept, Purpose
-from engine.node.way import Way
+from engine.node.way import Way, relay_to
 from engine.routing.registry import Registry
 from engine.routing.tenants import HostPattern
-from engine.session.session import NoStream, Session
+from engine.session.session import Session
 from engine.session.stream import Stream
 from engine.tunnel.relay import Relay
 from engine.wire import piko, posts, resumption, websocket
@@ -141,14 +141,9 @@ class Legs:
             stream.resume()
 
         def join(stream: Stream, way: Way | None) -> None:
-            try:
-                if way is None:
-                    raise NoStream("no session any more")
-                upstream = way.open()
-            except NoStream:
-                stream.abort()
+            relay = relay_to(way, stream)
+            if relay is None:
                 return
-            relay = Relay(stream, upstream)
             relays.append(relay)
             if leg.expires_at < math.inf:
                 relay.end_at(leg.expires_at, self._reactor)

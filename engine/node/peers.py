@@ -21,7 +21,7 @@ from engine.loop.connection import Connection
 from engine.loop.duplex import LATER
 from engine.loop.listen import Handler
 from engine.loop.reactor import Reactor
-from engine.node.way import StreamOutbound, Way
+from engine.node.way import StreamOutbound, Way, relay_to
 from engine.routing.registry import SharedRegistry
 from engine.session.session import NoStream
 from engine.session.stream import Stream
@@ -285,16 +285,8 @@ class Peers:
             connection.abort()
 
     def _join(self, stream: Stream, endpoint: str) -> None:
-        way = self._registry.pick_local(endpoint)
-        try:
-            if way is None:
-                raise NoStream("no session any more")
-            upstream = way.open()
-        except NoStream:
-            stream.abort()
-            return
-        self.streams += 1
-        Relay(stream, upstream, self._done)
+        if relay_to(self._registry.pick_local(endpoint), stream, self._done) is not None:
+            self.streams += 1
 
     def _done(self, error: Exception | None) -> None:
         self.streams -= 1

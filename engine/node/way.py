@@ -7,11 +7,14 @@ a whole exchange is kept for the next one (last in, first out: the warmest first
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 from engine.gateway.outbound import Outbound
 from engine.loop.reactor import Reactor
+from engine.session.session import NoStream
 from engine.session.stream import Stream
+from engine.tunnel.relay import Relay
 from engine.wire.http1 import PEER_HEAD
 
 IDLE_SECONDS: Final = 60.0
@@ -89,3 +92,17 @@ class Way:
     def expired(self) -> None:
         self.close_idle(self._reactor.now - IDLE_SECONDS)
         self.deadline = self._reactor.now + IDLE_SECONDS / 2
+
+
+def relay_to(
+    way: Way | None, stream: Stream, on_done: Callable[[Exception | None], None] | None = None
+) -> Relay | None:
+    """Join `stream` to a new one of `way`. It is reset, and the answer is None, if there is none or no way any more."""
+    try:
+        upstream = way.open() if way is not None else None
+    except NoStream:
+        upstream = None
+    if upstream is None:
+        stream.abort()
+        return None
+    return Relay(stream, upstream, on_done)
