@@ -39,6 +39,11 @@ def split_address(address: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
+def join_address(host: str, port: int) -> str:
+    """The other way round: "::1", 80 -> "[::1]:80"."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def open_listeners(address: str) -> list[socket.socket]:
     """Listening sockets for `address` (no host: every address of the machine, v6 and v4). Raises CannotListen."""
     try:
@@ -61,7 +66,7 @@ def open_shared_listeners(address: str, count: int) -> list[list[socket.socket]]
         port = alone[0].getsockname()[1]
         for one in alone:
             one.close()
-        sets = [_open_listeners(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", True) for _ in range(count)]
+        sets = [_open_listeners(join_address(host, port), True) for _ in range(count)]
         for one in (one for each in sets for one in each):
             tune(one)
         return sets

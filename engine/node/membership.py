@@ -17,7 +17,7 @@ from engine.cluster.entry import Entry
 from engine.cluster.store import ANSWER_SECONDS, Client, Store
 from engine.config.server import ClusterConfig
 from engine.errors import ConfigError
-from engine.loop.listen import split_address
+from engine.loop.listen import join_address, split_address
 
 if TYPE_CHECKING:
     from coredis import Redis
@@ -66,7 +66,7 @@ def _dialled(address: str, toward: tuple[str, int], key: str) -> str:
             return address
         problem = f"where other nodes can dial this machine is not known ({error.strerror}); expected it here"
         raise ConfigError(f"{key}: '': {problem}") from error
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return join_address(host, port)
 
 
 def _hosts(config: ClusterConfig) -> list[tuple[str, int]]:
