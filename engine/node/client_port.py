@@ -10,7 +10,7 @@ import math
 import trio
 
 from engine.gateway.inbound import Inbound
-from engine.log import get_logger
+from engine.log import Logger, get_logger
 from engine.loop.certificates import Certificates
 from engine.loop.connection import Connection
 from engine.loop.reading import start_tls
@@ -36,17 +36,8 @@ class ClientPort:
                 await self._serve(connection)
 
     async def _serve(self, connection: Connection) -> None:
-        tls = self._tls.context
-        if tls is not None:
-            try:
-                with trio.fail_after(HANDSHAKE_SECONDS):
-                    await start_tls(connection, tls, server=True)
-            except (OSError, trio.TooSlowError) as error:
-                log.info("TLS handshake failed", client_ip=connection.peer[0], error=str(error))
-                connection.close()  # behind the alert that says why
-                await connection.run()
-                return
-        await self._converse(connection)
+        if await secured(connection, self._tls, log):
+            await self._converse(connection)
 
     async def take(self, connection: Connection) -> None:
         """One client, whose connection another node has handed over to us."""
@@ -78,3 +69,20 @@ class ClientPort:
         while self._inbounds:
             self._gone = trio.Event()
             await self._gone.wait()
+
+
+async def secured(connection: Connection, tls: Certificates, log: Logger) -> bool:
+    """Speak TLS from here on, if there is something to speak it with. False: the handshake has failed, and `log` says
+    so; the connection is closed.
+    """
+    if tls.context is None:
+        return True
+    try:
+        with trio.fail_after(HANDSHAKE_SECONDS):
+            await start_tls(connection, tls.context, server=True)
+    except (OSError, trio.TooSlowError) as error:
+        log.info("TLS handshake failed", client_ip=connection.peer[0], error=str(error) or "timeout")
+        connection.close()  # behind the alert that says why
+        await connection.run()
+        return False
+    return True

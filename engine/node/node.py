@@ -36,14 +36,13 @@ from engine.log import get_logger
 from engine.loop.certificates import SOON_SECONDS, Certificates, Renewed, watch
 from engine.loop.connection import Address, Connection
 from engine.loop.leaving import stop_signals, until_signal
-from engine.loop.listen import Room, open_listeners, serve, split_address
+from engine.loop.listen import Room, join_address, open_listeners, serve, split_address
 from engine.loop.reactor import Reactor
-from engine.loop.reading import start_tls
 from engine.loop.run import open_reactor
 from engine.node.admission import logged
 from engine.node.agent_port import AgentPort
 from engine.node.client import Clients
-from engine.node.client_port import ClientPort
+from engine.node.client_port import ClientPort, secured
 from engine.node.kept import Kept
 from engine.node.legs import Legs
 from engine.node.membership import join_by_store
@@ -58,7 +57,6 @@ from engine.wire.peers import Port
 from engine.wire.public_url import PublicURL
 
 PATIENCE_SECONDS = 2.0  # see Clients
-HANDSHAKE_SECONDS = 10.0
 REBALANCE_SECONDS = 1.0
 MOVE_SECONDS = 3.0  # for agents to arrive elsewhere, before clients are sent there
 
@@ -353,16 +351,8 @@ class Node:
     async def serve_link(self, connection: Connection) -> None:
         """A connection to the port that is for other nodes alone."""
         assert self.peers is not None
-        if self._link_tls.context is not None:
-            try:
-                with trio.fail_after(HANDSHAKE_SECONDS):
-                    await start_tls(connection, self._link_tls.context, server=True)
-            except (OSError, trio.TooSlowError) as error:
-                log.info("TLS handshake failed", client_ip=connection.peer[0], error=str(error) or "timeout")
-                connection.close()
-                await connection.run()
-                return
-        await self.peers.links.serve(connection)
+        if await secured(connection, self._link_tls, log):
+            await self.peers.links.serve(connection)
 
     def peers_status(self) -> list[NodeStatus]:
         """The other nodes, as the directory knows them."""
@@ -502,5 +492,4 @@ def names_of(address: str) -> list[str]:
 
 
 def shown(address: Address) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return join_address(*address)
