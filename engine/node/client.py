@@ -225,7 +225,7 @@ class Client:
         avoid = lost.way if isinstance(lost, StreamOutbound) else None
         way = port.registry.pick(key, avoid=avoid)
         if asked.is_tcp:
-            return self._begin_tcp(inbound, exchange, way, self._principal, port.reactor.now)
+            return self._begin_tcp(inbound, exchange, way, port.reactor.now)
         return self._find(inbound, exchange, asked, way, port.reactor.now, patient=lost is None)
 
     def _find(
@@ -298,9 +298,7 @@ class Client:
 
     # -- raw TCP
 
-    def _begin_tcp(
-        self, inbound: Waiting, exchange: Exchange, way: Way | None, principal: str, since: float
-    ) -> Decision:
+    def _begin_tcp(self, inbound: Waiting, exchange: Exchange, way: Way | None, since: float) -> Decision:
         request = exchange.request
         assert request is not None
         if not may_open(request.fields, self._port.allowed_origins):
@@ -320,14 +318,14 @@ class Client:
         except HTTPError as error:
             return Refuse(error.status, error.public)
         if isinstance(wish, Resume) or (wish is not None and wish.seconds and port.legs.kept.seconds):
-            return TakeOver(partial(self._begin_leg, inbound, exchange, wish, fields, principal))
+            return TakeOver(partial(self._begin_leg, inbound, exchange, wish, fields))
         if way is None:
             until = since + LINK_SECONDS if port.registry.expects(exchange.endpoint) else -math.inf
             return self._wait(
                 until,
                 inbound,
                 exchange,
-                lambda found: self._begin_tcp(inbound, exchange, found, principal, since),
+                lambda found: self._begin_tcp(inbound, exchange, found, since),
             )
         try:
             stream = way.open()
@@ -356,9 +354,7 @@ class Client:
         relays: list[Relay] = []
         return TakeOver(start)
 
-    def _begin_leg(
-        self, inbound: Waiting, exchange: Exchange, wish: New | Resume, fields: Fields, principal: str
-    ) -> None:
+    def _begin_leg(self, inbound: Waiting, exchange: Exchange, wish: New | Resume, fields: Fields) -> None:
         """A forward wants a session in its WebSocket, or goes on with one."""
         connection, port = self._connection, self._port
         request = exchange.request
@@ -370,7 +366,7 @@ class Client:
             self.finished(inbound, exchange)
 
         token_id = port.let_in_by.pop(self, "")
-        leg = Leg(exchange.endpoint, tenant_in(request.fields), exchange.expires_at, principal, token_id)
+        leg = Leg(exchange.endpoint, tenant_in(request.fields), exchange.expires_at, self._principal, token_id)
         carrier = WebSocketCarrier(connection, client=False, max_frame=MAX_FRAME)
         try:
             answer, start = port.legs.begin(carrier, leg, wish, done)
