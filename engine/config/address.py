@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 _ADDRESS = re.compile(r"(?:\[([0-9a-fA-F:.]+(?:%\w+)?)\]|([^\[\]:/@\s]*)):(\d{1,5})", re.ASCII)
 
@@ -49,3 +49,41 @@ def split_url(text: str, schemes: Sequence[str] = ("http", "https", "ws", "wss")
     if port == 0:
         raise ValueError("nothing listens on port 0")
     return Target(url.scheme, url.hostname, port, url.path.rstrip("/"))
+
+
+class StorePlace(NamedTuple):
+    """Where a Redis or Valkey is: at the first of `hosts`, or where the sentinels at `hosts` say that `service` is."""
+
+    tls: bool
+    hosts: list[tuple[str, int]]
+    service: str
+    user: str
+    password: str
+    database: int
+
+    def __repr__(self) -> str:
+        return f"StorePlace({self.hosts}, {self.service!r})"
+
+
+_STORE = re.compile(r"redis(s?)(\+sentinel)?://(?:([^@/?#]*)@)?([^@/?#]+)((?:/[^/?#]*){0,2})")
+_STORE_PORT = 6379
+_SENTINEL_PORT = 26379
+
+
+def split_store(text: str) -> StorePlace:
+    """The parts of redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], with rediss for TLS, or of
+    redis+sentinel://[USER:PASSWORD@]HOST[:PORT],.../SERVICE[/DATABASE]. Raises ValueError.
+    """
+    found = _STORE.fullmatch(text)
+    if found is None:
+        raise ValueError("no URL of a store")
+    tls, sentinels, userinfo, hosts, path = found.groups()
+    user, _, password = (unquote(part) for part in (userinfo or "").partition(":"))
+    usual = _SENTINEL_PORT if sentinels else _STORE_PORT
+    addresses = [split_address(one if re.search(r":\d+$", one) else f"{one}:{usual}") for one in hosts.split(",")]
+    service, _, database = path[1:].partition("/") if sentinels else ("", "", path[1:].rstrip("/"))
+    if bool(sentinels) != bool(service) or (len(addresses) > 1 and not sentinels):
+        raise ValueError("a service is what sentinels know")
+    if not all(host for host, _ in addresses) or not (database or "0").isdecimal():
+        raise ValueError("no host, or no number of a database")
+    return StorePlace(bool(tls), addresses, service, user, password, int(database or "0"))

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
-from engine.config.address import split_address, split_url
+from engine.config.address import split_address, split_store, split_url
 from engine.config.duration import format_duration, parse_duration, parse_lifetime
 from engine.config.knob import Kind
 
@@ -151,12 +151,11 @@ KeySetURL = Annotated[
         lambda text: not text or text.startswith("file:///") or split_url(text, ("http", "https")),
     ),
 ]
-_store = re.compile(r"(redis|rediss|redis\+sentinel|rediss\+sentinel)://([^/?#]*)(/[^?#]*)?").fullmatch
 StoreURL = Annotated[
     str,
     _url(
-        "redis://HOST:PORT, rediss://HOST:PORT (TLS) or redis+sentinel://HOST:PORT,HOST:PORT/SERVICE",
-        lambda text: not text or _store(text),
+        "redis://HOST:PORT/DATABASE, rediss://HOST:PORT (TLS) or redis+sentinel://HOST:PORT,HOST:PORT/SERVICE",
+        lambda text: not text or split_store(text),
     ),
 ]
 

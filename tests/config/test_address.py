@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.config import split_address, split_url
+from engine.config.address import StorePlace, split_store
 
 
 def test_an_address_is_split() -> None:
@@ -27,3 +28,27 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         split_url(url)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("redis://h", StorePlace(False, [("h", 6379)], "", "", "", 0)),
+        ("rediss://me:a%40b@h:7/3", StorePlace(True, [("h", 7)], "", "me", "a@b", 3)),
+        ("redis://[::1]:7/", StorePlace(False, [("::1", 7)], "", "", "", 0)),
+        ("redis+sentinel://a,b:7/main", StorePlace(False, [("a", 26379), ("b", 7)], "main", "", "", 0)),
+        ("rediss+sentinel://:pw@a/main/2", StorePlace(True, [("a", 26379)], "main", "", "pw", 2)),
+    ],
+)
+def test_a_stores_url_has_parts(text: str, expected: StorePlace) -> None:
+    assert split_store(text) == expected
+    assert "pw" not in repr(split_store(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["redis://", "redis:///0", "redis://h/x", "redis://a,b", "redis+sentinel://h", "http://h", "redis://h:99999"],
+)
+def test_what_is_no_stores_url_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        split_store(text)
