@@ -31,9 +31,12 @@ class AgentToken:
     @classmethod
     async def open(cls, connect: ConnectConfig) -> AgentToken:
         """Raises ConfigError if the source has none."""
-        if connect.token_command:
+        if not connect.token_command:
+            return cls(connect, connect.read_token())
+        try:
             return cls(connect, await trio.to_thread.run_sync(connect.read_token))
-        return cls(connect, connect.read_token())
+        except ConfigError as error:  # which knows the key as its section does
+            raise ConfigError(f"connect.{error}") from None
 
     def __init__(self, connect: ConnectConfig, text: str) -> None:
         self._connect = connect
