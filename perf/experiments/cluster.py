@@ -20,17 +20,11 @@ import click
 import numpy
 import psutil
 
+from perf.topologies.processes import free_port
+
 PROGRAM = Path(sys.executable).with_name("trioduct")
 SECRET = "a secret of thirty-two characters and more"
 ANSWER_SECONDS = 0.02  # a request for an endpoint that is known gets no answer, one for another gets 502 at once
-
-
-def free_ports(number: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]
 
 
 def start(stack: ExitStack, *words: str | Path) -> psutil.Process:
@@ -97,7 +91,7 @@ def main(endpoints: int, samples: int) -> None:
     """Measure a cluster of three nodes."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        redis, *ports = free_ports(10)
+        redis, *ports = (free_port() for _ in range(10))
         start(stack, "redis-server", "--port", str(redis), "--save", "", "--dir", folder)
         wait_open(redis)
         nodes, proxies, upstreams = [], [], []

@@ -14,7 +14,8 @@ from contextlib import ExitStack
 
 import click
 
-from perf.experiments.cluster import PROGRAM, free_ports, start
+from perf.experiments.cluster import PROGRAM, start
+from perf.topologies.processes import free_port
 
 APP = """
 async def app(scope, receive, send):
@@ -55,7 +56,7 @@ def ask(proxy: int, endpoint: str, times: int) -> tuple[float, float]:
 @click.option("--rounds", default=9, show_default=True)
 @click.option("--requests", default=400, show_default=True, help="Of each in a round.")
 def main(rounds: int, requests: int) -> None:
-    proxy, upstream, admin, port = free_ports(4)
+    proxy, upstream, admin, port = (free_port() for _ in range(4))
     with ExitStack() as stack:
         binds = zip(("proxy", "upstream", "admin"), (proxy, upstream, admin), strict=True)
         flags = [word for name, number in binds for word in (f"--{name}.bind-addr", f"127.0.0.1:{number}")]

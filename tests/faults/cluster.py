@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -67,8 +68,6 @@ async def seconds_until(holds: Callable[[], Awaitable[bool]], at_most: float = 3
 
 async def endpoints(bed: Bed, index: int) -> set[str]:
     """Nodes that `index` knows, and that serve `web`."""
-    import json
-
     status, body = await get(bed.nodes[index].admin, "/status/cluster/nodes")
     assert status == 200
     return {one["id"] for one in json.loads(body) if one["endpoints"]}
@@ -123,8 +122,6 @@ async def node_dies(bed: Bed, seconds: float) -> AsyncGenerator[Outcome, None]:
         bed.servers[1].process.kill()
 
         async def forgotten() -> bool:
-            import json
-
             known = [json.loads((await get(bed.nodes[i].admin, "/status/cluster/nodes"))[1]) for i in (0, 2)]
             return all("n1" not in {one["id"] for one in nodes} for nodes in known)
 
