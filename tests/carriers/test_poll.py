@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import pytest
 import trio
+from trio.testing import MockClock
 
+from engine.carriers.carrier import Kind
 from engine.carriers.inbox import AHEAD_BYTES
-from engine.carriers.poll import MAX_REPEATS
+from engine.carriers.ladder import Ladder, registration
+from engine.carriers.poll import MAX_REPEATS, RETRY_SECONDS
+from engine.loop.dial import Server
+from engine.loop.duplex import Nobody
+from engine.loop.reactor import Reactor
 from engine.wire import posts, yamux
 from engine.wire.posts import Hello
+from perf.topologies.cutter import Cutter
+from proxy_adapters import Router
 from tests.carriers.posting import ID, error, poster
 from tests.roles import Roles, RunningNode, Talk, agent_config, answer, settle
 
@@ -141,3 +149,32 @@ async def test_an_agent_that_is_told_to_stop_says_all_before_it_goes(roles: Role
         agent.tell_to_stop()
         go.set()
     await agent.ended.wait()
+
+
+class Waits(Nobody):
+    """Hears that a carrier was lost."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def lost(self, error: Exception) -> None:
+        self.error = error
+
+
+async def test_a_client_that_is_cut_off_knows_it_soon(roles: Roles, reactor: Reactor, mock_clock: MockClock) -> None:
+    node = await roles.node()
+    cutter = Cutter(node.upstream)
+    server = Server(f"http://127.0.0.1:{await roles.nursery.start(cutter.run)}", router=Router(["direct"]))
+    carrier, _ = await Ladder(registration(server, "web", list), [Kind.POLL]).open(lambda: None)
+    carrier.receiver = waits = Waits()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(carrier.run)
+        await settle()
+        passed = 0.0
+        with cutter.away():
+            await settle()
+            while waits.error is None:
+                mock_clock.jump(RETRY_SECONDS / 3)
+                passed += RETRY_SECONDS / 3
+                await settle()
+    assert passed <= 2 * RETRY_SECONDS
