@@ -153,9 +153,11 @@ class AgentPort:
                     await self.peers.hand_over(owner, connection, Port.UPSTREAM, request)
                     await connection.run()
                     return
-                if posts.endpoint_of(request.target, posts.UPSTREAM_PATH) is None:
+                endpoint = posts.endpoint_of(request.target, posts.UPSTREAM_PATH)
+                if endpoint is None:
                     break
                 posted = True
+                await self._know_key(request, endpoint)
                 if not await self._post(connection, request, last=handed):
                     await connection.run()
                     return
@@ -192,16 +194,8 @@ class AgentPort:
         """Answer a request for a WebSocket; what this task has to run then. Raises HTTPError."""
         try:
             endpoint = _endpoint(request)
-            verifier, newer_keys = self._tokens_for(request)
-            try:
-                claims = admit(request.fields, verifier, endpoint)
-            except UnknownKey:
-                # The issuer may have changed its keys; to refuse would end the agent, so it waits for the new ones.
-                if newer_keys is None:
-                    raise
-                with trio.move_on_after(NEWER_KEYS_SECONDS):  # and then it is told, while there is time to
-                    await newer_keys()
-                claims = admit(request.fields, verifier, endpoint)
+            await self._know_key(request, endpoint)
+            claims = admit(request.fields, self._tokens_for(request).verifier, endpoint)
             accept = websocket.check_upgrade_request(request.fields if request.upgrade else [])
             wish = resumption.wish_in(request.fields)
             carrier = WebSocketCarrier(connection, client=False, max_frame=MAX_FRAME)
@@ -223,6 +217,23 @@ class AgentPort:
         connection.put(http1.encode_response(101, b"Switching Protocols", fields))
         start()
         return carrier.run
+
+    async def _know_key(self, request: Request, endpoint: str) -> None:
+        """Wait for newer keys if the token names one that is not here.
+
+        The issuer may have changed its keys, and to refuse would end the agent.
+        """
+        newer_keys = None
+        try:
+            verifier, newer_keys = self._tokens_for(request)
+            if newer_keys is not None:
+                admit(request.fields, verifier, endpoint)
+        except UnknownKey:
+            assert newer_keys is not None
+            with trio.move_on_after(NEWER_KEYS_SECONDS):  # and then it is told, while there is time to
+                await newer_keys()
+        except (Unauthorized, HTTPError):
+            pass  # whoever admits it says so
 
     def _tokens_for(self, request: Request) -> Tokens:
         return tokens_of(request.fields, self._by_tenant) if self._by_tenant else self._tokens

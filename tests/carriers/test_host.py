@@ -4,13 +4,16 @@ are served all the while.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import jwt
 import pytest
 import trio
+from jwt.algorithms import HMACAlgorithm
 from trio.testing import MockClock
 
 from engine.carriers import host
@@ -299,6 +302,29 @@ async def test_each_request_is_asked_for_its_token(roles: Roles) -> None:
         got = await (await poster(roles, node, fields=fields)).post(posts.encode_down(ID, 0, 0, 20))
         assert got.status == 401
         assert error(got)
+
+
+async def test_a_token_of_a_key_that_is_not_here_is_looked_at_again_with_newer_keys(
+    roles: Roles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.auth.key_set.REFETCH_SECONDS", 0)
+
+    def write(kid: str) -> None:
+        key = json.loads(HMACAlgorithm.to_jwk(SECRET)) | {"kid": kid, "alg": "HS256"}
+        (tmp_path / "keys.json").write_text(json.dumps({"keys": [key]}))
+
+    async def open_with(kid: str) -> Answer:
+        token = jwt.encode({}, SECRET, "HS256", {"kid": kid}).encode()
+        return await (await poster(roles, node, fields=b"Authorization: Bearer %b\r\n" % token)).open(posts.new_id())
+
+    write("old")
+    config = server_config()
+    config.upstream.auth.jwks.endpoint = f"file://{tmp_path}/keys.json"
+    node = await roles.node(config)
+    write("new")
+    assert (await open_with("new")).status == 200
+    unknown = await open_with("made up")
+    assert (unknown.status, error(unknown)) == (401, "invalid token")
 
 
 async def test_a_resumption_that_is_not_due_is_refused(roles: Roles) -> None:
