@@ -40,7 +40,7 @@ class Answer(NamedTuple):
 
 
 class Errand(NamedTuple):
-    """What a carrier is wanted for: a registration, or a way to a TCP endpoint."""
+    """What a carrier is wanted for: a registration, a way to a TCP endpoint, or to be measured."""
 
     place: Place
     path: str  # of the WebSocket
@@ -54,6 +54,12 @@ def registration(server: Server, endpoint: str, credentials: Callable[[], Fields
     place = Place(server, posts.UPSTREAM_PATH, endpoint, credentials)
     fields = [(piko.SUMMARIES, b"1")] if summaries else []
     return Errand(place, piko.upstream_path(endpoint), fields, MAX_FRAME, summaries)
+
+
+def probe(server: Server, credentials: Callable[[], Fields]) -> Errand:
+    """A doctor wants to know what a carrier gives (see session.probe)."""
+    place = Place(server, posts.PROBE_PATH, "way", credentials)
+    return Errand(place, posts.path(place.base, place.endpoint), [], MAX_FRAME)
 
 
 def way_to(server: Server, endpoint: str, credentials: Callable[[], Fields]) -> Errand:
