@@ -27,6 +27,7 @@ from engine.loop.duplex import MOST_READ, Bytes, Receiver
 from engine.loop.memory import Account, Overdrawn
 from engine.loop.reactor import current_reactor
 from engine.wire import posts
+from engine.wire.websocket import GOING_AWAY, INTERNAL_ERROR, NORMAL
 
 PARALLEL: Final = 2  # requests under way, each way
 FULL: Final = 2 * posts.MAX_UP  # queued: more than this, and sources are held back
@@ -96,7 +97,7 @@ class _Polled:
         self.deadline = math.inf
         self._reactor = reactor = current_reactor()
         self.account = Account(reactor.memory, self)
-        self._inbox = Inbox(self.account, self._failed)
+        self._inbox = Inbox(self.account, self._failed, self.break_off)
         self._outbox = _Outbox(self.account)
         self._unsent = 0  # bytes that were put and are not known to have arrived
         self._open = True
@@ -165,7 +166,7 @@ class _Polled:
         self.close()
 
     def close(self) -> None:
-        self.bid_farewell(1000, "")
+        self.bid_farewell(NORMAL, "")
 
     def bid_farewell(self, code: int, reason: str) -> None:
         raise NotImplementedError
@@ -241,6 +242,12 @@ class PollCarrier(_Polled):
         if self._open:
             self._parting = posts.encode_close(self._id, code, reason)
             self._leave()
+
+    def abort(self) -> None:
+        if self._open:
+            self.bid_farewell(INTERNAL_ERROR, "reset")
+            self._unsent = 0  # nothing of it is waited for
+            self.free()
 
     def _leave(self) -> None:
         super()._leave()
@@ -513,7 +520,10 @@ class PollEnd(_Polled):
                 return
 
     def closed(self, code: int, reason: str) -> None:
-        """The client has said good-bye, behind all that it has posted."""
+        """The client has said good-bye, behind all that it has posted, or that it has aborted."""
+        if code not in (NORMAL, GOING_AWAY):
+            self._failed(ConnectionResetError(f"closed by the other end: {code} {reason}".rstrip()))
+            return
         self._inbox.finish(self._inbox.end, partial(self._heard_end, f"{code} {reason}".rstrip()))
 
     def bid_farewell(self, code: int, reason: str) -> None:
