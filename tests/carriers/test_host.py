@@ -20,6 +20,7 @@ from engine.carriers import host
 from engine.carriers.host import BODY_SECONDS, PAIR_SECONDS, Purposeful
 from engine.carriers.poll import GONE_SECONDS
 from engine.node import kept
+from engine.node.agent_port import HANDSHAKE_SECONDS, IDLE_SECONDS
 from engine.wire import posts, yamux
 from engine.wire.posts import Hello
 from tests.carriers.posting import ID, Poster, error, poster
@@ -174,6 +175,18 @@ async def test_half_a_body_is_told_of(roles: Roles, mock_clock: MockClock, finis
     assert error(got)
 
 
+@pytest.mark.parametrize("first", [True, False])
+async def test_half_a_head_is_waited_for_for_so_long(roles: Roles, mock_clock: MockClock, first: bool) -> None:
+    node = await roles.node()
+    asks = await poster(roles, node)
+    if not first:
+        assert (await asks.open()).status == 200
+    await asks.talk.say(asks.head(b"Content-Length: 100\r\n")[:-10])
+    await settle()
+    mock_clock.jump((HANDSHAKE_SECONDS if first else IDLE_SECONDS) + 1)
+    await asks.talk.is_over()
+
+
 async def test_who_has_finished_behind_its_request_is_answered(roles: Roles) -> None:
     node = await roles.node()
     asks = await poster(roles, node)
@@ -260,6 +273,19 @@ async def test_a_half_that_stays_alone_is_told_so(roles: Roles, mock_clock: Mock
         await alone.say(posts.encode_open("stream", ID, Hello()))
     await settle()
     mock_clock.jump(PAIR_SECONDS + 1)
+    assert (await alone.talk.answer()).status == 408
+
+
+@pytest.mark.parametrize("half", ["down", "up"])
+async def test_half_of_a_half_is_told_of(roles: Roles, mock_clock: MockClock, half: str) -> None:
+    node = await roles.node()
+    alone = await poster(roles, node)
+    if half == "up":
+        await alone.talk.say(alone.head(b"Transfer-Encoding: chunked\r\n") + b"20\r\n" + posts.encode_up_stream(ID)[:9])
+    else:
+        await alone.talk.say(alone.head(b"Content-Length: 99\r\n") + posts.encode_open("stream", ID, Hello()))
+    await settle()
+    mock_clock.jump(BODY_SECONDS + 1)
     assert (await alone.talk.answer()).status == 408
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+import trio
+from trio.testing import MockClock
 
 from engine.carriers.carrier import Kind
 from engine.carriers.ladder import BLANK, YOUNG_DEATHS, YOUNG_SECONDS, Ladder, registration
@@ -12,7 +14,7 @@ from engine.errors import Refused, Unreachable
 from engine.loop.dial import Server
 from engine.loop.reactor import Reactor
 from proxy_adapters import Router
-from tests.roles import Roles, RunningNode, Talk, answer, join, server_config
+from tests.roles import Roles, RunningNode, Talk, answer, join, server_config, settle
 
 STRIPPED = answer(b"""{"error":"a WebSocket is wanted here: no 'Upgrade: websocket'"}""", status=b"400 Bad Request")
 LOGIN = answer(b"<html>log in</html>", status=b"403 Forbidden")
@@ -177,3 +179,44 @@ async def test_many_that_die_at_once_are_one_death(roles: Roles, reactor: Reacto
     carrier, _ = await climbing.open(lambda: None)
     assert carrier.kind is Kind.WEBSOCKET
     carrier.fail(ConnectionResetError())
+
+
+STREAMS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (Kind.WEBSOCKET, b""),
+        (Kind.WEBSOCKET, b"HTTP/1.1 101 Swi"),
+        (Kind.STREAM, b""),
+        (Kind.STREAM, b"HTTP/1.1 200 OK\r\nCon"),
+        (Kind.STREAM, STREAMS),
+        (Kind.STREAM, STREAMS + b"10\r\n{"),
+        (Kind.STREAM, STREAMS + b"1\r\n{\r\n"),
+        (Kind.STREAM, b"HTTP/1.1 403 No\r\nContent-Length: 1000\r\n\r\nhalf of it"),
+        (Kind.POLL, b""),
+        (Kind.POLL, b"HTTP/1.1 200 OK\r\nCon"),
+        (Kind.POLL, b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf of it"),
+        (Kind.POLL, STREAMS + b"10\r\n{"),
+    ],
+)
+async def test_who_stalls_is_waited_for_for_so_long(
+    roles: Roles, reactor: Reactor, mock_clock: MockClock, kind: Kind, said: bytes
+) -> None:
+    errors: list[Exception] = []
+    port = Port(said)
+
+    async def find_out() -> None:
+        errors.append(await refusal(ladder(await roles.service(port.serve), [kind])))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(find_out)
+        for _ in range(20):
+            await settle()
+            mock_clock.jump(1)
+        await settle()
+        assert errors
+    (error,) = errors
+    assert isinstance(error, Unreachable | Refused)
+    assert error.blocked

@@ -6,6 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from engine.carriers import resumable
 from engine.carriers.carrier import Kind
 from engine.carriers.inbox import AHEAD_BYTES
 from engine.carriers.ladder import Ladder, registration
@@ -13,6 +14,7 @@ from engine.carriers.poll import MAX_REPEATS, RETRY_SECONDS
 from engine.loop.dial import Server
 from engine.loop.duplex import Nobody
 from engine.loop.reactor import Reactor
+from engine.session.liveness import PONG_SECONDS
 from engine.wire import posts, yamux
 from engine.wire.posts import Hello
 from perf.topologies.cutter import Cutter
@@ -113,6 +115,42 @@ async def test_a_batch_that_is_far_ahead_is_refused_and_its_session_goes_on(role
     asks = await poster(roles, node)
     await asks.post(posts.encode_up(ID, 0) + PING)
     assert (await asks.post(posts.encode_down(ID, 1, 1, 20))).body.endswith(ANSWER)
+
+
+async def test_who_leaves_one_out_is_ended_and_what_is_ahead_of_it_is_bounded(
+    roles: Roles, mock_clock: MockClock
+) -> None:
+    node = await opened(roles)
+    asks = await poster(roles, node)
+    step = posts.MAX_UP
+    answers = [await asks.post(posts.encode_up(ID, offset) + bytes(step)) for offset in range(1, AHEAD_BYTES, step)]
+    assert [got.body for got in answers[:-1]] == [posts.encode_taken(0)] * (len(answers) - 1)
+    assert answers[-1].status == 409
+    await settle()
+    mock_clock.jump(PONG_SECONDS + 1)  # that of the node's ping would have been behind it
+    await settle()
+    asks = await poster(roles, node)
+    assert (await asks.post(posts.encode_up(ID, 0) + b"x")).body == b"gone\n"
+    assert (await asks.post(posts.encode_down(ID, 1, 1, 20))).body == b"gone\n"
+
+
+@pytest.mark.interpreted
+async def test_who_collects_all_and_confirms_nothing_is_ended(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resumable, "LIMIT", 16 * 1024)
+    monkeypatch.setattr(resumable, "MOST", 64 * 1024)
+    node = await roles.node()
+    asks = await poster(roles, node)
+    assert (await asks.open(session="new 30")).status == 200
+    pings = PING * 200
+    collected, answer = 0, b""
+    for number in range(100):
+        answer = (await asks.post(posts.encode_down(ID, number, number, 20))).body
+        if answer == b"gone\n":
+            break
+        collected += len(answer)
+        await asks.post(posts.encode_up(ID, number * len(pings)) + pings)
+    assert answer == b"gone\n"
+    assert collected < 3 * 64 * 1024
 
 
 async def test_what_was_said_before_a_good_bye_is_collected_behind_it(roles: Roles) -> None:
