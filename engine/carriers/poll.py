@@ -246,7 +246,7 @@ class PollCarrier(_Polled):
     def abort(self) -> None:
         if self._open:
             self.bid_farewell(INTERNAL_ERROR, "reset")
-            self._unsent = 0  # nothing of it is waited for
+            self._said.set()  # nothing of it is waited for
             self.free()
 
     def _leave(self) -> None:
