@@ -16,6 +16,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Protocol
 from urllib.parse import urlencode
 
@@ -65,7 +66,7 @@ class SessionStatus:
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
     """A node as the cluster knows it. `endpoints`: the keys of registered ones (routing.tenants), and by how many
-    sessions each is served.
+    sessions each is served. `workers`: the ids of its workers, if it has several, and how many sessions each has.
     """
 
     id: str
@@ -74,6 +75,7 @@ class NodeStatus:
     endpoints: Mapping[str, int]
     status: str = "active"
     sessions: Sequence[SessionStatus] = ()
+    workers: Mapping[str, int] = MappingProxyType({})
 
     def summary(self) -> dict[str, object]:
         """With numbers in place of the endpoints, as a list of nodes shows it."""
@@ -87,8 +89,11 @@ class NodeStatus:
             "admin_addr": self.admin_addr,
             "endpoints": self.by_name(),
         }
-        by_tenant = self.by_tenant()
-        return told | {"tenants": by_tenant} if by_tenant else told
+        if self.workers:
+            told["workers"] = dict(self.workers)
+        if by_tenant := self.by_tenant():
+            told["tenants"] = by_tenant
+        return told
 
     def by_name(self) -> dict[str, int]:
         """Endpoints by their names alone, as in Piko: one that several tenants have counts the sessions of all."""
@@ -108,7 +113,7 @@ class NodeStatus:
         return found
 
 
-async def _nothing() -> None:
+async def _nothing(path: str) -> None:
     """There is nothing to be asked for."""
 
 
@@ -122,12 +127,12 @@ def node_app(
     tls: Callable[[], ssl.SSLContext | None] = lambda: None,
     verifier: Verifier | None = None,
     hosts: Collection[str] = (),
-    refresh: Callable[[], Awaitable[None]] = _nothing,
+    refresh: Callable[[str], Awaitable[None]] = _nothing,
     reload: Callable[[], Awaitable[str]] | None = None,
 ) -> ASGIApp:
     """A node's. `not_ready` says why the node should get no traffic, None if it may; `degraded` what is wrong though it
-    may; `local` what it is, and `peers` the other nodes, whose admin ports speak what `tls` says. `refresh` is awaited
-    before status or metrics are asked for.
+    may; `local` what it is, and `peers` the other nodes, whose admin ports speak what `tls` says. `refresh(path)` is
+    awaited before status or metrics are asked for.
 
     `reload` replaces the processes of a node that has several, and says what is wrong, or nothing.
     `hosts`: more names than localhost and the machine's own under which it may be asked.
@@ -170,8 +175,8 @@ def node_app(
         ],
         middleware=[
             Middleware(_Gate, verifier, hosts),
-            Middleware(_Forward, lambda: local().id, peers, tls),
             Middleware(_Fresh, refresh),
+            Middleware(_Forward, lambda: local().id, peers, tls),
         ],
         exception_handlers={HTTPException: _http_error, Exception: _defect},
     )
@@ -318,13 +323,13 @@ def _with_caution(send: Send) -> Send:
 class _Fresh:
     """Has what is told brought up to date before it is."""
 
-    def __init__(self, app: ASGIApp, refresh: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, app: ASGIApp, refresh: Callable[[str], Awaitable[None]]) -> None:
         self._app = app
         self._refresh = refresh
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(("/status/", "/metrics")):
-            await self._refresh()
+            await self._refresh(scope["path"])
         await self._app(scope, receive, send)
 
 

@@ -95,8 +95,9 @@ def nodes(ctx: click.Context, status: str | None) -> None:
     """
     answer = ask(ctx, "/status/cluster/nodes", list[NodeSummary])
     found = sorted((node for node in answer if status in (None, node.status)), key=lambda node: node.id)
-    columns = ["node", "status", "proxy", "admin", "endpoints", "upstreams"]
-    reply(ctx, {"nodes": found}, columns, [msgspec.structs.astuple(node) for node in found])
+    columns = ["node", "status", "proxy", "admin", "endpoints", "upstreams", "workers"]
+    rows = [(*msgspec.structs.astuple(node)[:-1], len(node.workers) if node.workers else 1) for node in found]
+    reply(ctx, {"nodes": found}, columns, rows)
 
 
 @takes_question
@@ -110,7 +111,9 @@ def node(ctx: click.Context, id: str) -> None:
       trioduct server status cluster node local
     """
     answer = ask(ctx, f"/status/cluster/nodes/{quote(id, safe='')}", NodeState)
-    rows = [(name, value) for name, value in msgspec.structs.asdict(answer).items() if name != "endpoints"]
+    several = ("endpoints", "workers")
+    rows = [(name, value) for name, value in msgspec.structs.asdict(answer).items() if name not in several]
+    rows += [(f"worker {id}", count) for id, count in sorted((answer.workers or {}).items())]
     rows += [(f"endpoint {name}", count) for name, count in sorted((answer.endpoints or {}).items())]
     reply(ctx, answer, ["", ""], rows)
 
@@ -145,6 +148,7 @@ class NodeSummary(msgspec.Struct):
     admin_addr: str
     endpoints: int
     upstreams: int
+    workers: dict[str, int] | msgspec.UnsetType = msgspec.UNSET  # by their ids, with their sessions
 
 
 class NodeState(msgspec.Struct):
@@ -155,6 +159,7 @@ class NodeState(msgspec.Struct):
     proxy_addr: str
     admin_addr: str
     endpoints: dict[str, int] | None = None  # Go's nil map
+    workers: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
 
 
 class SessionState(msgspec.Struct):

@@ -33,9 +33,10 @@ class Sockets(msgspec.Struct, frozen=True):
     proxy: list[int]
     upstream: list[int]
     tcp: list[list[int]]  # of each of `proxy.tcp`
+    links: list[int] = []  # of `cluster.bind_addr`
 
     def all(self) -> list[int]:
-        return [*self.proxy, *self.upstream, *(one for port in self.tcp for one in port)]
+        return [*self.proxy, *self.upstream, *self.links, *(one for port in self.tcp for one in port)]
 
 
 # From the supervisor -----------------------------------------------------------------------------------------
@@ -45,7 +46,8 @@ class Begin(Message, frozen=True):
     """Who you are: the worker `index` (from 0 on) of `count`, as a peer `id`, a part of the node `node_id`.
 
     `sockets`: those of all workers; you have inherited all of them. `listens`: the addresses, with their keys, to which
-    they are bound. `link`: the path of the socket that your peers dial, all of whom know `secret`.
+    they are bound. `link`: the path of the socket that your peers dial, all of whom know `secret`. Other nodes, if any,
+    dial `links_at`; the node's proxy and admin ports are at `proxy_at` and `admin_at`.
     """
 
     index: int
@@ -56,6 +58,9 @@ class Begin(Message, frozen=True):
     link: str
     sockets: list[Sockets]
     listens: list[tuple[str, str]]
+    links_at: str = ""
+    proxy_at: str = ""
+    admin_at: str = ""
 
     def __repr__(self) -> str:
         return f"Begin({self.id}, {self.index}/{self.count})"  # the secret is not for logs
@@ -108,9 +113,10 @@ class Gone(Message, frozen=True):
 
 
 class Ask(Message, frozen=True):
-    """Say how you are (Answer)."""
+    """Say how you are (Answer), and, if `nodes`, what you know of other nodes."""
 
     number: int
+    nodes: bool = False
 
 
 class Leave(Message, frozen=True):
@@ -160,6 +166,7 @@ class Answer(Message, frozen=True):
     number: int
     sessions: list[Session]
     metrics: list[Family]
+    nodes: list[Entry] | None = None
 
 
 class Farewell(Message, frozen=True):

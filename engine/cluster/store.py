@@ -127,6 +127,10 @@ class Store:
         """Since all leases were read."""
         return time.monotonic() - self.read_at
 
+    def _is_sibling(self, worker_of: str) -> bool:
+        """Of another worker of the same node, which is known by the supervisor, and not by way of the store."""
+        return bool(worker_of) and worker_of == self._own.now.worker_of
+
     def _changed(self, change: Change) -> None:
         self._queue.append(change)
         self._news.set()
@@ -298,6 +302,8 @@ class Store:
             if lease is not None and lease.id == id:
                 leases[id] = lease
         for id, lease in leases.items():
+            if self._is_sibling(lease.worker_of):
+                continue
             known = self._directory.get(id)
             if known is None or known.start != lease.start or known.revision < lease.revision or id in self._wanted:
                 await self._read_state(redis, lease)
@@ -323,13 +329,13 @@ class Store:
     async def _forget(self, redis: Redis[bytes], without_lease: list[str], leases: dict[str, Lease]) -> None:
         """Nodes whose leases are gone for long enough."""
         now = time.monotonic()
-        known = {entry.id for entry in self._directory.peers}
+        known = {entry.id for entry in self._directory.peers if not self._is_sibling(entry.worker_of)}
         self._absent = {id: self._absent.get(id, now) for id in {*without_lease, *(known - leases.keys())}}
         over = [id for id, since in self._absent.items() if now - max(since, self._emptied_at) >= ABSENT_SECONDS]
         for id in over:
             if id in known:
                 log.info("node is gone", node_id=id)
-            self._directory.remove(id)
+                self._directory.remove(id)
             del self._absent[id]
         if over:
             await redis.srem(self._keys.members, over)
@@ -359,13 +365,13 @@ class Store:
                     self._heard(said)
 
     def _heard(self, said: Said) -> None:
-        if said.id == self._own.id:
+        known = self._directory.get(said.id)
+        if said.id == self._own.id or (known is not None and self._is_sibling(known.worker_of)):
             return
         if said.wants:
             self._asked = self._asked or said.wants == self._own.id
             return
         self.events += 1
-        known = self._directory.get(said.id)
         if said.gone:
             if known is not None and known.start == said.start:
                 log.info("node leaves", node_id=said.id)

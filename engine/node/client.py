@@ -15,6 +15,7 @@ from engine.admin.metrics import NodeMetrics
 from engine.auth.verifier import Verifier
 from engine.carriers.host import Host
 from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
+from engine.cluster.link import level_of
 from engine.errors import HTTPError, RemoteProtocolError, Unauthorized
 from engine.gateway import record
 from engine.gateway.clocks import Timeouts
@@ -287,7 +288,7 @@ class Client:
         try:
             peers.links.accept(self._connection, request)
         except HTTPError as error:
-            port_log.info("no peer", client_ip=self.address, status=error.status, error=str(error))
+            port_log.log(level_of(error), "no peer", client_ip=self.address, status=error.status, error=str(error))
             self._connection.put(http1.error_response(error.status, error.public, close=True))
             self._connection.close()
 

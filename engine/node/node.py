@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +27,7 @@ from engine.admin.serve import serve_admin
 from engine.auth.key_set import Tokens, open_tokens
 from engine.auth.verifier import Verifier
 from engine.cluster.directory import Membership
+from engine.cluster.entry import Entry
 from engine.cluster.store import Store
 from engine.config import AccessLogConfig, AuthConfig, ServerConfig
 from engine.config.server import TenantConfig
@@ -113,8 +114,6 @@ async def run_node(
                 )
             if membership is not None:
                 node.join(membership, nursery)
-            if links:
-                nursery.start_soon(serve, links, node.serve_link, nursery, Room())
             app = node_app(
                 node.metrics,
                 not_ready=lambda: node.not_ready,
@@ -131,6 +130,7 @@ async def run_node(
                 await nursery.start(partial(serve_admin, admin, app, tls=lambda: node.admin_tls.context))
                 nursery.start_soon(watch, node.certificates)
                 nursery.start_soon(node.rebalance)
+                nursery.start_soon(node.accept_links, links, nursery)
                 nursery.start_soon(node.accept_agents, upstream, nursery)
                 nursery.start_soon(node.accept_clients, proxy, tcp, nursery)
                 node.not_ready = None
@@ -333,6 +333,7 @@ class Node:
         )
         self.peers = Peers(
             directory,
+            own.entry,
             secret,
             self.registry,
             self._clients.reactor,
@@ -342,52 +343,60 @@ class Node:
             counted=self.metrics.forwarded,
         )
         self.peers.ports = {Port.PROXY: self.clients.take, Port.UPSTREAM: self.agents.take}
-        self.metrics.peers = lambda: len(directory)
+        self.metrics.peers = lambda: len({one.node for one in directory.peers} - {own.now.node})
         self.metrics.store = lambda: self.store
         self._clients.peers = self.agents.peers = self.peers
         self._legs.kept.tag = self.agents.kept.tag = self.peers.tag
         self.registry.observe(own.changed)
 
     async def serve_link(self, connection: Connection) -> None:
-        """A connection to the port that is for other nodes alone."""
+        """A connection to that port."""
         assert self.peers is not None
         if await secured(connection, self._link_tls, log):
             await self.peers.links.serve(connection)
 
     def peers_status(self) -> list[NodeStatus]:
         """The other nodes, as the directory knows them."""
-        entries = self.peers.directory.peers if self.peers is not None else []
-        return [
-            NodeStatus(
-                one.id,
-                one.proxy_addr,
-                one.admin_addr,
-                {endpoint: abs(count) for endpoint, count in one.endpoints.items()},
-            )
-            for one in entries
-        ]
+        return nodes_of(self.peers.directory.peers) if self.peers is not None else []
 
     async def rebalance(self) -> None:
         """Send agents to other nodes as long as there are too many here."""
         config = self._config.upstream.rebalance
         if self.peers is None or not config.threshold:
             return
+        owed = 0.0  # of what the node has to shed, the share of this worker
         while True:
             await trio.sleep(REBALANCE_SECONDS)
-            others = [sum(map(abs, one.endpoints.values())) for one in self.peers.directory.peers]
+            here = sum(not one.shed for one in self.agents.registrations)
+            own, others = self._totals(here)
             count = excess(
-                sum(not one.shed for one in self.agents.registrations),
-                others,
-                threshold=config.threshold,
-                shed_rate=config.shed_rate,
-                min_conns=config.min_conns,
+                own, others, threshold=config.threshold, shed_rate=config.shed_rate, min_conns=config.min_conns
             )
-            if count and self.not_ready is None and (asked := self.agents.shed(count)):
+            owed = owed + count * here / own if count else 0.0
+            if owed >= 1 and self.not_ready is None and (asked := self.agents.shed(int(owed))):
+                owed -= asked
                 log.info("agents are asked to dial other nodes", count=asked, others=others)
+
+    def _totals(self, here: int) -> tuple[int, list[int]]:
+        """How many sessions this node has, `here` of them in this process; and others, each as if it had as many
+        workers as this one.
+        """
+        assert self.peers is not None
+        mine = self.peers.own
+        sums: dict[str, float] = {mine.node: here}
+        for entry in self.peers.directory.peers:
+            weight = mine.workers / entry.workers
+            sums[entry.node] = sums.get(entry.node, 0) + entry.sessions * weight
+        return round(sums.pop(mine.node)), list(map(round, sums.values()))
 
     async def accept_agents(self, sockets: Sequence[socket.socket], nursery: trio.Nursery) -> None:
         with self.agents_door.open():
             await serve(sockets, self.agents.serve, nursery, self._room)
+
+    async def accept_links(self, sockets: Sequence[socket.socket], nursery: trio.Nursery) -> None:
+        """At the port that is for other nodes alone, if there is one."""
+        with self.clients_door.open():
+            await serve(sockets, self.serve_link, nursery, Room())
 
     async def accept_clients(
         self, sockets: Sequence[socket.socket], tcp: Sequence[Sequence[socket.socket]], nursery: trio.Nursery
@@ -457,6 +466,32 @@ async def open_tokens_of(
         nursery.start_soon(watch, [revoked], SOON_SECONDS)
     jwks = auth.jwks
     return await open_tokens(verifier, jwks.endpoint, nursery, cache_ttl=jwks.cache_ttl, fetch_seconds=jwks.timeout)
+
+
+def nodes_of(entries: Iterable[Entry]) -> list[NodeStatus]:
+    """The nodes that say this of themselves: one for all workers of a node."""
+    by_node: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_node.setdefault(entry.node, []).append(entry)
+    return [
+        NodeStatus(
+            id,
+            said[0].proxy_addr,
+            said[0].admin_addr,
+            endpoints_of(said),
+            workers={one.id: one.sessions for one in said if one.worker_of},
+        )
+        for id, said in by_node.items()
+    ]
+
+
+def endpoints_of(entries: Iterable[Entry]) -> dict[str, int]:
+    """All that are served there, by how many sessions."""
+    endpoints: dict[str, int] = {}
+    for entry in entries:
+        for endpoint, count in entry.endpoints.items():
+            endpoints[endpoint] = endpoints.get(endpoint, 0) + abs(count)
+    return endpoints
 
 
 def _public_urls(public_url: str, hosts: HostPattern, tenants: Collection[str]) -> dict[str, str]:

@@ -20,6 +20,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 import trio
+from msgspec.structs import replace
 
 from engine import log as logs
 from engine.admin.merge import families_of, families_of_process
@@ -49,6 +50,7 @@ from engine.cluster.messages import (
     Stop,
     ToWorker,
 )
+from engine.cluster.store import Store
 from engine.config import ServerConfig
 from engine.errors import ConfigError, RemoteProtocolError
 from engine.log import get_logger
@@ -57,12 +59,12 @@ from engine.loop.leaving import until_signal
 from engine.loop.listen import BACKLOG, MANY, Room, serve
 from engine.loop.reactor import Reactor
 from engine.loop.run import open_reactor
+from engine.node.membership import join_by_store
 from engine.node.node import Node, open_node
 from engine.wire.workers import Seat
 
 BEGIN_SECONDS: Final = 10.0
 FAREWELL_SECONDS: Final = 1.0
-TO_OTHERS: Final = "piko_upstreams_remote_requests"
 
 log = get_logger("server")
 
@@ -83,9 +85,7 @@ async def run_worker(
     """
     if alone:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    channel: Channel[ToWorker] = Channel(
-        socket.socket(fileno=descriptor), ToWorker, lambda: State(own.entry, node.agents.owners.held())
-    )
+    channel: Channel[ToWorker] = Channel(socket.socket(fileno=descriptor), ToWorker, lambda: worker.state())
     with ExitStack() as stack:
         stack.callback(channel.close)
         begin = known = None
@@ -96,29 +96,31 @@ async def run_worker(
         _check_ports(config, begin)
         if alone:
             logs.always(worker=begin.index + 1)
-        config.cluster.node_id = begin.id
-        own = Own(Entry(begin.id, secrets.token_hex(8), UNIX + begin.link))
-        directory = Directory(begin.id)
+        membership, store = _join(config, begin)
         for entry in known.entries:
-            directory.put(entry)
+            membership.directory.put(entry)
         links = stack.enter_context(_listen_for_peers(begin.link))
         async with open_reactor(alone=alone) as reactor, trio.open_nursery() as nursery:
             reactor.memory.limit //= begin.count  # what a node may hold is for all of them
             node = await open_node(config, reactor, nursery)
             stack.callback(node.agents_door.close)
             stack.callback(node.clients_door.close)
-            node.join(Membership(directory, own, begin.secret), nursery)
+            node.store = store
+            node.join(membership, nursery)
             assert node.peers is not None
             node.agents.owners.put_elsewhere(known.held)
-            worker = _Worker(node, channel, begin, directory, own, reactor, nursery)
+            worker = _Worker(node, channel, begin, membership, reactor, nursery)
             nursery.start_soon(watch, node.certificates)
             nursery.start_soon(serve, [links], node.peers.links.serve, nursery, Room(MANY))
             nursery.start_soon(channel.run)
             nursery.start_soon(worker.listen)
-            node.not_ready = None
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 nursery.start_soon(worker.heed, signals)
-                channel.send(Ready(own.entry))
+                if store is not None:
+                    await nursery.start(store.run)
+                nursery.start_soon(node.rebalance)
+                node.not_ready = None
+                channel.send(Ready(worker.entry))
                 task_status.started()
                 log.info("worker started", pid=os.getpid(), node_id=begin.id)
                 await anext(worker.ends)
@@ -141,8 +143,7 @@ class _Worker:
         node: Node,
         channel: Channel[ToWorker],
         begin: Begin,
-        directory: Directory,
-        own: Own,
+        membership: Membership,
         reactor: Reactor,
         nursery: trio.Nursery,
     ) -> None:
@@ -150,7 +151,7 @@ class _Worker:
         self._node = node
         self._channel = channel
         self._begin = begin
-        self._directory = directory
+        self._directory, self._own, _ = membership
         self._reactor = reactor
         self._nursery = nursery
         self._sockets = [_Listening.inherited(one) for one in begin.sockets]
@@ -158,12 +159,10 @@ class _Worker:
         self._leaving = False
         for one in self._sockets:
             node.agents_door.held += one.upstream
-            node.clients_door.held += [*one.proxy, *(sock for port in one.tcp for sock in port)]
-        # The others of this node are no nodes of a cluster.
-        node.metrics.peers = lambda: sum(not self._is_sibling(one.id) for one in directory.peers)
+            node.clients_door.held += [*one.proxy, *one.links, *(sock for port in one.tcp for sock in port)]
         if not node.exclusive:  # then an agent has one session, wherever it is
             node.agents.seat = Seat(begin.index + 1, begin.count)
-        own.tell.append(self._tell)
+        self._own.tell.append(self._tell)
         node.agents.owners.changed = self._tell_held
 
     def _tell(self, change: Change) -> None:
@@ -174,8 +173,14 @@ class _Worker:
         self._channel.tell(Held(self._begin.id, endpoint, principal, held))
         self._reactor.hand_over()
 
-    def _is_sibling(self, id: str) -> bool:
-        return id.startswith(f"{self._begin.node_id}.")
+    @property
+    def entry(self) -> Entry:
+        """What this worker says of itself to the others of its node."""
+        return replace(self._own.entry, addr=UNIX + self._begin.link)
+
+    def state(self) -> State:
+        """All that it has told the supervisor."""
+        return State(self.entry, self._node.agents.owners.held())
 
     async def listen(self) -> None:
         """Do what the supervisor says; leave when it is gone."""
@@ -192,7 +197,8 @@ class _Worker:
                 self._accept(of)
             case Peers(entries, held):
                 there = {one.id for one in entries}
-                for gone in [one.id for one in self._directory.peers if one.id not in there]:
+                siblings = {one.id for one in self._directory.peers if one.addr.startswith(UNIX)}
+                for gone in siblings - there:
                     self._directory.remove(gone)
                 for entry in entries:
                     self._directory.put(entry)
@@ -210,8 +216,9 @@ class _Worker:
             case Gone(id):
                 self._directory.remove(id)
                 owners.forget(id)
-            case Ask(number):
-                self._channel.send(Answer(number, self._sessions(), self.metrics()))
+            case Ask(number, nodes):
+                others = [one for one in self._directory.peers if not one.addr.startswith(UNIX)] if nodes else None
+                self._channel.send(Answer(number, self._sessions(), self.metrics(), others))
             case Leave():
                 self._leave()
             case Stop():
@@ -260,6 +267,7 @@ class _Worker:
             async with trio.open_nursery() as accepting:
                 accepting.start_soon(self._node.accept_agents, sockets.upstream, self._nursery)
                 accepting.start_soon(self._node.accept_clients, sockets.proxy, sockets.tcp, self._nursery)
+                accepting.start_soon(self._node.accept_links, sockets.links, self._nursery)
 
     # -- what it is asked
 
@@ -277,15 +285,7 @@ class _Worker:
         ]
 
     def metrics(self) -> list[Family]:
-        """Its numbers. Requests that another worker has served are not another node's."""
-        families = families_of(self._node.metrics)
-        for name, _, _, samples in families:
-            if name == TO_OTHERS:
-                inside = [value for _, labels, value in samples if self._is_sibling(labels["node_id"])]
-                samples[:] = [one for one in samples if not self._is_sibling(one[1]["node_id"])]
-                if inside:
-                    samples.append((f"{TO_OTHERS}_total", {"node_id": self._begin.node_id}, sum(inside)))
-        return [*families, *families_of_process()]
+        return families_of(self._node.metrics) + families_of_process()
 
 
 class _Listening(NamedTuple):
@@ -294,11 +294,17 @@ class _Listening(NamedTuple):
     proxy: list[socket.socket]
     upstream: list[socket.socket]
     tcp: list[list[socket.socket]]
+    links: list[socket.socket]
 
     @classmethod
     def inherited(cls, of: Sockets) -> _Listening:
         open_ = partial(map, lambda descriptor: socket.socket(fileno=descriptor))
-        return cls(list(open_(of.proxy)), list(open_(of.upstream)), [list(open_(port)) for port in of.tcp])
+        return cls(
+            list(open_(of.proxy)),
+            list(open_(of.upstream)),
+            [list(open_(port)) for port in of.tcp],
+            list(open_(of.links)),
+        )
 
     def copy(self) -> _Listening:
         """To be closed by who accepts at them, while these stay."""
@@ -306,7 +312,24 @@ class _Listening(NamedTuple):
             [one.dup() for one in self.proxy],
             [one.dup() for one in self.upstream],
             [[one.dup() for one in port] for port in self.tcp],
+            [one.dup() for one in self.links],
         )
+
+
+def _join(config: ServerConfig, begin: Begin) -> tuple[Membership, Store | None]:
+    """What makes this worker a peer of the others of its node, and of other nodes by their store."""
+    config.cluster.node_id = begin.id
+    if config.cluster.store:
+        return join_by_store(
+            config.cluster,
+            links_at=begin.links_at,
+            proxy_at=config.proxy.advertise_addr or begin.proxy_at,
+            admin_at=config.admin.advertise_addr or begin.admin_at,
+            worker_of=begin.node_id,
+            workers=begin.count,
+        )
+    entry = Entry(begin.id, secrets.token_hex(8), UNIX + begin.link, worker_of=begin.node_id, workers=begin.count)
+    return Membership(Directory(begin.id), Own(entry), begin.secret), None
 
 
 def _check_ports(config: ServerConfig, begin: Begin) -> None:

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 import trio
 
 from engine.cluster.channel import Channel
+from engine.cluster.entry import Entry
 from engine.cluster.messages import (
     Accept,
     Answer,
@@ -73,6 +74,7 @@ class Worker:
         self.since = trio.current_time()
         self.metrics: list[Family] = []  # these two as it has told them last
         self.sessions: list[Session] = []
+        self.nodes: list[Entry] = []  # what it has told of other nodes, when it was asked for them last
         self._begin = begin
         self._watcher = watcher
         self._catch_up = catch_up
@@ -80,7 +82,7 @@ class Worker:
         self._process: trio.Process | None = None
         self._accepts: list[int] = []
         self._questions = 0
-        self._answered = trio.Event()
+        self._asked: dict[int, trio.Event] = {}  # questions that wait for an answer
         self._heard_all = trio.Event()
         self._stopped = False
 
@@ -156,13 +158,15 @@ class Worker:
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(signal.SIGKILL)
 
-    async def ask(self) -> None:
-        """Have `metrics` and `sessions` as they are now, if it answers in time."""
+    async def ask(self, *, nodes: bool = False) -> None:
+        """Have `metrics`, `sessions` and, if so, `nodes` as they are now, if it answers in time."""
         self._questions += 1
-        self._answered = answered = trio.Event()
-        self.send(Ask(self._questions))
+        number = self._questions
+        self._asked[number] = answered = trio.Event()
+        self.send(Ask(number, nodes))
         with trio.move_on_after(ANSWER_SECONDS) as waiting:
             await answered.wait()
+        del self._asked[number]
         if waiting.cancelled_caught:
             log.warning("a worker does not answer", of=self.index + 1, pid=self.pid)
 
@@ -179,9 +183,11 @@ class Worker:
 
     def _take(self, message: ToSupervisor) -> None:
         match message:
-            case Answer(_, sessions, metrics):
+            case Answer(number, sessions, metrics, nodes):
                 self.sessions, self.metrics = sessions, metrics
-                self._answered.set()
+                self.nodes = self.nodes if nodes is None else nodes
+                if number in self._asked:
+                    self._asked[number].set()
             case Farewell(metrics):
                 self.metrics = metrics
             case Leaving():
@@ -196,6 +202,7 @@ class Worker:
         self.phase = phase
         self.settled.set()
         if phase is Phase.ENDED:
-            self._answered.set()
+            for answered in self._asked.values():
+                answered.set()
             self.ended.set()
         self._watcher.changed(self)

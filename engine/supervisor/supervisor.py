@@ -53,11 +53,20 @@ from engine.errors import ConfigError
 from engine.log import get_logger
 from engine.loop.backoff import SETTLED_SECONDS, Backoff
 from engine.loop.certificates import Certificates, watch
+from engine.loop.connection import Address
 from engine.loop.leaving import until_signal
 from engine.loop.listen import has_inherited, open_listeners, open_shared_listeners
 from engine.loop.run import open_reactor
 from engine.node.admission import logged
-from engine.node.node import Addresses, address_of_sockets, names_of, open_tokens_of, shown
+from engine.node.node import (
+    Addresses,
+    address_of_sockets,
+    endpoints_of,
+    names_of,
+    nodes_of,
+    open_tokens_of,
+    shown,
+)
 from engine.routing.owners import Answer as Owned
 from engine.routing.owners import Owners
 from engine.routing.tenants import split
@@ -86,26 +95,29 @@ async def run_supervisor(config: ServerConfig) -> int:
         )
     count = config.worker_count()
     with ExitStack() as stack:
-        proxy, upstream, *tcp = (
-            [[stack.enter_context(sock) for sock in each] for each in open_shared_listeners(address, count)]
-            for address in (
-                config.proxy.bind_addr,
-                config.upstream.bind_addr,
-                *(address for address, _ in config.proxy.tcp_ports()),
-            )
-        )
+
+        def open_port(address: str) -> list[list[socket.socket]]:
+            return [[stack.enter_context(sock) for sock in each] for each in open_shared_listeners(address, count)]
+
+        proxy, upstream = open_port(config.proxy.bind_addr), open_port(config.upstream.bind_addr)
+        tcp = [open_port(address) for address, _ in config.proxy.tcp_ports()]
+        links = open_port(config.cluster.bind_addr) if config.cluster.bind_addr else [[]] * count
         admin = [stack.enter_context(sock) for sock in open_listeners(config.admin.bind_addr)]
         folder = stack.enter_context(_folder())
         addresses = Addresses(address_of_sockets(proxy[0]), address_of_sockets(upstream[0]), address_of_sockets(admin))
+        links_at = address_of_sockets(links[0] or proxy[0])
         sockets = [
             Sockets(
-                _descriptors(proxy[index]), _descriptors(upstream[index]), [_descriptors(one[index]) for one in tcp]
+                _descriptors(proxy[index]),
+                _descriptors(upstream[index]),
+                [_descriptors(one[index]) for one in tcp],
+                _descriptors(links[index]),
             )
             for index in range(count)
         ]
-        held = [sock for port in (proxy, upstream, *tcp) for each in port for sock in each]
+        held = [sock for port in (proxy, upstream, links, *tcp) for each in port for sock in each]
         async with open_reactor(), trio.open_nursery() as nursery:
-            supervisor = Supervisor(config, _command(), addresses, sockets, held, folder, nursery)
+            supervisor = Supervisor(config, _command(), addresses, links_at, sockets, held, folder, nursery)
             tls = Certificates(
                 "admin.tls",
                 (config.admin.tls.cert, config.admin.tls.key, config.admin.tls.client_cas),
@@ -116,6 +128,8 @@ async def run_supervisor(config: ServerConfig) -> int:
                 not_ready=lambda: supervisor.not_ready,
                 degraded=lambda: supervisor.degraded,
                 local=supervisor.status,
+                peers=supervisor.peers_status,
+                tls=lambda: config.admin.tls.client.client_context() if tls.context else None,
                 refresh=supervisor.refresh,
                 reload=supervisor.reload if config.admin.asks else supervisor.refuse_reload,
                 verifier=(await open_tokens_of(config.admin.auth, nursery)).verifier,
@@ -133,13 +147,14 @@ async def run_supervisor(config: ServerConfig) -> int:
 
 
 class Supervisor:
-    """Keeps one worker in each of the slots. `held`: the sockets that are here for them."""
+    """Keeps one worker in each of the slots, for which the sockets in `held` are here. Other nodes dial `links_at`."""
 
     def __init__(
         self,
         config: ServerConfig,
         command: Sequence[str],
         addresses: Addresses,
+        links_at: Address,
         sockets: list[Sockets],
         held: list[socket.socket],
         folder: Path,
@@ -151,6 +166,7 @@ class Supervisor:
         self._config = config
         self._command = command
         self._addresses = addresses
+        self._links_at = links_at
         self._sockets = sockets
         self._held = held
         self._folder = folder
@@ -246,6 +262,9 @@ class Supervisor:
             str(self._folder / str(number)),
             self._sockets,
             self._config.listens(),
+            shown(self._links_at),
+            shown(self._addresses.proxy),
+            shown(self._addresses.admin),
         )
         worker = Worker(begin, self, self._peers)
         self._workers.add(worker)
@@ -431,23 +450,30 @@ class Supervisor:
         missing = [str(slot.index + 1) for slot in self._slots if not slot.ready]
         return f"of {len(self._slots)} workers, not ready: {', '.join(missing)}" if missing else ""
 
-    async def refresh(self) -> None:
-        """Ask all workers how they are."""
+    async def refresh(self, path: str) -> None:
+        """Ask all workers how they are, for who asks for `path`."""
         async with trio.open_nursery() as nursery:
             for worker in self._workers:
                 if worker.phase in (Phase.READY, Phase.LEAVING):
-                    nursery.start_soon(worker.ask)
+                    nodes = worker is self._informed and path != "/metrics"
+                    nursery.start_soon(partial(worker.ask, nodes=nodes))
+
+    @property
+    def _informed(self) -> Worker | None:
+        """The worker that is asked what it knows of other nodes: any, for all read the same store."""
+        return next((slot.worker for slot in self._slots if slot.ready), None)
+
+    def peers_status(self) -> list[NodeStatus]:
+        """The other nodes, as a worker knows them."""
+        return nodes_of(self._informed.nodes) if self._informed is not None else []
 
     def status(self) -> NodeStatus:
-        endpoints: dict[str, int] = {}
-        for entry in self._directory.peers:
-            for endpoint, count in entry.endpoints.items():
-                endpoints[endpoint] = endpoints.get(endpoint, 0) + count
         return NodeStatus(
             id=self.id,
             proxy_addr=self._config.proxy.advertise_addr or shown(self._addresses.proxy),
             admin_addr=self._config.admin.advertise_addr or shown(self._addresses.admin),
-            endpoints=endpoints,
+            endpoints=endpoints_of(self._directory.peers),
+            workers={one.id: one.sessions for one in self._directory.peers},
             sessions=[
                 SessionStatus(endpoint, one.principal, one.client, one.seconds, one.carrier, one.suspended, tenant)
                 for worker in self._workers

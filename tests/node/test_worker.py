@@ -245,7 +245,8 @@ async def test_it_leaves_when_the_supervisor_is_gone(supervisor: Supervisor) -> 
 
 async def test_peers_that_are_told_no_more_are_gone(supervisor: Supervisor, roles: Roles) -> None:
     first = await supervisor.start()
-    first.say(Accept([0, 1]), Peers([Entry("node.2", "a", "unix:/none", 1, {"web": 1})], {"node.2": {"web": "alice"}}))
+    other = Entry("node.2", "a", "unix:/none", 1, {"web": 1}, worker_of="node", workers=2)
+    first.say(Accept([0, 1]), Peers([other], {"node.2": {"web": "alice"}}))
     await settle()
     talk = await roles.dial(supervisor.upstream)
     assert (await talk.ask(REGISTER + b"\r\n")).status == 403

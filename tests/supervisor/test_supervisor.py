@@ -48,7 +48,7 @@ class Bed:
 
     async def told(self, index: int) -> str:
         """All that a worker was told since it was ready."""
-        await self.supervisor.refresh()
+        await self.supervisor.refresh("/metrics")
         return "\n".join(one.endpoint for one in self.workers[index].sessions)
 
     def value(self, name: str) -> float:
@@ -67,7 +67,8 @@ async def running(folder: Path, how: str, config: ServerConfig | None = None) ->
     address = ("127.0.0.1", 1)
     command = [sys.executable, played.__file__, how]
     async with trio.open_nursery() as nursery:
-        supervisor = Supervisor(config, command, Addresses(address, address, address), sockets, held, folder, nursery)
+        addresses = Addresses(address, address, address)
+        supervisor = Supervisor(config, command, addresses, address, sockets, held, folder, nursery)
         nursery.start_soon(supervisor.start)
         nursery.start_soon(supervisor.run)
         try:
@@ -96,7 +97,7 @@ async def test_one_that_dies_is_replaced_its_sockets_are_anothers_meanwhile_and_
 ) -> None:
     async with running(tmp_path, "serves") as bed:
         await bed.wait_ready()
-        await bed.supervisor.refresh()
+        await bed.supervisor.refresh("/metrics")
         counted = bed.value("seen_total")
         first, second = bed.workers
         os.kill(second.pid, signal.SIGKILL)
@@ -159,7 +160,7 @@ async def test_one_that_does_not_answer_holds_up_nobody_for_long(
     async with running(tmp_path, "hangs") as bed:
         await bed.wait_ready()
         with trio.fail_after(20):
-            await bed.supervisor.refresh()
+            await bed.supervisor.refresh("/metrics")
         assert bed.value("trioduct_workers") == WORKERS
 
 
