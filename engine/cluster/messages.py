@@ -4,6 +4,7 @@ Sans-IO. Each end takes only what the other may say (`ToWorker`, `ToSupervisor`)
 
 A worker is told who it is (Begin), answers when it accepts (Ready), and tells what changes of what it serves (Changed);
 the supervisor carries that to all others. Whoever was told too much at once is told the whole instead (State, Peers).
+Every BEAT_SECONDS a worker says that it is not stuck (Beat).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from engine.cluster.entry import Change, Entry
 from engine.errors import RemoteProtocolError
 
 LENGTH_SIZE: Final = 4
+BEAT_SECONDS: Final = 1.0
 MAX_MESSAGE: Final = 64 * 1024 * 1024  # some hundred thousand sessions in one answer
 
 Family = tuple[str, str, str, list[tuple[str, dict[str, str], float]]]
@@ -149,6 +151,12 @@ class Leaving(Message, frozen=True):
     """I do not accept agents any more, and soon no clients."""
 
 
+class Beat(Message, frozen=True):
+    """My loop turns. `degraded`: what is wrong though I serve; empty if nothing is."""
+
+    degraded: str = ""
+
+
 class Session(msgspec.Struct, frozen=True):
     """Who has registered what: for `seconds`, from the address `client`."""
 
@@ -175,7 +183,7 @@ class Farewell(Message, frozen=True):
     metrics: list[Family]
 
 
-ToSupervisor = Ready | State | Changed | Held | Leaving | Answer | Farewell
+ToSupervisor = Ready | State | Changed | Held | Leaving | Beat | Answer | Farewell
 
 # The form ----------------------------------------------------------------------------------------------------
 

@@ -119,7 +119,7 @@ async def run_node(
                 not_ready=lambda: node.not_ready,
                 local=partial(node.status, addresses),
                 peers=node.peers_status,
-                degraded=lambda: node.store.degraded if node.store is not None else "",
+                degraded=lambda: node.degraded,
                 tls=lambda: config.admin.tls.client.client_context() if node.admin_tls.context else None,
                 verifier=(await open_tokens_of(config.admin.auth, nursery)).verifier,
                 hosts=[*config.admin.hosts, *names_of(config.admin.advertise_addr)],
@@ -297,6 +297,11 @@ class Node:
             "proxy": {**self._clients.visits.refused, **(traffic.refused if traffic is not None else {})},
             "upstream": self.agents.refused,
         }
+
+    @property
+    def degraded(self) -> str:
+        """What is not as it should be, though it serves."""
+        return self.store.degraded if self.store is not None else ""
 
     def status(self, addresses: Addresses) -> NodeStatus:
         """This node as others may see it."""

@@ -29,9 +29,11 @@ from engine.cluster.directory import Directory, Membership, Own
 from engine.cluster.entry import Change, Entry
 from engine.cluster.link import UNIX
 from engine.cluster.messages import (
+    BEAT_SECONDS,
     Accept,
     Answer,
     Ask,
+    Beat,
     Begin,
     Changed,
     Family,
@@ -114,6 +116,7 @@ async def run_worker(
             nursery.start_soon(serve, [links], node.peers.links.serve, nursery, Room(MANY))
             nursery.start_soon(channel.run)
             nursery.start_soon(worker.listen)
+            nursery.start_soon(worker.beat)
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 nursery.start_soon(worker.heed, signals)
                 if store is not None:
@@ -181,6 +184,12 @@ class _Worker:
     def state(self) -> State:
         """All that it has told the supervisor."""
         return State(self.entry, self._node.agents.owners.held())
+
+    async def beat(self) -> None:
+        """Tell the supervisor that the loop turns."""
+        while True:
+            self._channel.send(Beat(self._node.degraded))
+            await trio.sleep(BEAT_SECONDS)
 
     async def listen(self) -> None:
         """Do what the supervisor says; leave when it is gone."""

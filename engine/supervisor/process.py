@@ -18,6 +18,7 @@ from engine.cluster.messages import (
     Accept,
     Answer,
     Ask,
+    Beat,
     Begin,
     Family,
     Farewell,
@@ -36,6 +37,11 @@ from engine.log import get_logger
 VARIABLE: Final = "TRIODUCT_WORKER"  # the descriptor of its end of the channel
 ANSWER_SECONDS: Final = 2.0
 LAST_WORDS_SECONDS: Final = 1.0
+# How many beats in a row have not been heard. They are counted by a supervisor that runs: if it was stopped itself, as
+# with all of its container, nobody is suspected.
+SILENT_BEATS: Final = 3  # others accept in its place
+HUNG_BEATS: Final = 10  # it is killed
+START_BEATS: Final = 60  # as long as it has not begun
 FOR_US: Final = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 log = get_logger("server")
@@ -74,6 +80,8 @@ class Worker:
         self.since = trio.current_time()
         self.metrics: list[Family] = []  # these two as it has told them last
         self.sessions: list[Session] = []
+        self.degraded = ""  # as it has said last
+        self.missed = 0  # beats in a row
         self.nodes: list[Entry] = []  # what it has told of other nodes, when it was asked for them last
         self._begin = begin
         self._watcher = watcher
@@ -158,6 +166,16 @@ class Worker:
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(signal.SIGKILL)
 
+    def miss(self) -> bool:
+        """Another beat is due; has it missed so many that it hangs?"""
+        self.missed += 1
+        return self.missed > (START_BEATS if self.phase is Phase.STARTING else HUNG_BEATS)
+
+    @property
+    def answers(self) -> bool:
+        """It serves, and seems to go on doing so."""
+        return self.phase is Phase.READY and self.missed <= SILENT_BEATS
+
     async def ask(self, *, nodes: bool = False) -> None:
         """Have `metrics`, `sessions` and, if so, `nodes` as they are now, if it answers in time."""
         self._questions += 1
@@ -182,7 +200,10 @@ class Worker:
         self._heard_all.set()
 
     def _take(self, message: ToSupervisor) -> None:
+        self.missed = 0
         match message:
+            case Beat(degraded):
+                self.degraded = degraded
             case Answer(number, sessions, metrics, nodes):
                 self.sessions, self.metrics = sessions, metrics
                 self.nodes = self.nodes if nodes is None else nodes

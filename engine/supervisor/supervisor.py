@@ -3,7 +3,8 @@
 It forwards nothing. It holds the listening sockets, one of each port for each worker (SO_REUSEPORT), so that what waits
 in the queue of a worker that has died is not lost: another accepts there until the next one is ready. A worker is the
 same command again, by exec, so a reload brings new code and a new configuration: worker by worker, the new one is ready
-on the sockets of the old one before that leaves.
+on the sockets of the old one before that leaves. One that does not say for a while that its loop turns is killed, and
+another started in its place.
 
 What a worker serves it tells by its channel, and the supervisor tells all others: to each other, workers are peers
 (engine.cluster), whose links are sockets in a folder of the supervisor's that is open to its user alone.
@@ -35,6 +36,7 @@ from engine.admin.merge import Family, Joined, counted, families_of, families_of
 from engine.admin.serve import serve_admin
 from engine.cluster.directory import Directory
 from engine.cluster.messages import (
+    BEAT_SECONDS,
     Begin,
     Changed,
     Gone,
@@ -138,6 +140,7 @@ async def run_supervisor(config: ServerConfig) -> int:
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
                 nursery.start_soon(supervisor.heed, signals)
                 nursery.start_soon(supervisor.start)
+                nursery.start_soon(supervisor.watch)
                 await nursery.start(partial(serve_admin, admin, app, tls=lambda: tls.context))
                 nursery.start_soon(watch, [tls])
                 await supervisor.run()
@@ -163,6 +166,7 @@ class Supervisor:
         self.id = config.cluster.choose_node_id()
         self.code = 0
         self.restarts = 0
+        self.hung = 0
         self._config = config
         self._command = command
         self._addresses = addresses
@@ -222,6 +226,18 @@ class Supervisor:
             self._send.send_nowait(signal.SIGTERM)
         except trio.WouldBlock:
             pass  # it has been told often enough
+
+    async def watch(self) -> None:
+        """Have others do what a worker does not, and end one that hangs."""
+        while True:
+            await trio.sleep(BEAT_SECONDS)
+            for worker in self._workers:
+                if worker.miss():
+                    worker.missed = 0  # it is on its way out
+                    self.hung += 1
+                    log.error("a worker hangs and is killed", of=worker.index + 1, pid=worker.pid)
+                    worker.kill()
+            self._settle()
 
     async def run(self) -> None:
         """Return when it was told to end, and all workers have."""
@@ -313,8 +329,8 @@ class Supervisor:
         """See to it that somebody accepts at each of the sockets."""
         if self._leaving:
             return
-        ready = [slot for slot in self._slots if slot.ready]
-        orphans = [slot for slot in self._slots if not slot.ready]
+        ready = [slot for slot in self._slots if slot.answers]
+        orphans = [slot for slot in self._slots if not slot.answers]
         takes = {slot.index: [slot.index] for slot in ready}
         for orphan in orphans:
             if not takes:
@@ -447,8 +463,9 @@ class Supervisor:
     @property
     def degraded(self) -> str:
         """What is not as it should be, though it serves."""
-        missing = [str(slot.index + 1) for slot in self._slots if not slot.ready]
-        return f"of {len(self._slots)} workers, not ready: {', '.join(missing)}" if missing else ""
+        missing = [str(slot.index + 1) for slot in self._slots if not slot.answers]
+        told = [f"of {len(self._slots)} workers, not ready: {', '.join(missing)}"] if missing else []
+        return "; ".join([*told, *sorted({one.degraded for one in self._workers if one.answers and one.degraded})])
 
     async def refresh(self, path: str) -> None:
         """Ask all workers how they are, for who asks for `path`."""
@@ -500,6 +517,12 @@ class Supervisor:
                 "Workers that were started again because one had ended, or left, without having been told to.",
                 [("trioduct_worker_restarts_total", {}, self.restarts)],
             ),
+            (
+                "trioduct_workers_hung",
+                "counter",
+                "Workers that were killed because their loop did not turn any more.",
+                [("trioduct_workers_hung_total", {}, self.hung)],
+            ),
         ]
         platform = families_of(PlatformCollector(registry=CollectorRegistry()))
         told = [worker.metrics for worker in sorted(self._workers, key=lambda one: one.index)]
@@ -524,6 +547,10 @@ class _Slot:
     @property
     def ready(self) -> bool:
         return self.worker is not None and self.worker.phase is Phase.READY
+
+    @property
+    def answers(self) -> bool:
+        return self.worker is not None and self.worker.answers
 
 
 class _folder:

@@ -16,8 +16,10 @@ import trio
 from engine.cluster.channel import Channel
 from engine.cluster.entry import Change, Entry
 from engine.cluster.messages import (
+    BEAT_SECONDS,
     Answer,
     Ask,
+    Beat,
     Begin,
     Changed,
     Farewell,
@@ -36,6 +38,12 @@ def count(value: float) -> Any:
     return [("seen", "counter", "Asked.", [("seen_total", {}, value)])]
 
 
+async def beat(channel: Channel[Any]) -> None:
+    while True:
+        channel.send(Beat())
+        await trio.sleep(BEAT_SECONDS)
+
+
 async def main(how: str) -> int:
     sock = socket.socket(fileno=int(os.environ["TRIODUCT_WORKER"]))
     channel: Channel[Any] = Channel(sock, ToWorker, lambda: Leaving())
@@ -48,6 +56,8 @@ async def main(how: str) -> int:
     asked = 0
     async with trio.open_nursery() as nursery:
         nursery.start_soon(channel.run)
+        if how != "is stuck":
+            nursery.start_soon(beat, channel)
         channel.send(Ready(entry))
         if how == "serves":
             channel.send(Changed(Change(begin.id, entry.start, 1, f"e{begin.index}", 2)))

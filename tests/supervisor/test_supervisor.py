@@ -71,6 +71,7 @@ async def running(folder: Path, how: str, config: ServerConfig | None = None) ->
         supervisor = Supervisor(config, command, addresses, address, sockets, held, folder, nursery)
         nursery.start_soon(supervisor.start)
         nursery.start_soon(supervisor.run)
+        nursery.start_soon(supervisor.watch)
         try:
             yield Bed(supervisor, command)
         finally:
@@ -162,6 +163,39 @@ async def test_one_that_does_not_answer_holds_up_nobody_for_long(
         with trio.fail_after(20):
             await bed.supervisor.refresh("/metrics")
         assert bed.value("trioduct_workers") == WORKERS
+
+
+async def test_one_that_is_stuck_gets_a_helper_and_is_killed_and_replaced(tmp_path: Path) -> None:
+    async with running(tmp_path, "serves") as bed:
+        await bed.wait_ready()
+        bed.play("is stuck")
+        stuck = bed.workers[1]
+        os.kill(stuck.pid, signal.SIGKILL)
+        await bed.wait(lambda: bed.workers[1] is not stuck)
+        bed.play("serves")
+        stuck = bed.workers[1]
+        await bed.wait(lambda: stuck.phase is Phase.READY)
+        await bed.wait(lambda: not stuck.answers)
+        assert stuck.phase is Phase.READY
+        assert bed.supervisor.degraded == "of 2 workers, not ready: 2"
+        assert bed.workers[0]._accepts == [0, 1]
+        await stuck.ended.wait()
+        assert stuck.code == -signal.SIGKILL
+        assert bed.supervisor.hung == bed.value("trioduct_workers_hung_total") == 1
+        await bed.wait_ready()
+
+
+async def test_one_that_was_silent_for_a_moment_goes_on_alone(tmp_path: Path) -> None:
+    async with running(tmp_path, "serves") as bed:
+        await bed.wait_ready()
+        os.kill(bed.workers[1].pid, signal.SIGSTOP)
+        try:
+            await bed.wait(lambda: bool(bed.supervisor.degraded))
+        finally:
+            os.kill(bed.workers[1].pid, signal.SIGCONT)
+        await bed.wait_ready()
+        await bed.wait(lambda: bed.workers[0]._accepts == [0])
+        assert bed.supervisor.hung == bed.supervisor.restarts == 0
 
 
 async def test_a_first_one_that_fails_is_the_end(tmp_path: Path) -> None:
