@@ -15,8 +15,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from types import MappingProxyType
+from dataclasses import asdict, dataclass, field
 from typing import Protocol
 from urllib.parse import urlencode
 
@@ -32,7 +31,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from engine.admin.ask import ask
+from engine.admin.ask import INCOMPLETE, ask
 from engine.auth.verifier import Verifier
 from engine.errors import RemoteProtocolError, Unauthorized
 from engine.log import get_logger
@@ -75,7 +74,7 @@ class NodeStatus:
     endpoints: Mapping[str, int]
     status: str = "active"
     sessions: Sequence[SessionStatus] = ()
-    workers: Mapping[str, int] = MappingProxyType({})
+    workers: Mapping[str, int] = field(default_factory=dict)
 
     def summary(self) -> dict[str, object]:
         """With numbers in place of the endpoints, as a list of nodes shows it."""
@@ -113,8 +112,9 @@ class NodeStatus:
         return found
 
 
-async def _nothing(path: str) -> None:
-    """There is nothing to be asked for."""
+async def _nothing(path: str) -> str:
+    """There is nothing to be asked for, and nothing is missing."""
+    return ""
 
 
 def node_app(
@@ -127,12 +127,12 @@ def node_app(
     tls: Callable[[], ssl.SSLContext | None] = lambda: None,
     verifier: Verifier | None = None,
     hosts: Collection[str] = (),
-    refresh: Callable[[str], Awaitable[None]] = _nothing,
+    refresh: Callable[[str], Awaitable[str]] = _nothing,
     reload: Callable[[], Awaitable[str]] | None = None,
 ) -> ASGIApp:
     """A node's. `not_ready` says why the node should get no traffic, None if it may; `degraded` what is wrong though it
     may; `local` what it is, and `peers` the other nodes, whose admin ports speak what `tls` says. `refresh(path)` is
-    awaited before status or metrics are asked for.
+    awaited before status or metrics are asked for; what it says is missing in the answer is told in its head.
 
     `reload` replaces the processes of a node that has several, and says what is wrong, or nothing.
     `hosts`: more names than localhost and the machine's own under which it may be asked.
@@ -311,26 +311,30 @@ def _web_scheme(scope: Scope) -> str:
 
 def _with_caution(send: Send) -> Send:
     """Every answer tells browsers not to guess what it is, and nobody to keep it."""
+    return _with_field(_with_field(send, b"x-content-type-options", b"nosniff"), b"cache-control", b"no-store")
 
+
+def _with_field(send: Send, name: bytes, value: bytes) -> Send:
     async def wrapped(message: Message) -> None:
         if message["type"] in ("http.response.start", "websocket.http.response.start"):
-            message["headers"] += [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+            message["headers"] = [*message["headers"], (name, value)]
         await send(message)
 
     return wrapped
 
 
 class _Fresh:
-    """Has what is told brought up to date before it is."""
+    """Has what is told brought up to date before it is, and says what could not be."""
 
-    def __init__(self, app: ASGIApp, refresh: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(self, app: ASGIApp, refresh: Callable[[str], Awaitable[str]]) -> None:
         self._app = app
         self._refresh = refresh
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        missing = ""
         if scope["type"] == "http" and scope["path"].startswith(("/status/", "/metrics")):
-            await self._refresh(scope["path"])
-        await self._app(scope, receive, send)
+            missing = await self._refresh(scope["path"])
+        await self._app(scope, receive, _with_field(send, INCOMPLETE, missing.encode()) if missing else send)
 
 
 class _Forward:

@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from engine import log
+from engine.cli.ending import complain
 from engine.cli.flags import Command, FlagCommand, FlagGroup, takes
 from engine.cli.launch import checks, read, show, takes_check
 from engine.config import StatusConfig, split_url
@@ -241,6 +242,8 @@ def ask(
         raise Refused(f"{place}: 404 to {path}: no such node, or not an admin port")
     if response.status != 200:
         raise Refused(f"{place}: status {response.status} to {path}")
+    if missing := response.getheader("x-trioduct-incomplete"):
+        complain(log.printable(missing), 0)
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.DecodeError as error:

@@ -82,6 +82,7 @@ class Worker:
         self.sessions: list[Session] = []
         self.degraded = ""  # as it has said last
         self.missed = 0  # beats in a row
+        self.late = False  # it has not answered in time
         self.nodes: list[Entry] = []  # what it has told of other nodes, when it was asked for them last
         self._begin = begin
         self._watcher = watcher
@@ -186,6 +187,7 @@ class Worker:
             await answered.wait()
         del self._asked[number]
         if waiting.cancelled_caught:
+            self.late = True
             log.warning("a worker does not answer", of=self.index + 1, pid=self.pid)
 
     # -- what it says
@@ -205,6 +207,7 @@ class Worker:
             case Beat(degraded):
                 self.degraded = degraded
             case Answer(number, sessions, metrics, nodes):
+                self.late = False
                 self.sessions, self.metrics = sessions, metrics
                 self.nodes = self.nodes if nodes is None else nodes
                 if number in self._asked:

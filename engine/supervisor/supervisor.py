@@ -467,13 +467,19 @@ class Supervisor:
         told = [f"of {len(self._slots)} workers, not ready: {', '.join(missing)}"] if missing else []
         return "; ".join([*told, *sorted({one.degraded for one in self._workers if one.answers and one.degraded})])
 
-    async def refresh(self, path: str) -> None:
-        """Ask all workers how they are, for who asks for `path`."""
+    async def refresh(self, path: str) -> str:
+        """Ask all workers how they are, for who asks for `path`. What will be missing; empty if all have answered."""
         async with trio.open_nursery() as nursery:
             for worker in self._workers:
                 if worker.phase in (Phase.READY, Phase.LEAVING):
                     nodes = worker is self._informed and path != "/metrics"
                     nursery.start_soon(partial(worker.ask, nodes=nodes))
+        late = sorted(worker.index + 1 for worker in self._late)
+        return f"not answered: worker {', '.join(map(str, late))}; their figures are of earlier" if late else ""
+
+    @property
+    def _late(self) -> list[Worker]:
+        return [worker for worker in self._workers if worker.late]
 
     @property
     def _informed(self) -> Worker | None:
@@ -516,6 +522,12 @@ class Supervisor:
                 "counter",
                 "Workers that were started again because one had ended, or left, without having been told to.",
                 [("trioduct_worker_restarts_total", {}, self.restarts)],
+            ),
+            (
+                "trioduct_workers_late",
+                "gauge",
+                "Workers that have not answered, so that their figures here are those of an earlier time.",
+                [("trioduct_workers_late", {}, len(self._late))],
             ),
             (
                 "trioduct_workers_hung",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from engine.cluster.messages import Sockets
 from engine.config import ServerConfig
@@ -161,8 +162,37 @@ async def test_one_that_does_not_answer_holds_up_nobody_for_long(
     async with running(tmp_path, "hangs") as bed:
         await bed.wait_ready()
         with trio.fail_after(20):
-            await bed.supervisor.refresh("/metrics")
+            said = await bed.supervisor.refresh("/metrics")
+        assert said == "not answered: worker 1, 2; their figures are of earlier"
         assert bed.value("trioduct_workers") == WORKERS
+        assert bed.value("trioduct_workers_late") == WORKERS
+
+
+async def test_one_that_has_died_is_not_waited_for_and_one_that_is_slow_is_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "ANSWER_SECONDS", 0.5)
+    async with running(tmp_path, "serves") as bed:
+        await bed.wait_ready()
+        assert await bed.supervisor.refresh("/metrics") == ""
+        counted = bed.value("seen_total")
+        slow, dead = bed.workers
+        os.kill(slow.pid, signal.SIGSTOP)
+        try:
+            async with trio.open_nursery() as nursery:
+                for _ in range(2):  # who asks meanwhile is not forgotten either
+                    nursery.start_soon(bed.supervisor.refresh, "/metrics")
+                await trio.testing.wait_all_tasks_blocked(0.05)
+                os.kill(dead.pid, signal.SIGKILL)
+            assert slow.late
+            assert not dead.late
+            assert bed.value("trioduct_workers_late") == 1
+            assert bed.value("seen_total") >= counted
+        finally:
+            os.kill(slow.pid, signal.SIGCONT)
+        await bed.wait_ready()
+        assert await bed.supervisor.refresh("/metrics") == ""
+        assert bed.value("trioduct_workers_late") == 0
 
 
 async def test_one_that_is_stuck_gets_a_helper_and_is_killed_and_replaced(tmp_path: Path) -> None:
