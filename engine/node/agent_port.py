@@ -218,7 +218,7 @@ class AgentPort:
         url = self._url_for(claims)
         if url and not isinstance(wish, Resume):
             fields.append((piko.PUBLIC_URL, url))
-        if self.seat is not None and summaries and not isinstance(wish, Resume):
+        if self.seat is not None and not isinstance(wish, Resume):  # which other programs pass over
             fields.append((workers.FIELD, str(self.seat).encode()))
         connection.put(http1.encode_response(101, b"Switching Protocols", fields))
         start()
