@@ -97,7 +97,7 @@ async def run_worker(
             raise ConfigError(f"the descriptor {descriptor} is no supervisor's channel, or the supervisor is gone")
         _check_ports(config, begin)
         if alone:
-            logs.always(worker=begin.index + 1)
+            logs.say_worker(begin.index + 1)
         membership, store = _join(config, begin)
         for entry in known.entries:
             membership.directory.put(entry)

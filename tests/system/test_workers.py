@@ -17,6 +17,7 @@ import jwt
 import pytest
 import trio
 
+import trioduct
 from tests.conftest import Pki
 from tests.programs import PIKO, TRIODUCT, Node, Program, Programs, get, needs, needs_piko
 from tests.system.ledger import load
@@ -83,6 +84,10 @@ async def test_an_agent_has_one_session_on_each_worker_and_all_of_them_serve(pro
     await node.wait_registered("web", 3)
     for _ in range(30):
         assert await ask(node.proxy) == 200
+    while server.text.count('"proxy.access"') < 30:  # noqa: ASYNC110
+        await trio.sleep(0.02)
+    logged = [json.loads(line) for line in server.lines if '"proxy.access"' in line]
+    assert {line["worker"] for line in logged} == {1, 2, 3}
     _, sessions = await get(node.admin, "/status/upstream/sessions")
     assert [one["endpoint"] for one in json.loads(sessions)] == ["web"] * 3
     asked = {json.loads(line)["pid"] for line in server.lines if '"worker started"' in line}
@@ -219,6 +224,32 @@ async def test_a_session_goes_on_whichever_worker_its_next_connection_comes_to(
     assert "link up" in server.text  # of twelve connections one at least came to the other worker
     if carrier != "poll":  # which loses no carrier by a cut
         assert agent.text.count('"session resumed"') >= 6
+
+
+async def test_a_listener_in_a_program_has_a_session_on_each_worker(programs: Programs) -> None:
+    node = node_of(programs, workers=3)
+    await start(node, 3)
+    accepted = 0
+
+    async def answer(stream: trioduct.TunnelStream) -> None:
+        nonlocal accepted
+        accepted += 1
+        async with stream:
+            await stream.receive_some()
+            await stream.send_all(b"HTTP/1.0 200 OK\r\n\r\n")
+
+    async with (
+        trioduct.listen("web", url=f"http://127.0.0.1:{node.upstream}") as listener,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(trio.serve_listeners, answer, [listener])
+        await node.wait_registered("web", 3)
+        for _ in range(30):
+            assert await ask(node.proxy) == 200
+        nursery.cancel_scope.cancel()
+    assert accepted >= 30
+    await node.wait_registered("web", 0)
+    assert await metric(node, "piko_upstreams_remote_requests_total") == 0
 
 
 async def test_what_waits_for_a_worker_that_was_killed_is_served_and_another_takes_its_place(
