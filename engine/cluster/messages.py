@@ -21,6 +21,9 @@ LENGTH_SIZE: Final = 4
 BEAT_SECONDS: Final = 1.0
 MAX_MESSAGE: Final = 64 * 1024 * 1024  # some hundred thousand sessions in one answer
 
+Counts = dict[str, dict[str, int]]
+"""By limit and party (engine.limits): how much it has."""
+
 Family = tuple[str, str, str, list[tuple[str, dict[str, str], float]]]
 """A family of metrics: its name, kind and help, and its samples: name, labels and value of each."""
 
@@ -75,10 +78,13 @@ class Accept(Message, frozen=True):
 
 
 class Peers(Message, frozen=True):
-    """All peers that there are, and what they hold: by their ids, the principal by endpoint."""
+    """All peers that there are, and by their ids: what they hold (the principal by endpoint), and the counts of it that
+    are limited.
+    """
 
     entries: list[Entry]
     held: dict[str, dict[str, str]] = {}
+    counts: dict[str, Counts] = {}
 
 
 class Changed(Message, frozen=True):
@@ -94,6 +100,29 @@ class Held(Message, frozen=True):
     endpoint: str
     principal: str
     held: bool
+
+
+class Count(Message, frozen=True):
+    """Of what `limit` limits, a party has so much at a peer (from a worker: itself)."""
+
+    id: str
+    limit: str
+    party: str
+    count: int
+
+
+class Taken(Message, frozen=True):
+    """A party has taken so much more of what comes again with time (`limit`), at another worker."""
+
+    limit: str
+    party: str
+    amount: float
+
+
+class Share(Message, frozen=True):
+    """Of the bytes that may wait in all workers (loop.memory), so many may in you."""
+
+    size: int
 
 
 class Lose(Message, frozen=True):
@@ -129,7 +158,7 @@ class Stop(Message, frozen=True):
     """End at once."""
 
 
-ToWorker = Begin | Accept | Peers | Changed | Held | Lose | Leaves | Gone | Ask | Leave | Stop
+ToWorker = Begin | Accept | Peers | Changed | Held | Count | Taken | Share | Lose | Leaves | Gone | Ask | Leave | Stop
 
 # From a worker -----------------------------------------------------------------------------------------------
 
@@ -145,6 +174,7 @@ class State(Message, frozen=True):
 
     entry: Entry
     held: dict[str, str] = {}
+    counts: Counts = {}
 
 
 class Leaving(Message, frozen=True):
@@ -152,9 +182,10 @@ class Leaving(Message, frozen=True):
 
 
 class Beat(Message, frozen=True):
-    """My loop turns. `degraded`: what is wrong though I serve; empty if nothing is."""
+    """My loop turns. `degraded`: what is wrong though I serve; empty if nothing is. So many bytes wait for my peers."""
 
     degraded: str = ""
+    waiting: int = 0
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -183,7 +214,7 @@ class Farewell(Message, frozen=True):
     metrics: list[Family]
 
 
-ToSupervisor = Ready | State | Changed | Held | Leaving | Beat | Answer | Farewell
+ToSupervisor = Ready | State | Changed | Held | Count | Taken | Leaving | Beat | Answer | Farewell
 
 # The form ----------------------------------------------------------------------------------------------------
 

@@ -122,7 +122,21 @@ class AgentPort:
     @property
     def carriers_refused(self) -> int:
         """How many there was no room for."""
-        return self._host.refused
+        return self._host.crowd.refused
+
+    @property
+    def limits(self) -> dict[str, Rates | Counts]:
+        """By their names."""
+        return {
+            "connections": self.visits.open,
+            "connection_rate": self.visits.new,
+            "sessions": self._principals,
+            "registrations": self._registering,
+            "carriers": self._host.crowd.all,
+            "carriers of one": self._host.crowd.each,
+            "suspended": self.kept.crowd.all,
+            "suspended of one": self.kept.crowd.each,
+        }
 
     @property
     def refused(self) -> dict[str, int]:

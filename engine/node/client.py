@@ -22,7 +22,7 @@ from engine.gateway.clocks import Timeouts
 from engine.gateway.exchange import Exchange
 from engine.gateway.outbound import Outbound
 from engine.gateway.role import Decision, Refuse, Route, TakeOver, Wait, Waiting
-from engine.limits import Traffic, Visits
+from engine.limits import Counts, Rates, Traffic, Visits
 from engine.log import get_logger
 from engine.loop.connection import Connection
 from engine.loop.reactor import Reactor
@@ -144,6 +144,21 @@ class Clients:
             if verifier.is_revoked(token_id):
                 client.break_off("token revoked")
         self.legs.end_revoked()
+
+    @property
+    def limits(self) -> dict[str, Rates | Counts]:
+        """By their names."""
+        traffic = {"requests": self.traffic.requests, "bytes": self.traffic.size} if self.traffic is not None else {}
+        return {
+            **traffic,
+            "connections": self.visits.open,
+            "connection_rate": self.visits.new,
+            "aborts": self.aborts.rates,
+            "carriers": self.host.crowd.all,
+            "carriers of one": self.host.crowd.each,
+            "suspended": self.legs.kept.crowd.all,
+            "suspended of one": self.legs.kept.crowd.each,
+        }
 
     @property
     def tcp_connections(self) -> int:

@@ -32,7 +32,7 @@ from engine.cluster.store import Store
 from engine.config import AccessLogConfig, AuthConfig, ServerConfig
 from engine.config.server import TenantConfig
 from engine.gateway.clocks import Timeouts
-from engine.limits import Traffic, Visits
+from engine.limits import Counts, Rates, Traffic, Visits
 from engine.log import get_logger
 from engine.loop.certificates import SOON_SECONDS, Certificates, Renewed, watch
 from engine.loop.connection import Address, Connection
@@ -276,8 +276,8 @@ class Node:
         self.metrics.sessions = lambda: self.agents.registrations
         self.metrics.endpoints = self.registry.endpoints
         self.metrics.has_tenants = bool(tenants)
-        self.metrics.carriers_refused = lambda: self.agents.carriers_refused + self._clients.host.refused
-        self.metrics.suspensions_refused = lambda: self.agents.kept.refused + self._legs.kept.refused
+        self.metrics.carriers_refused = lambda: self.agents.carriers_refused + self._clients.host.crowd.refused
+        self.metrics.suspensions_refused = lambda: self.agents.kept.crowd.refused + self._legs.kept.crowd.refused
         self.metrics.tcp_connections = lambda: self._clients.tcp_connections
         self._config = config
         log_of = config.proxy.access_log
@@ -297,6 +297,13 @@ class Node:
             "proxy": {**self._clients.visits.refused, **(traffic.refused if traffic is not None else {})},
             "upstream": self.agents.refused,
         }
+
+    @property
+    def limits(self) -> dict[str, Rates | Counts]:
+        """Those that hold for all workers together, by port and name."""
+        clients = self._clients
+        ports: dict[str, dict[str, Rates | Counts]] = {"proxy": clients.limits, "upstream": self.agents.limits}
+        return {f"{port}.{name}": limit for port, limits in ports.items() for name, limit in limits.items()}
 
     @property
     def degraded(self) -> str:

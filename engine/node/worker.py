@@ -14,7 +14,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Final, NamedTuple
@@ -36,6 +36,7 @@ from engine.cluster.messages import (
     Beat,
     Begin,
     Changed,
+    Count,
     Family,
     Farewell,
     Gone,
@@ -47,14 +48,17 @@ from engine.cluster.messages import (
     Peers,
     Ready,
     Session,
+    Share,
     Sockets,
     State,
     Stop,
+    Taken,
     ToWorker,
 )
 from engine.cluster.store import Store
 from engine.config import ServerConfig
 from engine.errors import ConfigError, RemoteProtocolError
+from engine.limits import Counts, Rates
 from engine.log import get_logger
 from engine.loop.certificates import watch
 from engine.loop.leaving import until_signal
@@ -103,15 +107,14 @@ async def run_worker(
             membership.directory.put(entry)
         links = stack.enter_context(_listen_for_peers(begin.link))
         async with open_reactor(alone=alone) as reactor, trio.open_nursery() as nursery:
-            reactor.memory.limit //= begin.count  # what a node may hold is for all of them
+            reactor.memory.limit //= begin.count  # until the supervisor has seen what each of them needs
             node = await open_node(config, reactor, nursery)
             stack.callback(node.agents_door.close)
             stack.callback(node.clients_door.close)
             node.store = store
             node.join(membership, nursery)
             assert node.peers is not None
-            node.agents.owners.put_elsewhere(known.held)
-            worker = _Worker(node, channel, begin, membership, reactor, nursery)
+            worker = _Worker(node, channel, begin, known, membership, reactor, nursery)
             nursery.start_soon(watch, node.certificates)
             nursery.start_soon(serve, [links], node.peers.links.serve, nursery, Room(MANY))
             nursery.start_soon(channel.run)
@@ -146,6 +149,7 @@ class _Worker:
         node: Node,
         channel: Channel[ToWorker],
         begin: Begin,
+        known: Peers,
         membership: Membership,
         reactor: Reactor,
         nursery: trio.Nursery,
@@ -167,6 +171,11 @@ class _Worker:
             node.agents.seat = Seat(begin.index + 1, begin.count)
         self._own.tell.append(self._tell)
         node.agents.owners.changed = self._tell_held
+        node.agents.owners.put_elsewhere(known.held)
+        self._limits = node.limits
+        for name, limit in self._limits.items():
+            limit.share(begin.count, partial(self._tell_count if isinstance(limit, Counts) else self._tell_taken, name))
+        self._put_counts(known.counts)
 
     def _tell(self, change: Change) -> None:
         self._channel.tell(Changed(change))
@@ -176,6 +185,21 @@ class _Worker:
         self._channel.tell(Held(self._begin.id, endpoint, principal, held))
         self._reactor.hand_over()
 
+    def _tell_count(self, limit: str, party: str, count: int) -> None:
+        self._channel.tell(Count(self._begin.id, limit, party, count))
+        self._reactor.hand_over()
+
+    def _tell_taken(self, limit: str, party: str, amount: float) -> None:
+        self._channel.tell(Taken(limit, party, amount))
+        self._reactor.hand_over()
+
+    def _put_counts(self, counts: Mapping[str, Mapping[str, Mapping[str, int]]]) -> None:
+        """What peers count, by their ids."""
+        for name, limit in self._limits.items():
+            if isinstance(limit, Counts):
+                others = {id: by_limit.get(name, {}) for id, by_limit in counts.items() if id != self._begin.id}
+                limit.put_elsewhere(others)
+
     @property
     def entry(self) -> Entry:
         """What this worker says of itself to the others of its node."""
@@ -183,12 +207,13 @@ class _Worker:
 
     def state(self) -> State:
         """All that it has told the supervisor."""
-        return State(self.entry, self._node.agents.owners.held())
+        counts = {name: limit.told() for name, limit in self._limits.items() if isinstance(limit, Counts)}
+        return State(self.entry, self._node.agents.owners.held(), counts)
 
     async def beat(self) -> None:
         """Tell the supervisor that the loop turns."""
         while True:
-            self._channel.send(Beat(self._node.degraded))
+            self._channel.send(Beat(self._node.degraded, self._reactor.memory.used))
             await trio.sleep(BEAT_SECONDS)
 
     async def listen(self) -> None:
@@ -204,7 +229,7 @@ class _Worker:
         match message:
             case Accept(of):
                 self._accept(of)
-            case Peers(entries, held):
+            case Peers(entries, held, counts):
                 there = {one.id for one in entries}
                 siblings = {one.id for one in self._directory.peers if one.addr.startswith(UNIX)}
                 for gone in siblings - there:
@@ -212,6 +237,15 @@ class _Worker:
                 for entry in entries:
                     self._directory.put(entry)
                 owners.put_elsewhere({id: all_ for id, all_ in held.items() if id != self._begin.id})
+                self._put_counts(counts)
+            case Count(id, name, party, count):
+                if isinstance(limit := self._limits.get(name), Counts):
+                    limit.hold_elsewhere(id, party, count)
+            case Taken(name, party, amount):
+                if isinstance(limit := self._limits.get(name), Rates):
+                    limit.charge_elsewhere(party, self._reactor.now, amount)
+            case Share(size):
+                self._reactor.memory.limit = size
             case Held(id, endpoint, principal, True):
                 owners.hold_elsewhere(id, endpoint, principal)
             case Held(id, endpoint):
@@ -225,6 +259,9 @@ class _Worker:
             case Gone(id):
                 self._directory.remove(id)
                 owners.forget(id)
+                for limit in self._limits.values():
+                    if isinstance(limit, Counts):
+                        limit.forget(id)
             case Ask(number, nodes):
                 others = [one for one in self._directory.peers if not one.addr.startswith(UNIX)] if nodes else None
                 self._channel.send(Answer(number, self._sessions(), self.metrics(), others))

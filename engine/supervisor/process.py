@@ -28,6 +28,7 @@ from engine.cluster.messages import (
     Peers,
     Ready,
     Session,
+    Share,
     Stop,
     ToSupervisor,
 )
@@ -81,6 +82,7 @@ class Worker:
         self.metrics: list[Family] = []  # these two as it has told them last
         self.sessions: list[Session] = []
         self.degraded = ""  # as it has said last
+        self.waiting = 0  # bytes for its peers, likewise
         self.missed = 0  # beats in a row
         self.late = False  # it has not answered in time
         self.nodes: list[Entry] = []  # what it has told of other nodes, when it was asked for them last
@@ -90,6 +92,7 @@ class Worker:
         self._channel: Channel[ToSupervisor] | None = None
         self._process: trio.Process | None = None
         self._accepts: list[int] = []
+        self._share = 0
         self._questions = 0
         self._asked: dict[int, trio.Event] = {}  # questions that wait for an answer
         self._heard_all = trio.Event()
@@ -155,6 +158,12 @@ class Worker:
             self._accepts = of
             self.send(Accept(of))
 
+    def share(self, size: int) -> None:
+        """Of the bytes that may wait in all workers."""
+        if size != self._share:
+            self._share = size
+            self.send(Share(size))
+
     def leave(self) -> None:
         self.send(Leave())
 
@@ -204,8 +213,8 @@ class Worker:
     def _take(self, message: ToSupervisor) -> None:
         self.missed = 0
         match message:
-            case Beat(degraded):
-                self.degraded = degraded
+            case Beat(degraded, waiting):
+                self.degraded, self.waiting = degraded, waiting
             case Answer(number, sessions, metrics, nodes):
                 self.late = False
                 self.sessions, self.metrics = sessions, metrics

@@ -39,6 +39,8 @@ from engine.cluster.messages import (
     BEAT_SECONDS,
     Begin,
     Changed,
+    Count,
+    Counts,
     Gone,
     Held,
     Leaves,
@@ -48,6 +50,7 @@ from engine.cluster.messages import (
     Ready,
     Sockets,
     State,
+    Taken,
     ToSupervisor,
 )
 from engine.config import ServerConfig
@@ -58,6 +61,7 @@ from engine.loop.certificates import Certificates, watch
 from engine.loop.connection import Address
 from engine.loop.leaving import until_signal
 from engine.loop.listen import has_inherited, open_listeners, open_shared_listeners
+from engine.loop.memory import process_limit, shares
 from engine.loop.run import open_reactor
 from engine.node.admission import logged
 from engine.node.node import (
@@ -178,6 +182,8 @@ class Supervisor:
         self._secret = secrets.token_bytes(SECRET_BYTES)
         self._directory = Directory(self.id)
         self._owners = Owners(exclusive=config.upstream.sharing == "exclusive")
+        self._counts: dict[str, Counts] = {}  # of what is limited, by worker
+        self._memory = process_limit()  # of all of them
         self._numbers = itertools.count(1)
         self._workers: set[Worker] = set()  # all that have not ended
         self._slots: list[_Slot] = [_Slot(index) for index in range(len(sockets))]
@@ -228,7 +234,7 @@ class Supervisor:
             pass  # it has been told often enough
 
     async def watch(self) -> None:
-        """Have others do what a worker does not, and end one that hangs."""
+        """Have others do what a worker does not, end one that hangs, and give each as much memory as it needs."""
         while True:
             await trio.sleep(BEAT_SECONDS)
             for worker in self._workers:
@@ -238,6 +244,9 @@ class Supervisor:
                     log.error("a worker hangs and is killed", of=worker.index + 1, pid=worker.pid)
                     worker.kill()
             self._settle()
+            workers = tuple(self._workers)
+            for worker, size in zip(workers, shares(self._memory, [one.waiting for one in workers]), strict=True):
+                worker.share(size)
 
     async def run(self) -> None:
         """Return when it was told to end, and all workers have."""
@@ -299,6 +308,7 @@ class Supervisor:
             self._past = join([self._past, counted(worker.metrics)])
             self._directory.remove(worker.id)
             self._owners.forget(worker.id)
+            self._counts.pop(worker.id, None)
             self._tell(Gone(worker.id))
             log.log(
                 "error" if worker.code else "info",
@@ -351,7 +361,8 @@ class Supervisor:
             case Ready(entry) if entry.id == worker.id:
                 self._directory.put(entry)
                 self._tell(self._peers(), but=worker)
-            case State(entry, held) if entry.id == worker.id:
+            case State(entry, held, counts) if entry.id == worker.id:
+                self._counts[worker.id] = counts
                 self._directory.put(entry)
                 self._owners.forget(worker.id)
                 for endpoint, principal in held.items():
@@ -366,6 +377,15 @@ class Supervisor:
             case Changed(change) if change.id == worker.id:
                 self._directory.change(change)
                 self._tell(message, but=worker)
+            case Count(id, limit, party, count) if id == worker.id:
+                parties = self._counts.setdefault(id, {}).setdefault(limit, {})
+                if count:
+                    parties[party] = count
+                else:
+                    parties.pop(party, None)
+                self._tell(message, but=worker)
+            case Taken():
+                self._tell(message, but=worker)
             case _:
                 log.error("a worker speaks for another", of=worker.index + 1)
 
@@ -379,7 +399,7 @@ class Supervisor:
         return True
 
     def _peers(self) -> Peers:
-        return Peers(self._directory.peers, self._owners.held_elsewhere())
+        return Peers(self._directory.peers, self._owners.held_elsewhere(), self._counts)
 
     def _tell(self, message: Message, *, but: Worker | None = None) -> None:
         for worker in self._workers:

@@ -22,6 +22,7 @@ from engine.cluster.messages import (
     Beat,
     Begin,
     Changed,
+    Count,
     Farewell,
     Held,
     Leave,
@@ -30,6 +31,7 @@ from engine.cluster.messages import (
     Session,
     State,
     Stop,
+    Taken,
     ToWorker,
 )
 
@@ -63,6 +65,11 @@ async def main(how: str) -> int:
             channel.send(Changed(Change(begin.id, entry.start, 1, f"e{begin.index}", 2)))
         if how == "holds":  # each for somebody else
             channel.send(Held(begin.id, "shop", f"principal {begin.index}", True))
+        if how == "counts":
+            channel.send(Count(begin.id, "proxy.connections", "192.0.2.7", 5))
+            channel.send(Count(begin.id, "proxy.connections", "192.0.2.8", 5))
+            channel.send(Count(begin.id, "proxy.connections", "192.0.2.8", 0))
+            channel.send(Taken("proxy.requests", "web", 3))
         if how == "lies":
             channel.send(Changed(Change("another", entry.start, 1, "shop", 1)))
         if how == "catches up":

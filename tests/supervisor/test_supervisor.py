@@ -17,6 +17,7 @@ import trio.testing
 from engine.cluster.messages import Sockets
 from engine.config import ServerConfig
 from engine.loop.listen import open_shared_listeners
+from engine.loop.memory import process_limit
 from engine.node.node import Addresses
 from engine.supervisor import process
 from engine.supervisor.process import Phase, Worker
@@ -125,6 +126,30 @@ async def test_who_is_second_to_hold_an_endpoint_for_another_principal_loses_it(
         told = [await bed.told(0), await bed.told(1)]
         (winner,) = [index for index in range(WORKERS) if "Lose" not in told[index]]
         assert bed.supervisor._owners.held_elsewhere() == {bed.workers[winner].id: {"shop": f"principal {winner}"}}
+
+
+async def test_what_parties_have_with_one_worker_is_told_to_all_others_and_to_later_ones(tmp_path: Path) -> None:
+    async with running(tmp_path, "counts") as bed:
+        await bed.wait_ready()
+        first, second = bed.workers
+        known = {id: {"proxy.connections": {"192.0.2.7": 5}} for id in (first.id, second.id)}
+        await bed.wait(lambda: bed.supervisor._counts == known)
+        told = await bed.told(0)
+        assert f"Count(id='{second.id}', limit='proxy.connections', party='192.0.2.7', count=5)" in told
+        assert "Taken(limit='proxy.requests', party='web', amount=3.0)" in told
+        os.kill(second.pid, signal.SIGKILL)
+        await bed.wait(lambda: bed.workers[1] is not second)
+        await bed.wait_ready()
+        assert second.id not in bed.supervisor._counts
+        assert f"Count(id='{first.id}'" not in await bed.told(1)  # it has heard of it as it began
+
+
+async def test_one_that_may_hold_more_is_told_so(tmp_path: Path) -> None:
+    async with running(tmp_path, "serves") as bed:
+        await bed.wait_ready()
+        while not all(["Share(size=" in await bed.told(index) for index in range(WORKERS)]):  # noqa: ASYNC110
+            await trio.sleep(0.05)
+        assert f"Share(size={process_limit() // WORKERS})" in await bed.told(0)
 
 
 async def test_one_that_was_behind_tells_all_at_once(tmp_path: Path) -> None:
