@@ -72,6 +72,7 @@ class Figures:
     """Of a store."""
 
     degraded = ""
+    unbelieved = 0
     age_seconds = 1.0
 
     def __init__(self) -> None:
@@ -87,6 +88,7 @@ def test_of_each_gauge_it_is_known_whether_a_sum_means_anything() -> None:
         "piko_proxy_requests_in_flight",
         "piko_upstreams_connected_upstreams",
         "piko_upstreams_registered_endpoints",  # for which the supervisor has its own number
+        "trioduct_cluster_endpoints_unbelieved",
         "trioduct_sessions",
         "trioduct_sessions_suspended",
         "trioduct_streams_open",
