@@ -112,7 +112,7 @@ class NodeStatus:
         return found
 
 
-async def _nothing(path: str) -> str:
+async def _nothing(nodes: bool) -> str:
     """There is nothing to be asked for, and nothing is missing."""
     return ""
 
@@ -127,12 +127,13 @@ def node_app(
     tls: Callable[[], ssl.SSLContext | None] = lambda: None,
     verifier: Verifier | None = None,
     hosts: Collection[str] = (),
-    refresh: Callable[[str], Awaitable[str]] = _nothing,
+    refresh: Callable[[bool], Awaitable[str]] = _nothing,
     reload: Callable[[], Awaitable[str]] | None = None,
 ) -> ASGIApp:
     """A node's. `not_ready` says why the node should get no traffic, None if it may; `degraded` what is wrong though it
-    may; `local` what it is, and `peers` the other nodes, whose admin ports speak what `tls` says. `refresh(path)` is
-    awaited before status or metrics are asked for; what it says is missing in the answer is told in its head.
+    may; `local` what it is, and `peers` the other nodes, whose admin ports speak what `tls` says. `refresh` is
+    awaited before status or metrics are told, True if other nodes are part of it; what it says is missing in the answer
+    is told in its head.
 
     `reload` replaces the processes of a node that has several, and says what is wrong, or nothing.
     `hosts`: more names than localhost and the machine's own under which it may be asked.
@@ -326,14 +327,15 @@ def _with_field(send: Send, name: bytes, value: bytes) -> Send:
 class _Fresh:
     """Has what is told brought up to date before it is, and says what could not be."""
 
-    def __init__(self, app: ASGIApp, refresh: Callable[[str], Awaitable[str]]) -> None:
+    def __init__(self, app: ASGIApp, refresh: Callable[[bool], Awaitable[str]]) -> None:
         self._app = app
         self._refresh = refresh
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         missing = ""
         if scope["type"] == "http" and scope["path"].startswith(("/status/", "/metrics")):
-            missing = await self._refresh(scope["path"])
+            nodes = scope["path"].startswith("/status/cluster/") or b"forward=" in scope["query_string"]
+            missing = await self._refresh(nodes)
         await self._app(scope, receive, _with_field(send, INCOMPLETE, missing.encode()) if missing else send)
 
 

@@ -487,13 +487,14 @@ class Supervisor:
         told = [f"of {len(self._slots)} workers, not ready: {', '.join(missing)}"] if missing else []
         return "; ".join([*told, *sorted({one.degraded for one in self._workers if one.answers and one.degraded})])
 
-    async def refresh(self, path: str) -> str:
-        """Ask all workers how they are, for who asks for `path`. What will be missing; empty if all have answered."""
+    async def refresh(self, nodes: bool = False) -> str:
+        """Ask all workers how they are, and one for what it knows of other `nodes`. What will be missing; empty if all
+        have answered.
+        """
         async with trio.open_nursery() as nursery:
             for worker in self._workers:
                 if worker.phase in (Phase.READY, Phase.LEAVING):
-                    nodes = worker is self._informed and path != "/metrics"
-                    nursery.start_soon(partial(worker.ask, nodes=nodes))
+                    nursery.start_soon(partial(worker.ask, nodes=nodes and worker is self._informed))
         late = sorted(worker.index + 1 for worker in self._late)
         return f"not answered: worker {', '.join(map(str, late))}; their figures are of earlier" if late else ""
 

@@ -50,7 +50,7 @@ class Bed:
 
     async def told(self, index: int) -> str:
         """All that a worker was told since it was ready."""
-        await self.supervisor.refresh("/metrics")
+        await self.supervisor.refresh()
         return "\n".join(one.endpoint for one in self.workers[index].sessions)
 
     def value(self, name: str) -> float:
@@ -100,7 +100,7 @@ async def test_one_that_dies_is_replaced_its_sockets_are_anothers_meanwhile_and_
 ) -> None:
     async with running(tmp_path, "serves") as bed:
         await bed.wait_ready()
-        await bed.supervisor.refresh("/metrics")
+        await bed.supervisor.refresh()
         counted = bed.value("seen_total")
         first, second = bed.workers
         os.kill(second.pid, signal.SIGKILL)
@@ -187,7 +187,7 @@ async def test_one_that_does_not_answer_holds_up_nobody_for_long(
     async with running(tmp_path, "hangs") as bed:
         await bed.wait_ready()
         with trio.fail_after(20):
-            said = await bed.supervisor.refresh("/metrics")
+            said = await bed.supervisor.refresh()
         assert said == "not answered: worker 1, 2; their figures are of earlier"
         assert bed.value("trioduct_workers") == WORKERS
         assert bed.value("trioduct_workers_late") == WORKERS
@@ -199,14 +199,14 @@ async def test_one_that_has_died_is_not_waited_for_and_one_that_is_slow_is_said_
     monkeypatch.setattr(process, "ANSWER_SECONDS", 0.5)
     async with running(tmp_path, "serves") as bed:
         await bed.wait_ready()
-        assert await bed.supervisor.refresh("/metrics") == ""
+        assert await bed.supervisor.refresh() == ""
         counted = bed.value("seen_total")
         slow, dead = bed.workers
         os.kill(slow.pid, signal.SIGSTOP)
         try:
             async with trio.open_nursery() as nursery:
                 for _ in range(2):  # who asks meanwhile is not forgotten either
-                    nursery.start_soon(bed.supervisor.refresh, "/metrics")
+                    nursery.start_soon(bed.supervisor.refresh)
                 await trio.testing.wait_all_tasks_blocked(0.05)
                 os.kill(dead.pid, signal.SIGKILL)
             assert slow.late
@@ -216,7 +216,7 @@ async def test_one_that_has_died_is_not_waited_for_and_one_that_is_slow_is_said_
         finally:
             os.kill(slow.pid, signal.SIGCONT)
         await bed.wait_ready()
-        assert await bed.supervisor.refresh("/metrics") == ""
+        assert await bed.supervisor.refresh() == ""
         assert bed.value("trioduct_workers_late") == 0
 
 
