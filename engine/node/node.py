@@ -51,7 +51,7 @@ from engine.node.peers import Peers
 from engine.node.tcp_port import TCPPort
 from engine.node.trust import Trust
 from engine.node.way import Way
-from engine.routing.rebalance import excess
+from engine.routing.rebalance import Part, by_node, excess
 from engine.routing.registry import SharedRegistry
 from engine.routing.tenants import HostPattern, split
 from engine.wire.peers import Port
@@ -379,8 +379,9 @@ class Node:
         owed = 0.0  # of what the node has to shed, the share of this worker
         while True:
             await trio.sleep(REBALANCE_SECONDS)
-            here = sum(not one.shed for one in self.agents.registrations)
-            own, others = self._totals(here)
+            mine, here = self.peers.own, sum(not one.shed for one in self.agents.registrations)
+            peers = [Part(one.node, one.workers, one.sessions) for one in self.peers.directory.peers]
+            own, others = by_node(Part(mine.node, mine.workers, here), peers)
             count = excess(
                 own, others, threshold=config.threshold, shed_rate=config.shed_rate, min_conns=config.min_conns
             )
@@ -388,18 +389,6 @@ class Node:
             if owed >= 1 and self.not_ready is None and (asked := self.agents.shed(int(owed))):
                 owed -= asked
                 log.info("agents are asked to dial other nodes", count=asked, others=others)
-
-    def _totals(self, here: int) -> tuple[int, list[int]]:
-        """How many sessions this node has, `here` of them in this process; and others, each as if it had as many
-        workers as this one.
-        """
-        assert self.peers is not None
-        mine = self.peers.own
-        sums: dict[str, float] = {mine.node: here}
-        for entry in self.peers.directory.peers:
-            weight = mine.workers / entry.workers
-            sums[entry.node] = sums.get(entry.node, 0) + entry.sessions * weight
-        return round(sums.pop(mine.node)), list(map(round, sums.values()))
 
     async def accept_agents(self, sockets: Sequence[socket.socket], nursery: trio.Nursery) -> None:
         with self.agents_door.open():
