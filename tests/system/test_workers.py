@@ -66,6 +66,11 @@ async def metric(node: Node, name: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in found)
 
 
+async def sessions_by_worker(node: Node) -> list[int]:
+    _, told = await get(node.admin, "/status/cluster/nodes/local")
+    return list(json.loads(told)["workers"].values())
+
+
 async def ask(port: int, *, target: str = "/mirror?answer=3") -> int:
     """The status of one request on a connection of its own, which the kernel takes to any worker."""
     stream = await trio.open_tcp_stream("127.0.0.1", port)
@@ -243,7 +248,8 @@ async def test_a_listener_in_a_program_has_a_session_on_each_worker(programs: Pr
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(trio.serve_listeners, answer, [listener])
-        await node.wait_registered("web", 3)
+        while (await sessions_by_worker(node)) != [1, 1, 1]:  # noqa: ASYNC110
+            await trio.sleep(0.02)
         for _ in range(30):
             assert await ask(node.proxy) == 200
         nursery.cancel_scope.cancel()
