@@ -16,8 +16,8 @@ ABORT_SECONDS: Final = BURST_SECONDS
 
 
 class Aborts:
-    """By client address. An address whose bucket is empty owes as much again as it holds, and is banned until it does
-    not owe anything any more.
+    """By client address. Who takes more than his bucket has owes as much as that holds, and is banned until he owes
+    nothing any more.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Aborts:
         self.rates.charge(address, now, 1)
         if self.is_banned(address, now):
             self.banned += 1
-            self.rates.charge(address, now, MAX_ABORTS)
+            self.rates.charge(address, now, MAX_ABORTS - 1)
 
     def is_banned(self, address: str, now: float) -> bool:
         return self.rates.is_owing(address, now)
