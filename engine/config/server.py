@@ -328,11 +328,6 @@ class ServerConfig(Section):
             else:
                 continue
             raise Defect("proxy.tcp", f"{where}={named}", problem)
-        # Nobody outside could dial a certain worker.
-        if self.cluster.store and self.worker_count() > 1:
-            raise Defect(
-                "workers", str(self.worker_count()), "not together with cluster.store yet; expected workers: 1"
-            )
 
     def tcp_keys(self) -> list[tuple[str, str]]:
         """The addresses of `proxy.tcp`, each with its endpoint's key (see routing.tenants)."""

@@ -10,7 +10,7 @@ A charge is booked only where something has to wait. A request that passes witho
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -18,6 +18,7 @@ MIB: Final = 1024 * 1024
 SHARE: Final = (
     0.4  # of the machine's memory, or of the cgroup's: the rest is for the interpreter, its objects, and peaks
 )
+KEPT: Final = 4  # of the limit of several processes, one part in so many is kept for those that use little
 CONNECTION_BYTES: Final = 64 * MIB  # twice the largest window of a stream: more than a peer that reads can leave
 
 _UNLIMITED: Final = 1 << 62
@@ -89,6 +90,20 @@ class Account:
         """Nothing is held any more, and nothing will be: the owner is let go, for the garbage collector's sake."""
         self.close()
         self.owner = None
+
+
+def shares(limit: int, used: Sequence[int]) -> list[int]:
+    """The limits of several processes that use so many bytes, and may use `limit` together.
+
+    What nobody uses is for all of them alike, and some of it is kept for those that use little, so that there is room
+    when they need it. If there is too much in use, each has to give up as much as any other.
+    """
+    if not used:
+        return []
+    kept = limit // (KEPT * len(used))
+    claimed = [max(kept, one) for one in used]
+    free = (limit - sum(claimed)) // len(used)
+    return [max(0, one + free) for one in claimed]
 
 
 def process_limit() -> int:

@@ -15,13 +15,14 @@ from engine.admin.metrics import NodeMetrics
 from engine.auth.verifier import Verifier
 from engine.carriers.host import Host
 from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
+from engine.cluster.link import level_of
 from engine.errors import HTTPError, RemoteProtocolError, Unauthorized
 from engine.gateway import record
 from engine.gateway.clocks import Timeouts
 from engine.gateway.exchange import Exchange
 from engine.gateway.outbound import Outbound
 from engine.gateway.role import Decision, Refuse, Route, TakeOver, Wait, Waiting
-from engine.limits import Traffic, Visits
+from engine.limits import Counts, Rates, Traffic, Visits
 from engine.log import get_logger
 from engine.loop.connection import Connection
 from engine.loop.reactor import Reactor
@@ -143,6 +144,21 @@ class Clients:
             if verifier.is_revoked(token_id):
                 client.break_off("token revoked")
         self.legs.end_revoked()
+
+    @property
+    def limits(self) -> dict[str, Rates | Counts]:
+        """By their names."""
+        traffic = {"requests": self.traffic.requests, "bytes": self.traffic.size} if self.traffic is not None else {}
+        return {
+            **traffic,
+            "connections": self.visits.open,
+            "connection_rate": self.visits.new,
+            "aborts": self.aborts.rates,
+            "carriers": self.host.crowd.all,
+            "carriers of one": self.host.crowd.each,
+            "suspended": self.legs.kept.crowd.all,
+            "suspended of one": self.legs.kept.crowd.each,
+        }
 
     @property
     def tcp_connections(self) -> int:
@@ -287,7 +303,7 @@ class Client:
         try:
             peers.links.accept(self._connection, request)
         except HTTPError as error:
-            port_log.info("no peer", client_ip=self.address, status=error.status, error=str(error))
+            port_log.log(level_of(error), "no peer", client_ip=self.address, status=error.status, error=str(error))
             self._connection.put(http1.error_response(error.status, error.public, close=True))
             self._connection.close()
 

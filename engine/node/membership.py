@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from coredis import Redis
 
 
-def join_by_store(config: ClusterConfig, *, links_at: str, proxy_at: str, admin_at: str) -> tuple[Membership, Store]:
-    """What makes a node one of the cluster that `config` names. The addresses are those it listens at, or advertises.
+def join_by_store(
+    config: ClusterConfig, *, links_at: str, proxy_at: str, admin_at: str, worker_of: str = "", workers: int = 1
+) -> tuple[Membership, Store]:
+    """What makes a node, or one of the `workers` of the node `worker_of`, part of the cluster that `config` names. The
+    addresses are those it listens at, or advertises.
 
     Raises ConfigError.
     """
@@ -36,6 +39,8 @@ def join_by_store(config: ClusterConfig, *, links_at: str, proxy_at: str, admin_
         proxy_addr=_dialled(proxy_at, toward, ""),
         admin_addr=_dialled(admin_at, toward, ""),
         version=__version__,
+        worker_of=worker_of,
+        workers=workers,
     )
     networks = [ipaddress.ip_network(one) for one in config.allowed_networks]
     directory, own = Directory(entry.id), Own(entry)

@@ -151,11 +151,6 @@ WRONG = [
     (ServerConfig, "workers: many", "1: workers: 'many': expected auto, or a whole number from 1 to 256"),
     (
         ServerConfig,
-        "{workers: 2, cluster: {store: 'redis://127.0.0.1', secret: 5ecret-5ecret-5ecret-5ecret-5ecret}}",
-        "1: workers: '2': not together with cluster.store yet; expected workers: 1",
-    ),
-    (
-        ServerConfig,
         "proxy: {trusted_proxies: [10.0.0.0/8, 10.0.0.1/8]}",
         "1: proxy.trusted_proxies: '10.0.0.1/8': expected a list of networks such as 10.0.0.0/8, and of addresses",
     ),
