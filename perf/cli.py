@@ -377,12 +377,14 @@ def reach(only: str | None, list_rows: bool, program: str, plan: Plan, output: P
 @click.option("--only", metavar="ROW,…", help="Only rows that start like this: pipeline, yamux-pings-deaf-4, …")
 @click.option("--list", "list_rows", is_flag=True, help="List the rows and their figures.")
 @click.option("--memory-mib", type=click.IntRange(64, 1 << 20), help="Limit the node's memory with a cgroup (as root).")
+@click.option("--descriptors", type=click.IntRange(64, 1 << 20), help="Limit the node's open files.")
 @_plan_options(3, 3.0, 0.3, first_look=Plan(1, 1.5, 0.2))
 def attack(
     programs: tuple[str, ...],
     only: str | None,
     list_rows: bool,
     memory_mib: int | None,
+    descriptors: int | None,
     plan: Plan,
     output: Path | None,
 ) -> int:
@@ -394,8 +396,9 @@ def attack(
     \b
     trioduct-perf attack trioduct piko
     trioduct-perf attack --only yamux-pings-deaf --memory-mib 256
+    trioduct-perf attack --only slowhttptest --memory-mib 256 --descriptors 256
     """
-    chosen = attack_rows(only, memory_mib)
+    chosen = attack_rows(only, memory_mib, descriptors)
     if list_rows:
         return _list(chosen)
     contenders = contenders_of(programs or ("trioduct",))

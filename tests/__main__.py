@@ -28,6 +28,7 @@ PROGRAMS = {
     "curl": "curl",
     "strace": "strace",
     "wrk": "wrk",
+    "slowhttptest": "slowhttptest",
     "git": "git",
     # Forward proxies, and what some of them want to know a user by.
     "squid": "squid",

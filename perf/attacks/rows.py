@@ -2,19 +2,20 @@
 
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
 
 import msgspec
 import trio
 
-from perf.attacks.weapons import ATTACKED, WEAPONS
+from perf.attacks.weapons import ATTACKED, SLOWHTTPTEST, WEAPONS
 from perf.contender import Contender
-from perf.errors import LabError, LoadFailed
+from perf.errors import LabError, LoadFailed, MissingProgram
 from perf.loads.victim import Victim
 from perf.priority import ATTACKERS, VICTIM, prioritize
 from perf.probes.legs import read_leg
@@ -26,6 +27,8 @@ from perf.topologies.shape import Shape
 from perf.topologies.tunnels.piko import PikoLike
 
 BEGUN_SECONDS = 0.5  # after which an attack is under way
+CROWD_SECONDS = 6.0  # the same where thousands of connections are made first
+CROWDS = ("idle", "slowhttptest")
 LOOK_SECONDS = 0.1  # between two looks at the node's memory
 CGROUPS = Path("/sys/fs/cgroup/memory")  # version 1
 
@@ -44,13 +47,14 @@ _groups = count()
 
 
 class AttackRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One attack, by so many processes of one connection each; `memory_mib` bounds the node's memory by a cgroup."""
+    """One attack, by so many processes. `memory_mib` bounds the node's memory (a cgroup), `descriptors` its files."""
 
     name: str
     title: str
     weapon: str
     connections: int
     memory_mib: int | None = None
+    descriptors: int | None = None
     figures: tuple[Figure, ...] = FIGURES
     most_rounds: int | None = None
 
@@ -62,10 +66,12 @@ class AttackRow(msgspec.Struct, frozen=True, kw_only=True):
         if not isinstance(contender.tunnel, PikoLike):
             raise LabError(f"{contender.name}: an attack needs a program with Piko's command line")
         program = contender.tunnel.program()
+        if self.weapon.startswith(SLOWHTTPTEST) and shutil.which(SLOWHTTPTEST) is None:
+            raise MissingProgram(f"{SLOWHTTPTEST} is not installed; Debian has it in a package of that name")
         commands: dict[str, str] = {}
 
         async def measure(heard: Heard) -> Sample:
-            with _bounded(self.memory_mib, program) as bounded:
+            with _bounded(self.memory_mib, self.descriptors, program) as bounded:
                 started = msgspec.structs.replace(contender, tunnel=PikoLike(contender.name, path=bounded))
                 shape = Shape(secure=self.weapon == "handshakes")
                 async with reach(shape, started) as running, open_ground() as ground:
@@ -83,12 +89,13 @@ class AttackRow(msgspec.Struct, frozen=True, kw_only=True):
             await _attacked_endpoint(ground, program, upstream)
         victim = Victim(seconds=plan.seconds, warmup_seconds=plan.warmup_seconds)
         calm, _ = await apply(victim, running, heard)
-        seconds = BEGUN_SECONDS + plan.warmup_seconds + plan.seconds
+        begun = CROWD_SECONDS if self.weapon.startswith(CROWDS) else BEGUN_SECONDS
+        seconds = begun + plan.warmup_seconds + plan.seconds
         argv = [sys.executable, "-m", "perf.attacks.weapons", self.weapon, "--seconds", f"{seconds + 1:g}"]
         argv += ["--proxy", str(proxy), "--upstream", str(upstream)]
         for _ in range(self.connections):
             await ground.start("attacker", argv)
-        await trio.sleep(BEGUN_SECONDS)
+        await trio.sleep(begun)
         most = 0
         failure: LabError | None = None
 
@@ -115,7 +122,9 @@ class AttackRow(msgspec.Struct, frozen=True, kw_only=True):
         return Sample(figures, [outcome], legs)
 
 
-def attack_rows(only: str | None = None, memory_mib: int | None = None) -> list[Measurable]:
+def attack_rows(
+    only: str | None = None, memory_mib: int | None = None, descriptors: int | None = None
+) -> list[Measurable]:
     """Each attack by one and by four connections, or those whose names start so. Raises LabError for a word that starts
     none.
     """
@@ -126,6 +135,7 @@ def attack_rows(only: str | None = None, memory_mib: int | None = None) -> list[
             weapon=name,
             connections=connections,
             memory_mib=memory_mib,
+            descriptors=descriptors,
         )
         for name in WEAPONS
         for connections in (1, 4)
@@ -163,24 +173,24 @@ def _port(command: str, name: str) -> int:
 
 
 @contextmanager
-def _bounded(memory_mib: int | None, program: Path) -> Iterator[Path]:
-    """A program that runs `program`, a node in a memory cgroup. Raises LabError where none can be made."""
-    if memory_mib is None:
-        yield program
-        return
-    group = CGROUPS / f"trioduct-perf-{os.getpid()}-{next(_groups)}"  # each node has its own
-    try:
-        group.mkdir(exist_ok=True)
-        (group / "memory.limit_in_bytes").write_text(f"{memory_mib}M")
-    except OSError as error:
-        raise LabError(f"no memory cgroup can be made at {group}: {error.strerror}") from error
-    with tempfile.TemporaryDirectory(prefix="trioduct-perf-") as folder:
-        script = Path(folder) / "program"
-        script.write_text(
-            f'#!/bin/sh\n[ "$1" = server ] && echo $$ > {group}/cgroup.procs\nexec {program.absolute()} "$@"\n'
-        )
+def _bounded(memory_mib: int | None, descriptors: int | None, program: Path) -> Iterator[Path]:
+    """A program that runs `program`, a node within these bounds. Raises LabError where no memory cgroup can be made."""
+    bounds = [] if descriptors is None else [f"ulimit -n {descriptors}"]
+    with ExitStack() as stack:
+        if memory_mib is not None:
+            group = CGROUPS / f"trioduct-perf-{os.getpid()}-{next(_groups)}"  # each node has its own
+            try:
+                group.mkdir(exist_ok=True)
+                stack.callback(group.rmdir)
+                (group / "memory.limit_in_bytes").write_text(f"{memory_mib}M")
+            except OSError as error:
+                raise LabError(f"no memory cgroup can be made at {group}: {error.strerror}") from error
+            bounds.append(f"echo $$ > {group}/cgroup.procs")
+        if not bounds:
+            yield program
+            return
+        script = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trioduct-perf-"))) / "program"
+        lines = "".join(f'[ "$1" = server ] && {bound}\n' for bound in bounds)
+        script.write_text(f'#!/bin/sh\n{lines}exec {program.absolute()} "$@"\n')
         script.chmod(0o755)
-        try:
-            yield script
-        finally:
-            group.rmdir()
+        yield script

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import trio
 
+from tests.canary import CANARY
 from tests.origin import open_origin
 from tests.programs import Node, Program, Programs, accepts, free_port, open_programs
 from tests.system.ledger import Ledger, load
 
-SECRET = "a secret of thirty-two characters and more"
+SECRET = f"{CANARY}, a secret of thirty-two characters and more"
 
 
 class Mood(Enum):
