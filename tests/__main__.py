@@ -38,6 +38,7 @@ PROGRAMS = {
     "microsocks": "microsocks",
     "redis-server": "redis-server",
     "haproxy": "haproxy",
+    "faketime": "faketime",
     "privoxy": "privoxy",
     "nghttpx": "nghttp2-proxy",
     "cntlm": "cntlm",
