@@ -1,4 +1,4 @@
-"""Nodes of a cluster as users run them, and what goes wrong with their store, ids and clocks: a sentence, nothing lost."""
+"""Nodes of a cluster as users run them, whose store, ids or clocks are wrong: each says so, and nothing is lost."""
 
 from __future__ import annotations
 
