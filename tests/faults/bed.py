@@ -82,7 +82,7 @@ class Way:
                 if scope.cancelled_caught:
                     near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     near.socket.close()
-                    await self._haunt(far, said)
+                    await self._haunt(far, bytes(said))
 
     async def _haunt(self, far: trio.SocketStream, said: bytes) -> None:
         """Nobody is behind it any more, and something that was said comes late, and once more."""

@@ -136,7 +136,7 @@ async def agent_dials_again(bed: Bed, seconds: float) -> AsyncGenerator[Outcome,
     """F24: an agent has lost its connection, its node has not heard of that, and the balancer sends it to any node."""
     outcome = Outcome("F24 an agent dials again while its old connection is half open")
     way = Way(bed.agents)
-    took = []
+    took: list[float] = []
     async with trio.open_nursery() as nursery:
         await nursery.start(way.serve)
         await bed.agent("web", port=way.own)
