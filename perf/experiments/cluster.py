@@ -1,6 +1,7 @@
 """What a cluster costs as it grows: `python -m perf.experiments.cluster --endpoints 10000`.
 
-Three nodes and a Redis. Agents (bare WebSocket registrations, which keep silent) register so many endpoints at one node.
+Three nodes and a Redis. Agents (bare WebSocket registrations, which keep silent) register so many endpoints at one
+node.
 Shown are the memory per endpoint of that node, and of the others, which only know of them; how long it takes until the
 last node knows a new endpoint; and the commands per second that Redis serves, idle and while 100 endpoints per second
 come.
