@@ -26,10 +26,15 @@ def memory_group(mib: int, root: Path = ROOT) -> Iterator[Path]:
 
 @contextmanager
 def cpu_group(cores: float, root: Path = ROOT) -> Iterator[Path]:
-    """The folder of a group with the processor time of so many cores, such as 0.25."""
+    """The folder of a group that gets the processor time of so many cores, such as 0.25, before others, and no more."""
     quota = round(cores * PERIOD_MICROSECONDS)
-    first = {"cpu.cfs_period_us": str(PERIOD_MICROSECONDS), "cpu.cfs_quota_us": str(quota)}
-    with _group("cpu", first, {"cpu.max": f"{quota} {PERIOD_MICROSECONDS}"}, root) as folder:
+    first = {
+        "cpu.shares": "262144",  # the most that there is
+        "cpu.cfs_period_us": str(PERIOD_MICROSECONDS),
+        "cpu.cfs_quota_us": str(quota),
+    }
+    second = {"cpu.weight": "10000", "cpu.max": f"{quota} {PERIOD_MICROSECONDS}"}
+    with _group("cpu", first, second, root) as folder:
         yield folder
 
 

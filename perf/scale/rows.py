@@ -95,7 +95,9 @@ class WorkersRow(msgspec.Struct, frozen=True, kw_only=True):
                         raise LoadFailed("; ".join(outcome.doubts()))
                     seconds, busy, *used = (now - then for now, then in zip(read(), before, strict=True))
                     figures = figures_of(outcome, legs, self.figures)
-                    figures |= {f"worker {number} CPU %": 100 * one / seconds for number, one in enumerate(used, 1)}
+                    figures |= {
+                        f"worker {number} CPU %": 100 * one / outcome.seconds for number, one in enumerate(used, 1)
+                    }
                     figures[BUSY] = 100 * busy / seconds / (os.cpu_count() or 1)
                     return Sample(figures, [outcome], legs)
 

@@ -76,10 +76,11 @@ def test_a_group_is_made_as_each_version_wants_it(version: int, tmp_path: Path) 
         assert found == [
             ("cpu.cfs_period_us", "20000"),
             ("cpu.cfs_quota_us", "5000"),
+            ("cpu.shares", "262144"),
             ("memory.limit_in_bytes", "256M"),
         ]
     else:
-        assert found == [("cpu.max", "5000 20000"), ("memory.max", "256M")]
+        assert found == [("cpu.max", "5000 20000"), ("cpu.weight", "10000"), ("memory.max", "256M")]
         assert (tmp_path / "cgroup.subtree_control").read_text() == "+memory"
 
 
