@@ -39,6 +39,7 @@ PROGRAMS = {
     "microsocks": "microsocks",
     "redis-server": "redis-server",
     "haproxy": "haproxy",
+    "faketime": "faketime",
     "privoxy": "privoxy",
     "nghttpx": "nghttp2-proxy",
     "cntlm": "cntlm",

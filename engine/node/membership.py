@@ -81,24 +81,27 @@ def client_of(config: ClusterConfig) -> Client:
     place = split_store(config.store)
     tls: ssl.SSLContext | None = config.store_tls.client_context() if place.tls else None
 
-    def options() -> dict[str, Any]:
+    def options(user: str, password: str) -> dict[str, Any]:
         return {
-            "username": place.user or None,
-            "password": config.read_store_password() or place.password or None,
+            "username": user or None,
+            "password": password or None,
             "connect_timeout": ANSWER_SECONDS,
             "stream_timeout": ANSWER_SECONDS,
             "ssl_context": tls,
         }
 
+    def of_store() -> dict[str, Any]:
+        return options(place.user, config.read_store_password() or place.password)
+
     if not place.service:
-        return lambda: Redis(*place.hosts[0], place.database, retry_policy=NoRetryPolicy(), **options())
+        return lambda: Redis(*place.hosts[0], place.database, retry_policy=NoRetryPolicy(), **of_store())
 
     sentinels = [TCPLocation(*host) for host in place.hosts]
 
     @asynccontextmanager
     async def by_sentinel() -> AsyncIterator[Redis[bytes]]:
-        patience = {"connect_timeout": ANSWER_SECONDS, "stream_timeout": ANSWER_SECONDS}
-        sentinel: Sentinel[bytes] = Sentinel(sentinels, sentinel_kwargs=patience, db=place.database, **options())
+        theirs = options(config.sentinel.user, config.sentinel.read_password())
+        sentinel: Sentinel[bytes] = Sentinel(sentinels, sentinel_kwargs=theirs, db=place.database, **of_store())
         async with sentinel, sentinel.primary_for(place.service) as redis:
             yield redis
 

@@ -351,16 +351,20 @@ async def test_what_is_wrong_with_a_store_is_said_in_a_sentence(
         nursery.cancel_scope.cancel()
 
 
-async def test_something_else_in_its_place_is_said_in_a_sentence(redis_server: RedisServer) -> None:
-    """A web server, and a key of another type."""
+@pytest.mark.parametrize("words", [("SET", KEYS.members, "text"), ("RPUSH", KEYS.lease("first"), "text")])
+async def test_a_key_of_another_type_is_said_in_a_sentence(redis_server: RedisServer, words: tuple[str, ...]) -> None:
     await redis_server.ready()
-    redis_server.say("SET", KEYS.members, "text")
+    redis_server.say(*words)
     member = Member("first", redis_server)
     async with trio.open_nursery() as nursery:
         await nursery.start(member.store.run)
         assert "wrong kind of value" in member.store.degraded
+        redis_server.say("DEL", words[1])
+        await until(lambda: member.store.health is Health.OK)
         nursery.cancel_scope.cancel()
 
+
+async def test_a_web_server_in_its_place_is_said_in_a_sentence(redis_server: RedisServer) -> None:
     async def http(stream: trio.SocketStream) -> None:
         with contextlib.suppress(trio.BrokenResourceError):
             await stream.receive_some()
@@ -376,6 +380,44 @@ async def test_something_else_in_its_place_is_said_in_a_sentence(redis_server: R
         assert member.store.health is Health.AWAY
         assert member.store.degraded.count("\n") == 0
         nursery.cancel_scope.cancel()
+
+
+async def test_entries_of_another_version_are_passed_over_and_those_of_this_one_are_not(
+    cluster: Cluster, log_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await cluster.join("first"), await cluster.join("second")
+    await until(lambda: first.knows() == {"second": {}})
+    lease = Lease("later", "s", "127.0.0.1:1", "", "", "9.0", 1, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "VERSION", b"2")
+        by_later = {
+            KEYS.lease("later"): record.seal(SECRET, KEYS.lease("later"), lease),
+            KEYS.events: record.seal(SECRET, KEYS.events, Said("later", "s", [(1, "web", 1)])),
+        }
+    # The same version, and yet of another shape: one field less.
+    short = record.seal(SECRET, KEYS.lease("short"), Whole("short", 1, {}))
+    async with client(cluster.server)() as redis:
+
+        async def write() -> None:
+            await redis.sadd(KEYS.members, ["later", "short"])
+            await redis.set(KEYS.lease("later"), by_later[KEYS.lease("later")])
+            await redis.set(KEYS.lease("short"), short)
+            await redis.publish(KEYS.events, by_later[KEYS.events])
+
+        why = {"another version": 4, "of another shape": 2}
+        with trio.fail_after(10):
+            while not all(
+                sum(count for said, count in first.store.rejected.items() if text in said) >= times
+                for text, times in why.items()
+            ):
+                await write()  # others take out of the set whom they do not know
+                await trio.sleep(0.1)
+    second.own.changed("web", 1)
+    await until(lambda: first.knows() == {"second": {"web": 1}})
+    assert first.store.health is Health.OK
+    flush()
+    lines = [line for line in log_file.read_text().splitlines() if "not believed" in line]
+    assert any("another version" in line for line in lines), lines
 
 
 def test_states_of_other_versions_and_shapes_are_not_believed() -> None:

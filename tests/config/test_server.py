@@ -137,6 +137,7 @@ grace_period: 90s
         "admin.auth.jwks.endpoint",
         *(f"cluster.{name}" for name in ("store", "store_password_file")),  # ours, as all that follow but the last
         *(f"cluster.store_tls.{name}" for name in ("cert", "key", "root_cas", "insecure_skip_verify")),
+        *(f"cluster.sentinel.{name}" for name in ("user", "password_file")),
         *(f"cluster.{name}" for name in ("name", "secret", "secret_file", "bind_addr", "advertise_addr")),
         "cluster.allowed_networks",
         *(f"cluster.tls.{name}" for name in ("cert", "key", "client_cas")),
@@ -186,6 +187,12 @@ WRONG = [
         ServerConfig,
         "cluster:\n  join: [a, 'b:8003']",
         "2: cluster.join: 'a,b:8003': nodes do not gossip; expected cluster.store instead",
+    ),
+    (
+        ServerConfig,
+        "cluster: {store: 'redis://a', secret: 5ecret-5ecret-5ecret-5ecret-5ecret,\n sentinel: {user: node}}",
+        "2: cluster.sentinel.user: 'node': cluster.store names no sentinels; "
+        "expected redis+sentinel://HOST:PORT/SERVICE there",
     ),
     (
         ServerConfig,

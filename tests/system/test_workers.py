@@ -80,6 +80,11 @@ async def ask(port: int, *, target: str = "/mirror?answer=3") -> int:
     return int(answer.split()[1])
 
 
+async def test_one_worker_is_the_node_itself(programs: Programs) -> None:
+    server = await start(node_of(programs, workers=1), 0)
+    assert "TRIODUCT_WORKER" not in Path(f"/proc/{server.pid}/environ").read_text()
+
+
 async def test_an_agent_has_one_session_on_each_worker_and_all_of_them_serve(programs: Programs, origin: int) -> None:
     node = node_of(programs, workers=3)
     server = await start(node, 3)
