@@ -23,6 +23,7 @@ from engine.config.knob import Leaf, ListOf, Section, members
 from engine.config.mask import mask_userinfo
 from engine.config.server import ServerConfig
 from engine.config.tls import ServerTLS
+from engine.loop.certificates import ends_at
 
 DAYS: Final = 14  # a certificate that ends sooner should have been renewed
 STRONG_BITS: Final = 96  # of chance in the letters of a secret; 32 hexadecimal digits have a little more
@@ -111,22 +112,13 @@ def _tls(config: ServerConfig) -> Iterator[Point]:
 def _certificates(config: ServerConfig) -> Iterator[Point]:
     for name, _, tls in _ports(config):
         if tls.cert:
-            key, days = f"{name}.tls.cert", _days_left(tls.cert)
+            key, days = f"{name}.tls.cert", (ends_at(tls.cert) - time.time()) / 86400
             if days < 0:
                 yield Point(key, State.MISSING, f"{tls.cert} has expired; renew it")
             elif days < DAYS:
                 yield Point(key, State.RISKY, f"{tls.cert} expires in {days:.0f} days; renew it, a node reads it anew")
             else:
                 yield Point(key, State.OK, f"{tls.cert} is valid for {days:.0f} days")
-
-
-def _days_left(path: str) -> float:
-    """Until the first certificate of a file that was verified ends."""
-    from cryptography import x509
-
-    with open(path, "rb") as file:
-        chain = x509.load_pem_x509_certificates(file.read())
-    return (min(one.not_valid_after_utc.timestamp() for one in chain) - time.time()) / 86400
 
 
 def _verification(config: ServerConfig) -> Point:

@@ -28,6 +28,11 @@ class TLSClient(Section):
         if self.cert or self.key or self.root_cas:
             self.client_context()
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that the context is made of; "" for none."""
+        return self.cert, self.key, self.root_cas
+
     def client_context(self) -> ssl.SSLContext:
         """What a client needs, also when nothing is configured; anew each time. Raises ConfigError."""
         import ssl
@@ -68,6 +73,11 @@ class ServerTLS(Section):
         if self.client_cas and not self.cert:
             raise Defect("client_cas", self.client_cas, "needs TLS; expected cert and key as well")
         self.server_context()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that the context is made of; "" for none."""
+        return self.cert, self.key, self.client_cas
 
     def server_context(self) -> ssl.SSLContext | None:
         """What the port needs to speak TLS, anew each time; None if it does not. Raises ConfigError."""

@@ -7,6 +7,7 @@ import json
 import os
 import ssl
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,12 @@ from cryptography import x509
 from trio.testing import MockClock
 
 from engine import log
+from engine.auth.authority import Authority
 from engine.config import ClientTLS
-from engine.loop.certificates import WATCH_SECONDS
+from engine.loop.certificates import DAY_SECONDS, WATCH_SECONDS
 from tests.roles import GET, Roles, RunningNode, Talk, agent_config, answer, server_config, settle, tell_head
 
+METRIC = "trioduct_certificate_expiry_timestamp_seconds"
 HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -250,3 +253,76 @@ async def test_an_agent_that_dials_again_shows_its_new_certificate_and_believes_
     while (await client.ask()).status != 200:
         mock_clock.jump(1)
         await settle()
+
+
+def issue(files: Files, days: int) -> float:
+    """Have the node's certificate end in so many days; when that is, in Unix seconds."""
+    chain, key = Authority.make("test").issue("node", ["localhost"], days=days)
+    files.replace(files.cert, chain)
+    files.replace(files.key, key)
+    return x509.load_pem_x509_certificate(chain).not_valid_after_utc.timestamp()
+
+
+async def test_when_a_certificate_ends_is_told_by_metrics_and_status_and_follows_its_file(
+    roles: Roles, files: Files, mock_clock: MockClock
+) -> None:
+    config = server_config()
+    config.proxy.tls.cert, config.proxy.tls.key = str(files.cert), str(files.key)
+    for days in (300, 20):
+        ends = issue(files, days)
+        if days == 300:
+            node = await roles.node(config)
+        else:
+            await looked(mock_clock)
+        told = await (await roles.dial(node.admin)).ask(HEALTH.replace(b"/health", b"/metrics"))
+        samples = [line.split() for line in told.body.decode().splitlines() if line.startswith(f"{METRIC}{{")]
+        assert [(labels, float(value)) for labels, value in samples] == [
+            (f'{METRIC}{{file="{files.cert}",port="proxy"}}', ends)
+        ]
+        told = await (await roles.dial(node.admin)).ask(HEALTH.replace(b"/health", b"/status/certificates"))
+        expires = datetime.fromtimestamp(ends, UTC).isoformat().replace("+00:00", "Z")
+        assert json.loads(told.body) == [{"port": "proxy", "file": str(files.cert), "expires": expires}]
+
+
+async def test_a_key_that_does_not_fit_leaves_the_end_of_the_certificate_in_use(
+    roles: Roles, files: Files, mock_clock: MockClock
+) -> None:
+    ends = issue(files, 300)
+    node = await start(roles, files)
+    good = files.key.read_bytes()
+    issue(files, 20)
+    files.replace(files.key, good)
+    await looked(mock_clock)
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    client = await roles.dial(node.admin, tls=anybody)
+    told = (await client.ask(HEALTH.replace(b"/health", b"/metrics"))).body.decode()
+    values = {float(line.split()[1]) for line in told.splitlines() if line.startswith(f"{METRIC}{{")}
+    assert values == {ends}
+
+
+@pytest.mark.parametrize(
+    ("days", "says"), [(13, "certificate expires soon"), (0, "certificate has expired"), (15, None)]
+)
+async def test_a_certificate_that_ends_soon_is_warned_of_once_a_day(
+    roles: Roles, files: Files, mock_clock: MockClock, written: Written, days: int, says: str | None
+) -> None:
+    issue(files, days)
+    config = server_config()
+    config.proxy.tls.cert, config.proxy.tls.key = str(files.cert), str(files.key)
+    await roles.node(config)
+    for day in range(1, 4):
+        await settle()
+        lines = written()
+        assert [line["msg"] for line in lines] == ([says] * day if says else [])
+        assert all((line["level"], line["port"], line["file"]) == ("warn", "proxy", str(files.cert)) for line in lines)
+        mock_clock.jump(DAY_SECONDS)
+
+
+async def test_an_agent_warns_of_its_own_certificate(roles: Roles, files: Files, written: Written) -> None:
+    issue(files, 13)
+    node = await roles.node(server_config())
+    config = agent_config(node.upstream, await roles.service(tell_head))
+    config.connect.tls = ClientTLS(cert=str(files.cert), key=str(files.key))
+    await roles.agent_with(config)
+    assert [(line["msg"], line["port"]) for line in written()] == [("certificate expires soon", "connect")]
