@@ -90,7 +90,7 @@ class Certificates(Renewed):
         super().__init__(name, files, self._renew)
         self._context = make
         self.context: ssl.SSLContext | None = make()
-        self._chains = [file for file in chains if file]
+        self._chains = [file for file in dict.fromkeys(chains) if file]
         self._expiries = self._read()
 
     def expiries(self) -> list[Expiry]:

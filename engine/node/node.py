@@ -333,7 +333,7 @@ class Node:
         # Other nodes are configured alike.
         spoken = self._config.cluster.tls if self._config.cluster.bind_addr else self._config.proxy.tls
         files = spoken.client
-        tls = Certificates("links", files.files, files.client_context, chains=[files.cert]) if spoken.cert else None
+        tls = Certificates("links", files.files, files.client_context, chains=[files.cert]) if spoken.pairs else None
         if tls is not None:
             self.certificates.append(tls)
         self.peers = Peers(
@@ -428,7 +428,7 @@ class Node:
 def certificates_of(config: ServerConfig) -> list[Certificates]:
     """Those of its ports: proxy, upstream, admin, and the one for other nodes."""
     return [
-        Certificates(f"{port}.tls", files.files, files.server_context, chains=[files.cert])
+        Certificates(f"{port}.tls", files.files, files.server_context, chains=files.chains)
         for port, files in (
             ("proxy", config.proxy.tls),
             ("upstream", config.upstream.tls),
