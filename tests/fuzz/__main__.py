@@ -44,16 +44,18 @@ def fuzz(name: str, options: list[str], keep: Path | None) -> bool:
 
 @click.command()
 @click.argument("targets", nargs=-1, type=click.Choice([*TARGETS]))
-@click.option("--runs", type=int, help="Of each target, in place of a time.")
-@click.option("--minutes", type=float, default=1.0, show_default=True, help="For all of them together.")
+@click.option("--runs", type=int, help="Of each target, at most.")
+@click.option("--minutes", type=float, help="For all of them together, at most.  [1, without --runs]")
 @click.option("--seed", type=int, default=0, help="0: another one each time.")
 @click.option("--keep", type=click.Path(path_type=Path), help="A folder for inputs that have led further.")
-def main(targets: tuple[str, ...], runs: int | None, minutes: float, seed: int, keep: Path | None) -> None:
+def main(targets: tuple[str, ...], runs: int | None, minutes: float | None, seed: int, keep: Path | None) -> None:
     """Fuzz these targets, or all."""
     names = targets or tuple(TARGETS)
     # libFuzzer counts whole seconds, and the seeds as runs.
-    length = f"-runs={runs}" if runs else f"-max_total_time={max(1, round(minutes * 60 / len(names)))}"
-    sys.exit(not all([fuzz(name, [length, f"-seed={seed}"], keep) for name in names]))
+    limits = [f"-runs={runs}"] if runs else []
+    if minutes or not runs:
+        limits.append(f"-max_total_time={max(1, round((minutes or 1) * 60 / len(names)))}")
+    sys.exit(not all([fuzz(name, [*limits, f"-seed={seed}"], keep) for name in names]))
 
 
 if __name__ == "__main__":
