@@ -31,8 +31,8 @@ from proxy_adapters.handshake import printable
 from proxy_adapters.http_connect import Answer, ChunksEnd, HeadEnd, parse_answer
 from proxy_adapters.network import my_addresses
 from proxy_adapters.open import open_tunnel
-from proxy_adapters.route import Route
-from proxy_adapters.url import authority, normal_host
+from proxy_adapters.route import Hop, Route
+from proxy_adapters.url import ProxyURL, authority, normal_host
 
 MAXIMUM_SCRIPT_BYTES = 1 << 20
 MAXIMUM_REDIRECTS = 3
@@ -74,7 +74,7 @@ def parse_answer_list(text: str, *, source: str) -> list[Route]:
             if not re.search(r":\d+$", place) or place.endswith("]"):
                 place = f"{place}:{port}"
             try:
-                routes.append(Route.parse(f"{scheme}://{place}", source=source))
+                routes.append(Route((Hop(ProxyURL.parse(f"{scheme}://{place}")),), source))
             except ValueError:
                 continue
     return routes if routes or text.strip(" ;\t\r\n") else [Route((), source)]
