@@ -146,7 +146,7 @@ async def memory_of(mebibytes: int) -> AsyncIterator[tuple[str, ...]]:
         yield "sh", "-c", f'echo $$ > {group}/tasks && exec "$@"', "sh"
     finally:
         with trio.CancelScope(shield=True), trio.move_on_after(5):
-            while (group / "tasks").read_text():
+            while (group / "tasks").read_text():  # noqa: ASYNC110
                 await trio.sleep(0.05)
         group.rmdir()
 

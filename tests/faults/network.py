@@ -252,11 +252,12 @@ async def names_fail(alone: Alone, seconds: float) -> AsyncGenerator[Outcome, No
         for way in (old, new):
             await alone.nursery.start(way.serve)
         await alone.start()
-        await alone.agent(f"--connect.url=http://node.test:{old.own}", "--connect.resume=0s")
         await alone.agent(endpoint="other")
         for mood in (Names.UNKNOWN, Names.SILENT, Names.SLOW, Names.ANSWERS):
             what = "has a new address" if mood is Names.ANSWERS else f"is {mood.name.lower()}"
             outcome = Outcome(f"F9 the name server {what}")
+            # One for each: who loses session after session waits longer and longer before the next.
+            agent = await alone.agent(f"--connect.url=http://node.test:{old.own}", "--connect.resume=0s")
             names.mood = mood
             async with watched(alone, outcome):  # by the tunnel that is there
                 await trio.sleep(seconds)
@@ -279,6 +280,8 @@ async def names_fail(alone: Alone, seconds: float) -> AsyncGenerator[Outcome, No
             # A lookup that has begun ends by the resolver's own time, 2 s for each of two kinds of address.
             patience = 0 if mood in (Names.ANSWERS, Names.UNKNOWN) else 4
             outcome.expect_in_time(took <= 2 + patience, "within 2 s")
+            await agent.stop()
+            await alone.node.wait_registered("web", 0)
             yield outcome
 
 
@@ -345,7 +348,7 @@ async def line_is_full(alone: Alone, seconds: float) -> AsyncGenerator[Outcome, 
     outcome.p50_ms, outcome.p99_ms, outcome.max_ms = (
         percentile(took, 0.5),
         percentile(took, 0.99),
-        max(took, default=60) * 1000,
+        max(took, default=lasts) * 1000,
     )
     outcome.told["bulk KiB/s"] = round(moved / lasts / 1024)
     outcome.expect(not outcome.failed, "every request is answered")
