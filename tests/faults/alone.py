@@ -77,7 +77,7 @@ class Alone:
             path = self.folder / f"agents-{first}.yaml"
             url = f"http://127.0.0.1:{self.node.upstream}"
             path.write_text(f"connect: {{url: '{url}', timeout: 5m}}\nlisteners:\n{listeners}")
-            words = (TRIODUCT, "agent", "start", "--config.path", path, "--log.level=error", *options)
+            words = [TRIODUCT, "agent", "start", "--config.path", str(path), "--log.level=error", *options]
             started.append(await self.programs.start(*words))
         while len(await self.node.endpoints()) < number:  # noqa: ASYNC110, the node sends no events
             await trio.sleep(0.1)

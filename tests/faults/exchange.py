@@ -287,7 +287,7 @@ async def body_breaks_off(alone: Alone, seconds: float) -> AsyncGenerator[Outcom
 
     async def ask(index: int) -> None:
         talk = await alone.roles.dial(alone.clients)
-        await talk.say(request(f"/{BREAKS[index % len(BREAKS)]}"))
+        await talk.say(request(f"/{BREAKS[index % len(BREAKS)]}", "Connection: close"))  # a 502 ends, too
         with trio.fail_after(30):
             end = await heard(talk)
         ends[end] = ends.get(end, 0) + 1

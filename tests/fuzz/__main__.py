@@ -31,7 +31,7 @@ def fuzz(name: str, options: list[str], keep: Path | None) -> bool:
             [sys.executable, "-m", "tests.fuzz.one", name, *options, *more, *folders], capture_output=True, text=True
         )
     said = done.stderr + done.stdout
-    if not any(found(name).iterdir()):
+    if not any(found(name).glob("*")):
         found(name).rmdir()
     runs = re.search(r"number_of_executed_units: (\d+)", said)
     edges = re.findall(r"cov: (\d+)", said) or ["?"]
