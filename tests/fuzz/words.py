@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from engine import log
 from engine.carriers.call import node_error
 from engine.cli import status as asking
 from engine.cli.status import NodeState, NodeSummary, SessionState
@@ -203,6 +204,7 @@ def status(data: bytes) -> None:
     """What a node, or something that is none, answers to `server status` and to a carrier."""
     for shape in (dict[str, int], list[SessionState], list[NodeSummary], NodeState):
         _maybe(partial(msgspec.json.decode, type=shape), data, *UNREADABLE)
-    assert asking._complaint(data).isprintable()
+    complaint = asking._complaint(data)
+    assert log.printable(complaint, log.ERROR_BYTES) == complaint, "nothing in it moves a terminal"
     said = node_error(data)
     assert said is None or len(said) <= len(data)
