@@ -13,6 +13,7 @@ had.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import importlib.resources
 import json
 import re
@@ -274,7 +275,8 @@ def run_script(
     try:
         context.eval(facts + _functions())
         try:
-            context.eval(text)
+            with contextlib.suppress(TypeError):  # the value of its last statement has no counterpart here, as 2n
+                context.eval(text)
             # JSON, because the answer may be an object whose toString is another program of theirs.
             said = context.eval(f"JSON.stringify(({call[0]}){call[1]})")
         except quickjs.JSException as error:
@@ -283,7 +285,7 @@ def run_script(
         answer = json.loads(said) if isinstance(said, str) else None
     except quickjs.JSException as error:
         raise RuntimeError(str(error).strip().partition("\n")[0]) from None
-    except ValueError:
+    except (ValueError, TypeError):
         raise RuntimeError("the script has replaced JSON") from None
     names = [str(name) for name in needed][:MAXIMUM_NAMES] if isinstance(needed, list) else []
     if names:

@@ -140,6 +140,14 @@ def test_the_list_of_answers(answer: str, routes: list[str]) -> None:
     assert [str(route) for route in parse_answer_list(answer, source="a test")] == routes
 
 
+def test_a_script_may_end_with_any_value() -> None:
+    for last in "2n", "Symbol()", "({})", "undefined":
+        script = f"function FindProxyForURL() {{ return 'DIRECT'; }}\n{last}"
+        assert run_script(script, "http://h/", "h", {}, ()) == ("DIRECT", [])
+    with pytest.raises(RuntimeError, match="replaced JSON"):
+        run_script("JSON.stringify = () => 2n; function FindProxyForURL() {}", "http://h/", "h", {}, ())
+
+
 def test_a_place_in_an_answer_is_one_proxy_and_no_chain() -> None:
     assert parse_answer_list("PROXY a.test:1->http://b.test:2; PROXY [::1]:1->[::1]:10", source="a test") == []
 
