@@ -17,7 +17,7 @@ FINE = (0, 3)  # 3: all has held, but something not in time, which on a machine 
     "faults",
     [
         pytest.param(("F18", "F19", "F20", "F21", "F22", "F23"), id="exchange"),
-        pytest.param(("F8", "F10", "F25", "F29"), id="machine", marks=needs("faketime", "strace", "prlimit")),
+        pytest.param(("F10", "F25"), id="machine", marks=needs("strace", "prlimit")),
         pytest.param(("F7", "F27"), id="network", marks=needs("unshare", "nft", "ip", "microsocks")),
     ],
 )
