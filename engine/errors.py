@@ -7,6 +7,14 @@ whoever runs a server that said no for good; or nobody, because a server is not 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are no value of the shape: no JSON or MessagePack, no UTF-8 in them, or nested so
+deeply that they are not looked at.
+"""
 
 
 class RemoteProtocolError(Exception):

@@ -40,6 +40,8 @@ PROGRAMS = {
     "redis-server": "redis-server",
     "haproxy": "haproxy",
     "faketime": "faketime",
+    "nft": "nftables",
+    "ip": "iproute2",
     "privoxy": "privoxy",
     "nghttpx": "nghttp2-proxy",
     "cntlm": "cntlm",

@@ -50,7 +50,7 @@ def node_error(body: bytes) -> str | None:
     """What a node says in an answer of its own, `{"error": …}`; None if it is none."""
     try:
         said = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if isinstance(said, dict) and said.keys() == {"error"} and isinstance(said["error"], str):
         return str(said["error"])

@@ -22,6 +22,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from engine.cluster.entry import Change, Entry
+from engine.errors import UNREADABLE
 from engine.wire.workers import MAX_WORKERS
 
 VERSION: Final = b"1"  # of all that follows: what has another is passed over
@@ -107,7 +108,7 @@ def unseal(secret: bytes, place: str, sealed: bytes, shape: type[S]) -> S:
         raise Untrusted("signed with another secret or by another version, or not written by a node")
     try:
         return msgspec.msgpack.decode(said, type=shape)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         raise Untrusted("signed, but of another shape") from None
 
 
@@ -183,7 +184,7 @@ def defect_of_address(address: str, networks: Collection[Network]) -> str:
         found = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
     except ValueError:
         return "an address that is no IP address"
-    if not port.isdecimal() or not 0 < int(port) < 65536:
+    if len(port) > 5 or not port.isdecimal() or not 0 < int(port) < 65536:
         return "an address without a port"
     if not any(found in network for network in networks):
         return f"{found} is not in cluster.allowed_networks"
