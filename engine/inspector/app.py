@@ -8,11 +8,13 @@ takes long is done in pieces, and however many ask for pages, only so many are m
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import aclosing
 from pathlib import Path
 from secrets import compare_digest
-from typing import Final
+from typing import Final, cast
 from urllib.parse import parse_qsl, urlencode
 
 import trio
@@ -42,6 +44,7 @@ HERE: Final = Path(__file__).parent
 ROWS: Final = 200  # on one page
 ROWS_AT_ONCE: Final = 10  # between two looks at what else there is to do
 PAGES_PER_SECOND: Final = 50
+MOST_WAITING: Final = 32
 PARAMETERS: Final = ("q", "method", "status", "endpoint", "kind")  # of a Filter, in its order
 LIVE_SECONDS: Final = 8.0  # then the browser asks again: hypercorn ends who says nothing for 10 s
 REST_SECONDS: Final = 0.25  # between two events
@@ -91,7 +94,8 @@ class Pages:
         self._replays = replays
         self._root = f"/{token}"
         self._bell = _Bell()
-        self._next_page = 0.0
+        self._turns = trio.Lock()
+        self._next_page = -math.inf
         recorder.on_change = self._bell.ring
         self._templates = Environment(
             loader=FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -166,7 +170,7 @@ class Pages:
             yield "]}}"
 
         headers = {"Content-Disposition": f'attachment; filename="{name}.har"'}
-        return StreamingResponse(entries(), headers=headers, media_type="application/json")
+        return _Stream(entries(), headers=headers, media_type="application/json")
 
     # -- what is done
 
@@ -195,7 +199,7 @@ class Pages:
         """Rows of records that have changed, until the browser is to ask again."""
         wanted, given = _filter(request), request.headers.get("last-event-id") or request.query_params.get("after", "")
         version = int(given) if given.isdecimal() else 0
-        return StreamingResponse(self._events(wanted, version), media_type="text/event-stream")
+        return _Stream(self._events(wanted, version), media_type="text/event-stream")
 
     async def _events(self, wanted: Filter, version: int) -> AsyncIterator[str]:
         recorder = self._recorder
@@ -278,10 +282,12 @@ class Pages:
         return self._templates.get_template(template).render(**values)
 
     async def _turn(self) -> None:
-        """Pages are made one by one, so many a second."""
-        now = trio.current_time()
-        self._next_page = at = max(now, self._next_page + 1 / PAGES_PER_SECOND)
-        await trio.sleep_until(at)
+        """Pages are made one by one, so many a second, and only so many wait for theirs."""
+        if self._turns.statistics().tasks_waiting >= MOST_WAITING:
+            raise HTTPException(503, "Too many pages are asked for at once.")
+        async with self._turns:
+            await trio.sleep_until(self._next_page)
+            self._next_page = trio.current_time() + 1 / PAGES_PER_SECOND
 
 
 # Requests -----------------------------------------------------------------------------------------------------
@@ -302,10 +308,11 @@ def _is_part(request: Request) -> bool:
 
 async def _answers(request: Request) -> dict[str, str]:
     data = bytearray()
-    async for piece in request.stream():
-        data += piece
-        if len(data) > FORM_BYTES:
-            raise HTTPException(413, f"A form of more than {show.size_text(FORM_BYTES)}.")
+    async with aclosing(request.stream()) as stream:
+        async for piece in stream:
+            data += piece
+            if len(data) > FORM_BYTES:
+                raise HTTPException(413, f"A form of more than {show.size_text(FORM_BYTES)}.")
     return dict(parse_qsl(data.decode(errors="replace"), keep_blank_values=True))
 
 
@@ -318,6 +325,14 @@ def _event(kind: str, data: str, version: int | None = None) -> str:
     lines = "".join(f"data: {line}\n" for line in re.split(r"\r\n|\r|\n", data))
     id = "" if version is None else f"id: {version}\n"
     return f"event: {kind}\n{id}{lines}\n"
+
+
+class _Stream(StreamingResponse):
+    """Whose pieces end with it, also when the browser goes."""
+
+    async def stream_response(self, send: Send) -> None:
+        async with aclosing(cast("AsyncGenerator[str]", self.body_iterator)):
+            await super().stream_response(send)
 
 
 class _Bell:

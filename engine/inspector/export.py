@@ -36,9 +36,10 @@ def curl(record: Record, *, secrets: bool) -> str:
             words += ["--header", quote(f"{field.name}: {field.value}" if field.value else f"{field.name};")]
     words += [word for name in _CURL_ADDS if name not in names for word in ("--header", quote(f"{name}:"))]
     piped = ""
+    has_body = record.body_in.size > 0 or "content-length" in names
+    if has_body and "content-type" not in names:
+        words += ["--header", "content-type:"]
     if record.body_in.size:
-        if "content-type" not in names:
-            words += ["--header", "'content-type:'"]
         text, content = show.plain(record.body_in, request.body, [])  # as it came: the head says how it is compressed
         if text is not None:
             shown = show.body(record.body_in, request.body, request.fields, secrets=secrets)
@@ -46,7 +47,7 @@ def curl(record: Record, *, secrets: bool) -> str:
         else:
             piped = f"printf %s {base64.b64encode(content.data).decode()} | base64 -d | "
             words += ["--data-binary", "@-"]
-    elif request.body == 0 and b"\ncontent-length:" in request.head.lower():
+    elif has_body:
         words += ["--data-raw", "''"]
     shown_target = target if secrets else show.url(target)
     words.append(quote(record.source.service + shown_target))

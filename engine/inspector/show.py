@@ -104,10 +104,11 @@ def media_type(given: Fields) -> str:
 
 
 class Content(NamedTuple):
-    """A body as whoever it is for sees it: without chunks, decompressed. `notes`: what is missing."""
+    """A body as whoever it is for sees it: without chunks, decompressed. `cut`: there was more. `notes` say so."""
 
     data: bytes
     notes: tuple[str, ...]
+    cut: bool
 
 
 def content(kept: Kept, framing: int, given: Fields) -> Content:
@@ -132,10 +133,11 @@ def content(kept: Kept, framing: int, given: Fields) -> Content:
             notes.append(f"is not {coding}: {error}")
             break
         notes.append(f"{coding}: {size_text(before)} compressed")
-    if len(data) > DECODED_BYTES:
+    more = len(data) > DECODED_BYTES
+    if more:
         data = data[:DECODED_BYTES]
         notes.append(f"the first {size_text(DECODED_BYTES)} were decompressed")
-    return Content(data, tuple(notes))
+    return Content(data, tuple(notes), more or not kept.whole)
 
 
 def _without_chunks(data: bytes) -> bytes:
@@ -177,10 +179,9 @@ def body(kept: Kept, framing: int, given: Fields, *, secrets: bool) -> Shown:
     if not kept.size:
         return Shown("nothing")
     media = media_type(given)
-    data, notes = content(kept, framing, given)
+    text, (data, notes, _) = plain(kept, framing, given)
     if media in IMAGES:
         return Shown("image", notes=notes, media_type=media)
-    text = as_text(data, value_of(given, b"content-type"))
     if text is None:
         shown = hex_dump(data[:DUMPED_BYTES])
         if len(data) > DUMPED_BYTES:
@@ -205,11 +206,10 @@ def body(kept: Kept, framing: int, given: Fields, *, secrets: bool) -> Shown:
 def plain(kept: Kept, framing: int, given: Fields) -> tuple[str | None, Content]:
     """A body's text as it came, None if it is none; and its content."""
     found = content(kept, framing, given)
-    return as_text(found.data, value_of(given, b"content-type")), found
+    return _as_text(found.data, value_of(given, b"content-type"), cut=found.cut), found
 
 
-def as_text(data: bytes, content_type: str) -> str | None:
-    """None for what is no text."""
+def _as_text(data: bytes, content_type: str, *, cut: bool) -> str | None:
     if b"\0" in data:
         return None
     charset = re.search(r"charset=\"?([\w.:-]+)", content_type, re.IGNORECASE)
@@ -218,8 +218,7 @@ def as_text(data: bytes, content_type: str) -> str | None:
     except LookupError:
         return None
     except UnicodeDecodeError as error:
-        # Cut in the middle of a character?
-        if error.start >= len(data) - 3 and error.reason == "unexpected end of data":
+        if cut and error.start >= len(data) - 3:  # in the middle of a character
             return data[: error.start].decode(error.encoding)
         return data.decode("latin-1") if content_type.startswith("text/") else None
 

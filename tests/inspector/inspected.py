@@ -105,7 +105,6 @@ class Inspected:
     node: RunningNode
     agent: Role
     app: Starlette
-    service: int
     port: int
     client: httpx.AsyncClient
     pages: httpx.AsyncClient
@@ -122,18 +121,20 @@ class Inspected:
 
     async def wait_page(self, path: str, pattern: str) -> str:
         """A page, once it has the pattern: what is recorded at an exchange's end comes behind its last byte."""
-        while not re.search(pattern, text := await self.get(path)):  # noqa: ASYNC110
+        while not re.search(pattern, text := (await self.pages.get(path)).text):
             await trio.sleep(0.02)
         return text
 
 
 @asynccontextmanager
-async def open_inspected(roles: Roles) -> AsyncIterator[Inspected]:
+async def open_inspected(roles: Roles, port: int = 0) -> AsyncIterator[Inspected]:
+    """Of the service at `port`, or one that is started here."""
     app = service()
-    config = Config()
-    config.bind, config.errorlog, config.keep_alive_timeout = ["127.0.0.1:0"], None, 300
-    urls: list[str] = await roles.nursery.start(serve, app, config)
-    port = int(urls[0].rpartition(":")[2])
+    if not port:
+        config = Config()
+        config.bind, config.errorlog, config.keep_alive_timeout = ["127.0.0.1:0"], None, 300
+        urls: list[str] = await roles.nursery.start(serve, app, config)
+        port = int(urls[0].rpartition(":")[2])
     node = await roles.node()
     agent = agent_config(node.upstream, port, endpoint="shop")
     agent.inspect.bind_addr, agent.inspect.token = f"127.0.0.1:{free_port()}", TOKEN
@@ -145,4 +146,4 @@ async def open_inspected(roles: Roles) -> AsyncIterator[Inspected]:
         ) as client,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{inspector}/{TOKEN}/", timeout=20) as pages,
     ):
-        yield Inspected(roles, node, role, app, port, inspector, client, pages)
+        yield Inspected(roles, node, role, app, inspector, client, pages)
