@@ -29,6 +29,7 @@ PROGRAMS = {
     "strace": "strace",
     "wrk": "wrk",
     "git": "git",
+    "chromium": "chromium",
     # Forward proxies, and what some of them want to know a user by.
     "squid": "squid",
     "tinyproxy": "tinyproxy-bin",

@@ -124,7 +124,9 @@ class Pages:
     async def _form(
         self, request: Request, record: Record, form: edit.Form, problem: str, status: int = 200
     ) -> Response:
-        shown = self._render("edit.html", record=record, form=form, problem=problem, secrets=_secrets(request))
+        secrets = _secrets(request)
+        masked = not secrets and edit.form(record, secrets=True) != edit.form(record, secrets=False)
+        shown = self._render("edit.html", record=record, form=form, problem=problem, secrets=secrets, masked=masked)
         return HTMLResponse(shown, status) if _is_part(request) else await self._page(request, record, shown, status)
 
     async def body(self, request: Request) -> Response:

@@ -129,7 +129,8 @@ def _legs(record: Record) -> list[Leg]:
         begin = min(max(times.sent, times.request), times.first_byte)
         pieces.append(("agent → service: until the first byte of the answer", begin, times.first_byte))
         if times.whole is not None:
-            pieces.append(("service → agent → node: the rest of the answer", times.first_byte, times.whole))
+            rest = "the rest of the answer" if record.status != 101 else "both ways, until the end"
+            pieces.append((f"service → agent → node: {rest}", times.first_byte, times.whole))
     total = max((end for _, _, end in pieces), default=0.0) or 1e-9
     return [
         Leg(

@@ -121,7 +121,7 @@ class Inspected:
 
     async def wait_page(self, path: str, pattern: str) -> str:
         """A page, once it has the pattern: what is recorded at an exchange's end comes behind its last byte."""
-        while not re.search(pattern, text := (await self.pages.get(path)).text):
+        while not re.search(pattern, text := (await self.pages.get(path)).text):  # noqa: ASYNC110
             await trio.sleep(0.02)
         return text
 

@@ -82,7 +82,7 @@ def test_chunks_go_as_they_came_or_become_a_length() -> None:
 def test_what_is_not_meant_is_not_sent(changes: dict[str, str], said: str) -> None:
     record = get(Recorder(), "/a?token=canary", SECRET)
     with pytest.raises(CannotReplay) as caught:
-        edit.edited(record, filled(record, **changes))
+        edit.edited(record, filled(record) | changes)
     assert said in str(caught.value)
 
 

@@ -157,6 +157,7 @@ def test_a_compressed_body_is_told_as_it_is_read_and_a_long_one_as_cut() -> None
 
 def test_the_schema_refuses_what_is_no_archive() -> None:
     entry = archive(get(Recorder()))[0]
+    wrong: dict[str, Any]
     for wrong in ({"time": "1"}, {"request": {}}, {"timings": {}}, {"other": 1}, {"startedDateTime": "today"}):
         with pytest.raises(jsonschema.ValidationError):
             har.check({"log": {**export.har_head(), "entries": [entry | wrong]}})

@@ -7,7 +7,7 @@ import zlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wsproto.extensions import PerMessageDeflate
+from wsproto.extensions import Extension, PerMessageDeflate
 from wsproto.frame_protocol import CloseReason, FrameProtocol
 
 from engine.inspector.messages import FRAMES_AT_ONCE, INFLATED_BYTES, MESSAGE_BYTES, MOST_MESSAGES, Messages
@@ -23,7 +23,7 @@ class Followed:
         self.service = FrameProtocol(client=False, extensions=self._extensions(compressed))
 
     @staticmethod
-    def _extensions(compressed: bool) -> list[PerMessageDeflate]:  # type: ignore[type-arg,unused-ignore]
+    def _extensions(compressed: bool) -> list[Extension]:
         if not compressed:
             return []
         extension = PerMessageDeflate()

@@ -199,4 +199,4 @@ def test_sizes_read_well(size: int, text: str) -> None:
 
 
 def test_seconds_read_well() -> None:
-    assert [show.seconds_text(s) for s in (0.00012, 0.5, 2, 150)] == ["0.1 ms", "500.0 ms", "2.00 s", "2.5 min"]
+    assert [show.seconds_text(s) for s in (0.00012, 0.5, 2, 150)] == ["120 µs", "500.0 ms", "2.00 s", "2.5 min"]

@@ -9,9 +9,11 @@ const filter = document.getElementById("filter");
 const pause = document.getElementById("pause");
 const status_ = document.getElementById("live");
 const MOST_ROWS = 200;
+const GONE = "The agent does not answer.";
 
 let version = document.body.dataset.version;
 let events = null;
+let silent = 0; // the timer that says so
 let shown = detail.dataset.number ? location.href : null; // the page that the detail is from
 let asked = 0; // counts requests for details: an older answer is not shown behind a newer one
 
@@ -38,14 +40,18 @@ function listen() {
   const parameters = query();
   parameters.set("after", version);
   events = new EventSource(`${root}/live?${parameters}`);
-  events.addEventListener("open", () => say(""));
+  events.addEventListener("open", () => {
+    clearTimeout(silent);
+    if (silent) say("");
+    silent = 0;
+  });
   events.addEventListener("rows", (event) => put(html(event.data)));
   events.addEventListener("counts", (event) => {
     version = event.lastEventId;
     document.getElementById("counts").textContent = event.data;
   });
-  events.addEventListener("error", () => {
-    if (events?.readyState === EventSource.CLOSED) say("The agent does not answer; reload the page when it runs again.");
+  events.addEventListener("error", () => { // also when it ends in good order, and begins again at once
+    silent ||= setTimeout(() => say(GONE), 3000);
   });
 }
 
@@ -94,7 +100,7 @@ async function ask(url, options = {}) {
     const answer = await fetch(url, { ...options, headers: { "X-Part": "1" } });
     return { text: await answer.text(), url: answer.url, ok: answer.ok };
   } catch {
-    say("The agent does not answer; reload the page when it runs again.");
+    say(GONE);
     return null;
   }
 }
