@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from typing import Annotated, ClassVar
 
 from msgspec import field
@@ -104,6 +105,10 @@ class AgentConfig(Section):
         """The addresses that it listens on, each with its key."""
         metrics = [("server.bind_addr", self.server.bind_addr)] if self.server.enabled else []
         return metrics + [("inspect.bind_addr", self.inspect.bind_addr)] * bool(self.inspect.bind_addr)
+
+    def warnings(self, said: Collection[str]) -> Iterator[str]:
+        if self.inspect.bind_addr and not any(listener.protocol == "http" for listener in self.listeners):
+            yield "inspect.bind_addr has nothing to show: only HTTP is inspected, and no listener is of that protocol"
 
     def verify(self) -> None:
         # The same endpoint for two services is no mistake: the node takes them in turn.

@@ -24,8 +24,9 @@ class Kept:
 
     def add(self, data: Bytes) -> int:
         """More has passed; how many bytes of it are kept."""
-        before = len(self.data)
-        if before == self.size and before < BODY_BYTES:
-            self.data += data[: BODY_BYTES - before]
-        self.size += len(data)
+        before, size = self.size, len(data)
+        self.size = before + size
+        if before >= BODY_BYTES or before != len(self.data):
+            return 0
+        self.data += data if before + size <= BODY_BYTES else data[: BODY_BYTES - before]
         return len(self.data) - before

@@ -89,7 +89,7 @@ class Record:
         self.body_in = Kept()
         self.body_out = Kept()
         self.messages: Messages | None = None
-        self.failures: list[str] = []
+        self.failures: tuple[str, ...] = ()
         self.version = 0
         self.held = 0  # bytes of memory
         self.forgotten = False  # by the recorder
@@ -165,7 +165,7 @@ class Record:
 
     def failed(self, reason: str) -> None:
         if len(self.failures) < MOST_FAILURES:
-            self.failures.append(reason)
+            self.failures += (reason,)
         self._changed()
 
     def finished(self) -> None:
@@ -177,7 +177,8 @@ class Record:
     def forget(self) -> None:
         """Nothing is held any more, though the exchange may go on."""
         self.forgotten = True
-        self.body_in, self.body_out, self.messages = Kept(), Kept(), None
+        if self._done_at is None:
+            self.body_in, self.body_out, self.messages = Kept(), Kept(), None
 
     def _changed(self, size: int = 0) -> None:
         """Something has; `size` bytes more are held."""

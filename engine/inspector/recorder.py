@@ -37,6 +37,8 @@ class Recorder:
         self._number = number = self._number + 1
         record = Record(number, source, exchange, request, time(), replay_of, self.changed)
         self.records[number] = record
+        if len(self.records) > self.most_records:
+            self._forget_oldest()
         record.held = size = RECORD_BYTES + len(request.head)
         self.changed(record, size)
         return record
@@ -45,9 +47,8 @@ class Recorder:
         """It has, and holds `size` bytes more."""
         self.version = record.version = self.version + 1
         self.held += size
-        while self.held > self.most_bytes or len(self.records) > self.most_records:
-            self._forget(next(iter(self.records)))
-            self.forgotten += 1
+        while self.held > self.most_bytes:
+            self._forget_oldest()
         if self.on_change is not None:
             self.on_change()
 
@@ -55,6 +56,10 @@ class Recorder:
         """Forget all."""
         for number in tuple(self.records):
             self._forget(number)
+
+    def _forget_oldest(self) -> None:
+        self._forget(next(iter(self.records)))
+        self.forgotten += 1
 
     def _forget(self, number: int) -> None:
         record = self.records.pop(number)

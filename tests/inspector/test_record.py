@@ -10,8 +10,8 @@ GET = b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n"
 
 
 def test_times_are_told_as_they_come() -> None:
+    assert asked(Recorder(), GET).times == (0, None, 0, None, None)
     record = asked(Recorder(), GET)
-    assert record.times == (0, None, 0, None, None)
     record.connected(0.002)
     assert record.times.connect == 0.002
     assert record.times.sent > 0
