@@ -169,5 +169,6 @@ def test_an_endpoint_on_the_command_line_replaces_those_of_the_file(write: Write
 )
 def test_an_inspector_is_on_an_address_of_this_machine_only(text: str, addr: str, write: Write) -> None:
     config = load(AgentConfig, write(f"inspect: {{bind_addr: {text}}}"))
+    assert isinstance(config, AgentConfig)
     assert config.inspect.bind_addr == addr
     assert config.listens() == ([("inspect.bind_addr", addr)] if addr else [])

@@ -29,7 +29,7 @@ def archive(*records: Record, secrets: bool = False) -> list[Any]:
 
 # curl ---------------------------------------------------------------------------------------------------------
 
-GZIPPED = gzip.compress(b"squeezed")
+GZIPPED = gzip.compress(b"squeezed", mtime=0)
 
 
 @needs("curl")
