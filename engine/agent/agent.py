@@ -10,6 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from functools import partial
+from secrets import token_urlsafe
 from shlex import quote
 from typing import NamedTuple
 
@@ -26,11 +27,12 @@ from engine.carriers.carrier import Kind
 from engine.carriers.remembered import Remembered
 from engine.config import AgentConfig, ClientTLS, ListenerConfig
 from engine.errors import Unreachable
-from engine.log import INFO, get_logger, show
+from engine.log import INFO, get_logger, is_readable, show
 from engine.loop.certificates import Certificates
+from engine.loop.connection import address_of
 from engine.loop.dial import Server
 from engine.loop.leaving import stop_signals, until_signal
-from engine.loop.listen import open_listeners
+from engine.loop.listen import join_address, open_listeners
 from engine.loop.reactor import Reactor
 from engine.loop.run import open_reactor
 from engine.session.session import Session
@@ -66,6 +68,8 @@ async def run_agent(
             await _serve_metrics(config, metrics, nursery)
         dials = trio.CapacityLimiter(PARALLEL_DIALS)
         upstreams = [_upstream(listener, reactor, metrics, nursery) for listener in config.listeners]
+        if config.inspect.bind_addr:
+            await _serve_inspector(config, upstreams, reactor, nursery)
         uplinks = [
             Uplink(
                 listener.endpoint_id,
@@ -200,3 +204,30 @@ async def _serve_metrics(config: AgentConfig, metrics: AgentMetrics, nursery: tr
 
     sockets = open_listeners(config.server.bind_addr)
     await nursery.start(serve_admin, sockets, agent_app(metrics, hosts=config.server.hosts))
+
+
+async def _serve_inspector(
+    config: AgentConfig, upstreams: list[HttpUpstream | TcpUpstream], reactor: Reactor, nursery: trio.Nursery
+) -> None:
+    """Record what passes the HTTP listeners, and show it."""
+    from engine.admin.serve import serve_admin
+    from engine.inspector.app import inspector_app
+    from engine.inspector.record import Source
+    from engine.inspector.recorder import Recorder
+    from engine.inspector.replay import Replays
+
+    sockets = open_listeners(config.inspect.bind_addr)
+    recorder = Recorder()
+    for upstream in upstreams:
+        if isinstance(upstream, HttpUpstream):
+            source = Source(upstream.endpoint, str(upstream.service), upstream)
+            recorder.sources.append(source)
+            upstream.watch = partial(recorder.begin, source)
+    token = config.inspect.token or token_urlsafe()
+    await nursery.start(serve_admin, sockets, inspector_app(recorder, Replays(recorder, reactor), token))
+    addr = join_address(*address_of(sockets[0].getsockname()))
+    log.info("inspector is served", addr=addr)
+    if is_readable():
+        show("", "Inspect what passes", f"  http://{addr}/{token}/", "")
+    elif not config.inspect.token:
+        log.warning("nobody is shown the inspector's URL, for stderr is no terminal; set inspect.token", addr=addr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from typing import Annotated, ClassVar
 
 from msgspec import field
@@ -14,6 +15,8 @@ from engine.config.kinds import (
     CountOrUnlimited,
     EndpointID,
     HostNames,
+    LocalAddrOrNone,
+    PathSecret,
     Protocol,
     SecondsAboveZero,
     SecondsOrDefault,
@@ -79,6 +82,13 @@ class MetricsServerConfig(Section):
     hosts: Annotated[HostNames, "Names under which it may be asked, besides addresses and this machine's name."] = []
 
 
+class InspectConfig(Section):
+    title: ClassVar[str] = "Inspector: a page that shows what passes"
+
+    bind_addr: Annotated[LocalAddrOrNone, "A port of this machine to serve it on; none if empty."] = ""
+    token: Annotated[PathSecret, "Secret in its URL; without one, a random one is shown on the terminal."] = ""
+
+
 class AgentConfig(Section):
     """Everything about an agent."""
 
@@ -86,13 +96,19 @@ class AgentConfig(Section):
 
     connect: ConnectConfig = field(default_factory=lambda: ConnectConfig(url="http://localhost:8001"))
     server: MetricsServerConfig = field(default_factory=MetricsServerConfig)
+    inspect: InspectConfig = field(default_factory=InspectConfig)
     log: LogConfig = field(default_factory=LogConfig)
     grace_period: Annotated[SecondsAboveZero, "Time for requests in flight to finish after SIGTERM."] = 60.0
     listeners: list[ListenerConfig] = []
 
     def listens(self) -> list[tuple[str, str]]:
         """The addresses that it listens on, each with its key."""
-        return [("server.bind_addr", self.server.bind_addr)] if self.server.enabled else []
+        metrics = [("server.bind_addr", self.server.bind_addr)] if self.server.enabled else []
+        return metrics + [("inspect.bind_addr", self.inspect.bind_addr)] * bool(self.inspect.bind_addr)
+
+    def warnings(self, said: Collection[str]) -> Iterator[str]:
+        if self.inspect.bind_addr and not any(listener.protocol == "http" for listener in self.listeners):
+            yield "inspect.bind_addr has nothing to show: only HTTP is inspected, and no listener is of that protocol"
 
     def verify(self) -> None:
         # The same endpoint for two services is no mistake: the node takes them in turn.

@@ -137,6 +137,25 @@ BindAddr = Annotated[str, Kind("HOST:PORT", "host:port or :port, the port from 0
 BindAddrOrNone = Annotated[
     str, Kind("HOST:PORT", "host:port or :port, or nothing", _only(str, lambda text: not text or split_address(text)))
 ]
+
+
+def _local_address(text: str) -> str:
+    host, port = split_address(f":{text}" if text.isdecimal() else text)
+    if host not in ("", "localhost", "::1") and not host.startswith("127."):
+        raise ValueError("an address that others reach")
+    return f"{f'[{host}]' if ':' in host else host or '127.0.0.1'}:{port}"
+
+
+LocalAddrOrNone = Annotated[
+    str,
+    Kind(
+        "HOST:PORT",
+        "a port from 0 to 65535, or host:port with localhost, 127.0.0.1 or [::1]",
+        lambda text: text and _local_address(text),
+    ),
+]
+_path_secret = re.compile(r"[\w-]{16,}|", re.ASCII).fullmatch
+PathSecret = Annotated[str, Kind("SECRET", "16 or more letters, digits, - or _", _only(str, _path_secret), secret=True)]
 _reachable = _only(str, lambda text: not text or split_address(text)[0])
 Address = Annotated[str, Kind("HOST:PORT", "host:port", _reachable)]
 _member = re.compile(r"[^\s/@]+").fullmatch

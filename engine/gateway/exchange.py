@@ -4,12 +4,35 @@ from __future__ import annotations
 
 import math
 from time import perf_counter
-from typing import Final
+from typing import Final, Protocol
 
 from engine.gateway.states import Answer
+from engine.loop.duplex import Bytes, Duplex
 from engine.wire.http1 import Request, Response
 
 _ROUTING: Final[Answer] = Answer.ROUTING  # to look up a member of an enum costs more than a name of the module
+
+
+class Watch(Protocol):
+    """Who looks at one exchange while it goes on, and changes nothing. Bytes are valid during the call only."""
+
+    def request_body(self, data: Bytes) -> None:
+        """The next bytes of the request's body have come, as they came."""
+
+    def answer_body(self, data: Bytes) -> None:
+        """The next bytes of the answer's body have come, as they came."""
+
+    def connected(self, seconds: float) -> None:
+        """A connection was made for it, which took so long."""
+
+    def switched(self, response: Response, outlet: Duplex) -> Duplex:
+        """101: what stands in place of `outlet` from now on, and does the same."""
+
+    def failed(self, reason: str) -> None:
+        """What has gone wrong; another try may follow."""
+
+    def finished(self) -> None:
+        """The exchange is over."""
 
 
 class Exchange:
@@ -32,6 +55,7 @@ class Exchange:
         "response",
         "started_at",
         "status",
+        "watch",
     )
 
     def __init__(self, request: Request | None) -> None:
@@ -47,6 +71,7 @@ class Exchange:
         self.first_byte_at = 0.0
         self.endpoint = ""  # what the role has found out that it is for
         self.expires_at = math.inf  # when what allows it ends, in the reactor's seconds
+        self.watch: Watch | None = None
 
     @property
     def seconds(self) -> float:

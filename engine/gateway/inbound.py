@@ -218,6 +218,8 @@ class Inbound:
         body = self._body
         parts = body.receive(data)
         exchange.bytes_in += body.taken
+        if exchange.watch is not None:
+            exchange.watch.request_body(data[: body.taken])
         if exchange.kept is not None:
             retry.keep(exchange, parts, self.inlet.account)
         if body.done:
@@ -244,6 +246,8 @@ class Inbound:
         self._partial.drop()
         exchange = self.exchange
         if exchange is not None:
+            if exchange.watch is not None:
+                exchange.watch.failed(f"the client's side is gone: {error}")
             self._drop_outbound()
             self._finish(exchange, exchange.status or 499)
 
@@ -307,6 +311,8 @@ class Inbound:
         self._outbound = None
         request = exchange.request
         assert request is not None
+        if exchange.watch is not None:
+            exchange.watch.failed(f"the connection to the service was lost: {error}")
         if exchange.answer is _BEGUN:
             log.warning("response aborted", endpoint_error=str(error), path=request.target)
             self._give_up(exchange.status)
@@ -430,6 +436,8 @@ class Inbound:
         assert request is not None
         upgrade = [b"Connection: Upgrade", b"Upgrade: " + (response.upgrade or request.upgrade)]
         outlet = outbound.outlet
+        if exchange.watch is not None:
+            outlet = exchange.watch.switched(response, outlet)
         self._outbound = None
         outbound.leave()
 
@@ -467,6 +475,8 @@ class Inbound:
                 self.fail(408, "request body took too long")
         elif found is Verdict.TIMEOUT:
             log.warning("upstream timeout", path=exchange.request.target if exchange.request else b"")
+            if exchange.watch is not None:
+                exchange.watch.failed(f"the service did not answer within {self.role.timeouts.answer:g} s")
             self.fail(504, piko.UPSTREAM_TIMEOUT)
         elif found is Verdict.REFUSE_WAIT and self._wait is not None:
             self.fail(*self._wait.otherwise)

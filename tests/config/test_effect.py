@@ -125,7 +125,7 @@ async def test_an_agent_reads_every_knob_but_one_that_asks_for_what_it_does_anyw
     config.connect.proxy.url = ["direct"]
     config.connect.proxy.tls.insecure_skip_verify = True
     config.server.enabled = True
-    config.server.bind_addr = "127.0.0.1:0"
+    config.server.bind_addr = config.inspect.bind_addr = "127.0.0.1:0"
     config.listeners[0].access_log.disable = False
     read: set[str] = set()
     agent = await roles.agent_with(watched(config, read))
