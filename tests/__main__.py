@@ -37,6 +37,7 @@ PROGRAMS = {
     "danted": "dante-server",
     "microsocks": "microsocks",
     "redis-server": "redis-server",
+    "htpasswd": "apache2-utils",
     "haproxy": "haproxy",
     "privoxy": "privoxy",
     "nghttpx": "nghttp2-proxy",

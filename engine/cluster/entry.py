@@ -11,7 +11,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     `addr` is where its peer link is dialled: host:port, or unix:PATH for a worker. `revision` counts its changes from
     its start on; `start` tells two lives of one id apart (drawn at random, so no clock has to be right). `endpoints`
     maps registry keys to the number of sessions that serve them there; minus their number if all of them have lost
-    their carriers, and wait for others.
+    their carriers, and wait for others. `guarded`: those of them whose agents let in certain visitors only, which is
+    decided there.
     """
 
     id: str
@@ -22,6 +23,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     proxy_addr: str = ""
     admin_addr: str = ""
     version: str = ""
+    guarded: set[str] = set()
 
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -32,3 +34,4 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     revision: int
     endpoint: str
     count: int
+    guarded: bool = False
