@@ -242,6 +242,11 @@ class PollCarrier(_Polled):
             self._parting = posts.encode_close(self._id, code, reason)
             self._leave()
 
+    def abort(self) -> None:
+        super().abort()
+        for caller in self._callers:  # nobody may have run it yet, and then nobody will close them
+            caller.close()
+
     def _leave(self) -> None:
         super()._leave()
         if self._parting is None:
