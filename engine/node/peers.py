@@ -105,8 +105,8 @@ class _Servers:
 class Peers:
     """The other nodes and workers. Watches `directory`; links are tasks in `nursery`.
 
-    `counted` is told the peer's id for each request that goes there, `not_let_in` of each client that came by a peer and
-    may not use the endpoint.
+    `counted` is told the peer's id for each request that goes there, `not_let_in` of each client that came by a peer
+    and may not use the endpoint.
     """
 
     def __init__(
