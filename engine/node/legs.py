@@ -88,6 +88,7 @@ class Legs:
         self._visitors = visitors
         self._sessions = sessions
         self._running: dict[Session, tuple[str, list[Relay]]] = {}  # token ids, and what is relayed
+        self._changed = trio.Event()  # one of them has ended, or has lost its carrier
 
     # -- the door of carriers that are made of requests
 
@@ -162,7 +163,18 @@ class Legs:
             if leg.expires_at < math.inf:
                 relay.end_at(leg.expires_at, self._reactor)
 
-        return partial(self._run, Session(carrier, accepts=True, on_stream=take), relays, leg, done)
+        session = Session(carrier, accepts=True, on_stream=take, on_change=self._change)
+        return partial(self._run, session, relays, leg, done)
+
+    def _change(self) -> None:
+        self._changed.set()
+        self._reactor.hand_over()
+
+    async def wait_quiet(self) -> None:
+        """Return when no leg has a carrier any more. Those without get no other from a node that lets nobody in."""
+        while not all(session.suspended for session in self._running):
+            self._changed = trio.Event()
+            await self._changed.wait()
 
     def end_revoked(self) -> None:
         """End the legs whose tokens are revoked."""
@@ -180,6 +192,7 @@ class Legs:
         finally:
             self.open -= 1
             del self._running[session]
+            self._changed.set()
             self.kept.forget(session.carrier)
             passed = relays[0].passed if relays else [0, 0]
             if done is None:
