@@ -39,6 +39,7 @@ PROGRAMS = {
     "danted": "dante-server",
     "microsocks": "microsocks",
     "redis-server": "redis-server",
+    "htpasswd": "apache2-utils",
     "haproxy": "haproxy",
     "faketime": "faketime",
     "nft": "nftables",

@@ -23,6 +23,7 @@ from engine.agent.service import Service
 from engine.agent.tcp import TcpUpstream
 from engine.agent.token import AgentToken
 from engine.agent.uplink import HINT, Uplink
+from engine.agent.visitors import SaidOfVisitors
 from engine.carriers.carrier import Kind
 from engine.carriers.remembered import Remembered
 from engine.config import AgentConfig, ClientTLS, ListenerConfig
@@ -67,6 +68,7 @@ async def run_agent(
         if config.server.enabled:
             await _serve_metrics(config, metrics, nursery)
         dials = trio.CapacityLimiter(PARALLEL_DIALS)
+        said = [SaidOfVisitors(listener) for listener in config.listeners]
         upstreams = [_upstream(listener, reactor, metrics, nursery) for listener in config.listeners]
         if config.inspect.bind_addr:
             await _serve_inspector(config, upstreams, reactor, nursery)
@@ -80,11 +82,12 @@ async def run_agent(
                 resume_seconds=connect.resume,
                 kinds=tuple(map(Kind, connect.carriers)),
                 remembered=remembered,
+                said_of_visitors=visitors,
                 dials=dials,
                 on_connect=partial(metrics.connected, "node"),
                 on_reconnect=metrics.reconnected,
             )
-            for listener, upstream in zip(config.listeners, upstreams, strict=True)
+            for listener, upstream, visitors in zip(config.listeners, upstreams, said, strict=True)
         ]
         metrics.internal_errors = reactor.internal_errors
         metrics.ended = lambda: {"memory": reactor.memory.ended}
@@ -93,6 +96,8 @@ async def run_agent(
         ]
         with trio.open_signal_receiver(*stop_signals()) as signals:
             nursery.start_soon(token.keep, partial(_renew, uplinks))
+            for uplink, visitors in zip(uplinks, said, strict=True):
+                nursery.start_soon(visitors.keep, uplink.renew)
             nursery.start_soon(_connect_all, uplinks, config, nursery, task_status)
             await anext(signals)
             log.info("shutting down", grace_seconds=config.grace_period)

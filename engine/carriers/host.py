@@ -53,8 +53,8 @@ Asked = TypeVar("Asked", bound=Purposeful)
 class Door(Protocol[Asked]):
     """What a port decides. Both may raise HTTPError and Unauthorized."""
 
-    def admit(self, request: Request) -> Asked:
-        """What the request is for, if it may be made; called for each."""
+    def admit(self, request: Request, peer: str) -> Asked:
+        """What the request, which has come from the address `peer`, is for, if it may be made; called for each."""
 
     def enter(self, asked: Asked, hello: Hello, carrier: Carrier) -> tuple[Welcome, Callable[[], None]]:
         """A carrier is opened: what its client is told, and what then gives the carrier to its session."""
@@ -245,7 +245,7 @@ class _Post(Generic[Asked]):
         request = self._request
         if request.method != b"POST":
             raise HTTPError(405, "method not allowed")
-        self.asked: Asked = self._host.door.admit(request)
+        self.asked: Asked = self._host.door.admit(request, self.connection.peer[0])
         if not request.body or request.body > posts.MAX_BODY:
             raise HTTPError(413 if request.body else 400, f"expected a body of at most {posts.MAX_BODY} bytes")
         if request.expect_continue:

@@ -64,6 +64,7 @@ class Whole(msgspec.Struct, frozen=True, array_like=True):
     start: str
     revision: int
     endpoints: dict[str, int]
+    guarded: set[str] = set()
 
 
 class Said(msgspec.Struct, frozen=True, array_like=True):
@@ -76,6 +77,7 @@ class Said(msgspec.Struct, frozen=True, array_like=True):
     changes: list[tuple[int, str, int]] = []  # revision, endpoint, sessions
     gone: bool = False
     wants: str = ""
+    guarded: list[int] = []  # the revisions of changes that leave an endpoint guarded
 
 
 class Keys:
@@ -140,6 +142,8 @@ def entry_of(lease: Lease, whole: Whole, networks: Collection[Network]) -> Entry
         raise Untrusted(f"more than {MAX_ENDPOINTS} endpoints")
     for endpoint, count in whole.endpoints.items():
         _check_endpoint(endpoint, count)
+    if not whole.guarded <= whole.endpoints.keys():
+        raise Untrusted("a guarded endpoint that is none of its endpoints")
     return Entry(
         lease.id,
         lease.start,
@@ -151,6 +155,7 @@ def entry_of(lease: Lease, whole: Whole, networks: Collection[Network]) -> Entry
         lease.version,
         lease.worker_of,
         lease.workers,
+        whole.guarded,
     )
 
 
@@ -169,7 +174,11 @@ def changes_of(said: Said) -> list[Change]:
     """Raises Untrusted."""
     for _, endpoint, count in said.changes:
         _check_endpoint(endpoint, count)
-    return [Change(said.id, said.start, revision, endpoint, count) for revision, endpoint, count in said.changes]
+    guarded = set(said.guarded)
+    return [
+        Change(said.id, said.start, revision, endpoint, count, revision in guarded)
+        for revision, endpoint, count in said.changes
+    ]
 
 
 def _check_endpoint(endpoint: str, count: int) -> None:

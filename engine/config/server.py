@@ -43,6 +43,7 @@ from engine.config.limits import AgentLimits, ClientLimits
 from engine.config.log import AccessLogConfig, LogConfig
 from engine.config.mask import MASK
 from engine.config.tls import ServerTLS, TLSClient
+from engine.config.visitors import VisitorsConfig
 
 
 class HTTPConfig(Section):
@@ -85,6 +86,8 @@ class ProxyConfig(Section):
         Switch, "Leave the ports of `tcp` open to everybody, even where `auth` requires tokens."
     ] = False
     resume: Annotated[Seconds, "How long a forward's TCP connection is kept when its own was cut; 0: not."] = 30.0
+    # Ours: by names of endpoints, or TENANT/ENDPOINT, or patterns of them.
+    endpoints: dict[str, VisitorsConfig] = {}
     limits: ClientLimits = field(default_factory=ClientLimits)
     http: HTTPConfig = field(default_factory=HTTPConfig)
     access_log: AccessLogConfig = field(default_factory=AccessLogConfig)
@@ -349,6 +352,25 @@ class ServerConfig(Section):
             else:
                 continue
             raise Defect("proxy.tcp", f"{where}={named}", problem)
+        self._check_visitors(ids)
+
+    def _check_visitors(self, tenants: Collection[str]) -> None:
+        """Raise Defect for a guard of `proxy.endpoints` that could let nobody in, or guards nothing."""
+        from engine.auth.visitors import entry_for
+
+        for name in self.proxy.endpoints:
+            if tenants and not set("/*") & set(name):
+                problem = "names no tenant, and each endpoint has one here; expected TENANT/ENDPOINT, or */ENDPOINT"
+                raise Defect("proxy.endpoints", name, problem)
+        for where, named in self.proxy.tcp:
+            guard = entry_for(named, self.proxy.endpoints)
+            if guard is not None and guard.basic_auth_file:
+                raise Defect(
+                    "proxy.tcp",
+                    f"{where}={named}",
+                    "its clients need a password by proxy.endpoints, and TCP clients cannot present one; expected the "
+                    "endpoint there by its own name, with allow and deny alone, or no such port",
+                )
 
     def tcp_keys(self) -> list[tuple[str, str]]:
         """The addresses of `proxy.tcp`, each with its endpoint's key (see routing.tenants)."""

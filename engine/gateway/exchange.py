@@ -51,6 +51,7 @@ class Exchange:
         "expires_at",
         "first_byte_at",
         "kept",
+        "refused",
         "request",
         "response",
         "started_at",
@@ -65,6 +66,7 @@ class Exchange:
         self.attempts = 0  # how many outbounds it was sent by
         self.kept: list[bytes] | None = None  # of the body, as long as it may be sent again
         self.status = 0
+        self.refused = ""  # why the visitor was, if it was
         self.bytes_in = 0
         self.bytes_out = 0
         self.started_at = perf_counter()

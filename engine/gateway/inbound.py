@@ -177,7 +177,7 @@ class Inbound:
             if self.state is not _WHOLE:
                 self.inlet.resume()
         elif isinstance(decision, Refuse):
-            self.fail(decision.status, decision.text, decision.retry_after)
+            self.fail(decision.status, decision.text, decision.retry_after, decision.challenge)
         elif isinstance(decision, Wait):
             self._wait = decision
             self.deadline = decision.deadline
@@ -323,7 +323,7 @@ class Inbound:
             log.warning("upstream unreachable", error=str(error), path=request.target)
             self.fail(502, piko.UPSTREAM_UNREACHABLE)
 
-    def fail(self, status: int, message: str, retry_after: int = 0) -> None:
+    def fail(self, status: int, message: str, retry_after: int = 0, challenge: bytes = b"") -> None:
         """Answer with an error of our own (JSON, as Piko's), if there is nothing of an answer yet; else break off."""
         exchange = self.exchange
         if exchange is None:
@@ -334,7 +334,7 @@ class Inbound:
         self._drop_outbound()
         if self.state is not _WHOLE:
             self.last = True
-        answer = http1.error_response(status, message, close=self.last, retry_after=retry_after)
+        answer = http1.error_response(status, message, close=self.last, retry_after=retry_after, challenge=challenge)
         head, end, body = answer.partition(b"\r\n\r\n")
         if exchange.request is not None and exchange.request.method == b"HEAD":
             answer, body = head + end, b""

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 
 from engine.auth.key_set import Tokens
 from engine.auth.verifier import Claims, Verifier, tenant_said
+from engine.auth.visitors import Guard, Users, parse_users
 from engine.errors import HTTPError, Unauthorized
 from engine.routing import tenants
 from engine.routing.tenants import HostPattern
 from engine.wire import piko
 from engine.wire.http1 import Fields, Request
 from engine.wire.origin import may_open
+from engine.wire.visitors import visitors_in
 
 
 def admit(
@@ -56,6 +58,19 @@ def key_of(request: Request, claims: Claims | None, endpoint: str, hosts: HostPa
     except ValueError as error:
         raise HTTPError(400, str(error)) from error
     return tenants.key(endpoint, tenant)
+
+
+def guard_in(fields: Fields) -> Guard | None:
+    """Whom an agent whose registration has these fields lets in, if not anybody. Raises HTTPError."""
+    said = visitors_in(fields)
+    if said is None:
+        return None
+    try:
+        lines = [f"{name}:{hash_}" for name, hash_ in said.users.items()]
+        users = Users(parse_users("\n".join(lines).encode("latin-1"))) if lines else None
+        return Guard(said.allow, said.deny, users)
+    except ValueError as error:
+        raise HTTPError(400, f"x-trioduct-visitors: {error}") from None
 
 
 def by_host(request: Request, hosts: HostPattern | None) -> list[bytes]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import ExitStack
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -14,6 +15,7 @@ import trio
 from engine.admin.metrics import NodeMetrics
 from engine.auth.key_set import Tokens
 from engine.auth.verifier import Claims, UnknownKey
+from engine.auth.visitors import Guard
 from engine.carriers.carrier import Carrier
 from engine.carriers.host import Host
 from engine.carriers.opening import read_head
@@ -27,7 +29,7 @@ from engine.loop.certificates import Certificates
 from engine.loop.connection import Connection
 from engine.loop.reactor import Reactor
 from engine.loop.reading import start_tls
-from engine.node.admission import admit, logged, seconds_left, tenant_in, tokens_of
+from engine.node.admission import admit, guard_in, logged, seconds_left, tenant_in, tokens_of
 from engine.node.kept import Kept, Purpose
 from engine.node.peers import Peers
 from engine.node.registration import Registration
@@ -37,7 +39,7 @@ from engine.routing.owners import Answer, Owners, defect_of_name
 from engine.routing.registry import Registry
 from engine.session.probe import Answering
 from engine.session.session import Session
-from engine.wire import http1, piko, posts, resumption, websocket, workers
+from engine.wire import http1, piko, posts, resumption, visitors, websocket, workers
 from engine.wire.http1 import Request
 from engine.wire.peers import Port
 from engine.wire.posts import Hello, Welcome
@@ -60,6 +62,7 @@ class _Asked(NamedTuple):
     endpoint: str | None  # None: nothing, for a doctor wants to know what the way gives (see session.probe)
     claims: Claims | None  # of its token, if it needs one
     tenant: bytes
+    guard: Guard | None  # whom it lets in, if not anybody
 
     @property
     def key(self) -> str:
@@ -115,6 +118,7 @@ class AgentPort:
         self.visits = Visits(limits.connections, limits.connection_rate)
         self._principals = Counts(limits.sessions)
         self._registering = Rates(limits.registrations)
+        self.guarded: Counter[str] = Counter()  # sessions that let in certain visitors only, by the endpoint's key
         self._leaving = False
         self._sessions = sessions
         self._probes = 0  # sessions that measure
@@ -217,7 +221,8 @@ class AgentPort:
             wish = resumption.wish_in(request.fields)
             carrier = WebSocketCarrier(connection, client=False, max_frame=MAX_FRAME)
             summaries = any(name.lower() == piko.SUMMARIES for name, _ in request.fields)
-            answer, start = self._begin(carrier, _asked(request, endpoint, claims), wish, summaries=summaries)
+            asked = _asked(request, endpoint, claims)
+            answer, start = self._begin(carrier, asked, wish, summaries=summaries)
         except Unauthorized as error:
             log.warning("registration refused", client_ip=connection.peer[0], status=401, error=str(error))
             connection.put(http1.error_response(401, str(error), close=True))
@@ -229,6 +234,8 @@ class AgentPort:
         url = self._url_for(claims)
         if url and not isinstance(wish, Resume):
             fields.append((piko.PUBLIC_URL, url))
+        if asked.guard is not None:
+            fields.append((visitors.FIELD, visitors.KEPT))
         if self.seat is not None and not isinstance(wish, Resume):  # which other programs pass over
             fields.append((workers.FIELD, str(self.seat).encode()))
         connection.put(http1.encode_response(101, b"Switching Protocols", fields))
@@ -266,7 +273,7 @@ class AgentPort:
 
     # -- the door of carriers that are made of requests
 
-    def admit(self, request: Request) -> _Asked:
+    def admit(self, request: Request, peer: str) -> _Asked:
         endpoint = None if _is_probe(request) else posts.endpoint_of(request.target, posts.UPSTREAM_PATH) or ""
         if endpoint is not None:
             _check_endpoint(endpoint)
@@ -276,7 +283,9 @@ class AgentPort:
         wish = resumption.parse_wish(hello.session.encode()) if hello.session else None
         answer, start = self._begin(carrier, asked, wish, summaries=hello.summaries)
         seat = str(self.seat) if self.seat is not None else ""
-        return Welcome(answer.decode(), self._url_for(asked.claims).decode(), self.kept.tag.decode(), seat), start
+        url = self._url_for(asked.claims).decode()
+        visitors = asked.guard is not None
+        return Welcome(answer.decode(), url, self.kept.tag.decode(), seat, visitors=visitors), start
 
     # -- sessions
 
@@ -377,6 +386,9 @@ class AgentPort:
         registration = Registration(session, asked.key, self._reactor, summaries=summaries)
         registration.principal = asked.principal
         registration.client = carrier.peer[0]
+        registration.guard = asked.guard
+        if asked.guard is not None:
+            held.enter_context(_counted(self.guarded, asked.key))
         self.registrations.add(registration)
         self._reactor.clock(registration)
         return partial(self._run_session, registration, resumable, asked, held)
@@ -494,7 +506,19 @@ def _check_endpoint(endpoint: str) -> None:
 
 
 def _asked(request: Request, endpoint: str | None, claims: Claims | None) -> _Asked:
-    return _Asked(endpoint, claims, tenant_in(request.fields))
+    return _Asked(endpoint, claims, tenant_in(request.fields), guard_in(request.fields))
+
+
+@contextmanager
+def _counted(counts: Counter[str], key: str) -> Iterator[None]:
+    """One more within the context."""
+    counts[key] += 1
+    try:
+        yield
+    finally:
+        counts[key] -= 1
+        if not counts[key]:
+            del counts[key]
 
 
 class _Permit:

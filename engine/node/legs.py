@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import trio
 
@@ -23,6 +23,8 @@ from engine.loop.duplex import LATER
 from engine.loop.reactor import Reactor
 from engine.node.admission import admit, by_host, key_of, seconds_left, tenant_in
 from engine.node.kept import Kept, Purpose
+from engine.node.trust import Trust
+from engine.node.visitors import Visitors
 from engine.node.way import Way, relay_to
 from engine.routing.registry import Registry
 from engine.routing.tenants import HostPattern
@@ -37,14 +39,19 @@ from engine.wire.resumption import New, Resume
 Done = Callable[[int, int], None]
 """Told how many bytes went from the client and to it, when a leg is over."""
 
+NOT_LET_IN: Final = "this client may not use the endpoint"
+
 log = get_logger("proxy.tcp")
 
 
 class Leg(NamedTuple):
-    """What a forward asks for, an endpoint by its key, and until when it may (in the reactor's seconds)."""
+    """What a forward at the address `client` asks for, an endpoint by its key, and until when it may (in the reactor's
+    seconds).
+    """
 
     endpoint: str
     tenant: bytes
+    client: str
     expires_at: float
     principal: str = ""
     token_id: str = ""
@@ -65,6 +72,8 @@ class Legs:
         *,
         verifier: Verifier | None,
         hosts: HostPattern | None = None,
+        trust: Trust,
+        visitors: Visitors,
         kept: Kept,
         sessions: trio.Nursery,
     ) -> None:
@@ -75,21 +84,26 @@ class Legs:
         self._metrics = metrics
         self._verifier = verifier
         self._hosts = hosts
+        self._trust = trust
+        self._visitors = visitors
         self._sessions = sessions
         self._running: dict[Session, tuple[str, list[Relay]]] = {}  # token ids, and what is relayed
         self._changed = trio.Event()  # one of them has ended, or has lost its carrier
 
     # -- the door of carriers that are made of requests
 
-    def admit(self, request: Request) -> Leg:
+    def admit(self, request: Request, peer: str) -> Leg:
         """See host.Door."""
         endpoint = posts.endpoint_of(request.target, posts.TCP_PATH) or ""
         named = by_host(request, self._hosts)
         claims = admit(request.fields, self._verifier, endpoint, tenant_by_host=named)
         key = key_of(request, claims, endpoint, self._hosts)
+        client = self._trust.client_of(peer, request.fields)
+        if self._visitors.refuse_bytes(key, client):
+            raise HTTPError(403, NOT_LET_IN)
         principal, token_id = (claims.principal, claims.token_id) if claims is not None else ("", "")
         expires_at = self._reactor.now + seconds_left(claims)
-        return Leg(key, tenant_in(request.fields), expires_at, principal, token_id)
+        return Leg(key, tenant_in(request.fields), client, expires_at, principal, token_id)
 
     def enter(self, asked: Leg, hello: Hello, carrier: Carrier) -> tuple[Welcome, Callable[[], None]]:
         """See host.Door."""
@@ -142,7 +156,7 @@ class Legs:
             stream.resume()
 
         def join(stream: Stream, way: Way | None) -> None:
-            relay = relay_to(way, stream)
+            relay = relay_to(way, stream, leg.client, self._visitors.not_let_in)
             if relay is None:
                 return
             relays.append(relay)

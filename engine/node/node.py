@@ -50,6 +50,7 @@ from engine.node.membership import join_by_store
 from engine.node.peers import Peers
 from engine.node.tcp_port import TCPPort
 from engine.node.trust import Trust
+from engine.node.visitors import Visitors
 from engine.node.way import Way
 from engine.routing.rebalance import Part, by_node, excess
 from engine.routing.registry import SharedRegistry
@@ -158,7 +159,9 @@ async def open_node(config: ServerConfig, reactor: Reactor, nursery: trio.Nurser
     proxy_tokens = await open_tokens_of(config.proxy.auth, nursery, tenants=ids)
     upstream_tokens = await open_tokens_of(config.upstream.auth, nursery)
     tenants = await _open_tenants(config.upstream.tenants, nursery)
-    return Node(config, reactor, proxy_tokens, upstream_tokens, nursery, tenants=tenants)
+    node = Node(config, reactor, proxy_tokens, upstream_tokens, nursery, tenants=tenants)
+    nursery.start_soon(node.visitors.run)
+    return node
 
 
 class Door:
@@ -221,12 +224,16 @@ class Node:
         self.certificates = (tls, upstream_tls, self.admin_tls, self._link_tls)
         pattern = HostPattern(config.proxy.tenant_hosts)
         hosts = pattern if tenants else None
+        self.visitors = Visitors(config.proxy.endpoints)
+        trust = Trust(config.proxy.trusted_proxies)
         self._legs = Legs(
             self.registry,
             reactor,
             self.metrics,
             verifier=proxy_tokens.verifier,
             hosts=hosts,
+            trust=trust,
+            visitors=self.visitors,
             kept=Kept(config.proxy.resume),
             sessions=sessions,
         )
@@ -244,7 +251,7 @@ class Node:
             max_head=http.head_limit,
             verifier=proxy_tokens.verifier,
             hosts=hosts,
-            trust=Trust(config.proxy.trusted_proxies),
+            trust=trust,
             proxy_protocol=config.proxy.proxy_protocol,
             allowed_origins=frozenset(config.proxy.allowed_origins),
             access_log=_access_log(config.proxy.access_log),
@@ -254,6 +261,7 @@ class Node:
             visits=Visits(config.proxy.limits.connections, config.proxy.limits.connection_rate),
             traffic=Traffic(config.proxy.limits.requests, config.proxy.limits.bytes) or None,
             legs=self._legs,
+            visitors=self.visitors,
         )
         if proxy_tokens.verifier is not None:
             proxy_tokens.verifier.on_revoked = self._clients.end_revoked
@@ -278,6 +286,7 @@ class Node:
         self.metrics.has_tenants = bool(tenants)
         self.metrics.carriers_refused = lambda: self.agents.carriers_refused + self._clients.host.crowd.refused
         self.metrics.suspensions_refused = lambda: self.agents.kept.crowd.refused + self._legs.kept.crowd.refused
+        self.metrics.visitors_refused = lambda: self.visitors.refused
         self.metrics.tcp_connections = lambda: self._clients.tcp_connections
         self._config = config
         log_of = config.proxy.access_log
@@ -353,12 +362,14 @@ class Node:
             tls=tls,
             server_name=files.server_name,
             counted=self.metrics.forwarded,
+            not_let_in=self.visitors.not_let_in,
         )
         self.peers.ports = {Port.PROXY: self.clients.take, Port.UPSTREAM: self.agents.take}
         self.metrics.peers = lambda: len({one.node for one in directory.peers} - {own.now.node})
         self.metrics.store = lambda: self.store
         self._clients.peers = self.agents.peers = self.peers
         self._legs.kept.tag = self.agents.kept.tag = self.peers.tag
+        own.is_guarded = self.agents.guarded.__contains__
         self.registry.observe(own.changed)
 
     async def serve_link(self, connection: Connection) -> None:

@@ -16,7 +16,8 @@ from engine.log import get_logger
 from engine.loop.connection import Connection
 from engine.node.admission import logged
 from engine.node.client import LINK_SECONDS, Clients
-from engine.node.way import Way
+from engine.node.legs import NOT_LET_IN
+from engine.node.way import NotLetIn, Way
 from engine.session.session import NoStream
 from engine.tunnel.relay import LEFT, Relay
 
@@ -44,6 +45,9 @@ class TCPPort:
     async def _serve(self, connection: Connection) -> None:
         clients = self._clients
         client = connection.peer[0]
+        if clients.visitors.refuse_bytes(self.endpoint, client):
+            clients.unserved.tell(self.endpoint, client, clients.reactor.now, NOT_LET_IN)
+            return
         way = await self._find()
         if way is None:
             clients.unserved.tell(self.endpoint, client, clients.reactor.now)
@@ -51,8 +55,10 @@ class TCPPort:
         if not connection.alive:  # closed while it waited, to make room for others
             return
         try:
-            stream = way.open()
+            stream = way.open_for(client)
         except NoStream as error:
+            if isinstance(error, NotLetIn):
+                clients.visitors.not_let_in()
             clients.unserved.tell(self.endpoint, client, clients.reactor.now, str(error))
             return
         # A client may stop reading for as long as it likes: a person looks at a page of rows. What waits for it is

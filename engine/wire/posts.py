@@ -61,12 +61,15 @@ class Hello(msgspec.Struct):
 
 
 class Welcome(msgspec.Struct):
-    """The answer: what became of the wish, where clients reach the node, and which node or worker it is."""
+    """The answer: what became of the wish, where clients reach the node, which node or worker it is, and whether it
+    keeps to what was said of visitors.
+    """
 
     session: str = ""
     public_url: str = ""
     owner: str = ""  # the tag of the node that has the session, if there are several
     workers: str = ""  # and which of how many workers (see workers)
+    visitors: bool = False
 
     def __repr__(self) -> str:
         return f"Welcome(public_url={self.public_url!r})"  # the session's name is a secret

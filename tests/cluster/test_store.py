@@ -242,7 +242,7 @@ class Watcher:
     def peer_removed(self, entry: Entry) -> None:
         self._removed(entry.id)
 
-    def endpoint_changed(self, peer: str, endpoint: str, count: int) -> None: ...
+    def endpoint_changed(self, peer: str, endpoint: str, count: int, guarded: bool) -> None: ...
 
 
 async def test_a_node_may_start_while_the_store_is_away(redis_server: RedisServer) -> None:

@@ -15,9 +15,9 @@ import jwt
 import pytest
 from jwt.algorithms import HMACAlgorithm
 
-from engine.config import AgentConfig, ConnectConfig, Section, ServerConfig
+from engine.config import AgentConfig, ConnectConfig, Section, ServerConfig, VisitorsConfig
 from engine.config.auth import AuthConfig, JWKSConfig
-from engine.config.knob import Leaf, ListOf, knobs, members
+from engine.config.knob import Leaf, ListOf, MapOf, knobs, members
 from engine.config.server import WITHOUT_EFFECT, TenantConfig
 from tests.conftest import Pki
 from tests.roles import Roles, agent_config, forward_config, says, server_config
@@ -52,6 +52,8 @@ class Watched:
             return value
         if isinstance(member, ListOf):
             return [Watched(item, self._read, f"{key}.") for item in value]
+        if isinstance(member, MapOf):
+            return {name: Watched(item, self._read, f"{key}.") for name, item in value.items()}
         return Watched(value, self._read, f"{key}.")
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -68,10 +70,10 @@ def watched(section: S, read: set[str], prefix: str = "") -> S:
 
 
 def keys_of(section: type[Section], prefix: str = "") -> set[str]:
-    """The keys of all knobs, those of lists of sections without an index."""
+    """The keys of all knobs, those of lists and mappings of sections without an index or a name."""
     found = {prefix + knob.key for knob in knobs(section)}
     for name, member in members(section).items():
-        if isinstance(member, ListOf):
+        if isinstance(member, ListOf | MapOf):
             found |= keys_of(member.section, f"{prefix}{name}.")
     return found
 
@@ -89,6 +91,7 @@ async def test_what_a_node_does_not_read_is_what_it_warns_of(
         port.tls.cert, port.tls.key = str(pki.cert), str(pki.key)
     config.cluster.store, config.cluster.secret = "rediss+sentinel://127.0.0.1:1/main", SECRET  # which is away
     config.upstream.rebalance.threshold = 0.5
+    config.proxy.endpoints = {"*": VisitorsConfig()}
     config.upstream.tenants = [TenantConfig("one", AuthConfig(jwks=JWKSConfig(f"file://{tmp_path}/keys.json")))]
     read: set[str] = set()
     first = await roles.node(watched(config, read))
