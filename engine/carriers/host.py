@@ -247,7 +247,7 @@ class _Post(Generic[Asked]):
             step()
         except HTTPError as error:
             log.info("request refused", client_ip=self.connection.peer[0], status=error.status, error=str(error))
-            self._refuse(error.status, error.public)
+            self._refuse(error.status, error.public, error.retry_after)
         except UnknownKey:
             self._refuse(503, "keys are being fetched")
         except Unauthorized as error:
@@ -373,10 +373,10 @@ class _Post(Generic[Asked]):
         self._leave()
         self._back(False)
 
-    def _refuse(self, status: int, text: str) -> None:
+    def _refuse(self, status: int, text: str, retry_after: int = 0) -> None:
         if self._state is not _State.OVER:
             self._leave()
-            self.connection.put(http1.error_response(status, text, close=True))
+            self.connection.put(http1.error_response(status, text, close=True, retry_after=retry_after))
             self.connection.close()
             self._back(False)
 

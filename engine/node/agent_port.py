@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
@@ -233,7 +234,8 @@ class AgentPort:
 
     def _refuse(self, connection: Connection, error: HTTPError) -> None:
         log.info("registration refused", client_ip=connection.peer[0], status=error.status, error=str(error))
-        connection.put(http1.error_response(error.status, error.public, close=True))
+        answer = http1.error_response(error.status, error.public, close=True, retry_after=error.retry_after)
+        connection.put(answer)
         connection.close()
 
     # -- the door of carriers that are made of requests
@@ -291,8 +293,8 @@ class AgentPort:
         """Who is named by no token is not told from others, so that one of them could keep out the rest."""
         if not principal:
             return
-        if self._registering.take(principal, self._reactor.now):
-            raise HTTPError(429, "too many registrations within a short time")
+        if wait := self._registering.take(principal, self._reactor.now):
+            raise HTTPError(429, "too many registrations within a short time", retry_after=math.ceil(wait))
         if self._principals.is_full(principal):
             raise HTTPError(429, "too many sessions")
 
