@@ -44,7 +44,7 @@ class Purposeful(Protocol):
     def purpose(self) -> object: ...
 
     @property
-    def principal(self) -> str:
+    def party(self) -> str:
         """Who asks, if that is known; else empty."""
 
 
@@ -400,7 +400,7 @@ class _Post(Generic[Asked]):
 def _whose(peer: Address, asked: Purposeful) -> list[tuple[str, str]]:
     """Whom a carrier counts for."""
     address = ("address", peer[0])
-    return [("principal", asked.principal), address] if asked.principal else [address]
+    return [("principal", asked.party), address] if asked.party else [address]
 
 
 def _answer(body: bytes, *, close: bool = False) -> bytes:

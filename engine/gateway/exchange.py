@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Final
 
 from engine.gateway.states import Answer
+from engine.limits import Pace
 from engine.wire.http1 import Request, Response
 
 _ROUTING: Final[Answer] = Answer.ROUTING  # to look up a member of an enum costs more than a name of the module
@@ -28,6 +29,7 @@ class Exchange:
         "expires_at",
         "first_byte_at",
         "kept",
+        "pace",
         "request",
         "response",
         "started_at",
@@ -46,6 +48,7 @@ class Exchange:
         self.started_at = perf_counter()
         self.first_byte_at = 0.0
         self.endpoint = ""  # what the role has found out that it is for
+        self.pace: Pace | None = None  # of what it becomes by an upgrade
         self.expires_at = math.inf  # when what allows it ends, in the reactor's seconds
 
     @property

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from engine.auth.key_set import Tokens
-from engine.auth.verifier import Claims, Verifier, tenant_said
+from engine.auth.verifier import Claims, Verifies, tenant_said
 from engine.errors import HTTPError, Unauthorized
 from engine.routing import tenants
 from engine.routing.tenants import HostPattern
@@ -17,7 +17,7 @@ from engine.wire.origin import may_open
 
 
 def admit(
-    fields: Fields, verifier: Verifier | None, endpoint: str, *, tenant_by_host: Sequence[bytes] = ()
+    fields: Fields, verifier: Verifies | None, endpoint: str, *, tenant_by_host: Sequence[bytes] = ()
 ) -> Claims | None:
     """What the token in these fields permits, which `endpoint` is part of, and the tenant that they or the Host name;
     None if there is nothing to verify it with.
@@ -78,6 +78,11 @@ def logged(key: str) -> dict[str, str]:
     """An endpoint's key, as a line of the log names it."""
     endpoint, tenant = tenants.split(key)
     return {"endpoint_id": endpoint, "tenant_id": tenant} if tenant else {"endpoint_id": endpoint}
+
+
+def party_of(claims: Claims | None) -> str:
+    """Whom limits count for: a principal of a tenant, apart from one of the same name in another; empty for nobody."""
+    return tenants.key(claims.principal, claims.tenant) if claims is not None and claims.principal else ""
 
 
 def seconds_left(claims: Claims | None) -> float:

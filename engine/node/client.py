@@ -12,7 +12,7 @@ import trio
 
 from engine.access_log import AccessLog
 from engine.admin.metrics import NodeMetrics
-from engine.auth.verifier import Verifier
+from engine.auth.verifier import Claims, Verifies
 from engine.carriers.host import Host
 from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
 from engine.errors import HTTPError, RemoteProtocolError, Unauthorized
@@ -21,15 +21,16 @@ from engine.gateway.clocks import Timeouts
 from engine.gateway.exchange import Exchange
 from engine.gateway.outbound import Outbound
 from engine.gateway.role import Decision, Refuse, Route, TakeOver, Wait, Waiting
-from engine.limits import Traffic, Visits
+from engine.limits import Traffic, Visits, Whose
 from engine.log import get_logger
 from engine.loop.connection import Connection
+from engine.loop.memory import Shares
 from engine.loop.reactor import Reactor
 from engine.loop.reading import Reader
 from engine.node.aborts import Aborts
-from engine.node.admission import logged, seconds_left, tenant_in
+from engine.node.admission import logged, party_of, seconds_left, tenant_in
 from engine.node.asked import Asked
-from engine.node.legs import Leg, Legs
+from engine.node.legs import TOO_MANY, Leg, Legs
 from engine.node.peers import Peers
 from engine.node.trust import Trust
 from engine.node.way import StreamOutbound, Way
@@ -38,6 +39,7 @@ from engine.routing.registry import Registry
 from engine.routing.tenants import HostPattern
 from engine.session.liveness import Budget
 from engine.session.session import NoStream
+from engine.tunnel.paced import paced
 from engine.tunnel.relay import Relay
 from engine.wire import http1, peers, piko, posts, proxy_protocol, resumption, websocket
 from engine.wire.http1 import MAX_HEAD, Fields, Request
@@ -94,7 +96,7 @@ class Clients:
     metrics: NodeMetrics
     timeouts: Timeouts
     max_head: int = MAX_HEAD
-    verifier: Verifier | None = None
+    verifier: Verifies | None = None
     hosts: HostPattern | None = None  # that name a tenant; None where there are no tenants
     trust: Trust = field(default_factory=Trust)
     proxy_protocol: bool = False  # spoken by who is trusted
@@ -104,9 +106,10 @@ class Clients:
     patient_until: float = -math.inf
     aborts: Aborts = field(default_factory=Aborts)
     unserved: Unserved = field(default_factory=Unserved)
-    let_in_by: dict[Client, str] = field(default_factory=dict)  # token ids of the requests under way that have one
+    let_in_by: dict[Client, Claims] = field(default_factory=dict)  # requests under way by tokens that can be revoked
     visits: Visits = field(default_factory=Visits.unlimited)
     traffic: Traffic | None = None  # where it is limited
+    shares: Shares | None = None  # of the memory, where clients have names
     relayed: int = 0  # raw TCP connections without a session
     host: Host[Leg] = field(init=False)
     legs: Legs = field(kw_only=True)
@@ -139,8 +142,8 @@ class Clients:
         """Break off what goes on by tokens that are revoked."""
         verifier = self.verifier
         assert verifier is not None
-        for client, token_id in tuple(self.let_in_by.items()):
-            if verifier.is_revoked(token_id):
+        for client, claims in tuple(self.let_in_by.items()):
+            if verifier.is_revoked(claims):
                 client.break_off("token revoked")
         self.legs.end_revoked()
 
@@ -164,7 +167,8 @@ class Client:
         self._trust: Trust | None = port.trust if port.trust.covers(connection.peer[0]) else None
         self._client = connection.peer[0]  # who has sent the latest request
         self._asked: Asked | None = None  # by that
-        self._principal = ""  # whom its token names
+        self._claims: Claims | None = None  # what its token permits, if one was asked for
+        self._whose = Whose("", "", "")  # its latest request is
 
     def next_request(self, data: memoryview, start: int) -> tuple[Request, int] | None:
         return http1.next_request(data, start, self._port.max_head)
@@ -204,7 +208,7 @@ class Client:
         exchange.endpoint = key = asked.key
         if not asked.endpoint:
             return Refuse(400, piko.MISSING_ENDPOINT_ID)
-        self._principal = ""
+        self._claims = None
         if port.verifier is not None:
             try:
                 claims = port.verifier.verify(asked.own_credentials, asked.credentials, asked.tenants)
@@ -213,20 +217,29 @@ class Client:
                 return Refuse(401, str(error))
             if claims.tenant:
                 exchange.endpoint = key = tenants.key(asked.endpoint, claims.tenant)
-            self._principal = claims.principal
+            self._claims = claims
             if claims.token_id:
-                port.let_in_by[self] = claims.token_id
+                port.let_in_by[self] = claims
             if request.upgrade:
                 exchange.expires_at = port.reactor.now + seconds_left(claims)
-        if port.traffic is not None and lost is None:
-            seconds = port.traffic.ask(key, self._principal, port.reactor.now)
-            if seconds:
-                return Refuse(429, "too many requests for this endpoint", seconds)
+        if port.shares is not None or port.traffic is not None:
+            self._count_for(Whose(key, party_of(self._claims), tenants.split(key)[1]))
+            if port.traffic is not None and lost is None:
+                seconds = port.traffic.ask(self._whose, port.reactor.now)
+                if seconds:
+                    return Refuse(429, TOO_MANY, seconds)
+                if request.upgrade:
+                    exchange.pace = port.traffic.pace(self._whose)
         avoid = lost.way if isinstance(lost, StreamOutbound) else None
         way = port.registry.pick(key, avoid=avoid)
         if asked.is_tcp:
             return self._begin_tcp(inbound, exchange, way, port.reactor.now)
         return self._find(inbound, exchange, asked, way, port.reactor.now, patient=lost is None)
+
+    def _count_for(self, whose: Whose) -> None:
+        before, self._whose = self._whose, whose
+        if self._port.shares is not None and whose[1:] != before[1:]:
+            self._port.shares.book(self._connection.account, whose.party, whose.tenant)
 
     def _find(
         self, inbound: Waiting, exchange: Exchange, asked: Asked, way: Way | None, since: float, *, patient: bool
@@ -269,9 +282,9 @@ class Client:
         port.let_in_by.pop(self, None)
         if exchange.request is None:  # refused before it could begin
             port.metrics.request_started()
-        if port.traffic is not None and exchange.attempts:
+        if port.traffic is not None and exchange.attempts and not (exchange.pace and exchange.status == 101):
             size = exchange.bytes_in + exchange.bytes_out
-            port.traffic.passed(exchange.endpoint, self._principal, port.reactor.now, size)
+            port.traffic.passed(self._whose, port.reactor.now, size)
         served = exchange.endpoint if exchange.attempts else ""
         port.metrics.request_done(*exchange.figures(), served, exchange.first_byte_seconds)
         if exchange.status == 499:
@@ -338,7 +351,8 @@ class Client:
 
         def start() -> None:
             self._connection.put(http1.encode_response(101, b"Switching Protocols", fields))
-            relay = Relay(WebSocketCarrier(self._connection, client=False, half_close=half_close), stream, done)
+            carrier = WebSocketCarrier(self._connection, client=False, half_close=half_close)
+            relay = Relay(paced(carrier, exchange.pace, port.reactor), stream, done)
             relays.append(relay)
             port.relayed += 1
             if exchange.expires_at < math.inf:
@@ -365,8 +379,8 @@ class Client:
             port.metrics.tcp_done(exchange.endpoint, from_client, to_client)
             self.finished(inbound, exchange)
 
-        token_id = port.let_in_by.pop(self, "")
-        leg = Leg(exchange.endpoint, tenant_in(request.fields), exchange.expires_at, self._principal, token_id)
+        port.let_in_by.pop(self, None)
+        leg = Leg(exchange.endpoint, tenant_in(request.fields), exchange.expires_at, self._claims)
         carrier = WebSocketCarrier(connection, client=False, max_frame=MAX_FRAME)
         try:
             answer, start = port.legs.begin(carrier, leg, wish, done)

@@ -30,7 +30,7 @@ class Purpose(NamedTuple):
     path: str  # upstream or tcp
     endpoint: str
     tenant: bytes
-    principal: str  # whom the token names; empty: nobody, or there is none
+    party: str  # whom the token names (see admission.party_of)
 
 
 class Kept:
@@ -60,7 +60,7 @@ class Kept:
         mark = self.tag + b"." if self.tag else b""
         opened = Opened(mark + secrets.token_hex(ID_BYTES).encode(), seconds)
         resumable = Resumable(carrier, opened.id, seconds)
-        resumable.may_wait = partial(self._may_wait, resumable, purpose.principal)
+        resumable.may_wait = partial(self._may_wait, resumable, purpose.party)
         self._sessions[opened.id] = resumable, purpose
         return resumable, opened.encode()
 
@@ -88,10 +88,10 @@ class Kept:
             self._sessions.pop(carrier.id, None)
             self._waits_no_more(carrier)
 
-    def _may_wait(self, resumable: Resumable, principal: str) -> bool:
+    def _may_wait(self, resumable: Resumable, party: str) -> bool:
         """It has lost its carrier: is there room for it until the next comes?"""
         address = ("address", resumable.peer[0])
-        whose = (("principal", principal), address) if principal else (address,)
+        whose = (("principal", party), address) if party else (address,)
         if len(self._suspended) >= MAX_SUSPENDED or any(self._counts[one] >= MAX_SUSPENDED_OF_ONE for one in whose):
             self.refused += 1
             return False

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from engine.gateway.outbound import Outbound
+from engine.loop.duplex import Duplex
 from engine.loop.reactor import Reactor
 from engine.session.session import NoStream
 from engine.session.stream import Stream
@@ -95,7 +96,7 @@ class Way:
 
 
 def relay_to(
-    way: Way | None, stream: Stream, on_done: Callable[[Exception | None], None] | None = None
+    way: Way | None, stream: Duplex, on_done: Callable[[Exception | None], None] | None = None
 ) -> Relay | None:
     """Join `stream` to a new one of `way`. It is reset, and the answer is None, if there is none or no way any more."""
     try:
