@@ -18,6 +18,7 @@ from engine.config.kinds import (
     Count,
     CountAboveZero,
     CountOrDefault,
+    FieldNames,
     FileName,
     Fraction,
     HostNames,
@@ -78,6 +79,9 @@ class TenantConfig(Section):
             raise Defect("auth", "", "missing; expected a key to verify the tenant's tokens with")
 
 
+TRUSTED_HEADERS = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto")
+
+
 class ProxyConfig(Section):
     title: ClassVar[str] = "Proxy port (for clients)"
 
@@ -89,7 +93,10 @@ class ProxyConfig(Section):
     ] = ""
     tenant_hosts: Annotated[HostPattern, "Hosts that name a tenant, as {endpoint}.{tenant}.example.com."] = ""
     allowed_origins: Annotated[Origins, "Web pages that may open TCP endpoints: https://HOST, or * for all."] = []
-    trusted_proxies: Annotated[Networks, "Networks of load balancers in front, whose X-Forwarded-* count."] = []
+    trusted_proxies: Annotated[Networks, "Networks of load balancers in front, whose trusted-headers count."] = []
+    trusted_headers: Annotated[
+        FieldNames, "What they say about a client and set or remove themselves; others like these are dropped."
+    ] = field(default_factory=lambda: [*TRUSTED_HEADERS])
     proxy_protocol: Annotated[Switch, "They send the PROXY protocol (v1 or v2) first on each connection."] = False
     timeout: Annotated[Seconds, "Timeout until the first byte of a response; 0: no limit."] = 30.0
     # Ours, all three.

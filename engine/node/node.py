@@ -258,7 +258,7 @@ class Node:
             max_head=http.head_limit,
             verifier=clients,
             hosts=hosts,
-            trust=Trust(config.proxy.trusted_proxies),
+            trust=Trust(config.proxy.trusted_proxies, config.proxy.trusted_headers),
             proxy_protocol=config.proxy.proxy_protocol,
             allowed_origins=frozenset(config.proxy.allowed_origins),
             access_log=_access_log(config.proxy.access_log),

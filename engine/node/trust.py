@@ -3,6 +3,9 @@
 A balancer or CDN in front of a node says in X-Forwarded-For where a request comes from. So may anybody; only what comes
 from these networks is believed, and of the addresses that it names the last one that is not itself such a proxy: what
 stands in front of that was said by a stranger.
+
+A proxy passes on whatever it does not set itself, and each sets others: HAProxy's `option forwardfor` X-Forwarded-For
+alone, nginx what its operator has written. So its word counts for the fields that are named, and not for their kin.
 """
 
 from __future__ import annotations
@@ -13,9 +16,12 @@ from ipaddress import ip_address, ip_network
 
 
 class Trust:
-    """The networks of the proxies in front, as `10.0.0.0/8` or an address."""
+    """The networks of the proxies in front, as `10.0.0.0/8` or an address, and the names of the `fields` by which they
+    say who a client is, and how it asked.
+    """
 
-    def __init__(self, networks: Sequence[str] = ()) -> None:
+    def __init__(self, networks: Sequence[str] = (), fields: Sequence[str] = ()) -> None:
+        self.fields = frozenset(name.lower().encode() for name in fields)
         self._networks = [ip_network(network) for network in networks]
         self._known = lru_cache(4096)(self._look_up)  # the same few proxies, again and again
 

@@ -113,6 +113,7 @@ grace_period: 90s
         "proxy.tenant_hosts",  # ours
         "proxy.allowed_origins",  # ours
         "proxy.trusted_proxies",  # ours
+        "proxy.trusted_headers",  # ours
         "proxy.proxy_protocol",  # ours
         "proxy.tcp_without_token",  # ours
         "proxy.resume",  # ours
