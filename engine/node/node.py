@@ -158,10 +158,10 @@ async def open_node(config: ServerConfig, reactor: Reactor, nursery: trio.Nurser
     """A node that accepts nobody yet. Its sessions are tasks in `nursery`. Raises ConfigError."""
     own = {one.id for one in config.proxy.tenants}
     others = [one.id for one in config.upstream.tenants if one.id not in own]
-    clients: Verifies | None = (await open_tokens_of(config.proxy.auth, nursery, tenants=others)).verifier
-    if own:
-        of = await _open_tenants(config.proxy.tenants, nursery)
-        clients = ByTenant({id: tokens.verifier for id, tokens in of.items() if tokens.verifier is not None}, clients)
+    common = (await open_tokens_of(config.proxy.auth, nursery, tenants=others)).verifier
+    of = await _open_tenants(config.proxy.tenants, nursery)
+    verifiers = {id: tokens.verifier for id, tokens in of.items() if tokens.verifier is not None}
+    clients = ByTenant(verifiers, common) if verifiers else common
     upstream_tokens = await open_tokens_of(config.upstream.auth, nursery)
     tenants = await _open_tenants(config.upstream.tenants, nursery)
     return Node(config, reactor, clients, upstream_tokens, nursery, tenants=tenants)

@@ -73,7 +73,7 @@ class Keys:
         key, token = self._folder / f"{tenant}.key", self._folder / f"{tenant}.token"
         key.write_text(self.secrets[tenant])
         key.chmod(0o600)
-        words = [PROGRAM, "token", "--key-file", key, "--tenant", tenant, "--subject", "someone"]
+        words: list[str | Path] = [PROGRAM, "token", "--key-file", key, "--tenant", tenant, "--subject", "someone"]
         token.write_text(subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip())
         token.chmod(0o600)
         return token
@@ -85,7 +85,14 @@ async def start_node(ground: Ground, name: str, limits: dict[str, int], keys: Ke
     path = ground.directory / f"{name}.yaml"
     path.write_text(json.dumps({"proxy": {"tenants": tenants, "limits": limits}, "upstream": {"tenants": tenants}}))
     path.chmod(0o600)
-    words = [PROGRAM, "server", "--config.path", path, "--proxy.access-log.disable", "--log.level=error"]
+    words: list[str | Path] = [
+        PROGRAM,
+        "server",
+        "--config.path",
+        path,
+        "--proxy.access-log.disable",
+        "--log.level=error",
+    ]
     words += [f"--proxy.bind-addr=127.0.0.1:{proxy}", f"--upstream.bind-addr=127.0.0.1:{upstream}"]
     node = await ground.start("node", [*words, f"--admin.bind-addr=127.0.0.1:{admin}"])
     await node.answers_at(upstream)

@@ -373,7 +373,7 @@ async def test_carriers_are_counted_by_who_opens_them(roles: Roles, monkeypatch:
 
 
 def _by_principal(peer: object, asked: Purposeful) -> list[tuple[str, str]]:
-    return [("principal", asked.principal)]
+    return [("principal", asked.party)]
 
 
 async def test_many_that_are_opened_and_left_are_gone_in_time(
