@@ -14,7 +14,6 @@ from enum import IntEnum
 from functools import partial
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
-from engine.auth.verifier import UnknownKey
 from engine.carriers.carrier import Carrier
 from engine.carriers.poll import GONE_SECONDS, PollEnd
 from engine.carriers.stream import StreamCarrier
@@ -248,8 +247,6 @@ class _Post(Generic[Asked]):
         except HTTPError as error:
             log.info("request refused", client_ip=self.connection.peer[0], status=error.status, error=str(error))
             self._refuse(error.status, error.public, error.retry_after)
-        except UnknownKey:
-            self._refuse(503, "keys are being fetched")
         except Unauthorized as error:
             log.warning("request refused", client_ip=self.connection.peer[0], status=401, error=str(error))
             self._refuse(401, str(error))

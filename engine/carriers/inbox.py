@@ -19,15 +19,19 @@ AHEAD_BYTES: Final = 4 * 1024 * 1024  # how far before it: two are under way at 
 class Inbox:
     """Gives `receiver` the bytes from offset 0 on, each once. What it does not take is offered again in later turns.
 
-    All that waits is charged to `account`; `failed` is called when that is too much, or when the receiver has a defect.
+    All that waits is charged to `account`; `failed` is called when that is too much, `broken` when the receiver has a
+    defect.
     """
 
-    def __init__(self, account: Account, failed: Callable[[Exception], None]) -> None:
+    def __init__(
+        self, account: Account, failed: Callable[[Exception], None], broken: Callable[[Exception], None]
+    ) -> None:
         self.receiver: Receiver = NOBODY
         self.queued = False
         self.end = 0  # up to where bytes have come, without a gap
         self._account = account
         self._failed = failed
+        self.break_off = broken
         self._reactor = current_reactor()
         self._ahead: dict[int, bytes] = {}
         self._held: list[bytes] = []  # in order
@@ -135,11 +139,6 @@ class Inbox:
 
     def turn(self) -> None:
         self._offer()
-
-    def break_off(self, error: Exception) -> None:
-        receiver = self.receiver
-        self._failed(error)
-        receiver.break_off(error)
 
 
 def _nothing() -> None: ...

@@ -27,7 +27,7 @@ Wish = Callable[[], New | Resume | None]
 """Asked for when the request is about to be sent: how much has come may change until then."""
 
 YOUNG_SECONDS: Final = 2.0  # a carrier that dies sooner,
-YOUNG_DEATHS: Final = 3  # so often in a row, is not tried first any more
+YOUNG_DEATHS: Final = 3  # so often in a row, with a node that lives, is not tried first any more
 BLANK: Final = "nothing came through it"
 
 
@@ -40,7 +40,7 @@ class Answer(NamedTuple):
 
 
 class Errand(NamedTuple):
-    """What a carrier is wanted for: a registration, or a way to a TCP endpoint."""
+    """What a carrier is wanted for: a registration, a way to a TCP endpoint, or to be measured."""
 
     place: Place
     path: str  # of the WebSocket
@@ -54,6 +54,12 @@ def registration(server: Server, endpoint: str, credentials: Callable[[], Fields
     place = Place(server, posts.UPSTREAM_PATH, endpoint, credentials)
     fields = [(piko.SUMMARIES, b"1")] if summaries else []
     return Errand(place, piko.upstream_path(endpoint), fields, MAX_FRAME, summaries)
+
+
+def probe(server: Server, credentials: Callable[[], Fields]) -> Errand:
+    """A doctor wants to know what a carrier gives (see session.probe)."""
+    place = Place(server, posts.PROBE_PATH, "way", credentials)
+    return Errand(place, posts.path(place.base, place.endpoint), [], MAX_FRAME)
 
 
 def way_to(server: Server, endpoint: str, credentials: Callable[[], Fields]) -> Errand:
@@ -76,10 +82,21 @@ class Ladder:
         if remembered is not None and remembered.kind in self._kinds:
             self._first = self._kinds.index(remembered.kind)
             self.failures = dict.fromkeys(self._kinds[: self._first], f"{remembered.kind} got through before")
-        self._deaths = 0
+        self._died_young = False  # and no other was opened since
+        self._deaths = 0  # of young ones in a row, behind each of which the node was there for another
 
     async def open(self, wish: Wish) -> tuple[Carrier, Answer]:
         """Open the best carrier that gets through. Raises Unreachable and Refused, of the one that was tried first."""
+        try:
+            found = await self._open_best(wish)
+        except (Unreachable, Refused):  # by the node's own words, or because nobody is there: it was no middlebox's cut
+            self._died_young, self._deaths = False, 0
+            raise
+        if self._died_young:
+            self._died_young, self._deaths = False, self._deaths + 1
+        return found
+
+    async def _open_best(self, wish: Wish) -> tuple[Carrier, Answer]:
         errors: list[Unreachable | Refused] = []
         kinds = self._kinds[self._first :] + self._kinds[: self._first]
         for kind in kinds:
@@ -159,10 +176,18 @@ class Ladder:
             self._remembered.keep(kind)
 
     def lost(self, kind: Kind, seconds: float, *, blank: bool) -> None:
-        """A carrier was lost after so long; `blank`: nothing had come through it."""
-        self._deaths = self._deaths + 1 if seconds < YOUNG_SECONDS or blank else 0
-        if kind is not self._kinds[self._first] or not (blank or self._deaths >= YOUNG_DEATHS):
+        """A carrier was lost after so long; `blank`: nothing had come through it.
+
+        Who cuts a young one may be a middlebox that does not like it, or a node that has died. The next attempt tells:
+        a node that has died is not there, or does not know the session.
+        """
+        if kind is not self._kinds[self._first]:
             return
-        self._deaths = 0
-        self._first = (self._first + 1) % len(self._kinds)
-        self.failures[kind] = BLANK if blank else f"it was cut within {YOUNG_SECONDS:g} s, again and again"
+        if not blank and seconds >= YOUNG_SECONDS:
+            self._died_young, self._deaths = False, 0
+        elif not blank and self._deaths + 1 < YOUNG_DEATHS:
+            self._died_young = True
+        else:
+            self._died_young, self._deaths = False, 0
+            self._first = (self._first + 1) % len(self._kinds)
+            self.failures[kind] = BLANK if blank else f"it was cut within {YOUNG_SECONDS:g} s, again and again"

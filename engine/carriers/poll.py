@@ -5,7 +5,7 @@ time, so that while one is answered the next is there already. How much goes int
 batches grow with the load. What the messages say is in wire.posts.
 
 A request that fails is made again, on another connection: its offset or number says that it is the same. So this
-carrier survives that connections are cut, and is lost only when nothing gets through for `RETRY_SECONDS`.
+carrier survives that connections are cut, as long as others can be made at once.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from engine.loop.duplex import MOST_READ, Bytes, Receiver
 from engine.loop.memory import Account, Overdrawn
 from engine.loop.reactor import current_reactor
 from engine.wire import posts
+from engine.wire.websocket import GOING_AWAY, INTERNAL_ERROR, NORMAL
 
 PARALLEL: Final = 2  # requests under way, each way
 FULL: Final = 2 * posts.MAX_UP  # queued: more than this, and sources are held back
 LEAST_UP: Final = 4 * 1024
 CALL_SECONDS: Final = 15.0  # for an answer that need not be waited for
-RETRY_SECONDS: Final = 10.0  # of failures in a row, and the carrier is lost
-RETRY_PAUSE_SECONDS: Final = 0.1
+RETRY_SECONDS: Final = 0.15  # of failures in a row, and the carrier is lost: what resumes the session does more then
+RETRY_PAUSE_SECONDS: Final = 0.05
 GONE_SECONDS: Final = posts.HOLD_SECONDS + 10.0  # without a request, and the client has gone
 MAX_ANSWERS: Final = 4  # that may have to be given again
 MAX_REPEATS: Final = 4  # of one request that wait for the same answer
@@ -96,7 +97,7 @@ class _Polled:
         self.deadline = math.inf
         self._reactor = reactor = current_reactor()
         self.account = Account(reactor.memory, self)
-        self._inbox = Inbox(self.account, self._failed)
+        self._inbox = Inbox(self.account, self._failed, self.break_off)
         self._outbox = _Outbox(self.account)
         self._unsent = 0  # bytes that were put and are not known to have arrived
         self._open = True
@@ -165,7 +166,7 @@ class _Polled:
         self.close()
 
     def close(self) -> None:
-        self.bid_farewell(1000, "")
+        self.bid_farewell(NORMAL, "")
 
     def bid_farewell(self, code: int, reason: str) -> None:
         raise NotImplementedError
@@ -241,6 +242,12 @@ class PollCarrier(_Polled):
         if self._open:
             self._parting = posts.encode_close(self._id, code, reason)
             self._leave()
+
+    def abort(self) -> None:
+        if self._open:
+            self.bid_farewell(INTERNAL_ERROR, "reset")
+            self._said.set()  # nothing of it is waited for
+            self.free()
 
     def _leave(self) -> None:
         super()._leave()
@@ -390,11 +397,12 @@ class PollCarrier(_Polled):
             if seconds > CALL_SECONDS and lasted > 1:  # it was cut while it waited: wait for less
                 self._hold_seconds = max(1, min(self._hold_seconds, int(lasted * 0.75)))
                 since = math.inf
-            since = min(since, now)
-            if now - since > RETRY_SECONDS:
+            if since == math.inf:
+                since = now  # a connection was cut, and another may not be
+            elif now - since > RETRY_SECONDS:
                 self._failed(failure)
                 return _NOTHING
-            if now > since:
+            else:
                 await trio.sleep(RETRY_PAUSE_SECONDS)
 
 
@@ -512,7 +520,10 @@ class PollEnd(_Polled):
                 return
 
     def closed(self, code: int, reason: str) -> None:
-        """The client has said good-bye, behind all that it has posted."""
+        """The client has said good-bye, behind all that it has posted, or that it has aborted."""
+        if code not in (NORMAL, GOING_AWAY):
+            self._failed(ConnectionResetError(f"closed by the other end: {code} {reason}".rstrip()))
+            return
         self._inbox.finish(self._inbox.end, partial(self._heard_end, f"{code} {reason}".rstrip()))
 
     def bid_farewell(self, code: int, reason: str) -> None:

@@ -170,7 +170,7 @@ async def _refused(place: Place, reader: Reader, response: Response) -> Answered
 def _refusal(place: Place, answered: Answered) -> Refused | Unreachable:
     """What is told of an answer that is no 200."""
     if answered.by_node:
-        path = piko.upstream_path("") if place.base == posts.UPSTREAM_PATH else piko.tcp_path("")
+        path = piko.tcp_path("") if place.base == posts.TCP_PATH else piko.upstream_path("")
         if (wrong := piko.wrong_port(path, answered.status, answered.said or "")) is not None:
             return Refused(f"{answered}; {wrong[0]}: {wrong[1]}")
     if answered.status == 404 and not answered.by_node:

@@ -20,7 +20,8 @@ from engine.errors import ConfigError
 def doctor(ctx: click.Context, endpoint: str | None) -> int:
     """Check whether an agent can connect to a node from here, and if not, what stops it.
 
-    Connects as an agent with the same flags, file and environment would, and reports each step. It ends with a
+    Connects as an agent with the same flags, file and environment would, and reports each step, and what each carrier
+    gives: round trip and bytes/s. It ends with a
     verdict and, if something is blocked, a paragraph for those who run the network. While ENDPOINT is registered for
     a moment, a request for it may fail.
 

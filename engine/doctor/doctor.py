@@ -16,7 +16,7 @@ from typing import Final
 from engine.carriers.carrier import Kind
 from engine.config import ConnectConfig, split_url
 from engine.doctor.advice import login_refused, next_step
-from engine.doctor.carriers import try_carriers
+from engine.doctor.carriers import Found, request, try_carriers
 from engine.doctor.certificate import Certificate
 from engine.doctor.cure import Cure, find_cure
 from engine.doctor.curl import curl_command
@@ -74,6 +74,7 @@ class _Examination:
         context = self._connect.tls.client_context() if target.secure else None
         # Without the userinfo that connect.url may have.
         server = Server(target.url, context, self._connect.tls.server_name, self._router)
+        found: Found | None = None
         try:
             try:
                 route, tunnel = await self._way.walk(self._router)
@@ -89,21 +90,24 @@ class _Examination:
                     silent_seconds=silent_seconds,
                     echo_seconds=echo_seconds,
                 )
-                await try_carriers(self._connect, server, endpoint, report)
+            found = await try_carriers(self._connect, server, report)
+            if found.blocked and not found.through:
+                fact = "an upgrade reaches the node, and no carrier gets through"
+                raise Stopped("session", fact, request=request(found.blocked, target.host))
         except TunnelError as error:
             return await self._no_way(error)
         except Stopped as stopped:
-            through: list[Kind] = []
-            if endpoint and stopped.leg in ("upgrade", "session"):
-                through = await try_carriers(self._connect, server, endpoint, report)
+            if found is None and stopped.leg in ("upgrade", "session"):
+                found = await try_carriers(self._connect, server, report)
+                if stopped.leg == "upgrade":
+                    stopped.request = stopped.request or request(found.blocked, target.host)
             verdict = await self._no_node(stopped)
-            return _carried(through[0], stopped, verdict) if through and verdict.outcome == "blocked" else verdict
-        more = (
-            ""
-            if endpoint
-            else " Nothing was registered; with an ENDPOINT as argument, that and a session are tried, too."
-        )
+            if found is None or not found.through or verdict.outcome != "blocked":
+                return verdict
+            return _carried(found.through[0], stopped, verdict)
+        more = "" if endpoint else " Nothing was registered; with an ENDPOINT as argument, that is tried, too."
         way = f"through {route}" if route.hops else "without a proxy"
+        way += f", by {found.through[0]}" if found.blocked else ""
         return Verdict("works", f"It works: an agent reaches {target.place} {way}.{more}")
 
     async def _at_node(self, route: Route, tunnel: Tunnel, server: Server, endpoint: str) -> None:

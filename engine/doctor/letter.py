@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 from datetime import datetime
 
+from engine.carriers.carrier import Kind
 from engine.doctor.advice import login_refused
+from engine.doctor.carriers import request
 from engine.doctor.node import Stopped
 from engine.doctor.way import Target
 from proxy_adapters import AuthenticationFailed, HopTLSError, HopUnreachable, NoRoute, NotAProxy, Route, TunnelError
@@ -48,8 +50,7 @@ def _request(problem: TunnelError | Stopped, target: Target, route: Route | None
     place = target.place
     if isinstance(problem, Stopped):
         return problem.request or (
-            f"Please let WebSocket upgrades to {target.host} pass (squid: `http_upgrade_request_protocols "
-            "websocket allow all`), or exempt it from TLS inspection."
+            request([Kind.WEBSOCKET], target.host)
             if problem.leg == "upgrade"
             else f"Please let connections to {place} last; a ping goes each way every 20 s."
         )

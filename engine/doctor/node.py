@@ -297,6 +297,9 @@ def _meaning(answer: _Answer) -> str:
     if status == 401 and piko.UNKNOWN_TENANT in text:
         advice = "set connect.tenant_id to the tenant that the token is for; whoever runs the node knows its tenants"
         raise Stopped("node", f"the node does not know this tenant: {said}{inspected}", who=YOU, advice=advice)
+    if status == 401 and piko.ENDPOINT_NOT_PERMITTED in text:
+        advice = "give an endpoint that the token permits as ENDPOINT; whoever runs the node creates others"
+        raise Stopped("node", f"the token does not permit this endpoint: {said}{inspected}", who=YOU, advice=advice)
     if status == 401:
         fact = f"the node requires a valid token: {said}{inspected}"
         advice = "set connect.token; whoever runs the node creates one with `trioduct token`"

@@ -37,10 +37,12 @@ class Inbound:
 
     __slots__ = (
         "_body",
+        "_carries",
         "_ended",
         "_outbound",
         "_pace",
         "_partial",
+        "_stays",
         "_wait",
         "deadline",
         "exchange",
@@ -60,6 +62,8 @@ class Inbound:
         self.exchange: Exchange | None = None
         self.last = False  # no request after this one
         self.leaving = False
+        self._carries = False  # it was taken over, and may have been given back
+        self._stays = False  # for the next request of who had taken it over
         self._ended = False  # the other end has said its last byte, behind a whole request
         self._partial = Partial(inlet.account)
         self._outbound: Outbound | None = None  # the way of the request that is under way
@@ -387,18 +391,20 @@ class Inbound:
         self._partial.drop()
         self.inlet.close()
 
-    def leave(self) -> None:
+    def leave(self, *, carriers: bool = True) -> None:
         """The role is leaving: no request after the one under way. An idle connection gets the second in which one
-        may be on its way to us.
+        may be on its way to us; if `carriers` do not leave, one that was taken over before stays for its next request.
         """
         self.leaving = True
-        if self.state <= _IDLE:
+        self._stays = self._carries and not carriers
+        if self.state <= _IDLE and not self._stays:
             self.deadline = self.reactor.now + LEAVING_SECONDS
 
     # -- protocols that are not HTTP any more
 
     def _take_over(self, exchange: Exchange, decision: TakeOver) -> None:
         self.state = _OVER
+        self._carries = True
         self.reactor.unclock(self)
         self.exchange = None
         exchange.status = 101
@@ -409,7 +415,8 @@ class Inbound:
     def take_back(self) -> None:
         """What had taken over is done, and the next request is HTTP again."""
         self.state = _IDLE
-        self.deadline = self.reactor.now + (LEAVING_SECONDS if self.leaving else self.role.timeouts.idle)
+        leaving = self.leaving and not self._stays
+        self.deadline = self.reactor.now + (LEAVING_SECONDS if leaving else self.role.timeouts.idle)
         self.inlet.receiver = self
         self.reactor.clock(self)
         self.inlet.resume()

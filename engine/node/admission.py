@@ -17,10 +17,10 @@ from engine.wire.origin import may_open
 
 
 def admit(
-    fields: Fields, verifier: Verifies | None, endpoint: str, *, tenant_by_host: Sequence[bytes] = ()
+    fields: Fields, verifier: Verifies | None, endpoint: str | None, *, tenant_by_host: Sequence[bytes] = ()
 ) -> Claims | None:
-    """What the token in these fields permits, which `endpoint` is part of, and the tenant that they or the Host name;
-    None if there is nothing to verify it with.
+    """What the token in these fields permits, which `endpoint` is part of (None: whatever it is), and the tenant that
+    they or the Host name; None if there is nothing to verify it with.
 
     Raises Unauthorized, and HTTPError for a page of a browser.
     """
@@ -30,7 +30,8 @@ def admit(
         return None
     own, standard, tenant = _credentials(fields)
     claims = verifier.verify(own, standard, [*tenant, *tenant_by_host])
-    claims.check(endpoint)
+    if endpoint is not None:
+        claims.check(endpoint)
     return claims
 
 

@@ -37,6 +37,7 @@ from engine.node.way import Way
 from engine.routing import tenants
 from engine.routing.owners import Answer, Owners, defect_of_name
 from engine.routing.registry import Registry
+from engine.session.probe import Answering
 from engine.session.session import Session
 from engine.wire import http1, piko, posts, resumption, websocket, workers
 from engine.wire.http1 import Request
@@ -48,6 +49,8 @@ from engine.wire.workers import Seat
 
 HANDSHAKE_SECONDS: Final = 10.0
 NEWER_KEYS_SECONDS: Final = 8.0
+MAX_PROBES: Final = 16  # at a time
+PROBE_SECONDS: Final = 30.0
 IDLE_SECONDS: Final = 75.0  # for the next request of a carrier that is made of them
 
 log = get_logger("upstream")
@@ -56,14 +59,14 @@ log = get_logger("upstream")
 class _Asked(NamedTuple):
     """What an agent registers for."""
 
-    endpoint: str
+    endpoint: str | None  # None: nothing, for a doctor wants to know what the way gives (see session.probe)
     claims: Claims | None  # of its token, if it needs one
     tenant: bytes
 
     @property
     def key(self) -> str:
         """The endpoint's, in the tenant of the token."""
-        return tenants.key(self.endpoint, self.tenant_of_token)
+        return tenants.key(self.endpoint or "", self.tenant_of_token)
 
     @property
     def tenant_of_token(self) -> str:
@@ -71,7 +74,7 @@ class _Asked(NamedTuple):
 
     @property
     def purpose(self) -> Purpose:
-        return Purpose("upstream", self.key, self.tenant, self.party)
+        return Purpose("probe" if self.endpoint is None else "upstream", self.key, self.tenant, self.party)
 
     @property
     def principal(self) -> str:
@@ -128,6 +131,7 @@ class AgentPort:
         self._crowds: dict[str, Crowd] = {}  # by party
         self._leaving = False
         self._sessions = sessions
+        self._probes = 0  # sessions that measure
         self._permits: dict[Carrier, _Permit] = {}  # what has let them in
         for each in (tokens, *by_tenant.values()):
             if each.verifier is not None:
@@ -171,9 +175,10 @@ class AgentPort:
                     await self.peers.hand_over(owner, connection, Port.UPSTREAM, request)
                     await connection.run()
                     return
-                if posts.endpoint_of(request.target, posts.UPSTREAM_PATH) is None:
+                if not _is_posted(request):
                     break
                 posted = True
+                await self._know_key(request)
                 if not await self._post(connection, request, last=handed):
                     await connection.run()
                     return
@@ -210,16 +215,8 @@ class AgentPort:
         """Answer a request for a WebSocket; what this task has to run then. Raises HTTPError."""
         try:
             endpoint = _endpoint(request)
-            verifier, newer_keys = self._tokens_for(request)
-            try:
-                claims = admit(request.fields, verifier, endpoint)
-            except UnknownKey:
-                # The issuer may have changed its keys; to refuse would end the agent, so it waits for the new ones.
-                if newer_keys is None:
-                    raise
-                with trio.move_on_after(NEWER_KEYS_SECONDS):  # and then it is told, while there is time to
-                    await newer_keys()
-                claims = admit(request.fields, verifier, endpoint)
+            await self._know_key(request)
+            claims = admit(request.fields, self._tokens_for(request).verifier, endpoint)
             accept = websocket.check_upgrade_request(request.fields if request.upgrade else [])
             wish = resumption.wish_in(request.fields)
             carrier = WebSocketCarrier(connection, client=False, max_frame=MAX_FRAME)
@@ -242,6 +239,23 @@ class AgentPort:
         start()
         return carrier.run
 
+    async def _know_key(self, request: Request) -> None:
+        """Wait for newer keys if the token names one that is not here.
+
+        The issuer may have changed its keys, and to refuse would end the agent.
+        """
+        newer_keys = None
+        try:
+            verifier, newer_keys = self._tokens_for(request)
+            if newer_keys is not None:
+                admit(request.fields, verifier, None)
+        except UnknownKey:
+            assert newer_keys is not None
+            with trio.move_on_after(NEWER_KEYS_SECONDS):  # and then it is told, while there is time to
+                await newer_keys()
+        except (Unauthorized, HTTPError):
+            pass  # whoever admits it says so
+
     def _tokens_for(self, request: Request) -> Tokens:
         return tokens_of(request.fields, self._by_tenant) if self._by_tenant else self._tokens
 
@@ -258,8 +272,9 @@ class AgentPort:
     # -- the door of carriers that are made of requests
 
     def admit(self, request: Request) -> _Asked:
-        endpoint = posts.endpoint_of(request.target, posts.UPSTREAM_PATH) or ""
-        _check_endpoint(endpoint)
+        endpoint = None if _is_probe(request) else posts.endpoint_of(request.target, posts.UPSTREAM_PATH) or ""
+        if endpoint is not None:
+            _check_endpoint(endpoint)
         return _asked(request, endpoint, admit(request.fields, self._tokens_for(request).verifier, endpoint))
 
     def enter(self, asked: _Asked, hello: Hello, carrier: Carrier) -> tuple[Welcome, Callable[[], None]]:
@@ -274,6 +289,8 @@ class AgentPort:
         self, carrier: Carrier, asked: _Asked, wish: New | Resume | None, *, summaries: bool
     ) -> tuple[bytes, Callable[[], None]]:
         """Find the session that `carrier` is for; the answer to `wish`, and what then gives it the carrier."""
+        if asked.endpoint is None:
+            return b"", self._begin_probe(carrier, asked.party)
         if isinstance(wish, Resume):
             resumable, resumed = self.kept.claim(wish, asked.purpose)
             received = wish.received
@@ -302,6 +319,29 @@ class AgentPort:
 
         return answer, start
 
+    def _begin_probe(self, carrier: Carrier, party: str) -> Callable[[], None]:
+        """A session that only measures `carrier`; what gives it the carrier."""
+        self._refuse_haste(party)
+        if self._probes >= MAX_PROBES:
+            raise HTTPError(429, "too many others measure their ways")
+
+        def start() -> None:
+            self._probes += 1
+            session = Session(carrier, accepts=True, on_stream=Answering().take)
+            self._sessions.start_soon(self._reactor.supervise, "session", partial(self._run_probe, session))
+            self._reactor.hand_over()
+
+        return start
+
+    async def _run_probe(self, session: Session) -> None:
+        try:
+            with trio.move_on_after(PROBE_SECONDS):
+                await session.run()
+        finally:
+            self._probes -= 1
+            carrier = session.carrier
+            log.info("way measured", client_ip=carrier.peer[0], carrier=carrier.kind, bytes=session.bytes_out)
+
     def _refuse_taken(self, asked: _Asked) -> None:
         answer = self.owners.ask(asked.key, asked.principal)
         if answer is Answer.TAKEN:
@@ -311,12 +351,13 @@ class AgentPort:
 
     def _refuse_excess(self, party: str) -> None:
         """Who is named by no token is not told from others, so that one of them could keep out the rest."""
-        if not party:
-            return
+        self._refuse_haste(party)
+        if party and self._principals.is_full(party):
+            raise HTTPError(429, "too many sessions")
+
+    def _refuse_haste(self, party: str) -> None:
         if wait := self._registering.take(party, self._reactor.now):
             raise HTTPError(429, "too many registrations within a short time", retry_after=math.ceil(wait))
-        if self._principals.is_full(party):
-            raise HTTPError(429, "too many sessions")
 
     def _enrol(
         self, carrier: Carrier, asked: _Asked, held: ExitStack, *, summaries: bool
@@ -444,7 +485,21 @@ class AgentPort:
             registration.session.close(websocket.GOING_AWAY, "node is stopping")
 
 
-def _endpoint(request: Request) -> str:
+def _is_posted(request: Request) -> bool:
+    """It is one of those that a carrier is made of."""
+    if _is_probe(request):
+        return request.method == b"POST"  # else it is for a WebSocket
+    return posts.endpoint_of(request.target, posts.UPSTREAM_PATH) is not None
+
+
+def _is_probe(request: Request) -> bool:
+    return posts.endpoint_of(request.target, posts.PROBE_PATH) is not None
+
+
+def _endpoint(request: Request) -> str | None:
+    """What a request for a WebSocket is about. Raises HTTPError."""
+    if _is_probe(request):
+        return None
     endpoint = piko.endpoint_of_upstream_path(request.target)
     if endpoint is None:
         raise HTTPError(404, "not found")
@@ -459,7 +514,7 @@ def _check_endpoint(endpoint: str) -> None:
         raise HTTPError(400, defect)
 
 
-def _asked(request: Request, endpoint: str, claims: Claims | None) -> _Asked:
+def _asked(request: Request, endpoint: str | None, claims: Claims | None) -> _Asked:
     return _Asked(endpoint, claims, tenant_in(request.fields))
 
 

@@ -58,11 +58,13 @@ class ClientPort:
             reactor.unclock(inbound)
             self._gone.set()
 
-    def leave(self) -> None:
-        """No new requests on the connections there are (those under way go on)."""
+    def leave(self, *, carriers: bool) -> None:
+        """No new requests on the connections there are (those under way go on), but those of `carriers` if they do not
+        leave yet.
+        """
         self._leaving = True
         for inbound in tuple(self._inbounds):
-            self._clients.reactor.call("leave", inbound, inbound.leave)
+            self._clients.reactor.call("leave", inbound, inbound.leave, carriers=carriers)
 
     async def wait_quiet(self) -> None:
         """Return when no client is connected any more."""

@@ -93,6 +93,7 @@ class Legs:
         self._shares = shares
         self._sessions = sessions
         self._running: dict[Carrier, _Running] = {}
+        self._changed = trio.Event()  # one of them has ended, or has lost its carrier
 
     # -- the door of carriers that are made of requests
 
@@ -174,10 +175,20 @@ class Legs:
             running.relay = relay_to(way, paced(stream, pace, self._reactor))
             stream.resume()
 
-        running = _Running(Session(carrier, accepts=True, on_stream=take), leg)
+        running = _Running(Session(carrier, accepts=True, on_stream=take, on_change=self._change), leg)
         self._running[carrier] = running
         self._reactor.clock(running)
         return partial(self._run, running, done)
+
+    def _change(self) -> None:
+        self._changed.set()
+        self._reactor.hand_over()
+
+    async def wait_quiet(self) -> None:
+        """Return when no leg has a carrier any more. Those without get no other from a node that lets nobody in."""
+        while not all(running.session.suspended for running in self._running.values()):
+            self._changed = trio.Event()
+            await self._changed.wait()
 
     def end_revoked(self) -> None:
         """End the legs whose tokens are revoked."""
@@ -196,6 +207,7 @@ class Legs:
             self.open -= 1
             self._reactor.unclock(running)
             del self._running[carrier]
+            self._changed.set()
             self.kept.forget(carrier)
             passed = running.relay.passed if running.relay is not None else [0, 0]
             if done is None:

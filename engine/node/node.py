@@ -422,9 +422,11 @@ class Node:
         if self.store is not None:
             await self.store.leave()
         self.clients_door.close()
-        self.clients.leave()
+        self.clients.leave(carriers=False)
         if self.peers is not None:
             await self.peers.leave()
+        await self._legs.wait_quiet()
+        self.clients.leave(carriers=True)
         await self.clients.wait_quiet()
         for port in self._tcp_ports:
             await port.wait_quiet()

@@ -35,6 +35,7 @@ from engine.wire import owner
 from engine.wire.piko import endpoint_of_segment
 
 UPSTREAM_PATH: Final = "/trioduct/v1/upstream/"
+PROBE_PATH: Final = UPSTREAM_PATH + "probe/"  # for a session that only measures, and for a WebSocket of that kind
 TCP_PATH: Final = "/_trioduct/v1/tcp/"
 MAX_LINE: Final = 1024
 MAX_UP: Final = 512 * 1024  # bytes of the session in one request; nginx takes bodies of 1 MiB
@@ -44,7 +45,8 @@ HOLD_SECONDS: Final = 20
 GONE: Final = b"gone"
 
 _PATH = re.compile(
-    rb"(/trioduct/v1/upstream/|/_trioduct/v1/tcp/)([^/?]+)/(?:(%b)\.)?[0-9a-f]+(?:\?.*)?" % owner.ANY, re.DOTALL
+    rb"(/trioduct/v1/upstream/(?:probe/)?|/_trioduct/v1/tcp/)([^/?]+)/(?:(%b)\.)?[0-9a-f]+(?:\?.*)?" % owner.ANY,
+    re.DOTALL,
 )
 
 
@@ -132,13 +134,13 @@ class End(NamedTuple):
 
 
 def path(base: str, endpoint: str, tag: bytes = b"") -> str:
-    """A path that was never asked for before; `base` is one of the two above, `tag` tells the owner (see owner)."""
+    """A path that was never asked for before; `base` is one of those above, `tag` tells the owner (see owner)."""
     mark = tag.decode() + "." if tag else ""
     return f"{base}{quote(endpoint, safe='')}/{mark}{secrets.token_hex(8)}"
 
 
 def tag_of(target: bytes) -> bytes:
-    """The tag that a request for this target has; empty if it has none, or is not below either base."""
+    """The tag that a request for this target has; empty if it has none, or is below none of the bases."""
     match = _PATH.fullmatch(target)
     return match[3] or b"" if match else b""
 

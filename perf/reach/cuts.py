@@ -26,6 +26,7 @@ from perf.topologies.middlebox import LEG
 from perf.topologies.shape import Middlebox, Service, Shape
 
 CALM_SECONDS = 1.0  # before the first cut, and behind the last
+PATIENCE_SECONDS = 10.0  # for the answers that have not come by then
 STILL, LONGEST, CUTS, FAILED, P99 = "stands still ms", "longest ms", "cuts", "failed", "p99 ms"
 A_DIAL_AND_150_MS = Goal(150.0, absolute=True)  # on loopback a dial is well below a millisecond
 
@@ -84,8 +85,13 @@ class FailedRow(msgspec.Struct, frozen=True, kw_only=True):
     async def opened(self, contender: Contender, plan: Plan, reach: Reach) -> AsyncIterator[Opened]:
         side = self.sides[carrier_of(self.carrier, contender)]
         async with reach(Shape(middlebox=Middlebox.CUTTER), side) as running:
-            # What is not answered in the end has failed, too: the load counts it.
-            load = Victim(rate=self.rate, connections=256, seconds=_seconds(self.cuts, self.every_seconds))
+            # What is answered whole has not failed, however late; what is not answered in the end has.
+            load = Victim(
+                rate=self.rate,
+                connections=256,
+                seconds=_seconds(self.cuts, self.every_seconds),
+                patience_seconds=PATIENCE_SECONDS,
+            )
 
             async def measure(heard: Heard) -> Sample:
                 outcome, legs, found = await _apply_cutting(load, running, heard, self.cuts, self.every_seconds)

@@ -20,7 +20,7 @@ class Facts:
     all until the end). `early`: whether an answer passes while its request is still being sent. `longest`: the longest
     body of a request, if there is a limit. `reuse`: whether a client's connection serves a second request.
     `unanswered`: what becomes of a request that is not answered, by the settings here. `notes`: what else a carrier
-    has to know.
+    has to know. `carrier`: by which an agent and a forward come up there, which `test_through` proves.
     """
 
     box: str
@@ -32,6 +32,7 @@ class Facts:
     longest: int | None = None
     reuse: bool = True
     unanswered: str = "not tried"
+    carrier: str = "stream"
     notes: str = ""
 
 
@@ -50,6 +51,7 @@ FACTS: dict[str, Facts] = {
         notes="ends a connection up to a second before 4 s from its request's head, with FIN, however busy it is",
     ),
     "haproxy_denying": Facts(
+        carrier="poll",
         box="HAProxy 2.6",
         settings="`http-request deny deny_status 403 if { req.hdr(Upgrade) -m found }`, timeouts of 60 s",
         upgrade=403,
@@ -59,6 +61,7 @@ FACTS: dict[str, Facts] = {
         "the node does not hear that a client has gone",
     ),
     "nginx_buffering": Facts(
+        carrier="poll",
         box="nginx 1.22 as it comes, no lines for Upgrade",
         settings="`proxy_buffering on; proxy_request_buffering on; proxy_ignore_headers X-Accel-Buffering`",
         upgrade=426,
@@ -86,6 +89,7 @@ FACTS: dict[str, Facts] = {
         notes="a body in chunks that grows beyond 1 MiB gets 413 as well",
     ),
     "apache": Facts(
+        carrier="poll",
         box="Apache 2.4 mod_proxy",
         settings="`ProxyPass / http://node/`",
         upgrade=426,
@@ -116,6 +120,7 @@ FACTS: dict[str, Facts] = {
         "client has gone",
     ),
     "squid_lifetime": Facts(
+        carrier="websocket",
         box="squid 5.7, forward proxy",
         settings="`client_lifetime 4 seconds`",
         upgrade=101,
@@ -142,6 +147,7 @@ def table() -> str:
         "longest body",
         "unanswered",
         "note",
+        "carrier",
     )
     rows = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for facts in FACTS.values():
@@ -155,6 +161,7 @@ def table() -> str:
             "no limit found" if facts.longest is None else f"{facts.longest >> 20} MiB",
             facts.unanswered,
             facts.notes,
+            f"`{facts.carrier}`",
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"

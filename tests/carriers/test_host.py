@@ -4,19 +4,23 @@ are served all the while.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import jwt
 import pytest
 import trio
+from jwt.algorithms import HMACAlgorithm
 from trio.testing import MockClock
 
 from engine.carriers import host
 from engine.carriers.host import BODY_SECONDS, PAIR_SECONDS, Purposeful
 from engine.carriers.poll import GONE_SECONDS
 from engine.node import kept
+from engine.node.agent_port import HANDSHAKE_SECONDS, IDLE_SECONDS
 from engine.wire import posts, yamux
 from engine.wire.posts import Hello
 from tests.carriers.posting import ID, Poster, error, poster
@@ -171,6 +175,18 @@ async def test_half_a_body_is_told_of(roles: Roles, mock_clock: MockClock, finis
     assert error(got)
 
 
+@pytest.mark.parametrize("first", [True, False])
+async def test_half_a_head_is_waited_for_for_so_long(roles: Roles, mock_clock: MockClock, first: bool) -> None:
+    node = await roles.node()
+    asks = await poster(roles, node)
+    if not first:
+        assert (await asks.open()).status == 200
+    await asks.talk.say(asks.head(b"Content-Length: 100\r\n")[:-10])
+    await settle()
+    mock_clock.jump((HANDSHAKE_SECONDS if first else IDLE_SECONDS) + 1)
+    await asks.talk.is_over()
+
+
 async def test_who_has_finished_behind_its_request_is_answered(roles: Roles) -> None:
     node = await roles.node()
     asks = await poster(roles, node)
@@ -260,6 +276,19 @@ async def test_a_half_that_stays_alone_is_told_so(roles: Roles, mock_clock: Mock
     assert (await alone.talk.answer()).status == 408
 
 
+@pytest.mark.parametrize("half", ["down", "up"])
+async def test_half_of_a_half_is_told_of(roles: Roles, mock_clock: MockClock, half: str) -> None:
+    node = await roles.node()
+    alone = await poster(roles, node)
+    if half == "up":
+        await alone.talk.say(alone.head(b"Transfer-Encoding: chunked\r\n") + b"20\r\n" + posts.encode_up_stream(ID)[:9])
+    else:
+        await alone.talk.say(alone.head(b"Content-Length: 99\r\n") + posts.encode_open("stream", ID, Hello()))
+    await settle()
+    mock_clock.jump(BODY_SECONDS + 1)
+    assert (await alone.talk.answer()).status == 408
+
+
 async def test_the_other_half_has_to_be_for_the_same(roles: Roles) -> None:
     node = await roles.node()
     down, up = await halves(roles, node, b"x-piko-tenant-id: another\r\n")
@@ -299,6 +328,29 @@ async def test_each_request_is_asked_for_its_token(roles: Roles) -> None:
         got = await (await poster(roles, node, fields=fields)).post(posts.encode_down(ID, 0, 0, 20))
         assert got.status == 401
         assert error(got)
+
+
+async def test_a_token_of_a_key_that_is_not_here_is_looked_at_again_with_newer_keys(
+    roles: Roles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.auth.key_set.REFETCH_SECONDS", 0)
+
+    def write(kid: str) -> None:
+        key = json.loads(HMACAlgorithm.to_jwk(SECRET)) | {"kid": kid, "alg": "HS256"}
+        (tmp_path / "keys.json").write_text(json.dumps({"keys": [key]}))
+
+    async def open_with(kid: str) -> Answer:
+        token = jwt.encode({}, SECRET, "HS256", {"kid": kid}).encode()
+        return await (await poster(roles, node, fields=b"Authorization: Bearer %b\r\n" % token)).open(posts.new_id())
+
+    write("old")
+    config = server_config()
+    config.upstream.auth.jwks.endpoint = f"file://{tmp_path}/keys.json"
+    node = await roles.node(config)
+    write("new")
+    assert (await open_with("new")).status == 200
+    unknown = await open_with("made up")
+    assert (unknown.status, error(unknown)) == (401, "invalid token")
 
 
 async def test_a_resumption_that_is_not_due_is_refused(roles: Roles) -> None:

@@ -54,7 +54,7 @@ def pattern(start: int, end: int) -> bytes:
 def open_inbox(reactor: Reactor, taker: Taker, limit: int = 1 << 30) -> tuple[Inbox, Account, list[Exception]]:
     failures: list[Exception] = []
     account = Account(reactor.memory, Owner(), limit)
-    inbox = Inbox(account, failures.append)
+    inbox = Inbox(account, failures.append, failures.append)
     inbox.receiver = taker
     return inbox, account, failures
 

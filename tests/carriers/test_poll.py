@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import pytest
 import trio
+from trio.testing import MockClock
 
+from engine.carriers import resumable
+from engine.carriers.carrier import Kind
 from engine.carriers.inbox import AHEAD_BYTES
-from engine.carriers.poll import MAX_REPEATS
+from engine.carriers.ladder import Ladder, registration
+from engine.carriers.poll import MAX_REPEATS, RETRY_SECONDS
+from engine.loop.dial import Server
+from engine.loop.duplex import Nobody
+from engine.loop.reactor import Reactor
+from engine.session.liveness import PONG_SECONDS
 from engine.wire import posts, yamux
 from engine.wire.posts import Hello
+from perf.topologies.cutter import Cutter
+from proxy_adapters import Router
 from tests.carriers.posting import ID, error, poster
 from tests.roles import Roles, RunningNode, Talk, agent_config, answer, settle
 
@@ -107,6 +117,42 @@ async def test_a_batch_that_is_far_ahead_is_refused_and_its_session_goes_on(role
     assert (await asks.post(posts.encode_down(ID, 1, 1, 20))).body.endswith(ANSWER)
 
 
+async def test_who_leaves_one_out_is_ended_and_what_is_ahead_of_it_is_bounded(
+    roles: Roles, mock_clock: MockClock
+) -> None:
+    node = await opened(roles)
+    asks = await poster(roles, node)
+    step = posts.MAX_UP
+    answers = [await asks.post(posts.encode_up(ID, offset) + bytes(step)) for offset in range(1, AHEAD_BYTES, step)]
+    assert [got.body for got in answers[:-1]] == [posts.encode_taken(0)] * (len(answers) - 1)
+    assert answers[-1].status == 409
+    await settle()
+    mock_clock.jump(PONG_SECONDS + 1)  # that of the node's ping would have been behind it
+    await settle()
+    asks = await poster(roles, node)
+    assert (await asks.post(posts.encode_up(ID, 0) + b"x")).body == b"gone\n"
+    assert (await asks.post(posts.encode_down(ID, 1, 1, 20))).body == b"gone\n"
+
+
+@pytest.mark.interpreted
+async def test_who_collects_all_and_confirms_nothing_is_ended(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resumable, "LIMIT", 16 * 1024)
+    monkeypatch.setattr(resumable, "MOST", 64 * 1024)
+    node = await roles.node()
+    asks = await poster(roles, node)
+    assert (await asks.open(session="new 30")).status == 200
+    pings = PING * 200
+    collected, answer = 0, b""
+    for number in range(100):
+        answer = (await asks.post(posts.encode_down(ID, number, number, 20))).body
+        if answer == b"gone\n":
+            break
+        collected += len(answer)
+        await asks.post(posts.encode_up(ID, number * len(pings)) + pings)
+    assert answer == b"gone\n"
+    assert collected < 3 * 64 * 1024
+
+
 async def test_what_was_said_before_a_good_bye_is_collected_behind_it(roles: Roles) -> None:
     node = await opened(roles)
     asks = await poster(roles, node)
@@ -141,3 +187,32 @@ async def test_an_agent_that_is_told_to_stop_says_all_before_it_goes(roles: Role
         agent.tell_to_stop()
         go.set()
     await agent.ended.wait()
+
+
+class Waits(Nobody):
+    """Hears that a carrier was lost."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def lost(self, error: Exception) -> None:
+        self.error = error
+
+
+async def test_a_client_that_is_cut_off_knows_it_soon(roles: Roles, reactor: Reactor, mock_clock: MockClock) -> None:
+    node = await roles.node()
+    cutter = Cutter(node.upstream)
+    server = Server(f"http://127.0.0.1:{await roles.nursery.start(cutter.run)}", router=Router(["direct"]))
+    carrier, _ = await Ladder(registration(server, "web", list), [Kind.POLL]).open(lambda: None)
+    carrier.receiver = waits = Waits()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(carrier.run)
+        await settle()
+        passed = 0.0
+        with cutter.away():
+            await settle()
+            while waits.error is None:
+                mock_clock.jump(RETRY_SECONDS / 3)
+                passed += RETRY_SECONDS / 3
+                await settle()
+    assert passed <= 2 * RETRY_SECONDS

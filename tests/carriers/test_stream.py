@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from engine.loop.memory import Memory
+from engine.session.liveness import PONG_SECONDS
 from engine.wire import posts, yamux
 from engine.wire.posts import Hello
 from tests.carriers.posting import ID, Poster, poster
@@ -74,6 +76,25 @@ async def test_a_stream_with_one_half_lost_is_lost(roles: Roles, half: int) -> N
     both = await pair(roles, node, "new 30")
     await both[half].talk.reset()
     await both[1 - half].talk.is_over()
+
+
+@pytest.mark.parametrize("session", ["", "new 30"])
+@pytest.mark.parametrize("says", ["nothing", "half a chunk", "something else"])
+async def test_who_answers_no_ping_is_ended(roles: Roles, mock_clock: MockClock, says: str, session: str) -> None:
+    """So is who reads nothing, for the ping waits behind what he does not read."""
+    node = await roles.node()
+    down, up = await pair(roles, node, session)
+    for _ in range(4):
+        if says == "half a chunk":
+            await up.talk.say(b"c\r\n" + PING[:5])
+            says = "nothing"
+        elif says == "something else":
+            await up.talk.say(chunk(PING))
+        await settle()
+        mock_clock.jump(PONG_SECONDS / 3)
+    await settle()
+    await down.talk.is_over()
+    await up.talk.is_over()
 
 
 @pytest.mark.parametrize("session", ["", "new 30"])

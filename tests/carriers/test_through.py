@@ -6,6 +6,7 @@ dozens of times where else it is a few, and uploads through every box.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ from trio_websocket import open_websocket_url
 
 from perf.topologies.cutter import Cutter
 from tests.carriers.beds import KINDS, Middlebox, open_middlebox
+from tests.carriers.facts import FACTS
 from tests.conftest import Pki
-from tests.programs import TRIODUCT, Node, Program, Programs, free_port, needs
+from tests.programs import TRIODUCT, Node, Program, Programs, free_port, get, needs
 from tests.roles import Talk
 from tests.system.ledger import load
 
@@ -91,6 +93,16 @@ async def wait_answered(node: Node, agent: Program) -> None:
                 pass
             await trio.sleep(0.05)  # the node is another process, which sends no events
     raise RuntimeError(f"the agent ended:\n{agent.text}")
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", FACTS)
+async def test_the_agent_comes_up_by_the_carrier_of_the_table(tunnel: Tunnel, name: str) -> None:
+    """On a busy machine a stream may look as if it were held back: then it is a poll."""
+    _, said = await get(tunnel.node.admin, "/status/upstream/sessions")
+    used = {session["carrier"] for session in json.loads(said) if not session["suspended"]}
+    assert used
+    assert used <= {FACTS[name].carrier, "poll" if FACTS[name].carrier == "stream" else ""}
 
 
 @pytest.mark.timeout(120)

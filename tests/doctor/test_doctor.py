@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shlex
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -28,6 +29,7 @@ from tests.programs import PIKO, Node, Programs, free_port, get, needs_piko
 from tests.proxy_adapters.beds.proxies import PASSWORD, USER, Squid
 from tests.roles import Roles, RunningNode, Service, Talk, answer, join, says, server_config
 
+MEASURED = re.compile(r"a round trip takes [0-9.]+ ms, [0-9.e+]+ MB/s down, [0-9.e+]+ MB/s up")
 HMAC_KEY = "a secret of at least thirty-two bytes"
 
 
@@ -46,8 +48,10 @@ async def test_a_straight_way_is_told_step_by_step_and_nothing_is_registered(rol
     node = await roles.node()
     done = await examine(connect_to(node.upstream))
     assert (done.verdict.outcome, done.verdict.exit_code) == ("works", 0)
-    assert done.names == ["route", "tcp", "upgrade"]
+    assert done.names == ["route", "tcp", "upgrade", "carrier", "carrier", "carrier"]
+    assert all(state == "ok" and MEASURED.search(text) for state, text in done.of("carrier"))
     assert "no proxy is configured" in done.text
+    assert json.loads((await get(node.admin, "/status/upstream/endpoints"))[1]) == {}
     assert "ENDPOINT" in done.verdict.text
 
 
@@ -66,8 +70,10 @@ async def test_an_endpoint_is_registered_for_a_moment(roles: Roles, examine: Exa
     node = await roles.node()
     done = await examine(connect_to(node.upstream), "shop", patient=True, silent_seconds=0.3)
     assert done.verdict.outcome == "works"
-    assert done.names == ["route", "tcp", "upgrade", "registration", "round trip", "silence", "carrier", "carrier"]
-    assert all(state == "ok" and "a round trip takes" in text for state, text in done.of("carrier"))
+    assert done.names == [
+        *("route", "tcp", "upgrade", "registration", "round trip", "silence"),
+        *("carrier", "carrier", "carrier"),
+    ]
     with trio.fail_after(5):
         # Asked again and again: the node tells nobody when a session has ended.
         while json.loads((await get(node.admin, "/status/upstream/endpoints"))[1]):  # noqa: ASYNC110
@@ -259,9 +265,11 @@ async def test_the_walk_is_one_attempt_as_an_agent_makes_it(
         await join(near, await roles.dial(squid_all_four.port))
 
     node, counted = await roles.node(), await roles.service(count)
-    done = await examine(connect_to(node.upstream, f"http://localhost:{counted}", user=USER, password=PASSWORD))
+    connect = connect_to(node.upstream, f"http://localhost:{counted}", user=USER, password=PASSWORD)
+    connect.carriers = ["websocket"]
+    done = await examine(connect)
     assert done.verdict.outcome == "works"
-    assert connections == 1  # where NTLM goes on after the 407
+    assert connections == 2  # where NTLM goes on after the 407; the second is the carrier's
 
 
 # Blocked ----------------------------------------------------------------------------------------------------
@@ -381,8 +389,44 @@ async def test_where_no_websocket_gets_through_the_carriers_that_do_are_told(rol
     assert done.verdict.outcome == "works"
     assert "WebSocket does not get through" in done.verdict.text
     assert "agents use stream, which does" in done.verdict.text
-    assert [state for state, _ in done.of("carrier")] == ["ok", "ok"]
+    assert [state for state, _ in done.of("carrier")] == ["note", "ok", "ok"]
     assert "Please let WebSocket upgrades to 127.0.0.1 pass" in done.verdict.letter
+
+
+async def test_what_each_carrier_needs_is_asked_of_the_network(roles: Roles, examine: Examine) -> None:
+    """Nothing passes but the question whether an upgrade does."""
+    node = await roles.node()
+
+    async def serve(outer: Talk) -> None:
+        head = await outer.until(b"\r\n\r\n")
+        if b"/trioduct/v1/" in head or b"Version: 13" in head:
+            await outer.say(answer(b"<html>no</html>", status=b"403 Forbidden"))
+            return
+        inner = await roles.dial(node.upstream)
+        await inner.say(head)
+        await join(outer, inner)
+
+    done = await examine(connect_to(await roles.service(serve)))
+    assert (done.verdict.outcome, done.verdict.leg) == ("blocked", "session")
+    assert [state for state, _ in done.of("carrier")] == ["note"] * 3
+    letter = done.verdict.letter
+    places = [letter.index(word) for word in ("Please let WebSocket upgrades", "proxy_buffering off", "1024 KiB")]
+    assert places == sorted(places)
+
+
+async def test_a_token_for_other_endpoints_is_told_and_with_its_own_all_is_measured(
+    roles: Roles, examine: Examine
+) -> None:
+    config = server_config()
+    config.upstream.auth.hmac_secret_key = HMAC_KEY
+    node = await roles.node(config)
+    connect = connect_to(node.upstream)
+    connect.token = jwt.encode({"piko": {"endpoints": ["shop"]}}, HMAC_KEY, "HS256")
+    without = await examine(connect)
+    assert without.verdict.outcome == "refused"
+    assert "as ENDPOINT" in without.verdict.advice
+    done = await examine(connect, "shop")
+    assert [state for state, _ in done.of("carrier")] == ["ok"] * 3
 
 
 @needs_piko
@@ -391,8 +435,11 @@ async def test_a_go_node_is_understood_although_it_has_no_words(
 ) -> None:
     node = Node(programs, command=PIKO)
     await node.start()
-    assert (await examine(connect_to(node.upstream))).verdict.outcome == "works"
-    assert (await examine(connect_to(node.upstream), "shop")).verdict.outcome == "works"
+    for endpoint in ("", "shop"):
+        done = await examine(connect_to(node.upstream), endpoint)
+        assert done.verdict.outcome == "works"
+        ((state, text),) = done.of("carrier")
+        assert (state, "is a Piko" in text) == ("note", True)
     assert (await examine(connect_to(node.proxy))).verdict.outcome == "refused"
     connect = connect_to(await roles.service(partial(inspect, node.upstream), tls=pki.server_context()), scheme="https")
     connect.tls.root_cas = str(pki.ca)
@@ -776,7 +823,7 @@ async def test_a_program_is_told_by_one_object(roles: Roles, examine: Examine) -
     await run_doctor(connect_to(node.upstream), "", Machine(out))
     told = json.loads(out.getvalue())
     assert (told["outcome"], told["exit_code"]) == ("works", 0)
-    assert [step["name"] for step in told["steps"]] == ["route", "tcp", "upgrade"]
+    assert [step["name"] for step in told["steps"]][:4] == ["route", "tcp", "upgrade", "carrier"]
 
 
 async def test_a_program_is_told_all_that_a_person_is(

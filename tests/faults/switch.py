@@ -17,6 +17,11 @@ from typing import Any
 import trio
 
 from engine.agent.http import HttpUpstream
+from engine.carriers.host import Host, _Post
+from engine.carriers.inbox import Inbox
+from engine.carriers.poll import PollEnd
+from engine.carriers.resumable import Resumable
+from engine.carriers.stream import StreamCarrier, _Writing
 from engine.carriers.websocket import WebSocketCarrier
 from engine.gateway.inbound import Inbound
 from engine.gateway.outbound import Outbound
@@ -28,9 +33,10 @@ from engine.session.session import Session
 from engine.session.stream import Stream
 from engine.tunnel.relay import _Side
 
+CALLS = ("received", "ended", "lost", "drained")  # of a receiver
 RECEIVERS = (Inbound, Outbound, Session, _Side, WebSocketCarrier)
 CALLBACKS = [
-    *((owner, name) for owner in RECEIVERS for name in ("received", "ended", "lost", "drained")),
+    *((owner, name) for owner in RECEIVERS for name in CALLS),
     *((owner, "expired") for owner in (Inbound, Session, Connection, Registration, WebSocketCarrier)),
     (Session, "flush"),
     (Stream, "turn"),
@@ -39,6 +45,28 @@ CALLBACKS = [
     (Reader, "received"),
     *((role, name) for role in (Client, HttpUpstream) for name in ("begin", "finished")),
 ]
+# What is in the way besides, at both ends, where sessions ride on plain HTTP requests and outlive them.
+RESUMED = [(Resumable, name) for name in (*CALLS, "flush", "turn")]
+OF_CARRIERS: dict[str, list[tuple[type, str]]] = {
+    "stream": [
+        *((owner, name) for owner in (StreamCarrier, _Writing, _Post) for name in CALLS),
+        (StreamCarrier, "turn"),
+        (_Post, "expired"),
+        *RESUMED,
+    ],
+    "poll": [
+        *((_Post, name) for name in CALLS),
+        (_Post, "_act"),
+        (PollEnd, "flush"),
+        (PollEnd, "expired"),
+        (PollEnd, "up"),
+        (PollEnd, "down"),
+        (Inbox, "turn"),
+        (Inbox, "_offer"),
+        (Host, "expired"),
+        *RESUMED,
+    ],
+}
 
 
 class Planted(Exception):

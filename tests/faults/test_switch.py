@@ -16,8 +16,8 @@ from engine.loop.reactor import Reactor
 from engine.node.client import Client
 from engine.session.stream import Stream
 from tests.faults.chaos import Chaos
-from tests.faults.switch import CALLBACKS, ERRORS, failing_sockets, raising
-from tests.roles import Roles, RunningNode, echo
+from tests.faults.switch import CALLBACKS, ERRORS, OF_CARRIERS, failing_sockets, raising
+from tests.roles import Roles, RunningNode, agent_config, echo, forward_config
 from tests.system.ledger import Ledger, load
 
 CLIENTS = 3
@@ -42,22 +42,36 @@ def reactors(monkeypatch: pytest.MonkeyPatch) -> list[Reactor]:
 
 
 @pytest.fixture
-async def node(roles: Roles, origin: int, reactors: list[Reactor]) -> RunningNode:
-    """A node with an agent of HTTP and one of TCP."""
-    return await start(roles, origin)
-
-
-async def start(roles: Roles, origin: int) -> RunningNode:
-    node = await roles.node()
-    await roles.agent(node, origin)
-    await roles.agent(node, await roles.service(echo), endpoint="tcp", protocol="tcp")
-    return node
+def kind() -> str:
+    """The carrier; sessions of any but WebSocket outlive theirs."""
+    return "websocket"
 
 
 @pytest.fixture
-async def forwarded(roles: Roles, node: RunningNode) -> int:
+async def node(roles: Roles, origin: int, reactors: list[Reactor], kind: str) -> RunningNode:
+    """A node with an agent of HTTP and one of TCP."""
+    return await start(roles, origin, kind)
+
+
+async def start(roles: Roles, origin: int, kind: str = "websocket") -> RunningNode:
+    node = await roles.node()
+    for port, name, protocol in ((origin, "web", "http"), (await roles.service(echo), "tcp", "tcp")):
+        config = agent_config(
+            node.upstream, port, endpoint=name, protocol=protocol, carriers=[kind], resume=resume_of(kind)
+        )
+        await roles.agent_with(config)
+    return node
+
+
+def resume_of(kind: str) -> float:
+    return 0 if kind == "websocket" else 1
+
+
+@pytest.fixture
+async def forwarded(roles: Roles, node: RunningNode, kind: str) -> int:
     """The port of a forward that leads to what echoes."""
-    return (await roles.forward(node, "tcp")).ports[0][1]
+    config = forward_config(node.proxy, "tcp", carriers=[kind], resume=resume_of(kind))
+    return (await roles.forward_with(config)).ports[0][1]
 
 
 @asynccontextmanager
@@ -111,18 +125,38 @@ async def all_is_paid(reactors: list[Reactor], before: int) -> None:
 OF_ONE_EXCHANGE = (Inbound, Outbound, Client, HttpUpstream, Stream)
 
 
+CASES = [
+    *(("websocket", owner, name) for owner, name in CALLBACKS),
+    *((kind, owner, name) for kind, found in OF_CARRIERS.items() for owner, name in found),
+]
+
+
 @pytest.mark.parametrize("behind", [False, True], ids=["in place of it", "behind it"])
-@pytest.mark.parametrize(("owner", "name"), CALLBACKS, ids=[f"{owner.__name__}.{name}" for owner, name in CALLBACKS])
+@pytest.mark.parametrize(
+    ("kind", "owner", "name"), CASES, ids=[f"{kind}-{owner.__name__}.{name}" for kind, owner, name in CASES]
+)
 async def test_a_defect_ends_its_own_connection(
-    roles: Roles, node: RunningNode, forwarded: int, reactors: list[Reactor], owner: type, name: str, behind: bool
+    roles: Roles,
+    node: RunningNode,
+    forwarded: int,
+    reactors: list[Reactor],
+    kind: str,
+    owner: type,
+    name: str,
+    behind: bool,
 ) -> None:
     before = descriptors()
     async with mixed_load(node, forwarded) as ledger:
         with raising(owner, name, every=EVERY, seed=1, behind=behind) as faults, trio.move_on_after(SECONDS):
             await faults.wait(FAULTS)
         await ledger.wait_whole(10)  # all is as before; an agent that had lost its session is back
-    await all_is_paid(reactors, before)
     assert not any(role.ended.is_set() for role in roles.running)
+    if resume_of(kind):  # as long as a session lasts, what is not confirmed is held
+        for role in roles.running:
+            if role is not node:
+                role.tell_to_stop()
+                await role.ended.wait()
+    await all_is_paid(reactors, before)
     assert sum(sum(reactor.internal_errors.values()) for reactor in reactors) >= faults.raised
     if owner in OF_ONE_EXCHANGE:
         assert len(ledger.failed) <= faults.raised

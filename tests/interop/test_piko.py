@@ -136,7 +136,6 @@ async def test_tcp_passes_through_a_public_port_and_ends_each_way(agent: str, pr
         await node.start_agent("echo", listeners[0].socket.getsockname()[1], kind="tcp", command=agent)
         await node.wait_registered("echo")
         async with await trio.open_tcp_stream("127.0.0.1", public) as stream:
-
             said = trio.Event()
 
             async def say() -> None:

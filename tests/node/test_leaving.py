@@ -9,7 +9,20 @@ from trio.testing import MockClock
 from engine.gateway.clocks import LEAVING_SECONDS
 from engine.node.node import MOVE_SECONDS
 from tests.peers import ACK, DATA, FIN, GO_AWAY, WINDOW, Peer, register
-from tests.roles import GET, Roles, RunningNode, Talk, agent_config, answer, join, says, server_config, settle
+from tests.roles import (
+    GET,
+    Roles,
+    RunningNode,
+    Talk,
+    agent_config,
+    answer,
+    echo,
+    forward_config,
+    join,
+    says,
+    server_config,
+    settle,
+)
 
 
 async def begin(roles: Roles) -> tuple[RunningNode, Peer, Talk]:
@@ -104,6 +117,33 @@ async def test_a_node_without_clients_stops_at_once(roles: Roles) -> None:
     node = await roles.node()
     node.tell_to_stop()
     await node.ended.wait()
+
+
+@pytest.mark.parametrize("kind", ["websocket", "stream", "poll"])
+@pytest.mark.parametrize("resume", [0, 30])
+async def test_the_connections_of_a_forward_go_on(
+    roles: Roles, mock_clock: MockClock, kind: str, resume: float
+) -> None:
+    node = await roles.tunnel(echo, protocol="tcp")
+    forward = await roles.forward_with(forward_config(node.proxy, "web", carriers=[kind], resume=resume))
+    client = await roles.dial(forward.ports[0][1])
+
+    async def is_answered() -> bool:
+        await client.say(b"hello")
+        return await client.exactly(5) == b"hello"
+
+    assert await is_answered()
+    node.tell_to_stop()
+    for seconds in (MOVE_SECONDS, LEAVING_SECONDS + 0.5, LEAVING_SECONDS + 0.5):
+        await settle()
+        mock_clock.jump(seconds)
+        assert await is_answered()
+    assert not node.ended.is_set()
+    await client.finish()
+    assert await client.rest() == b""
+    while not node.ended.is_set():
+        await settle()
+        mock_clock.jump(LEAVING_SECONDS)
 
 
 async def test_agents_that_do_not_move_are_not_waited_for_for_ever(roles: Roles, mock_clock: MockClock) -> None:

@@ -19,6 +19,7 @@ from perf.loads.open import Open
 from perf.loads.outcome import Outcome, Watch, together
 from perf.loads.raw import PingPong, RawDownload, RawUpload
 from perf.loads.target import Target
+from perf.loads.victim import Victim
 from perf.loads.websocket import Echo
 from perf.topologies.build import topology
 from perf.topologies.processes import free_port, open_ground
@@ -172,3 +173,16 @@ def test_what_several_processes_did_is_added_and_their_histograms_are_merged() -
     assert both.bytes_down == 20
     assert found is not None
     assert math.isclose(found.maximum, 3, rel_tol=0.01)
+
+
+async def test_what_is_answered_late_is_an_error_only_to_who_does_not_wait_for_it() -> None:
+    shape = Shape(route=Route.DIRECT, service=Service.OWN, service_options=("--slow", "300ms@100%"))
+    hasty = Victim(rate=100, connections=64, seconds=0.5, warmup_seconds=0)
+    patient = msgspec.structs.replace(hasty, patience_seconds=20)
+    assert set((await applied(hasty, shape)).errors) == {"unanswered at the end"}
+    outcome = await applied(patient, shape)
+    assert outcome.errors == {}
+    found = outcome.percentiles()
+    assert found is not None
+    assert found.p50 >= 300
+    assert outcome.answers > 30

@@ -12,6 +12,7 @@ from engine.wire.posts import Close, Data, Down, End, Hello, Open, StreamUp, Up,
 
 ID = b"0123456789abcdef0123456789abcdef"
 SECRET = "fedcba9876543210fedcba9876543210"
+BASES = (posts.UPSTREAM_PATH, posts.PROBE_PATH, posts.TCP_PATH)
 COUNTS = st.integers(0, 10**15 - 1)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=100)
 LINES = st.sampled_from(
@@ -189,13 +190,12 @@ def test_a_line_ends_behind_its_first_newline_or_is_too_long_or_has_not_come(dat
 # -- Paths
 
 
-@given(TEXTS.filter(bool), st.sampled_from([posts.UPSTREAM_PATH, posts.TCP_PATH]))
+@given(TEXTS.filter(bool), st.sampled_from(BASES))
 def test_a_path_leads_to_its_endpoint(endpoint: str, base: str) -> None:
-    other = posts.TCP_PATH if base == posts.UPSTREAM_PATH else posts.UPSTREAM_PATH
     target = posts.path(base, endpoint).encode()
     assert posts.endpoint_of(target, base) == endpoint
     assert posts.endpoint_of(target + b"?proxy=added", base) == endpoint
-    assert posts.endpoint_of(target, other) is None
+    assert [posts.endpoint_of(target, other) for other in BASES if other != base] == [None, None]
 
 
 def test_no_two_paths_and_no_two_names_are_alike() -> None:
