@@ -4,7 +4,7 @@ A request costs the engine some 50 us, and a log line rendered field by field 15
 writes the lines of some milliseconds together; of equal heads the line's part is made once; and of heads that differ,
 the lines that come again and are public are (`http1.lines.KEPT`).
 Piko's keys come first (`level`, `ts`, `subsystem`, `msg`, `request{…}`), ours behind them: who asked, for
-which endpoint, the bytes each way, and when the first of them came back.
+which endpoint, the bytes each way, when the first of them came back, and the worker, where a node has several.
 
 `path` is the target without its query, as in Piko: queries carry tokens. So do the queries of other URLs (Referer,
 Location), which are left out as well. What is a secret among the header fields (see `secret`) is masked, whatever the
@@ -79,6 +79,8 @@ class AccessLog:
         self._request_headers = request_headers or HeaderFilter()
         self._response_headers = response_headers or HeaderFilter()
         self._known: dict[object, bytes] = {}
+        worker = log.worker()
+        self._worker = msgspec.UNSET if worker is None else worker
 
     def record(self, request: Finished) -> None:
         """Write one finished request."""
@@ -127,6 +129,7 @@ class AccessLog:
             request.bytes_out,
             None if first is None else int(first * 1e6),
             _cut(request.tenant) if request.tenant else msgspec.UNSET,
+            self._worker,
         )
         return _encode(object_) + b"\n"
 
@@ -234,6 +237,7 @@ class _Object(msgspec.Struct, rename=log.KEYS):
     bytes_out: int
     first_byte_us: int | None
     tenant_id: str | msgspec.UnsetType
+    worker: int | msgspec.UnsetType
 
 
 class _First(msgspec.Struct):

@@ -85,7 +85,7 @@ class _Settings:
         self.loggers: dict[str, Logger] = {}
         self.render: Callable[[dict[str, object]], str] | None = None
         self.readable = False
-        self.always: dict[str, object] = {}
+        self.worker: int | None = None
         self.writer: Writer | None = None
 
     def threshold(self, subsystem: str) -> int:
@@ -125,9 +125,14 @@ def configure(level: str = "info", subsystems: Sequence[str] = (), stream: TextI
     _settings.writer = Writer(_write_to(stream), _report_dropped)
 
 
-def always(**fields: int) -> None:
-    """Have these fields in every line of this process from now on, but not in those of the access log."""
-    _settings.always = dict(fields)
+def say_worker(number: int) -> None:
+    """Have every line of this process from now on say which worker of a node it is."""
+    _settings.worker = number
+
+
+def worker() -> int | None:
+    """What lines say; None: there are no several."""
+    return _settings.worker
 
 
 def is_readable() -> bool:
@@ -167,7 +172,7 @@ def _emit(level: int, subsystem: str, event: str, fields: dict[str, object]) -> 
         "ts": timestamp(),
         "subsystem": subsystem,
         "msg": printable(event),
-        **_settings.always,
+        **_of_worker(),
     }
     for key, value in fields.items():
         key = KEYS.get(key, key)
@@ -183,7 +188,12 @@ def _line(record: dict[str, object]) -> bytes:
 
 
 def _report_dropped(count: int) -> bytes:
-    return _line({"level": "warn", "ts": timestamp(), "subsystem": "log", "msg": "log lines dropped", "count": count})
+    head = {"level": "warn", "ts": timestamp(), "subsystem": "log", "msg": "log lines dropped"}
+    return _line({**head, **_of_worker(), "count": count})
+
+
+def _of_worker() -> dict[str, object]:
+    return {"worker": _settings.worker} if _settings.worker is not None else {}
 
 
 # Making values harmless -------------------------------------------------------------------------------------

@@ -35,6 +35,8 @@ from perf.reports.table import cost_words, hottest_table, path_tables, record_ta
 from perf.reports.words import number
 from perf.rounds import Tell, measure_rows
 from perf.rows import Measurable, Standing, reached
+from perf.scale.rows import scale_rows
+from perf.scale.sides import scale_sides
 from perf.statistics.ratio import FEWEST_ROUNDS
 from perf.topologies.tunnels import PEERS
 from perf.topologies.tunnels.commit import last_release
@@ -373,16 +375,55 @@ def reach(only: str | None, list_rows: bool, program: str, plan: Plan, output: P
 
 
 @command.command()
+@click.option("--only", metavar="ROW,…", help="Only rows that start so: peer, workers, option, peer-down, …")
+@click.option("--list", "list_rows", is_flag=True, help="List the rows and their figures.")
+@click.option("--program", default="trioduct", show_default=True, help="trioduct, git:REVISION or path.")
+@click.option(
+    "--worker",
+    type=Percent(),
+    default=25.0,
+    show_default=True,
+    metavar="25%",
+    help="Share of a core for each worker of the rows `workers`.",
+)
+@_plan_options(7, 2.0, 1.0, first_look=Plan(2, 1.0, 0.2))
+def scale(only: str | None, list_rows: bool, program: str, worker: float, plan: Plan, output: Path | None) -> int:
+    """Measure what several processes cost and give: peers, workers.
+
+    Rows `peer` ask a cluster of two nodes (with redis-server), of which one has the agent: the other one (scaled), and
+    that one (plain). Rows `workers` give each worker a share of a core by a cgroup, which takes root, so that workers
+    are what is scarce also on a small machine: two (scaled), and one (plain). Rows `option` compare `--workers 1` with
+    a node that is not told of workers.
+
+    \b
+    trioduct-perf scale --only peer --output perf-results/peer
+    trioduct-perf scale --only workers --worker 30%
+    trioduct-perf plot perf-results/peer
+    """
+    chosen = scale_rows(program, only, worker / 100)
+    if list_rows:
+        return _list(chosen)
+    contenders = scale_sides(program)
+    record = _new_record(contenders, plan, Kind.SCALE)
+    _measure(record, chosen, contenders, output)
+    OUT.print(record_table(record))
+    OUT.print(path_tables(record))
+    return _outcome(record)
+
+
+@command.command()
 @click.argument("programs", nargs=-1, metavar="[PROGRAM]…")
 @click.option("--only", metavar="ROW,…", help="Only rows that start like this: pipeline, yamux-pings-deaf-4, …")
 @click.option("--list", "list_rows", is_flag=True, help="List the rows and their figures.")
 @click.option("--memory-mib", type=click.IntRange(64, 1 << 20), help="Limit the node's memory with a cgroup (as root).")
+@click.option("--descriptors", type=click.IntRange(64, 1 << 20), help="Limit the node's open files.")
 @_plan_options(3, 3.0, 0.3, first_look=Plan(1, 1.5, 0.2))
 def attack(
     programs: tuple[str, ...],
     only: str | None,
     list_rows: bool,
     memory_mib: int | None,
+    descriptors: int | None,
     plan: Plan,
     output: Path | None,
 ) -> int:
@@ -394,8 +435,9 @@ def attack(
     \b
     trioduct-perf attack trioduct piko
     trioduct-perf attack --only yamux-pings-deaf --memory-mib 256
+    trioduct-perf attack --only slowhttptest --memory-mib 256 --descriptors 256
     """
-    chosen = attack_rows(only, memory_mib)
+    chosen = attack_rows(only, memory_mib, descriptors)
     if list_rows:
         return _list(chosen)
     contenders = contenders_of(programs or ("trioduct",))

@@ -143,6 +143,7 @@ class Kind(StrEnum):
     PEERS = "peers"
     WAYOUT = "wayout"
     REACH = "reach"
+    SCALE = "scale"
     ATTACK = "attack"
     MICRO = "micro"
     GATE = "gate"

@@ -29,7 +29,8 @@ from perf.topologies.shape import Shape
 
 KNEE = "knee, requests/s"
 RAMP_STEPS, RAMP_FACTOR = 24, 1.4  # 24 steps lead from 500 to 1.1 million requests per second
-OUTSIDE = ("service", "delay", "middlebox")  # legs that are not what is measured
+OUTSIDE = ("service", "delay", "middlebox", "store")  # legs that are not what is measured
+NODES = ("node", "peer")
 
 Heard = Callable[[Progress], None]
 Round = Callable[[Heard], Awaitable[Sample]]
@@ -362,6 +363,17 @@ async def apply(
     return outcome, legs
 
 
+def starting(rows: list[Measurable], only: str | None) -> list[Measurable]:
+    """All rows, or those whose names start with a word of `only`. Raises LabError for a word that starts none."""
+    if only is None:
+        return rows
+    words = tuple(word.strip() for word in only.split(","))
+    for word in words:
+        if not any(row.name.startswith(word) for row in rows):
+            raise LabError(f"no row starts with {word}: there are {', '.join(row.name for row in rows)}")
+    return [row for row in rows if row.name.startswith(words)]
+
+
 def planned(load: Load, plan: Plan) -> Load:
     return msgspec.structs.replace(load, seconds=plan.seconds, warmup_seconds=plan.warmup_seconds)
 
@@ -380,13 +392,15 @@ def figures_of(outcome: Outcome, legs: dict[str, Usage], wanted: tuple[Figure, .
     }
     if latency is not None:
         found |= _latency_figures(outcome, latency, wanted)
-    for name, amount in (
-        ("CPU s/million", outcome.answers / 1e6),
-        ("CPU s/GB down", outcome.bytes_down / 1e9),
-        ("CPU s/GB up", outcome.bytes_up / 1e9),
+    at_nodes = [usage.cpu_seconds for leg, usage in legs.items() if leg in NODES]
+    for name, used, amount in (
+        ("CPU s/million", between, outcome.answers / 1e6),
+        ("nodes' CPU s/million", at_nodes, outcome.answers / 1e6),
+        ("CPU s/GB down", between, outcome.bytes_down / 1e9),
+        ("CPU s/GB up", between, outcome.bytes_up / 1e9),
     ):
-        if amount and between:
-            found[name] = sum(between) / amount
+        if amount and used:
+            found[name] = sum(used) / amount
     return {figure.name: found[figure.name] for figure in wanted if figure.name in found}
 
 

@@ -53,7 +53,7 @@ class Secret:
 
         def read() -> str:
             with open(path, encoding="utf-8") as file:
-                mode = os.fstat(file.fileno()).st_mode if os.name == "posix" and not _is_credential(path) else 0
+                mode = os.fstat(file.fileno()).st_mode if os.name == "posix" and not is_credential(path) else 0
                 if mode & (stat.S_IRWXG | stat.S_IRWXO) & 0o044:
                     raise ValueError(f"{path} can be read by others than its owner: chmod 600 {path}")
                 return file.read().removesuffix("\n").removesuffix("\r")
@@ -111,6 +111,6 @@ class Secret:
         return cls(read, f"keyring {service}")
 
 
-def _is_credential(path: str | Path) -> bool:
+def is_credential(path: str | Path) -> bool:
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     return bool(folder) and Path(path).parent == Path(folder or "")

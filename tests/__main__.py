@@ -28,6 +28,7 @@ PROGRAMS = {
     "curl": "curl",
     "strace": "strace",
     "wrk": "wrk",
+    "slowhttptest": "slowhttptest",
     "git": "git",
     # Forward proxies, and what some of them want to know a user by.
     "squid": "squid",
@@ -38,6 +39,7 @@ PROGRAMS = {
     "microsocks": "microsocks",
     "redis-server": "redis-server",
     "haproxy": "haproxy",
+    "faketime": "faketime",
     "privoxy": "privoxy",
     "nghttpx": "nghttp2-proxy",
     "cntlm": "cntlm",

@@ -15,6 +15,7 @@ import trustme
 from engine.cli.root import BUILD
 from engine.loop.reactor import Reactor
 from engine.loop.run import open_reactor
+from tests import canary
 from tests.origin import open_origin
 from tests.programs import Programs, free_port, open_programs
 
@@ -24,6 +25,10 @@ hypothesis.settings.register_profile("long", deadline=None, max_examples=5000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "usual"))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    canary.watch(config)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if BUILD == "compiled" and item.get_closest_marker("interpreted"):
@@ -31,12 +36,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-async def programs(request: pytest.FixtureRequest) -> AsyncIterator[Programs]:
-    """Starts programs, and stops whatever of them still runs when the test is over."""
+async def programs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Programs]:
+    """Starts programs, and stops whatever of them still runs when the test is over. What they wrote is kept."""
     limit = request.node.get_closest_marker("timeout")
     seconds = float(limit.args[0] if limit else request.config.getini("timeout"))
     async with open_programs(seconds - 5) as started:
         yield started
+    started.keep(tmp_path_factory.mktemp("programs"))
 
 
 @pytest.fixture

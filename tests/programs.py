@@ -11,12 +11,13 @@ import itertools
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,8 +74,9 @@ def piko() -> str:
 class Program:
     """A process and the lines that it wrote, to either of its outputs. Made by `Programs.start`."""
 
-    def __init__(self, process: trio.Process) -> None:
+    def __init__(self, process: trio.Process, words: Sequence[str]) -> None:
         self.process = process
+        self.words = words  # that started it
         self.lines: list[str] = []
         self._written = trio.Event()
         self._ended = trio.Event()
@@ -163,7 +165,7 @@ class Programs:
             stdin=subprocess.DEVNULL,
             env=clean_environment() | dict(env or {}),
         )
-        program = Program(process)
+        program = Program(process, [name, *arguments])
         self._started.append(program)
         self._nursery.start_soon(program._collect)
         if port is not None:
@@ -179,6 +181,12 @@ class Programs:
             f"--- {program.process.args!r} (status {program.process.poll()})\n" + "\n".join(program.lines[-20:])
             for program in self._started
         )
+
+    def keep(self, folder: Path) -> None:
+        """Write what each of them was told and has written to a file of its own (see `tests.canary`)."""
+        for program in self._started:
+            text = f"{shlex.join(program.words)}\n{program.text}\n"
+            (folder / f"{program.pid}.txt").write_text(text, errors="backslashreplace")
 
     async def _stop_all(self) -> None:
         running = [program.process for program in self._started if program.process.poll() is None]

@@ -74,6 +74,12 @@ def test_a_line_has_the_tenant_where_there_is_one() -> None:
     assert (line["endpoint-id"], line["tenant-id"]) == ("svc", "ac\\u202eme")
 
 
+def test_a_line_of_one_of_several_workers_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log._settings, "worker", 2)
+    (line,) = written(AccessLog("proxy.access"), tenant="acme")
+    assert (line["tenant-id"], line["worker"]) == ("acme", 2)
+
+
 def test_a_line_has_pikos_keys_then_ours() -> None:
     (line,) = written(AccessLog("proxy.access"), request=[(b"user-agent", b"x")], response=[(b"ETAG", b'"1"')])
     assert line.pop("ts")

@@ -39,6 +39,12 @@ def test_a_line_has_pikos_keys_and_the_fields() -> None:
     assert line["port"] == 8000
 
 
+def test_a_line_of_one_of_several_workers_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log._settings, "worker", 2)
+    (line,) = lines_of(lambda: get_logger("proxy").info("started", worker="of the line"))
+    assert (line["worker"], line["worker_"]) == (2, "of the line")
+
+
 def say_at_every_level(subsystem: str) -> None:
     logger = get_logger(subsystem)
     logger.debug("d")

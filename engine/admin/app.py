@@ -15,7 +15,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Protocol
 from urllib.parse import urlencode
 
@@ -31,7 +31,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from engine.admin.ask import ask
+from engine.admin.ask import INCOMPLETE, ask
 from engine.auth.verifier import Verifier
 from engine.errors import RemoteProtocolError, Unauthorized
 from engine.log import get_logger
@@ -65,7 +65,7 @@ class SessionStatus:
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
     """A node as the cluster knows it. `endpoints`: the keys of registered ones (routing.tenants), and by how many
-    sessions each is served.
+    sessions each is served. `workers`: the ids of its workers, if it has several, and how many sessions each has.
     """
 
     id: str
@@ -74,6 +74,7 @@ class NodeStatus:
     endpoints: Mapping[str, int]
     status: str = "active"
     sessions: Sequence[SessionStatus] = ()
+    workers: Mapping[str, int] = field(default_factory=dict)
 
     def summary(self) -> dict[str, object]:
         """With numbers in place of the endpoints, as a list of nodes shows it."""
@@ -87,8 +88,11 @@ class NodeStatus:
             "admin_addr": self.admin_addr,
             "endpoints": self.by_name(),
         }
-        by_tenant = self.by_tenant()
-        return told | {"tenants": by_tenant} if by_tenant else told
+        if self.workers:
+            told["workers"] = dict(self.workers)
+        if by_tenant := self.by_tenant():
+            told["tenants"] = by_tenant
+        return told
 
     def by_name(self) -> dict[str, int]:
         """Endpoints by their names alone, as in Piko: one that several tenants have counts the sessions of all."""
@@ -108,8 +112,9 @@ class NodeStatus:
         return found
 
 
-async def _nothing() -> None:
-    """There is nothing to be asked for."""
+async def _nothing(nodes: bool) -> str:
+    """There is nothing to be asked for, and nothing is missing."""
+    return ""
 
 
 def node_app(
@@ -122,12 +127,13 @@ def node_app(
     tls: Callable[[], ssl.SSLContext | None] = lambda: None,
     verifier: Verifier | None = None,
     hosts: Collection[str] = (),
-    refresh: Callable[[], Awaitable[None]] = _nothing,
+    refresh: Callable[[bool], Awaitable[str]] = _nothing,
     reload: Callable[[], Awaitable[str]] | None = None,
 ) -> ASGIApp:
     """A node's. `not_ready` says why the node should get no traffic, None if it may; `degraded` what is wrong though it
-    may; `local` what it is, and `peers` the other nodes, whose admin ports speak what `tls` says. `refresh` is awaited
-    before status or metrics are asked for.
+    may; `local` what it is, and `peers` the other nodes, whose admin ports speak what `tls` says. `refresh` is
+    awaited before status or metrics are told, True if other nodes are part of it; what it says is missing in the answer
+    is told in its head.
 
     `reload` replaces the processes of a node that has several, and says what is wrong, or nothing.
     `hosts`: more names than localhost and the machine's own under which it may be asked.
@@ -170,8 +176,8 @@ def node_app(
         ],
         middleware=[
             Middleware(_Gate, verifier, hosts),
-            Middleware(_Forward, lambda: local().id, peers, tls),
             Middleware(_Fresh, refresh),
+            Middleware(_Forward, lambda: local().id, peers, tls),
         ],
         exception_handlers={HTTPException: _http_error, Exception: _defect},
     )
@@ -306,26 +312,31 @@ def _web_scheme(scope: Scope) -> str:
 
 def _with_caution(send: Send) -> Send:
     """Every answer tells browsers not to guess what it is, and nobody to keep it."""
+    return _with_field(_with_field(send, b"x-content-type-options", b"nosniff"), b"cache-control", b"no-store")
 
+
+def _with_field(send: Send, name: bytes, value: bytes) -> Send:
     async def wrapped(message: Message) -> None:
         if message["type"] in ("http.response.start", "websocket.http.response.start"):
-            message["headers"] += [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+            message["headers"] = [*message["headers"], (name, value)]
         await send(message)
 
     return wrapped
 
 
 class _Fresh:
-    """Has what is told brought up to date before it is."""
+    """Has what is told brought up to date before it is, and says what could not be."""
 
-    def __init__(self, app: ASGIApp, refresh: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, app: ASGIApp, refresh: Callable[[bool], Awaitable[str]]) -> None:
         self._app = app
         self._refresh = refresh
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        missing = ""
         if scope["type"] == "http" and scope["path"].startswith(("/status/", "/metrics")):
-            await self._refresh()
-        await self._app(scope, receive, send)
+            nodes = scope["path"].startswith("/status/cluster/") or b"forward=" in scope["query_string"]
+            missing = await self._refresh(nodes)
+        await self._app(scope, receive, _with_field(send, INCOMPLETE, missing.encode()) if missing else send)
 
 
 class _Forward:

@@ -15,6 +15,7 @@ from engine.loop.listen import split_address
 from engine.wire import http1
 
 SECONDS: Final = 5.0
+INCOMPLETE: Final = b"x-trioduct-incomplete"  # of an answer: what is missing in it
 MAX_ANSWER: Final = 64 * 1024 * 1024  # a hundred thousand endpoints with long names
 
 
@@ -33,6 +34,6 @@ async def ask(address: str, path: str, fields: Sequence[tuple[str, str]], tls: s
             answer, body = await read_answer(connection, MAX_ANSWER)
         finally:
             connection.abort()
-    types = [value for name, value in answer.fields if name.lower() == b"content-type"]
-    headers = {"Content-Type": types[0].decode("latin-1")} if types else {}
-    return Response(body, answer.status, headers)
+    said = {name.lower(): value for name, value in answer.fields}
+    told = {name.decode(): said[name].decode("latin-1") for name in (b"content-type", INCOMPLETE) if name in said}
+    return Response(body, answer.status, told)

@@ -19,8 +19,15 @@ if TYPE_CHECKING:
 Family = tuple[str, str, str, list[tuple[str, dict[str, str], float]]]
 """Name, kind, help, and the samples: name, labels and value of each."""
 
-GREATEST: Final = frozenset(("trioduct_session_round_trip_seconds", "piko_cluster_nodes", "python_info"))
-LEAST: Final = frozenset(("process_start_time_seconds", "process_max_fds"))
+GREATEST: Final = frozenset(
+    (
+        "trioduct_session_round_trip_seconds",
+        "trioduct_cluster_state_age_seconds",
+        "piko_cluster_nodes",
+        "python_info",
+    )
+)
+LEAST: Final = frozenset(("trioduct_cluster_store_up", "process_start_time_seconds"))
 COUNTED: Final = frozenset(("counter", "histogram"))
 
 

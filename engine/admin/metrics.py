@@ -288,6 +288,9 @@ class StoreFigures(Protocol):
     def degraded(self) -> str: ...
 
     @property
+    def unbelieved(self) -> int: ...
+
+    @property
     def age_seconds(self) -> float: ...
 
 
@@ -427,6 +430,11 @@ class NodeMetrics(RoleMetrics):
         )
         yield CounterMetricFamily("trioduct_cluster_events", "Messages of other nodes.", store.events)
         yield CounterMetricFamily("trioduct_cluster_gaps", "Changes that were missed, and read again.", store.gaps)
+        yield GaugeMetricFamily(
+            "trioduct_cluster_endpoints_unbelieved",
+            "Endpoints of this node that are more than other nodes believe it to have.",
+            store.unbelieved,
+        )
         rejected = CounterMetricFamily(
             "trioduct_cluster_rejected", "What stood in the store and was not believed.", labels=["reason"]
         )

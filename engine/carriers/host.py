@@ -8,7 +8,6 @@ becomes of a new carrier, the port says (`Door`).
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable
 from enum import IntEnum
 from functools import partial
@@ -18,6 +17,7 @@ from engine.carriers.carrier import Carrier
 from engine.carriers.poll import GONE_SECONDS, PollEnd
 from engine.carriers.stream import StreamCarrier
 from engine.errors import HTTPError, Unauthorized
+from engine.limits import Crowd
 from engine.log import get_logger
 from engine.loop.connection import Address, Connection
 from engine.loop.reactor import Reactor
@@ -66,10 +66,9 @@ class Host(Generic[Asked]):
     def __init__(self, door: Door[Asked], reactor: Reactor) -> None:
         self.door = door
         self.reactor = reactor
-        self.refused = 0  # carriers, because there were too many
+        self.crowd = Crowd(MAX_CARRIERS, MAX_OF_ONE)  # of both of these
         self._polls: dict[bytes, _Opened[Asked]] = {}
         self._halves: dict[bytes, _Post[Asked]] = {}  # streams whose other half has not come yet
-        self._counts: Counter[tuple[str, str]] = Counter()  # of both, by principal and by address
         self.deadline = math.inf
         reactor.clock(self)
 
@@ -101,7 +100,7 @@ class Host(Generic[Asked]):
         end.on_over = partial(self._remove, opened.id)
         found = _Opened(end, post.asked, opened.hello, posts.encode_welcome(welcome))
         self._polls[opened.id] = found
-        self._counts.update(_whose(end.peer, post.asked))
+        self.crowd.enter(end.peer[0], post.asked.party)
         if self.deadline == math.inf:
             self.deadline = self.reactor.now + GONE_SECONDS
         post.reply(found.welcome)
@@ -111,20 +110,11 @@ class Host(Generic[Asked]):
         """That carrier is over, and has nothing to say any more."""
         found = self._polls.pop(id, None)
         if found is not None:
-            self._left(found.end.peer, found.asked)
-
-    def _left(self, peer: Address, asked: Asked) -> None:
-        for one in _whose(peer, asked):
-            self._counts[one] -= 1
-            if not self._counts[one]:
-                del self._counts[one]
+            self.crowd.leave(found.end.peer[0], found.asked.party)
 
     def _check_room(self, peer: Address, asked: Asked) -> None:
-        """Raises HTTPError if as many are open as may be: in all, by one principal, or from one address."""
-        if len(self._polls) + len(self._halves) >= MAX_CARRIERS or any(
-            self._counts[one] >= MAX_OF_ONE for one in _whose(peer, asked)
-        ):
-            self.refused += 1
+        """Raises HTTPError if as many are open as may be."""
+        if self.crowd.is_full(peer[0], asked.party):
             raise HTTPError(429, "too many carriers are open")
 
     def poll(self, id: bytes, asked: Asked) -> PollEnd | None:
@@ -151,7 +141,7 @@ class Host(Generic[Asked]):
         if other is None:
             self._check_room(half.connection.peer, half.asked)
             self._halves[id] = half
-            self._counts.update(_whose(half.connection.peer, half.asked))
+            self.crowd.enter(half.connection.peer[0], half.asked.party)
             return
         down, up = (half, other) if half.opened is not None else (other, half)
         if down.opened is None or up.opened is not None or down.asked.purpose != up.asked.purpose:
@@ -179,7 +169,7 @@ class Host(Generic[Asked]):
         """It waits for its other half no more."""
         if self._halves.get(id) is half:
             del self._halves[id]
-            self._left(half.connection.peer, half.asked)
+            self.crowd.leave(half.connection.peer[0], half.asked.party)
 
 
 class _Opened(NamedTuple, Generic[Asked]):
@@ -392,12 +382,6 @@ class _Post(Generic[Asked]):
     def expired(self) -> None:
         waited = self._state is _State.WAITING
         self._refuse(408, "the other half of the stream has not come" if waited else "the request took too long")
-
-
-def _whose(peer: Address, asked: Purposeful) -> list[tuple[str, str]]:
-    """Whom a carrier counts for."""
-    address = ("address", peer[0])
-    return [("principal", asked.party), address] if asked.party else [address]
 
 
 def _answer(body: bytes, *, close: bool = False) -> bytes:

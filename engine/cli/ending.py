@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import sys
 
 import click
@@ -26,6 +27,16 @@ def open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest that is free, which is this
             if getattr(sys, name) is None:
                 setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115
+
+
+def forbid_core_files() -> None:
+    """Have the kernel write no core file of this process, in which each of its secrets would stand.
+
+    One byte, because where core files are piped to a program no other limit is looked at (core(5)). The hard limit is
+    left as it is: `prlimit --core=unlimited: --pid PID` allows core files again.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (min(hard, 1) if hard != resource.RLIM_INFINITY else 1, hard))
 
 
 def complain(text: str, code: int) -> int:

@@ -121,15 +121,22 @@ def checks(ctx: click.Context) -> bool:
 
 
 def add_config_check(
-    group: click.Group, root: type[C], *, complete: Callable[[Draft[C]], None] = lambda draft: None
+    group: click.Group,
+    root: type[C],
+    *more: type[Section],
+    complete: Callable[[Draft[C]], None] = lambda draft: None,
+    answer: Callable[[click.Context, Draft[C]], int] = lambda _, draft: show(draft),
 ) -> None:
-    """Give a group its `config check`; `complete` raises ConfigError for what its `start` would refuse as well."""
+    """Give a group its `config check`; `complete` raises ConfigError for what its `start` would refuse as well.
+
+    `answer` prints what was found, and gives the exit code; `more` has flags for that.
+    """
 
     @group.group()
     def config() -> None:
         """Check a configuration."""
 
-    @takes(root, Invocation)
+    @takes(root, Invocation, *more)
     @config.command(
         help=f"""Check a configuration and the files that it names, and print it as it would be in effect.
 
@@ -143,4 +150,4 @@ def add_config_check(
     def check(ctx: click.Context) -> int:
         draft = read_role(ctx, root)
         complete(draft)
-        return show(draft)
+        return answer(ctx, draft)

@@ -12,7 +12,7 @@ from engine.cli.bench import bench
 from engine.cli.completion import completion
 from engine.cli.demo import demo
 from engine.cli.doctor import doctor
-from engine.cli.ending import complain, drop_output, open_standard_streams
+from engine.cli.ending import complain, drop_output, forbid_core_files, open_standard_streams
 from engine.cli.flags import FlagGroup
 from engine.cli.forward import forward
 from engine.cli.server import server
@@ -59,6 +59,7 @@ def help_(ctx: click.Context, command: tuple[str, ...]) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. What went wrong stands on stderr, on one line."""
     open_standard_streams()
+    forbid_core_files()
     try:
         code = trioduct.main(argv, prog_name="trioduct", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

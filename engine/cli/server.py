@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import click
+import msgspec
 
 from engine.cli.flags import FlagGroup, takes
-from engine.cli.launch import add_config_check, launch, read_role
+from engine.cli.launch import add_config_check, launch, read, read_role, show
 from engine.cli.status import reload, status
-from engine.config import Invocation, ServerConfig
+from engine.config import ChecklistConfig, Draft, Invocation, ServerConfig
 
 
 @takes(ServerConfig, Invocation)
@@ -26,6 +27,19 @@ def server(ctx: click.Context) -> int | None:
     return launch(ctx, read_role(ctx, ServerConfig)) if ctx.invoked_subcommand is None else None
 
 
-add_config_check(server, ServerConfig)
+def show_or_go_through(ctx: click.Context, draft: Draft[ServerConfig]) -> int:
+    """Print the configuration, or what a node on the public Internet lacks with it."""
+    wanted = read(ctx, ChecklistConfig).finish()
+    if not wanted.public:
+        return show(draft)
+    from engine.config.public import State, as_text, checklist
+
+    draft.finish()
+    points = checklist(draft, read(ctx, Invocation).finish().config.path)
+    click.echo(msgspec.json.format(msgspec.json.encode(points)) if wanted.json else as_text(points))
+    return int(any(point.state is State.MISSING for point in points))
+
+
+add_config_check(server, ServerConfig, ChecklistConfig, answer=show_or_go_through)
 server.add_command(status)
 server.add_command(reload)

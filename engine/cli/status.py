@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from engine import log
+from engine.cli.ending import complain
 from engine.cli.flags import Command, FlagCommand, FlagGroup, takes
 from engine.cli.launch import checks, read, show, takes_check
 from engine.config import StatusConfig, split_url
@@ -95,8 +96,9 @@ def nodes(ctx: click.Context, status: str | None) -> None:
     """
     answer = ask(ctx, "/status/cluster/nodes", list[NodeSummary])
     found = sorted((node for node in answer if status in (None, node.status)), key=lambda node: node.id)
-    columns = ["node", "status", "proxy", "admin", "endpoints", "upstreams"]
-    reply(ctx, {"nodes": found}, columns, [msgspec.structs.astuple(node) for node in found])
+    columns = ["node", "status", "proxy", "admin", "endpoints", "upstreams", "workers"]
+    rows = [(*msgspec.structs.astuple(node)[:-1], len(node.workers) if node.workers else 1) for node in found]
+    reply(ctx, {"nodes": found}, columns, rows)
 
 
 @takes_question
@@ -110,7 +112,9 @@ def node(ctx: click.Context, id: str) -> None:
       trioduct server status cluster node local
     """
     answer = ask(ctx, f"/status/cluster/nodes/{quote(id, safe='')}", NodeState)
-    rows = [(name, value) for name, value in msgspec.structs.asdict(answer).items() if name != "endpoints"]
+    several = ("endpoints", "workers")
+    rows = [(name, value) for name, value in msgspec.structs.asdict(answer).items() if name not in several]
+    rows += [(f"worker {id}", count) for id, count in sorted((answer.workers or {}).items())]
     rows += [(f"endpoint {name}", count) for name, count in sorted((answer.endpoints or {}).items())]
     reply(ctx, answer, ["", ""], rows)
 
@@ -145,6 +149,7 @@ class NodeSummary(msgspec.Struct):
     admin_addr: str
     endpoints: int
     upstreams: int
+    workers: dict[str, int] | msgspec.UnsetType = msgspec.UNSET  # by their ids, with their sessions
 
 
 class NodeState(msgspec.Struct):
@@ -155,6 +160,7 @@ class NodeState(msgspec.Struct):
     proxy_addr: str
     admin_addr: str
     endpoints: dict[str, int] | None = None  # Go's nil map
+    workers: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
 
 
 class SessionState(msgspec.Struct):
@@ -236,6 +242,8 @@ def ask(
         raise Refused(f"{place}: 404 to {path}: no such node, or not an admin port")
     if response.status != 200:
         raise Refused(f"{place}: status {response.status} to {path}")
+    if missing := response.getheader("x-trioduct-incomplete"):
+        complain(log.printable(missing), 0)
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.DecodeError as error:

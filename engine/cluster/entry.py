@@ -6,9 +6,10 @@ import msgspec
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One peer: a node of another machine, or a worker of this one.
+    """One peer: a node, or a worker of one, if the node has several.
 
-    `addr` is where its peer link is dialled: host:port, or unix:PATH for a worker. `revision` counts its changes from
+    `addr` is where its peer link is dialled: host:port, which all workers of a node share, or unix:PATH within a node.
+    `worker_of` is the node, and `workers` how many it has, where there are several. `revision` counts its changes from
     its start on; `start` tells two lives of one id apart (drawn at random, so no clock has to be right). `endpoints`
     maps registry keys to the number of sessions that serve them there; minus their number if all of them have lost
     their carriers, and wait for others.
@@ -22,6 +23,17 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     proxy_addr: str = ""
     admin_addr: str = ""
     version: str = ""
+    worker_of: str = ""
+    workers: int = 1
+
+    @property
+    def node(self) -> str:
+        """The id of its node."""
+        return self.worker_of or self.id
+
+    @property
+    def sessions(self) -> int:
+        return sum(map(abs, self.endpoints.values()))
 
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):

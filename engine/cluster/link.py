@@ -2,6 +2,9 @@
 
 A link goes one way: who has requests for a peer's sessions dials it. It is dialled when it is first wanted, kept, and
 dialled again when it is wanted after it was lost. For requests the other way, the peer dials a link of its own.
+
+The workers of a node share its ports, and the kernel chooses who answers. Who was not meant says so (421), and the
+link is dialled again at once.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ from engine.wire.websocket import GOING_AWAY
 DIAL_SECONDS: Final = 5.0
 PROOF_SECONDS: Final = 5.0
 REST_SECONDS: Final = 2.0  # the longest pause behind a failed dial
+DIALS_PER_WORKER: Final = 8  # then the one that was meant has answered, but for 0.03 % of the links
 UNIX: Final = "unix:"
 
 log = get_logger("cluster")
@@ -159,6 +163,17 @@ class Link:
         self._changed(self)
 
     async def _dial(self) -> Session:
+        workers = self.entry.workers
+        left = DIALS_PER_WORKER * workers if workers > 1 else 1
+        while True:
+            left -= 1
+            try:
+                return await self._dial_once()
+            except _OtherWorker:
+                if not left:
+                    raise
+
+    async def _dial_once(self) -> Session:
         connection = await self._connect()
         try:
             hello = Hello(self._own_id, self.entry.id, peers.new_nonce())
@@ -175,6 +190,8 @@ class Link:
                 )
             )
             response = http1.parse_response(await read_head(connection), b"GET")
+            if response.status == 421:
+                raise _OtherWorker("another node or worker has answered")
             if response.status != 101:
                 raise RemoteProtocolError(f"it answered {response.status} {response.reason.decode('latin-1')}")
             connection.put(peers.check_answer(self._secret, hello, response.fields))
@@ -193,10 +210,19 @@ class Link:
         return await dial_tcp(host, port, tls=now(self._tls), server_name=self._server_name or host)
 
 
+class _OtherWorker(RemoteProtocolError):
+    """Not the peer that was meant."""
+
+
 class Take(Protocol):
     """Joins a stream to a session of this process, or to one of its ports, whichever it has said that it is for."""
 
     def __call__(self, stream: Stream, wanted: str | Handed) -> None: ...
+
+
+def level_of(error: Exception) -> str:
+    """At which a failed attempt to open a link is told. That another worker was meant is in the order of things."""
+    return "debug" if isinstance(error, HTTPError) and error.status == 421 else "info"
 
 
 class Links:
@@ -218,7 +244,8 @@ class Links:
                 request = http1.parse_request(await read_head(connection))
             self.accept(connection, request)
         except (OSError, trio.TooSlowError, RemoteProtocolError) as error:
-            log.info("no peer", client_ip=connection.peer[0], error=str(error) or "timeout")
+            level = level_of(error)
+            log.log(level, "no peer", client_ip=connection.peer[0], error=str(error) or "timeout")
             if isinstance(error, HTTPError):
                 connection.put(http1.error_response(error.status, error.public, close=True))
             connection.close()

@@ -4,6 +4,7 @@ Sans-IO. Each end takes only what the other may say (`ToWorker`, `ToSupervisor`)
 
 A worker is told who it is (Begin), answers when it accepts (Ready), and tells what changes of what it serves (Changed);
 the supervisor carries that to all others. Whoever was told too much at once is told the whole instead (State, Peers).
+Every BEAT_SECONDS a worker says that it is not stuck (Beat).
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from engine.cluster.entry import Change, Entry
 from engine.errors import RemoteProtocolError
 
 LENGTH_SIZE: Final = 4
+BEAT_SECONDS: Final = 1.0
 MAX_MESSAGE: Final = 64 * 1024 * 1024  # some hundred thousand sessions in one answer
+
+Counts = dict[str, dict[str, int]]
+"""By limit and party (engine.limits): how much it has."""
 
 Family = tuple[str, str, str, list[tuple[str, dict[str, str], float]]]
 """A family of metrics: its name, kind and help, and its samples: name, labels and value of each."""
@@ -33,9 +38,10 @@ class Sockets(msgspec.Struct, frozen=True):
     proxy: list[int]
     upstream: list[int]
     tcp: list[list[int]]  # of each of `proxy.tcp`
+    links: list[int] = []  # of `cluster.bind_addr`
 
     def all(self) -> list[int]:
-        return [*self.proxy, *self.upstream, *(one for port in self.tcp for one in port)]
+        return [*self.proxy, *self.upstream, *self.links, *(one for port in self.tcp for one in port)]
 
 
 # From the supervisor -----------------------------------------------------------------------------------------
@@ -45,7 +51,8 @@ class Begin(Message, frozen=True):
     """Who you are: the worker `index` (from 0 on) of `count`, as a peer `id`, a part of the node `node_id`.
 
     `sockets`: those of all workers; you have inherited all of them. `listens`: the addresses, with their keys, to which
-    they are bound. `link`: the path of the socket that your peers dial, all of whom know `secret`.
+    they are bound. `link`: the path of the socket that your peers dial, all of whom know `secret`. Other nodes, if any,
+    dial `links_at`; the node's proxy and admin ports are at `proxy_at` and `admin_at`.
     """
 
     index: int
@@ -56,6 +63,9 @@ class Begin(Message, frozen=True):
     link: str
     sockets: list[Sockets]
     listens: list[tuple[str, str]]
+    links_at: str = ""
+    proxy_at: str = ""
+    admin_at: str = ""
 
     def __repr__(self) -> str:
         return f"Begin({self.id}, {self.index}/{self.count})"  # the secret is not for logs
@@ -68,10 +78,13 @@ class Accept(Message, frozen=True):
 
 
 class Peers(Message, frozen=True):
-    """All peers that there are, and what they hold: by their ids, the principal by endpoint."""
+    """All peers that there are, and by their ids: what they hold (the principal by endpoint), and the counts of it that
+    are limited.
+    """
 
     entries: list[Entry]
     held: dict[str, dict[str, str]] = {}
+    counts: dict[str, Counts] = {}
 
 
 class Changed(Message, frozen=True):
@@ -87,6 +100,29 @@ class Held(Message, frozen=True):
     endpoint: str
     principal: str
     held: bool
+
+
+class Count(Message, frozen=True):
+    """Of what `limit` limits, a party has so much at a peer (from a worker: itself)."""
+
+    id: str
+    limit: str
+    party: str
+    count: int
+
+
+class Taken(Message, frozen=True):
+    """A party has taken so much more of what comes again with time (`limit`), at another worker."""
+
+    limit: str
+    party: str
+    amount: float
+
+
+class Share(Message, frozen=True):
+    """Of the bytes that may wait in all workers (loop.memory), so many may in you."""
+
+    size: int
 
 
 class Lose(Message, frozen=True):
@@ -108,9 +144,10 @@ class Gone(Message, frozen=True):
 
 
 class Ask(Message, frozen=True):
-    """Say how you are (Answer)."""
+    """Say how you are (Answer), and, if `nodes`, what you know of other nodes."""
 
     number: int
+    nodes: bool = False
 
 
 class Leave(Message, frozen=True):
@@ -121,7 +158,7 @@ class Stop(Message, frozen=True):
     """End at once."""
 
 
-ToWorker = Begin | Accept | Peers | Changed | Held | Lose | Leaves | Gone | Ask | Leave | Stop
+ToWorker = Begin | Accept | Peers | Changed | Held | Count | Taken | Share | Lose | Leaves | Gone | Ask | Leave | Stop
 
 # From a worker -----------------------------------------------------------------------------------------------
 
@@ -137,10 +174,18 @@ class State(Message, frozen=True):
 
     entry: Entry
     held: dict[str, str] = {}
+    counts: Counts = {}
 
 
 class Leaving(Message, frozen=True):
     """I do not accept agents any more, and soon no clients."""
+
+
+class Beat(Message, frozen=True):
+    """My loop turns. `degraded`: what is wrong though I serve; empty if nothing is. So many bytes wait for my peers."""
+
+    degraded: str = ""
+    waiting: int = 0
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -160,6 +205,7 @@ class Answer(Message, frozen=True):
     number: int
     sessions: list[Session]
     metrics: list[Family]
+    nodes: list[Entry] | None = None
 
 
 class Farewell(Message, frozen=True):
@@ -168,7 +214,7 @@ class Farewell(Message, frozen=True):
     metrics: list[Family]
 
 
-ToSupervisor = Ready | State | Changed | Held | Leaving | Answer | Farewell
+ToSupervisor = Ready | State | Changed | Held | Count | Taken | Leaving | Beat | Answer | Farewell
 
 # The form ----------------------------------------------------------------------------------------------------
 

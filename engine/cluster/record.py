@@ -22,6 +22,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from engine.cluster.entry import Change, Entry
+from engine.wire.workers import MAX_WORKERS
 
 VERSION: Final = b"1"  # of all that follows: what has another is passed over
 MAX_STATE: Final = 8 * 1024 * 1024  # bytes
@@ -52,6 +53,8 @@ class Lease(msgspec.Struct, frozen=True, array_like=True):
     version: str
     revision: int
     beat: int
+    worker_of: str = ""
+    workers: int = 1
 
 
 class Whole(msgspec.Struct, frozen=True, array_like=True):
@@ -122,6 +125,8 @@ def lease_of(entry: Entry, beat: int) -> Lease:
         entry.version,
         entry.revision,
         beat,
+        entry.worker_of,
+        entry.workers,
     )
 
 
@@ -143,13 +148,18 @@ def entry_of(lease: Lease, whole: Whole, networks: Collection[Network]) -> Entry
         lease.proxy_addr,
         lease.admin_addr,
         lease.version,
+        lease.worker_of,
+        lease.workers,
     )
 
 
 def check_lease(lease: Lease, networks: Collection[Network]) -> None:
     """Raises Untrusted."""
-    if not 0 < len(lease.id) <= MAX_ID or not lease.id.isprintable():
-        raise Untrusted("no id of a node")
+    for id in (lease.id, lease.worker_of or lease.id):
+        if not 0 < len(id) <= MAX_ID or not id.isprintable():
+            raise Untrusted("no id of a node")
+    if not 0 < lease.workers <= MAX_WORKERS:
+        raise Untrusted("no number of workers")
     if defect := defect_of_address(lease.addr, networks):
         raise Untrusted(defect)
 

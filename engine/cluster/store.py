@@ -25,6 +25,8 @@ import trio
 from engine.cluster.directory import Directory, Own
 from engine.cluster.entry import Change
 from engine.cluster.record import (
+    MAX_ENDPOINTS,
+    MAX_STATE,
     Keys,
     Lease,
     Network,
@@ -103,6 +105,7 @@ class Store:
         self._beat = 0
         self._written = -1  # revision of the state that the store has
         self._written_at = -math.inf
+        self._too_large = ""  # why others do not believe the state
         self._asked = False  # somebody wants the state as it is now
         self._absent: dict[str, float] = {}  # since when a known node has had no lease
         self._queue: deque[Change] = deque(maxlen=MAX_QUEUE)
@@ -116,16 +119,27 @@ class Store:
         own.tell.append(self._changed)
 
     @property
+    def unbelieved(self) -> int:
+        """How many endpoints of this node are more than others believe a node to have."""
+        return max(0, len(self._own.now.endpoints) - MAX_ENDPOINTS)
+
+    @property
     def degraded(self) -> str:
         """Why what is known of others, or they know of this node, may be wrong; empty if all is well."""
         if time.monotonic() - self._twin_at < TWIN_SECONDS:
             return f"cluster.node_id {self._own.id}: another node has it; give one of them another"
+        if self._too_large:
+            return f"cluster: {self._too_large}"
         return "" if self.health is Health.OK else f"cluster store: {self.reason}"
 
     @property
     def age_seconds(self) -> float:
         """Since all leases were read."""
         return time.monotonic() - self.read_at
+
+    def _is_sibling(self, worker_of: str) -> bool:
+        """Of another worker of the same node, which is known by the supervisor, and not by way of the store."""
+        return bool(worker_of) and worker_of == self._own.now.worker_of
 
     def _changed(self, change: Change) -> None:
         self._queue.append(change)
@@ -251,6 +265,7 @@ class Store:
             writes = due and self._written != entry.revision
             if writes:
                 whole = seal(self._secret, key, Whole(entry.start, entry.revision, entry.endpoints))
+                self._check_size(len(whole))
                 waiting.append(pipeline.set(key, whole, px=_ms(STATE_SECONDS)))
             else:
                 waiting.append(pipeline.pexpire(key, _ms(STATE_SECONDS)))
@@ -272,6 +287,17 @@ class Store:
                 log.error("another node has this id: give one of them another", node_id=entry.id, addr=before.addr)
             self.rejected["another node has this id"] += 1
 
+    def _check_size(self, size: int) -> None:
+        """Say so if there is more in our state, of `size` bytes, than others take."""
+        before, self._too_large = self._too_large, ""
+        if self.unbelieved or size > MAX_STATE:
+            self._too_large = (
+                f"{len(self._own.now.endpoints)} endpoints in {size} bytes: other nodes believe {MAX_ENDPOINTS} in "
+                f"{MAX_STATE}, and do not learn of them after a start or a missed change; expected fewer per node"
+            )
+            if not before:
+                log.error("too many endpoints", error=self._too_large)
+
     def _believe(self, place: str, sealed: bytes, shape: type[Any]) -> Any:
         """What stands at `place`; None for what is not to be believed."""
         try:
@@ -288,7 +314,10 @@ class Store:
     async def _read(self, redis: Redis[bytes]) -> None:
         keys, own_id = self._keys, self._own.id
         members = [one.decode("utf-8", "replace") for one in await redis.smembers(keys.members)]
-        members = sorted(one for one in members if one != own_id)[:MAX_MEMBERS]
+        members = sorted(one for one in members if one != own_id)
+        if len(members) > MAX_MEMBERS:
+            self._reject(f"more than {MAX_MEMBERS} nodes and workers", keys.members)
+            del members[MAX_MEMBERS:]
         found = await redis.mget([keys.lease(id) for id in members]) if members else ()
         leases: dict[str, Lease] = {}
         for id, sealed in zip(members, found, strict=True):
@@ -298,6 +327,8 @@ class Store:
             if lease is not None and lease.id == id:
                 leases[id] = lease
         for id, lease in leases.items():
+            if self._is_sibling(lease.worker_of):
+                continue
             known = self._directory.get(id)
             if known is None or known.start != lease.start or known.revision < lease.revision or id in self._wanted:
                 await self._read_state(redis, lease)
@@ -323,13 +354,13 @@ class Store:
     async def _forget(self, redis: Redis[bytes], without_lease: list[str], leases: dict[str, Lease]) -> None:
         """Nodes whose leases are gone for long enough."""
         now = time.monotonic()
-        known = {entry.id for entry in self._directory.peers}
+        known = {entry.id for entry in self._directory.peers if not self._is_sibling(entry.worker_of)}
         self._absent = {id: self._absent.get(id, now) for id in {*without_lease, *(known - leases.keys())}}
         over = [id for id, since in self._absent.items() if now - max(since, self._emptied_at) >= ABSENT_SECONDS]
         for id in over:
             if id in known:
                 log.info("node is gone", node_id=id)
-            self._directory.remove(id)
+                self._directory.remove(id)
             del self._absent[id]
         if over:
             await redis.srem(self._keys.members, over)
@@ -359,13 +390,13 @@ class Store:
                     self._heard(said)
 
     def _heard(self, said: Said) -> None:
-        if said.id == self._own.id:
+        known = self._directory.get(said.id)
+        if said.id == self._own.id or (known is not None and self._is_sibling(known.worker_of)):
             return
         if said.wants:
             self._asked = self._asked or said.wants == self._own.id
             return
         self.events += 1
-        known = self._directory.get(said.id)
         if said.gone:
             if known is not None and known.start == said.start:
                 log.info("node leaves", node_id=said.id)

@@ -16,6 +16,7 @@ The declarations:
     way_out, connect   the proxies between here and a node; the connection to the node
     server, agent, forward   everything about a role
     command            what a command line says beside a role's configuration
+    public             what a node on the public Internet needs of its configuration
 
 Anything that takes long to import (ssl, yaml, cryptography, proxy_adapters) is imported where it is used, because
 `trioduct --help` reads all declarations.
@@ -24,7 +25,7 @@ Anything that takes long to import (ssl, yaml, cryptography, proxy_adapters) is 
 from engine.config.address import Target, split_address, split_url
 from engine.config.agent import AgentConfig, ListenerConfig
 from engine.config.auth import AuthConfig
-from engine.config.command import BenchConfig, ExaminationConfig, Invocation, StatusConfig, TokenConfig
+from engine.config.command import BenchConfig, ChecklistConfig, ExaminationConfig, Invocation, StatusConfig, TokenConfig
 from engine.config.connect import ConnectConfig
 from engine.config.draft import Draft, expand
 from engine.config.duration import format_duration, parse_duration, parse_lifetime
@@ -43,6 +44,7 @@ __all__ = [
     "AgentLimits",
     "AuthConfig",
     "BenchConfig",
+    "ChecklistConfig",
     "ClientTLS",
     "ConnectConfig",
     "Draft",

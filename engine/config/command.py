@@ -79,6 +79,15 @@ class ExaminationConfig(Section):
     json: Annotated[Switch, "Print one JSON object at the end."] = False
 
 
+class ChecklistConfig(Section):
+    """What `server config check` does beside showing the configuration. All of it is ours."""
+
+    title: ClassVar[str] = "Checklist"
+
+    public: Annotated[Switch, "Say what a node on the public Internet lacks instead; 1 if a must is missing."] = False
+    json: Annotated[Switch, "Print that as JSON."] = False
+
+
 class BenchConnectConfig(Section):
     title: ClassVar[str] = "Node"
 

@@ -127,6 +127,10 @@ class Draft(Generic[C]):
         """Whether environment, flags or file have said something of this key."""
         return key in self._origins
 
+    def origin(self, key: str) -> str:
+        """Where the value of a key came from, as a complaint about it begins; empty if it is the default."""
+        return self._origins.get(key, "")
+
     def complaint(self, key: str, value: str, problem: str) -> str:
         """The line about one value: where it came from, its key, the value, and what is wrong with it."""
         begin, known = self._origins.get(key), key

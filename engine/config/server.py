@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import field
 
-from engine.config.address import is_loopback, split_address
+from engine.config.address import is_loopback, split_address, split_store
 from engine.config.auth import AuthConfig
 from engine.config.check import Defect, check_distinct, check_no_clash, quoted, read_secret_file
 from engine.config.kinds import (
@@ -224,6 +224,22 @@ class StoreTLS(TLSClient):
     title: ClassVar[str] = "TLS with the cluster's store"
 
 
+class SentinelConfig(Section):
+    """What sentinels ask for. TLS is theirs as it is the store's."""
+
+    title: ClassVar[str] = "Sentinels of the cluster's store"
+
+    user: Annotated[Word, "User of the sentinels, where they have users."] = ""
+    password_file: Annotated[FileName, "File with the sentinels' password, which only its owner may read."] = ""
+
+    def verify(self) -> None:
+        self.read_password()
+
+    def read_password(self) -> str:
+        """The sentinels' password, if there is one. Raises Defect."""
+        return read_secret_file("password_file", self.password_file).strip() if self.password_file else ""
+
+
 class ClusterConfig(Section):
     title: ClassVar[str] = "Cluster"
 
@@ -233,6 +249,7 @@ class ClusterConfig(Section):
     store: Annotated[StoreURL, "Redis or Valkey by which nodes know of each other; empty: this node is alone."] = ""
     store_password_file: Annotated[FileName, "File with the store's password, which only its owner may read."] = ""
     store_tls: StoreTLS = field(default_factory=StoreTLS)
+    sentinel: SentinelConfig = field(default_factory=SentinelConfig)
     name: Annotated[Word, "Name of the cluster in its store, which may have several."] = "default"
     secret: Annotated[Secret, "What all nodes of the cluster know; best kept in the environment or in the file."] = ""
     secret_file: Annotated[FileName, "File with the secret, which only its owner may read."] = ""
@@ -259,6 +276,10 @@ class ClusterConfig(Section):
             if size < SECRET_BYTES:
                 problem = f"{size} bytes; {SECRET_WANTED}"
                 raise Defect("secret_file" if self.secret_file else "secret", MASK, problem)
+        for name in ("user", "password_file"):
+            if (said := getattr(self.sentinel, name)) and not (self.store and split_store(self.store).service):
+                problem = "cluster.store names no sentinels; expected redis+sentinel://HOST:PORT/SERVICE there"
+                raise Defect(f"sentinel.{name}", said, problem)
         self.read_store_password()
 
     def read_secret(self) -> str:
@@ -346,11 +367,6 @@ class ServerConfig(Section):
             else:
                 continue
             raise Defect("proxy.tcp", f"{where}={named}", problem)
-        # Nobody outside could dial a certain worker.
-        if self.cluster.store and self.worker_count() > 1:
-            raise Defect(
-                "workers", str(self.worker_count()), "not together with cluster.store yet; expected workers: 1"
-            )
 
     def tcp_keys(self) -> list[tuple[str, str]]:
         """The addresses of `proxy.tcp`, each with its endpoint's key (see routing.tenants)."""

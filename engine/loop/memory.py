@@ -12,7 +12,7 @@ A charge is booked only where something has to wait. A request that passes witho
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -20,6 +20,7 @@ MIB: Final = 1024 * 1024
 SHARE: Final = (
     0.4  # of the machine's memory, or of the cgroup's: the rest is for the interpreter, its objects, and peaks
 )
+KEPT: Final = 4  # of the limit of several processes, one part in so many is kept for those that use little
 CONNECTION_BYTES: Final = 64 * MIB  # twice the largest window of a stream: more than a peer that reads can leave
 
 _UNLIMITED: Final = 1 << 62
@@ -156,7 +157,8 @@ class Parts:
     """
 
     def __init__(self, memory: Memory, fraction: float) -> None:
-        self._limit = int(memory.limit * fraction)
+        self._memory = memory
+        self._fraction = fraction
         self._parts: dict[str, Part] = {}
         self._ended = 0
 
@@ -166,11 +168,11 @@ class Parts:
 
     def of(self, party: str) -> tuple[Part, ...]:
         """The part of `party`, for an account to count for; none for the party without a name."""
-        if not self._limit or not party:
+        if not self._fraction or not party:
             return ()
         part = self._parts.get(party)
         if part is None:
-            part = self._parts[party] = Part(self._limit, party, self)
+            part = self._parts[party] = Part(int(self._memory.limit * self._fraction), party, self)
         return (part,)
 
     def forget(self, party: str, part: Part) -> None:
@@ -194,6 +196,20 @@ class Shares:
     def ended(self) -> dict[str, int]:
         """How many connections were ended, by the limit."""
         return {"principal_memory": self._principals.ended, "tenant_memory": self._tenants.ended}
+
+
+def shares(limit: int, used: Sequence[int]) -> list[int]:
+    """The limits of several processes that use so many bytes, and may use `limit` together.
+
+    What nobody uses is for all of them alike, and some of it is kept for those that use little, so that there is room
+    when they need it. If there is too much in use, each has to give up as much as any other.
+    """
+    if not used:
+        return []
+    kept = limit // (KEPT * len(used))
+    claimed = [max(kept, one) for one in used]
+    free = (limit - sum(claimed)) // len(used)
+    return [max(0, one + free) for one in claimed]
 
 
 def process_limit() -> int:

@@ -9,36 +9,29 @@ from __future__ import annotations
 
 from typing import Final
 
-from engine.session.liveness import Budget
+from engine.limits import BURST_SECONDS, Rates
 
 MAX_ABORTS: Final = 1000
-ABORT_SECONDS: Final = 10.0
-MAX_ADDRESSES: Final = 4096  # remembered, the latest
+ABORT_SECONDS: Final = BURST_SECONDS
 
 
 class Aborts:
-    """By client address."""
+    """By client address. Who takes more than his bucket has owes as much as that holds, and is banned until he owes
+    nothing any more.
+    """
 
     def __init__(self) -> None:
         self.banned = 0  # how many times an address was
-        self._budgets: dict[str, Budget] = {}
-        self._until: dict[str, float] = {}
+        self.rates = Rates(MAX_ABORTS / ABORT_SECONDS)
 
     def count(self, address: str, now: float) -> None:
         """A request from `address` was left alone by its client."""
-        budget = self._budgets.pop(address, None) or Budget(MAX_ABORTS, ABORT_SECONDS)
-        self._budgets[address] = budget
-        if len(self._budgets) > MAX_ADDRESSES:
-            del self._budgets[next(iter(self._budgets))]
-        if not budget.spend(now) and not self.is_banned(address, now):
+        if self.is_banned(address, now):
+            return
+        self.rates.charge(address, now, 1)
+        if self.is_banned(address, now):
             self.banned += 1
-            self._until[address] = now + ABORT_SECONDS
+            self.rates.charge(address, now, MAX_ABORTS - 1)
 
     def is_banned(self, address: str, now: float) -> bool:
-        until = self._until.get(address)
-        if until is None:
-            return False
-        if now >= until:
-            del self._until[address]
-            return False
-        return True
+        return self.rates.is_owing(address, now)

@@ -140,7 +140,21 @@ class AgentPort:
     @property
     def carriers_refused(self) -> int:
         """How many there was no room for."""
-        return self._host.refused
+        return self._host.crowd.refused
+
+    @property
+    def limits(self) -> dict[str, Rates | Counts]:
+        """By their names."""
+        return {
+            "connections": self.visits.open,
+            "connection_rate": self.visits.new,
+            "sessions": self._principals,
+            "registrations": self._registering,
+            "carriers": self._host.crowd.all,
+            "carriers of one": self._host.crowd.each,
+            "suspended": self.kept.crowd.all,
+            "suspended of one": self.kept.crowd.each,
+        }
 
     @property
     def refused(self) -> dict[str, int]:
@@ -233,7 +247,7 @@ class AgentPort:
         url = self._url_for(claims)
         if url and not isinstance(wish, Resume):
             fields.append((piko.PUBLIC_URL, url))
-        if self.seat is not None and summaries and not isinstance(wish, Resume):
+        if self.seat is not None and not isinstance(wish, Resume):  # which other programs pass over
             fields.append((workers.FIELD, str(self.seat).encode()))
         connection.put(http1.encode_response(101, b"Switching Protocols", fields))
         start()

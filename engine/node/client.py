@@ -15,13 +15,14 @@ from engine.admin.metrics import NodeMetrics
 from engine.auth.verifier import Claims, Verifies
 from engine.carriers.host import Host
 from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
+from engine.cluster.link import level_of
 from engine.errors import HTTPError, RemoteProtocolError, Unauthorized
 from engine.gateway import record
 from engine.gateway.clocks import Timeouts
 from engine.gateway.exchange import Exchange
 from engine.gateway.outbound import Outbound
 from engine.gateway.role import Decision, Refuse, Route, TakeOver, Wait, Waiting
-from engine.limits import Traffic, Visits, Whose
+from engine.limits import Counts, Rates, Traffic, Visits, Whose
 from engine.log import get_logger
 from engine.loop.connection import Connection
 from engine.loop.memory import Shares
@@ -146,6 +147,21 @@ class Clients:
             if verifier.is_revoked(claims):
                 client.break_off("token revoked")
         self.legs.end_revoked()
+
+    @property
+    def limits(self) -> dict[str, Rates | Counts]:
+        """By their names."""
+        traffic = self.traffic.tables if self.traffic is not None else {}
+        return {
+            **traffic,
+            "connections": self.visits.open,
+            "connection_rate": self.visits.new,
+            "aborts": self.aborts.rates,
+            "carriers": self.host.crowd.all,
+            "carriers of one": self.host.crowd.each,
+            "suspended": self.legs.kept.crowd.all,
+            "suspended of one": self.legs.kept.crowd.each,
+        }
 
     @property
     def tcp_connections(self) -> int:
@@ -300,7 +316,7 @@ class Client:
         try:
             peers.links.accept(self._connection, request)
         except HTTPError as error:
-            port_log.info("no peer", client_ip=self.address, status=error.status, error=str(error))
+            port_log.log(level_of(error), "no peer", client_ip=self.address, status=error.status, error=str(error))
             self._connection.put(http1.error_response(error.status, error.public, close=True))
             self._connection.close()
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from collections import Counter
 from functools import partial
 from typing import Final, NamedTuple
 
 from engine.carriers.carrier import Carrier
 from engine.carriers.resumable import Resumable, State
 from engine.errors import HTTPError
+from engine.limits import Crowd
 from engine.wire.resumption import New, Opened, Resume, Resumed
 
 ID_BYTES: Final = 16
 NO_SUCH_SESSION: Final = "no such session"  # 410
 MAX_SUSPENDED: Final = 10_000
 MAX_SUSPENDED_OF_ONE: Final = 1_000  # principal, or address
-
-_Whose = tuple[str, str]
-"""Principal or address, and which."""
 
 
 class Purpose(NamedTuple):
@@ -37,17 +34,16 @@ class Kept:
     """The resumable sessions of a port. `seconds` is the longest for which one is kept; 0: none is. `tag` is the node's
     where there are several.
 
-    Sessions without a carrier are bounded, in all, for each principal, and for each address. One that loses its carrier
-    when there are too many is over, as all would be without resumption; `refused` counts those.
+    Sessions without a carrier are bounded (`crowd`), in all, for each principal, and for each address. One that loses
+    its carrier when there are too many is over, as all would be without resumption.
     """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = int(seconds)
         self.tag = b""
-        self.refused = 0
+        self.crowd = Crowd(MAX_SUSPENDED, MAX_SUSPENDED_OF_ONE)
         self._sessions: dict[bytes, tuple[Resumable, Purpose]] = {}
-        self._suspended: dict[Resumable, tuple[_Whose, ...]] = {}
-        self._counts: Counter[_Whose] = Counter()  # of those
+        self._suspended: dict[Resumable, tuple[str, str]] = {}  # by address and principal
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -90,17 +86,13 @@ class Kept:
 
     def _may_wait(self, resumable: Resumable, party: str) -> bool:
         """It has lost its carrier: is there room for it until the next comes?"""
-        address = ("address", resumable.peer[0])
-        whose = (("principal", party), address) if party else (address,)
-        if len(self._suspended) >= MAX_SUSPENDED or any(self._counts[one] >= MAX_SUSPENDED_OF_ONE for one in whose):
-            self.refused += 1
+        address = resumable.peer[0]
+        if self.crowd.is_full(address, party):
             return False
-        self._suspended[resumable] = whose
-        self._counts.update(whose)
+        self._suspended[resumable] = address, party
+        self.crowd.enter(address, party)
         return True
 
     def _waits_no_more(self, resumable: Resumable) -> None:
-        for one in self._suspended.pop(resumable, ()):
-            self._counts[one] -= 1
-            if not self._counts[one]:
-                del self._counts[one]
+        if (whose := self._suspended.pop(resumable, None)) is not None:
+            self.crowd.leave(*whose)

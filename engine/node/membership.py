@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from coredis import Redis
 
 
-def join_by_store(config: ClusterConfig, *, links_at: str, proxy_at: str, admin_at: str) -> tuple[Membership, Store]:
-    """What makes a node one of the cluster that `config` names. The addresses are those it listens at, or advertises.
+def join_by_store(
+    config: ClusterConfig, *, links_at: str, proxy_at: str, admin_at: str, worker_of: str = "", workers: int = 1
+) -> tuple[Membership, Store]:
+    """What makes a node, or one of the `workers` of the node `worker_of`, part of the cluster that `config` names. The
+    addresses are those it listens at, or advertises.
 
     Raises ConfigError.
     """
@@ -36,6 +39,8 @@ def join_by_store(config: ClusterConfig, *, links_at: str, proxy_at: str, admin_
         proxy_addr=_dialled(proxy_at, toward, ""),
         admin_addr=_dialled(admin_at, toward, ""),
         version=__version__,
+        worker_of=worker_of,
+        workers=workers,
     )
     networks = [ipaddress.ip_network(one) for one in config.allowed_networks]
     directory, own = Directory(entry.id), Own(entry)
@@ -76,24 +81,27 @@ def client_of(config: ClusterConfig) -> Client:
     place = split_store(config.store)
     tls: ssl.SSLContext | None = config.store_tls.client_context() if place.tls else None
 
-    def options() -> dict[str, Any]:
+    def options(user: str, password: str) -> dict[str, Any]:
         return {
-            "username": place.user or None,
-            "password": config.read_store_password() or place.password or None,
+            "username": user or None,
+            "password": password or None,
             "connect_timeout": ANSWER_SECONDS,
             "stream_timeout": ANSWER_SECONDS,
             "ssl_context": tls,
         }
 
+    def of_store() -> dict[str, Any]:
+        return options(place.user, config.read_store_password() or place.password)
+
     if not place.service:
-        return lambda: Redis(*place.hosts[0], place.database, retry_policy=NoRetryPolicy(), **options())
+        return lambda: Redis(*place.hosts[0], place.database, retry_policy=NoRetryPolicy(), **of_store())
 
     sentinels = [TCPLocation(*host) for host in place.hosts]
 
     @asynccontextmanager
     async def by_sentinel() -> AsyncIterator[Redis[bytes]]:
-        patience = {"connect_timeout": ANSWER_SECONDS, "stream_timeout": ANSWER_SECONDS}
-        sentinel: Sentinel[bytes] = Sentinel(sentinels, sentinel_kwargs=patience, db=place.database, **options())
+        theirs = options(config.sentinel.user, config.sentinel.read_password())
+        sentinel: Sentinel[bytes] = Sentinel(sentinels, sentinel_kwargs=theirs, db=place.database, **of_store())
         async with sentinel, sentinel.primary_for(place.service) as redis:
             yield redis
 

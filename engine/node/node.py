@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -28,11 +28,12 @@ from engine.auth.by_tenant import ByTenant
 from engine.auth.key_set import Tokens, open_tokens
 from engine.auth.verifier import Verifier, Verifies
 from engine.cluster.directory import Membership
+from engine.cluster.entry import Entry
 from engine.cluster.store import Store
 from engine.config import AccessLogConfig, AuthConfig, ServerConfig
 from engine.config.server import TenantConfig
 from engine.gateway.clocks import Timeouts
-from engine.limits import Traffic, Visits
+from engine.limits import Counts, Rates, Traffic, Visits
 from engine.log import get_logger
 from engine.loop.certificates import SOON_SECONDS, Certificates, Renewed, watch
 from engine.loop.connection import Address, Connection
@@ -52,7 +53,7 @@ from engine.node.peers import Peers
 from engine.node.tcp_port import TCPPort
 from engine.node.trust import Trust
 from engine.node.way import Way
-from engine.routing.rebalance import excess
+from engine.routing.rebalance import Part, by_node, excess
 from engine.routing.registry import SharedRegistry
 from engine.routing.tenants import HostPattern, split
 from engine.wire.peers import Port
@@ -115,14 +116,12 @@ async def run_node(
                 )
             if membership is not None:
                 node.join(membership, nursery)
-            if links:
-                nursery.start_soon(serve, links, node.serve_link, nursery, Room())
             app = node_app(
                 node.metrics,
                 not_ready=lambda: node.not_ready,
                 local=partial(node.status, addresses),
                 peers=node.peers_status,
-                degraded=lambda: node.store.degraded if node.store is not None else "",
+                degraded=lambda: node.degraded,
                 tls=lambda: config.admin.tls.client.client_context() if node.admin_tls.context else None,
                 verifier=(await open_tokens_of(config.admin.auth, nursery)).verifier,
                 hosts=[*config.admin.hosts, *names_of(config.admin.advertise_addr)],
@@ -133,6 +132,7 @@ async def run_node(
                 await nursery.start(partial(serve_admin, admin, app, tls=lambda: node.admin_tls.context))
                 nursery.start_soon(watch, node.certificates)
                 nursery.start_soon(node.rebalance)
+                nursery.start_soon(node.accept_links, links, nursery)
                 nursery.start_soon(node.accept_agents, upstream, nursery)
                 nursery.start_soon(node.accept_clients, proxy, tcp, nursery)
                 node.not_ready = None
@@ -291,8 +291,8 @@ class Node:
         self.metrics.sessions = lambda: self.agents.registrations
         self.metrics.endpoints = self.registry.endpoints
         self.metrics.has_tenants = bool(tenants)
-        self.metrics.carriers_refused = lambda: self.agents.carriers_refused + self._clients.host.refused
-        self.metrics.suspensions_refused = lambda: self.agents.kept.refused + self._legs.kept.refused
+        self.metrics.carriers_refused = lambda: self.agents.carriers_refused + self._clients.host.crowd.refused
+        self.metrics.suspensions_refused = lambda: self.agents.kept.crowd.refused + self._legs.kept.crowd.refused
         self.metrics.tcp_connections = lambda: self._clients.tcp_connections
         self._config = config
         log_of = config.proxy.access_log
@@ -311,6 +311,18 @@ class Node:
             "proxy": {**self._clients.visits.refused, **traffic.refused, **shares.ended},
             "upstream": self.agents.refused,
         }
+
+    @property
+    def limits(self) -> dict[str, Rates | Counts]:
+        """Those that hold for all workers together, by port and name."""
+        clients = self._clients
+        ports: dict[str, dict[str, Rates | Counts]] = {"proxy": clients.limits, "upstream": self.agents.limits}
+        return {f"{port}.{name}": limit for port, limits in ports.items() for name, limit in limits.items()}
+
+    @property
+    def degraded(self) -> str:
+        """What is not as it should be, though it serves."""
+        return self.store.degraded if self.store is not None else ""
 
     def status(self, addresses: Addresses) -> NodeStatus:
         """This node as others may see it."""
@@ -347,6 +359,7 @@ class Node:
         )
         self.peers = Peers(
             directory,
+            own.entry,
             secret,
             self.registry,
             self._clients.reactor,
@@ -356,52 +369,49 @@ class Node:
             counted=self.metrics.forwarded,
         )
         self.peers.ports = {Port.PROXY: self.clients.take, Port.UPSTREAM: self.agents.take}
-        self.metrics.peers = lambda: len(directory)
+        self.metrics.peers = lambda: len({one.node for one in directory.peers} - {own.now.node})
         self.metrics.store = lambda: self.store
         self._clients.peers = self.agents.peers = self.peers
         self._legs.kept.tag = self.agents.kept.tag = self.peers.tag
         self.registry.observe(own.changed)
 
     async def serve_link(self, connection: Connection) -> None:
-        """A connection to the port that is for other nodes alone."""
+        """A connection to that port."""
         assert self.peers is not None
         if await secured(connection, self._link_tls, log):
             await self.peers.links.serve(connection)
 
     def peers_status(self) -> list[NodeStatus]:
         """The other nodes, as the directory knows them."""
-        entries = self.peers.directory.peers if self.peers is not None else []
-        return [
-            NodeStatus(
-                one.id,
-                one.proxy_addr,
-                one.admin_addr,
-                {endpoint: abs(count) for endpoint, count in one.endpoints.items()},
-            )
-            for one in entries
-        ]
+        return nodes_of(self.peers.directory.peers) if self.peers is not None else []
 
     async def rebalance(self) -> None:
         """Send agents to other nodes as long as there are too many here."""
         config = self._config.upstream.rebalance
         if self.peers is None or not config.threshold:
             return
+        owed = 0.0  # of what the node has to shed, the share of this worker
         while True:
             await trio.sleep(REBALANCE_SECONDS)
-            others = [sum(map(abs, one.endpoints.values())) for one in self.peers.directory.peers]
+            mine, here = self.peers.own, sum(not one.shed for one in self.agents.registrations)
+            peers = [Part(one.node, one.workers, one.sessions) for one in self.peers.directory.peers]
+            own, others = by_node(Part(mine.node, mine.workers, here), peers)
             count = excess(
-                sum(not one.shed for one in self.agents.registrations),
-                others,
-                threshold=config.threshold,
-                shed_rate=config.shed_rate,
-                min_conns=config.min_conns,
+                own, others, threshold=config.threshold, shed_rate=config.shed_rate, min_conns=config.min_conns
             )
-            if count and self.not_ready is None and (asked := self.agents.shed(count)):
+            owed = owed + count * here / own if count else 0.0
+            if owed >= 1 and self.not_ready is None and (asked := self.agents.shed(int(owed))):
+                owed -= asked
                 log.info("agents are asked to dial other nodes", count=asked, others=others)
 
     async def accept_agents(self, sockets: Sequence[socket.socket], nursery: trio.Nursery) -> None:
         with self.agents_door.open():
             await serve(sockets, self.agents.serve, nursery, self._room)
+
+    async def accept_links(self, sockets: Sequence[socket.socket], nursery: trio.Nursery) -> None:
+        """At the port that is for other nodes alone, if there is one."""
+        with self.clients_door.open():
+            await serve(sockets, self.serve_link, nursery, Room())
 
     async def accept_clients(
         self, sockets: Sequence[socket.socket], tcp: Sequence[Sequence[socket.socket]], nursery: trio.Nursery
@@ -473,6 +483,32 @@ async def open_tokens_of(
         nursery.start_soon(watch, [revoked], SOON_SECONDS)
     jwks = auth.jwks
     return await open_tokens(verifier, jwks.endpoint, nursery, cache_ttl=jwks.cache_ttl, fetch_seconds=jwks.timeout)
+
+
+def nodes_of(entries: Iterable[Entry]) -> list[NodeStatus]:
+    """The nodes that say this of themselves: one for all workers of a node."""
+    by_node: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_node.setdefault(entry.node, []).append(entry)
+    return [
+        NodeStatus(
+            id,
+            said[0].proxy_addr,
+            said[0].admin_addr,
+            endpoints_of(said),
+            workers={one.id: one.sessions for one in said if one.worker_of},
+        )
+        for id, said in by_node.items()
+    ]
+
+
+def endpoints_of(entries: Iterable[Entry]) -> dict[str, int]:
+    """All that are served there, by how many sessions."""
+    endpoints: dict[str, int] = {}
+    for entry in entries:
+        for endpoint, count in entry.endpoints.items():
+            endpoints[endpoint] = endpoints.get(endpoint, 0) + abs(count)
+    return endpoints
 
 
 def _public_urls(public_url: str, hosts: HostPattern, tenants: Collection[str]) -> dict[str, str]:

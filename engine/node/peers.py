@@ -62,7 +62,7 @@ class PeerWay(Way):
         return stream
 
     def take(self, *, fresh: bool = False) -> StreamOutbound:
-        self._counted(self.link.entry.id)
+        self._counted(self.link.entry.node)
         return super().take(fresh=fresh)
 
     def break_off(self, error: Exception) -> None:
@@ -96,12 +96,13 @@ class _Servers:
 class Peers:
     """The other nodes and workers. Watches `directory`; links are tasks in `nursery`.
 
-    `counted` is told the peer's id for each request that goes there.
+    `counted` is told the peer's node for each request that goes there.
     """
 
     def __init__(
         self,
         directory: Directory,
+        own: Entry,
         secret: bytes,
         registry: SharedRegistry[Way],
         reactor: Reactor,
@@ -109,9 +110,10 @@ class Peers:
         *,
         tls: ssl.SSLContext | Certificates | None = None,
         server_name: str = "",
-        counted: Callable[[str], None] = lambda peer: None,
+        counted: Callable[[str], None] = lambda node: None,
     ) -> None:
         self.directory = directory
+        self.own = own  # as it was in the beginning
         self.links = Links(directory.own_id, secret, reactor, nursery, self._take)
         self.ports: dict[Port, Handler] = {}  # what goes on with connections that are handed over
         self.tag = tag_of(directory.own_id)

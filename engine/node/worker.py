@@ -14,12 +14,13 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Final, NamedTuple
 
 import trio
+from msgspec.structs import replace
 
 from engine import log as logs
 from engine.admin.merge import families_of, families_of_process
@@ -28,11 +29,14 @@ from engine.cluster.directory import Directory, Membership, Own
 from engine.cluster.entry import Change, Entry
 from engine.cluster.link import UNIX
 from engine.cluster.messages import (
+    BEAT_SECONDS,
     Accept,
     Answer,
     Ask,
+    Beat,
     Begin,
     Changed,
+    Count,
     Family,
     Farewell,
     Gone,
@@ -44,25 +48,29 @@ from engine.cluster.messages import (
     Peers,
     Ready,
     Session,
+    Share,
     Sockets,
     State,
     Stop,
+    Taken,
     ToWorker,
 )
+from engine.cluster.store import Store
 from engine.config import ServerConfig
 from engine.errors import ConfigError, RemoteProtocolError
+from engine.limits import Counts, Rates
 from engine.log import get_logger
 from engine.loop.certificates import watch
 from engine.loop.leaving import until_signal
 from engine.loop.listen import BACKLOG, MANY, Room, serve
 from engine.loop.reactor import Reactor
 from engine.loop.run import open_reactor
+from engine.node.membership import join_by_store
 from engine.node.node import Node, open_node
 from engine.wire.workers import Seat
 
 BEGIN_SECONDS: Final = 10.0
 FAREWELL_SECONDS: Final = 1.0
-TO_OTHERS: Final = "piko_upstreams_remote_requests"
 
 log = get_logger("server")
 
@@ -83,9 +91,7 @@ async def run_worker(
     """
     if alone:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    channel: Channel[ToWorker] = Channel(
-        socket.socket(fileno=descriptor), ToWorker, lambda: State(own.entry, node.agents.owners.held())
-    )
+    channel: Channel[ToWorker] = Channel(socket.socket(fileno=descriptor), ToWorker, lambda: worker.state())
     with ExitStack() as stack:
         stack.callback(channel.close)
         begin = known = None
@@ -95,30 +101,32 @@ async def run_worker(
             raise ConfigError(f"the descriptor {descriptor} is no supervisor's channel, or the supervisor is gone")
         _check_ports(config, begin)
         if alone:
-            logs.always(worker=begin.index + 1)
-        config.cluster.node_id = begin.id
-        own = Own(Entry(begin.id, secrets.token_hex(8), UNIX + begin.link))
-        directory = Directory(begin.id)
+            logs.say_worker(begin.index + 1)
+        membership, store = _join(config, begin)
         for entry in known.entries:
-            directory.put(entry)
+            membership.directory.put(entry)
         links = stack.enter_context(_listen_for_peers(begin.link))
         async with open_reactor(alone=alone) as reactor, trio.open_nursery() as nursery:
-            reactor.memory.limit //= begin.count  # what a node may hold is for all of them
+            reactor.memory.limit //= begin.count  # until the supervisor has seen what each of them needs
             node = await open_node(config, reactor, nursery)
             stack.callback(node.agents_door.close)
             stack.callback(node.clients_door.close)
-            node.join(Membership(directory, own, begin.secret), nursery)
+            node.store = store
+            node.join(membership, nursery)
             assert node.peers is not None
-            node.agents.owners.put_elsewhere(known.held)
-            worker = _Worker(node, channel, begin, directory, own, reactor, nursery)
+            worker = _Worker(node, channel, begin, known, membership, reactor, nursery)
             nursery.start_soon(watch, node.certificates)
             nursery.start_soon(serve, [links], node.peers.links.serve, nursery, Room(MANY))
             nursery.start_soon(channel.run)
             nursery.start_soon(worker.listen)
-            node.not_ready = None
+            nursery.start_soon(worker.beat)
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 nursery.start_soon(worker.heed, signals)
-                channel.send(Ready(own.entry))
+                if store is not None:
+                    await nursery.start(store.run)
+                nursery.start_soon(node.rebalance)
+                node.not_ready = None
+                channel.send(Ready(worker.entry))
                 task_status.started()
                 log.info("worker started", pid=os.getpid(), node_id=begin.id)
                 await anext(worker.ends)
@@ -141,8 +149,8 @@ class _Worker:
         node: Node,
         channel: Channel[ToWorker],
         begin: Begin,
-        directory: Directory,
-        own: Own,
+        known: Peers,
+        membership: Membership,
         reactor: Reactor,
         nursery: trio.Nursery,
     ) -> None:
@@ -150,7 +158,7 @@ class _Worker:
         self._node = node
         self._channel = channel
         self._begin = begin
-        self._directory = directory
+        self._directory, self._own, _ = membership
         self._reactor = reactor
         self._nursery = nursery
         self._sockets = [_Listening.inherited(one) for one in begin.sockets]
@@ -158,13 +166,16 @@ class _Worker:
         self._leaving = False
         for one in self._sockets:
             node.agents_door.held += one.upstream
-            node.clients_door.held += [*one.proxy, *(sock for port in one.tcp for sock in port)]
-        # The others of this node are no nodes of a cluster.
-        node.metrics.peers = lambda: sum(not self._is_sibling(one.id) for one in directory.peers)
+            node.clients_door.held += [*one.proxy, *one.links, *(sock for port in one.tcp for sock in port)]
         if not node.exclusive:  # then an agent has one session, wherever it is
             node.agents.seat = Seat(begin.index + 1, begin.count)
-        own.tell.append(self._tell)
+        self._own.tell.append(self._tell)
         node.agents.owners.changed = self._tell_held
+        node.agents.owners.put_elsewhere(known.held)
+        self._limits = node.limits
+        for name, limit in self._limits.items():
+            limit.share(begin.count, partial(self._tell_count if isinstance(limit, Counts) else self._tell_taken, name))
+        self._put_counts(known.counts)
 
     def _tell(self, change: Change) -> None:
         self._channel.tell(Changed(change))
@@ -174,8 +185,36 @@ class _Worker:
         self._channel.tell(Held(self._begin.id, endpoint, principal, held))
         self._reactor.hand_over()
 
-    def _is_sibling(self, id: str) -> bool:
-        return id.startswith(f"{self._begin.node_id}.")
+    def _tell_count(self, limit: str, party: str, count: int) -> None:
+        self._channel.tell(Count(self._begin.id, limit, party, count))
+        self._reactor.hand_over()
+
+    def _tell_taken(self, limit: str, party: str, amount: float) -> None:
+        self._channel.tell(Taken(limit, party, amount))
+        self._reactor.hand_over()
+
+    def _put_counts(self, counts: Mapping[str, Mapping[str, Mapping[str, int]]]) -> None:
+        """What peers count, by their ids."""
+        for name, limit in self._limits.items():
+            if isinstance(limit, Counts):
+                others = {id: by_limit.get(name, {}) for id, by_limit in counts.items() if id != self._begin.id}
+                limit.put_elsewhere(others)
+
+    @property
+    def entry(self) -> Entry:
+        """What this worker says of itself to the others of its node."""
+        return replace(self._own.entry, addr=UNIX + self._begin.link)
+
+    def state(self) -> State:
+        """All that it has told the supervisor."""
+        counts = {name: limit.told() for name, limit in self._limits.items() if isinstance(limit, Counts)}
+        return State(self.entry, self._node.agents.owners.held(), counts)
+
+    async def beat(self) -> None:
+        """Tell the supervisor that the loop turns."""
+        while True:
+            self._channel.send(Beat(self._node.degraded, self._reactor.memory.used))
+            await trio.sleep(BEAT_SECONDS)
 
     async def listen(self) -> None:
         """Do what the supervisor says; leave when it is gone."""
@@ -190,13 +229,23 @@ class _Worker:
         match message:
             case Accept(of):
                 self._accept(of)
-            case Peers(entries, held):
+            case Peers(entries, held, counts):
                 there = {one.id for one in entries}
-                for gone in [one.id for one in self._directory.peers if one.id not in there]:
+                siblings = {one.id for one in self._directory.peers if one.addr.startswith(UNIX)}
+                for gone in siblings - there:
                     self._directory.remove(gone)
                 for entry in entries:
                     self._directory.put(entry)
                 owners.put_elsewhere({id: all_ for id, all_ in held.items() if id != self._begin.id})
+                self._put_counts(counts)
+            case Count(id, name, party, count):
+                if isinstance(limit := self._limits.get(name), Counts):
+                    limit.hold_elsewhere(id, party, count)
+            case Taken(name, party, amount):
+                if isinstance(limit := self._limits.get(name), Rates):
+                    limit.charge_elsewhere(party, self._reactor.now, amount)
+            case Share(size):
+                self._reactor.memory.limit = size
             case Held(id, endpoint, principal, True):
                 owners.hold_elsewhere(id, endpoint, principal)
             case Held(id, endpoint):
@@ -210,8 +259,12 @@ class _Worker:
             case Gone(id):
                 self._directory.remove(id)
                 owners.forget(id)
-            case Ask(number):
-                self._channel.send(Answer(number, self._sessions(), self.metrics()))
+                for limit in self._limits.values():
+                    if isinstance(limit, Counts):
+                        limit.forget(id)
+            case Ask(number, nodes):
+                others = [one for one in self._directory.peers if not one.addr.startswith(UNIX)] if nodes else None
+                self._channel.send(Answer(number, self._sessions(), self.metrics(), others))
             case Leave():
                 self._leave()
             case Stop():
@@ -260,6 +313,7 @@ class _Worker:
             async with trio.open_nursery() as accepting:
                 accepting.start_soon(self._node.accept_agents, sockets.upstream, self._nursery)
                 accepting.start_soon(self._node.accept_clients, sockets.proxy, sockets.tcp, self._nursery)
+                accepting.start_soon(self._node.accept_links, sockets.links, self._nursery)
 
     # -- what it is asked
 
@@ -277,15 +331,7 @@ class _Worker:
         ]
 
     def metrics(self) -> list[Family]:
-        """Its numbers. Requests that another worker has served are not another node's."""
-        families = families_of(self._node.metrics)
-        for name, _, _, samples in families:
-            if name == TO_OTHERS:
-                inside = [value for _, labels, value in samples if self._is_sibling(labels["node_id"])]
-                samples[:] = [one for one in samples if not self._is_sibling(one[1]["node_id"])]
-                if inside:
-                    samples.append((f"{TO_OTHERS}_total", {"node_id": self._begin.node_id}, sum(inside)))
-        return [*families, *families_of_process()]
+        return families_of(self._node.metrics) + families_of_process()
 
 
 class _Listening(NamedTuple):
@@ -294,11 +340,17 @@ class _Listening(NamedTuple):
     proxy: list[socket.socket]
     upstream: list[socket.socket]
     tcp: list[list[socket.socket]]
+    links: list[socket.socket]
 
     @classmethod
     def inherited(cls, of: Sockets) -> _Listening:
         open_ = partial(map, lambda descriptor: socket.socket(fileno=descriptor))
-        return cls(list(open_(of.proxy)), list(open_(of.upstream)), [list(open_(port)) for port in of.tcp])
+        return cls(
+            list(open_(of.proxy)),
+            list(open_(of.upstream)),
+            [list(open_(port)) for port in of.tcp],
+            list(open_(of.links)),
+        )
 
     def copy(self) -> _Listening:
         """To be closed by who accepts at them, while these stay."""
@@ -306,7 +358,24 @@ class _Listening(NamedTuple):
             [one.dup() for one in self.proxy],
             [one.dup() for one in self.upstream],
             [[one.dup() for one in port] for port in self.tcp],
+            [one.dup() for one in self.links],
         )
+
+
+def _join(config: ServerConfig, begin: Begin) -> tuple[Membership, Store | None]:
+    """What makes this worker a peer of the others of its node, and of other nodes by their store."""
+    config.cluster.node_id = begin.id
+    if config.cluster.store:
+        return join_by_store(
+            config.cluster,
+            links_at=begin.links_at,
+            proxy_at=config.proxy.advertise_addr or begin.proxy_at,
+            admin_at=config.admin.advertise_addr or begin.admin_at,
+            worker_of=begin.node_id,
+            workers=begin.count,
+        )
+    entry = Entry(begin.id, secrets.token_hex(8), UNIX + begin.link, worker_of=begin.node_id, workers=begin.count)
+    return Membership(Directory(begin.id), Own(entry), begin.secret), None
 
 
 def _check_ports(config: ServerConfig, begin: Begin) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 
 def excess(own: int, others: Sequence[int], *, threshold: float, shed_rate: float, min_conns: int) -> int:
@@ -18,3 +19,19 @@ def excess(own: int, others: Sequence[int], *, threshold: float, shed_rate: floa
     if (own - average) / average < threshold:
         return 0
     return min(math.ceil(average * shed_rate), math.ceil(own - average))
+
+
+class Part(NamedTuple):
+    """How many sessions one of the `workers` of a node has."""
+
+    node: str
+    workers: int
+    sessions: int
+
+
+def by_node(own: Part, peers: Iterable[Part]) -> tuple[int, list[int]]:
+    """The sessions of the node of `own`; and those of others, each as if it had as many workers."""
+    sums: dict[str, float] = {own.node: own.sessions}
+    for one in peers:
+        sums[one.node] = sums.get(one.node, 0) + one.sessions * own.workers / one.workers
+    return round(sums.pop(own.node)), list(map(round, sums.values()))

@@ -13,10 +13,12 @@ from typing import Final, Protocol
 import trio
 
 from engine.cluster.channel import Channel
+from engine.cluster.entry import Entry
 from engine.cluster.messages import (
     Accept,
     Answer,
     Ask,
+    Beat,
     Begin,
     Family,
     Farewell,
@@ -26,6 +28,7 @@ from engine.cluster.messages import (
     Peers,
     Ready,
     Session,
+    Share,
     Stop,
     ToSupervisor,
 )
@@ -35,6 +38,11 @@ from engine.log import get_logger
 VARIABLE: Final = "TRIODUCT_WORKER"  # the descriptor of its end of the channel
 ANSWER_SECONDS: Final = 2.0
 LAST_WORDS_SECONDS: Final = 1.0
+# How many beats in a row have not been heard. They are counted by a supervisor that runs: if it was stopped itself, as
+# with all of its container, nobody is suspected.
+SILENT_BEATS: Final = 3  # others accept in its place
+HUNG_BEATS: Final = 10  # it is killed
+START_BEATS: Final = 60  # as long as it has not begun
 FOR_US: Final = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 log = get_logger("server")
@@ -73,14 +81,20 @@ class Worker:
         self.since = trio.current_time()
         self.metrics: list[Family] = []  # these two as it has told them last
         self.sessions: list[Session] = []
+        self.degraded = ""  # as it has said last
+        self.waiting = 0  # bytes for its peers, likewise
+        self.missed = 0  # beats in a row
+        self.late = False  # it has not answered in time
+        self.nodes: list[Entry] = []  # what it has told of other nodes, when it was asked for them last
         self._begin = begin
         self._watcher = watcher
         self._catch_up = catch_up
         self._channel: Channel[ToSupervisor] | None = None
         self._process: trio.Process | None = None
         self._accepts: list[int] = []
+        self._share = 0
         self._questions = 0
-        self._answered = trio.Event()
+        self._asked: dict[int, trio.Event] = {}  # questions that wait for an answer
         self._heard_all = trio.Event()
         self._stopped = False
 
@@ -144,6 +158,12 @@ class Worker:
             self._accepts = of
             self.send(Accept(of))
 
+    def share(self, size: int) -> None:
+        """Of the bytes that may wait in all workers."""
+        if size != self._share:
+            self._share = size
+            self.send(Share(size))
+
     def leave(self) -> None:
         self.send(Leave())
 
@@ -156,14 +176,27 @@ class Worker:
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(signal.SIGKILL)
 
-    async def ask(self) -> None:
-        """Have `metrics` and `sessions` as they are now, if it answers in time."""
+    def miss(self) -> bool:
+        """Another beat is due; has it missed so many that it hangs?"""
+        self.missed += 1
+        return self.missed > (START_BEATS if self.phase is Phase.STARTING else HUNG_BEATS)
+
+    @property
+    def answers(self) -> bool:
+        """It serves, and seems to go on doing so."""
+        return self.phase is Phase.READY and self.missed <= SILENT_BEATS
+
+    async def ask(self, *, nodes: bool = False) -> None:
+        """Have `metrics`, `sessions` and, if so, `nodes` as they are now, if it answers in time."""
         self._questions += 1
-        self._answered = answered = trio.Event()
-        self.send(Ask(self._questions))
+        number = self._questions
+        self._asked[number] = answered = trio.Event()
+        self.send(Ask(number, nodes))
         with trio.move_on_after(ANSWER_SECONDS) as waiting:
             await answered.wait()
+        del self._asked[number]
         if waiting.cancelled_caught:
+            self.late = True
             log.warning("a worker does not answer", of=self.index + 1, pid=self.pid)
 
     # -- what it says
@@ -178,10 +211,16 @@ class Worker:
         self._heard_all.set()
 
     def _take(self, message: ToSupervisor) -> None:
+        self.missed = 0
         match message:
-            case Answer(_, sessions, metrics):
+            case Beat(degraded, waiting):
+                self.degraded, self.waiting = degraded, waiting
+            case Answer(number, sessions, metrics, nodes):
+                self.late = False
                 self.sessions, self.metrics = sessions, metrics
-                self._answered.set()
+                self.nodes = self.nodes if nodes is None else nodes
+                if number in self._asked:
+                    self._asked[number].set()
             case Farewell(metrics):
                 self.metrics = metrics
             case Leaving():
@@ -196,6 +235,7 @@ class Worker:
         self.phase = phase
         self.settled.set()
         if phase is Phase.ENDED:
-            self._answered.set()
+            for answered in self._asked.values():
+                answered.set()
             self.ended.set()
         self._watcher.changed(self)

@@ -3,7 +3,8 @@
 It forwards nothing. It holds the listening sockets, one of each port for each worker (SO_REUSEPORT), so that what waits
 in the queue of a worker that has died is not lost: another accepts there until the next one is ready. A worker is the
 same command again, by exec, so a reload brings new code and a new configuration: worker by worker, the new one is ready
-on the sockets of the old one before that leaves.
+on the sockets of the old one before that leaves. One that does not say for a while that its loop turns is killed, and
+another started in its place.
 
 What a worker serves it tells by its channel, and the supervisor tells all others: to each other, workers are peers
 (engine.cluster), whose links are sockets in a folder of the supervisor's that is open to its user alone.
@@ -35,8 +36,11 @@ from engine.admin.merge import Family, Joined, counted, families_of, families_of
 from engine.admin.serve import serve_admin
 from engine.cluster.directory import Directory
 from engine.cluster.messages import (
+    BEAT_SECONDS,
     Begin,
     Changed,
+    Count,
+    Counts,
     Gone,
     Held,
     Leaves,
@@ -46,6 +50,7 @@ from engine.cluster.messages import (
     Ready,
     Sockets,
     State,
+    Taken,
     ToSupervisor,
 )
 from engine.config import ServerConfig
@@ -53,11 +58,21 @@ from engine.errors import ConfigError
 from engine.log import get_logger
 from engine.loop.backoff import SETTLED_SECONDS, Backoff
 from engine.loop.certificates import Certificates, watch
+from engine.loop.connection import Address
 from engine.loop.leaving import until_signal
 from engine.loop.listen import has_inherited, open_listeners, open_shared_listeners
+from engine.loop.memory import process_limit, shares
 from engine.loop.run import open_reactor
 from engine.node.admission import logged
-from engine.node.node import Addresses, address_of_sockets, names_of, open_tokens_of, shown
+from engine.node.node import (
+    Addresses,
+    address_of_sockets,
+    endpoints_of,
+    names_of,
+    nodes_of,
+    open_tokens_of,
+    shown,
+)
 from engine.routing.owners import Answer as Owned
 from engine.routing.owners import Owners
 from engine.routing.tenants import split
@@ -86,26 +101,29 @@ async def run_supervisor(config: ServerConfig) -> int:
         )
     count = config.worker_count()
     with ExitStack() as stack:
-        proxy, upstream, *tcp = (
-            [[stack.enter_context(sock) for sock in each] for each in open_shared_listeners(address, count)]
-            for address in (
-                config.proxy.bind_addr,
-                config.upstream.bind_addr,
-                *(address for address, _ in config.proxy.tcp_ports()),
-            )
-        )
+
+        def open_port(address: str) -> list[list[socket.socket]]:
+            return [[stack.enter_context(sock) for sock in each] for each in open_shared_listeners(address, count)]
+
+        proxy, upstream = open_port(config.proxy.bind_addr), open_port(config.upstream.bind_addr)
+        tcp = [open_port(address) for address, _ in config.proxy.tcp_ports()]
+        links = open_port(config.cluster.bind_addr) if config.cluster.bind_addr else [[]] * count
         admin = [stack.enter_context(sock) for sock in open_listeners(config.admin.bind_addr)]
         folder = stack.enter_context(_folder())
         addresses = Addresses(address_of_sockets(proxy[0]), address_of_sockets(upstream[0]), address_of_sockets(admin))
+        links_at = address_of_sockets(links[0] or proxy[0])
         sockets = [
             Sockets(
-                _descriptors(proxy[index]), _descriptors(upstream[index]), [_descriptors(one[index]) for one in tcp]
+                _descriptors(proxy[index]),
+                _descriptors(upstream[index]),
+                [_descriptors(one[index]) for one in tcp],
+                _descriptors(links[index]),
             )
             for index in range(count)
         ]
-        held = [sock for port in (proxy, upstream, *tcp) for each in port for sock in each]
+        held = [sock for port in (proxy, upstream, links, *tcp) for each in port for sock in each]
         async with open_reactor(), trio.open_nursery() as nursery:
-            supervisor = Supervisor(config, _command(), addresses, sockets, held, folder, nursery)
+            supervisor = Supervisor(config, _command(), addresses, links_at, sockets, held, folder, nursery)
             tls = Certificates(
                 "admin.tls",
                 (config.admin.tls.cert, config.admin.tls.key, config.admin.tls.client_cas),
@@ -116,6 +134,8 @@ async def run_supervisor(config: ServerConfig) -> int:
                 not_ready=lambda: supervisor.not_ready,
                 degraded=lambda: supervisor.degraded,
                 local=supervisor.status,
+                peers=supervisor.peers_status,
+                tls=lambda: config.admin.tls.client.client_context() if tls.context else None,
                 refresh=supervisor.refresh,
                 reload=supervisor.reload if config.admin.asks else supervisor.refuse_reload,
                 verifier=(await open_tokens_of(config.admin.auth, nursery)).verifier,
@@ -124,6 +144,7 @@ async def run_supervisor(config: ServerConfig) -> int:
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
                 nursery.start_soon(supervisor.heed, signals)
                 nursery.start_soon(supervisor.start)
+                nursery.start_soon(supervisor.watch)
                 await nursery.start(partial(serve_admin, admin, app, tls=lambda: tls.context))
                 nursery.start_soon(watch, [tls])
                 await supervisor.run()
@@ -133,13 +154,14 @@ async def run_supervisor(config: ServerConfig) -> int:
 
 
 class Supervisor:
-    """Keeps one worker in each of the slots. `held`: the sockets that are here for them."""
+    """Keeps one worker in each of the slots, for which the sockets in `held` are here. Other nodes dial `links_at`."""
 
     def __init__(
         self,
         config: ServerConfig,
         command: Sequence[str],
         addresses: Addresses,
+        links_at: Address,
         sockets: list[Sockets],
         held: list[socket.socket],
         folder: Path,
@@ -148,9 +170,11 @@ class Supervisor:
         self.id = config.cluster.choose_node_id()
         self.code = 0
         self.restarts = 0
+        self.hung = 0
         self._config = config
         self._command = command
         self._addresses = addresses
+        self._links_at = links_at
         self._sockets = sockets
         self._held = held
         self._folder = folder
@@ -158,6 +182,8 @@ class Supervisor:
         self._secret = secrets.token_bytes(SECRET_BYTES)
         self._directory = Directory(self.id)
         self._owners = Owners(exclusive=config.upstream.sharing == "exclusive")
+        self._counts: dict[str, Counts] = {}  # of what is limited, by worker
+        self._memory = process_limit()  # of all of them
         self._numbers = itertools.count(1)
         self._workers: set[Worker] = set()  # all that have not ended
         self._slots: list[_Slot] = [_Slot(index) for index in range(len(sockets))]
@@ -207,6 +233,21 @@ class Supervisor:
         except trio.WouldBlock:
             pass  # it has been told often enough
 
+    async def watch(self) -> None:
+        """Have others do what a worker does not, end one that hangs, and give each as much memory as it needs."""
+        while True:
+            await trio.sleep(BEAT_SECONDS)
+            for worker in self._workers:
+                if worker.miss():
+                    worker.missed = 0  # it is on its way out
+                    self.hung += 1
+                    log.error("a worker hangs and is killed", of=worker.index + 1, pid=worker.pid)
+                    worker.kill()
+            self._settle()
+            workers = tuple(self._workers)
+            for worker, size in zip(workers, shares(self._memory, [one.waiting for one in workers]), strict=True):
+                worker.share(size)
+
     async def run(self) -> None:
         """Return when it was told to end, and all workers have."""
         await anext(self._ends)
@@ -246,6 +287,9 @@ class Supervisor:
             str(self._folder / str(number)),
             self._sockets,
             self._config.listens(),
+            shown(self._links_at),
+            shown(self._addresses.proxy),
+            shown(self._addresses.admin),
         )
         worker = Worker(begin, self, self._peers)
         self._workers.add(worker)
@@ -264,6 +308,7 @@ class Supervisor:
             self._past = join([self._past, counted(worker.metrics)])
             self._directory.remove(worker.id)
             self._owners.forget(worker.id)
+            self._counts.pop(worker.id, None)
             self._tell(Gone(worker.id))
             log.log(
                 "error" if worker.code else "info",
@@ -294,8 +339,8 @@ class Supervisor:
         """See to it that somebody accepts at each of the sockets."""
         if self._leaving:
             return
-        ready = [slot for slot in self._slots if slot.ready]
-        orphans = [slot for slot in self._slots if not slot.ready]
+        ready = [slot for slot in self._slots if slot.answers]
+        orphans = [slot for slot in self._slots if not slot.answers]
         takes = {slot.index: [slot.index] for slot in ready}
         for orphan in orphans:
             if not takes:
@@ -316,7 +361,8 @@ class Supervisor:
             case Ready(entry) if entry.id == worker.id:
                 self._directory.put(entry)
                 self._tell(self._peers(), but=worker)
-            case State(entry, held) if entry.id == worker.id:
+            case State(entry, held, counts) if entry.id == worker.id:
+                self._counts[worker.id] = counts
                 self._directory.put(entry)
                 self._owners.forget(worker.id)
                 for endpoint, principal in held.items():
@@ -331,6 +377,15 @@ class Supervisor:
             case Changed(change) if change.id == worker.id:
                 self._directory.change(change)
                 self._tell(message, but=worker)
+            case Count(id, limit, party, count) if id == worker.id:
+                parties = self._counts.setdefault(id, {}).setdefault(limit, {})
+                if count:
+                    parties[party] = count
+                else:
+                    parties.pop(party, None)
+                self._tell(message, but=worker)
+            case Taken():
+                self._tell(message, but=worker)
             case _:
                 log.error("a worker speaks for another", of=worker.index + 1)
 
@@ -344,7 +399,7 @@ class Supervisor:
         return True
 
     def _peers(self) -> Peers:
-        return Peers(self._directory.peers, self._owners.held_elsewhere())
+        return Peers(self._directory.peers, self._owners.held_elsewhere(), self._counts)
 
     def _tell(self, message: Message, *, but: Worker | None = None) -> None:
         for worker in self._workers:
@@ -428,26 +483,41 @@ class Supervisor:
     @property
     def degraded(self) -> str:
         """What is not as it should be, though it serves."""
-        missing = [str(slot.index + 1) for slot in self._slots if not slot.ready]
-        return f"of {len(self._slots)} workers, not ready: {', '.join(missing)}" if missing else ""
+        missing = [str(slot.index + 1) for slot in self._slots if not slot.answers]
+        told = [f"of {len(self._slots)} workers, not ready: {', '.join(missing)}"] if missing else []
+        return "; ".join([*told, *sorted({one.degraded for one in self._workers if one.answers and one.degraded})])
 
-    async def refresh(self) -> None:
-        """Ask all workers how they are."""
+    async def refresh(self, nodes: bool = False) -> str:
+        """Ask all workers how they are, and one for what it knows of other `nodes`. What will be missing; empty if all
+        have answered.
+        """
         async with trio.open_nursery() as nursery:
             for worker in self._workers:
                 if worker.phase in (Phase.READY, Phase.LEAVING):
-                    nursery.start_soon(worker.ask)
+                    nursery.start_soon(partial(worker.ask, nodes=nodes and worker is self._informed))
+        late = sorted(worker.index + 1 for worker in self._late)
+        return f"not answered: worker {', '.join(map(str, late))}; their figures are of earlier" if late else ""
+
+    @property
+    def _late(self) -> list[Worker]:
+        return [worker for worker in self._workers if worker.late]
+
+    @property
+    def _informed(self) -> Worker | None:
+        """The worker that is asked what it knows of other nodes: any, for all read the same store."""
+        return next((slot.worker for slot in self._slots if slot.ready), None)
+
+    def peers_status(self) -> list[NodeStatus]:
+        """The other nodes, as a worker knows them."""
+        return nodes_of(self._informed.nodes) if self._informed is not None else []
 
     def status(self) -> NodeStatus:
-        endpoints: dict[str, int] = {}
-        for entry in self._directory.peers:
-            for endpoint, count in entry.endpoints.items():
-                endpoints[endpoint] = endpoints.get(endpoint, 0) + count
         return NodeStatus(
             id=self.id,
             proxy_addr=self._config.proxy.advertise_addr or shown(self._addresses.proxy),
             admin_addr=self._config.admin.advertise_addr or shown(self._addresses.admin),
-            endpoints=endpoints,
+            endpoints=endpoints_of(self._directory.peers),
+            workers={one.id: one.sessions for one in self._directory.peers},
             sessions=[
                 SessionStatus(endpoint, one.principal, one.client, one.seconds, one.carrier, one.suspended, tenant)
                 for worker in self._workers
@@ -474,6 +544,18 @@ class Supervisor:
                 "Workers that were started again because one had ended, or left, without having been told to.",
                 [("trioduct_worker_restarts_total", {}, self.restarts)],
             ),
+            (
+                "trioduct_workers_late",
+                "gauge",
+                "Workers that have not answered, so that their figures here are those of an earlier time.",
+                [("trioduct_workers_late", {}, len(self._late))],
+            ),
+            (
+                "trioduct_workers_hung",
+                "counter",
+                "Workers that were killed because their loop did not turn any more.",
+                [("trioduct_workers_hung_total", {}, self.hung)],
+            ),
         ]
         platform = families_of(PlatformCollector(registry=CollectorRegistry()))
         told = [worker.metrics for worker in sorted(self._workers, key=lambda one: one.index)]
@@ -498,6 +580,10 @@ class _Slot:
     @property
     def ready(self) -> bool:
         return self.worker is not None and self.worker.phase is Phase.READY
+
+    @property
+    def answers(self) -> bool:
+        return self.worker is not None and self.worker.answers
 
 
 class _folder:

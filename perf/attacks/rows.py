@@ -1,33 +1,33 @@
 """The rows of `trioduct-perf attack`: a victim's latency without an attack and with it, for each program."""
 
-import os
-import re
+import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from itertools import count
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import msgspec
 import trio
 
-from perf.attacks.weapons import ATTACKED, WEAPONS
+from perf.attacks.weapons import ATTACKED, SLOWHTTPTEST, WEAPONS
+from perf.cgroups import memory_group
 from perf.contender import Contender
-from perf.errors import LabError, LoadFailed
+from perf.errors import LabError, LoadFailed, MissingProgram
 from perf.loads.victim import Victim
 from perf.priority import ATTACKERS, VICTIM, prioritize
 from perf.probes.legs import read_leg
 from perf.record import Better, Figure, Goal, Plan, Sample
-from perf.rows import Heard, Measurable, Opened, Reach, apply, figures_of
+from perf.rows import Heard, Measurable, Opened, Reach, apply, figures_of, starting
 from perf.topologies.build import Topology
 from perf.topologies.processes import Ground, free_port, open_ground
 from perf.topologies.shape import Shape
-from perf.topologies.tunnels.piko import PikoLike
+from perf.topologies.tunnels.piko import PikoLike, ports_of
 
 BEGUN_SECONDS = 0.5  # after which an attack is under way
+CROWD_SECONDS = 6.0  # the same where thousands of connections are made first
+CROWDS = ("idle", "slowhttptest")
 LOOK_SECONDS = 0.1  # between two looks at the node's memory
-CGROUPS = Path("/sys/fs/cgroup/memory")  # version 1
 
 P99 = Figure("p99 ms", Better.LOWER)
 FIGURES = (
@@ -40,17 +40,15 @@ FIGURES = (
 )
 
 
-_groups = count()
-
-
 class AttackRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One attack, by so many processes of one connection each; `memory_mib` bounds the node's memory by a cgroup."""
+    """One attack, by so many processes. `memory_mib` bounds the node's memory (a cgroup), `descriptors` its files."""
 
     name: str
     title: str
     weapon: str
     connections: int
     memory_mib: int | None = None
+    descriptors: int | None = None
     figures: tuple[Figure, ...] = FIGURES
     most_rounds: int | None = None
 
@@ -62,10 +60,12 @@ class AttackRow(msgspec.Struct, frozen=True, kw_only=True):
         if not isinstance(contender.tunnel, PikoLike):
             raise LabError(f"{contender.name}: an attack needs a program with Piko's command line")
         program = contender.tunnel.program()
+        if self.weapon.startswith(SLOWHTTPTEST) and shutil.which(SLOWHTTPTEST) is None:
+            raise MissingProgram(f"{SLOWHTTPTEST} is not installed; Debian has it in a package of that name")
         commands: dict[str, str] = {}
 
         async def measure(heard: Heard) -> Sample:
-            with _bounded(self.memory_mib, program) as bounded:
+            with _bounded(self.memory_mib, self.descriptors, program) as bounded:
                 started = msgspec.structs.replace(contender, tunnel=PikoLike(contender.name, path=bounded))
                 shape = Shape(secure=self.weapon == "handshakes")
                 async with reach(shape, started) as running, open_ground() as ground:
@@ -77,18 +77,18 @@ class AttackRow(msgspec.Struct, frozen=True, kw_only=True):
     async def _attack(self, running: Topology, ground: Ground, program: Path, plan: Plan, heard: Heard) -> Sample:
         for leg in ("agent", "service"):
             prioritize(running.pids[leg], VICTIM)
-        node = running.commands()["node"]
-        proxy, upstream = (_port(node, name) for name in ("proxy", "upstream"))
+        ports = ports_of(running.commands()["node"])
         if self.weapon != "handshakes":
-            await _attacked_endpoint(ground, program, upstream)
+            await _attacked_endpoint(ground, program, ports.upstream)
         victim = Victim(seconds=plan.seconds, warmup_seconds=plan.warmup_seconds)
         calm, _ = await apply(victim, running, heard)
-        seconds = BEGUN_SECONDS + plan.warmup_seconds + plan.seconds
+        begun = CROWD_SECONDS if self.weapon.startswith(CROWDS) else BEGUN_SECONDS
+        seconds = begun + plan.warmup_seconds + plan.seconds
         argv = [sys.executable, "-m", "perf.attacks.weapons", self.weapon, "--seconds", f"{seconds + 1:g}"]
-        argv += ["--proxy", str(proxy), "--upstream", str(upstream)]
+        argv += ["--proxy", str(ports.proxy), "--upstream", str(ports.upstream)]
         for _ in range(self.connections):
             await ground.start("attacker", argv)
-        await trio.sleep(BEGUN_SECONDS)
+        await trio.sleep(begun)
         most = 0
         failure: LabError | None = None
 
@@ -115,7 +115,9 @@ class AttackRow(msgspec.Struct, frozen=True, kw_only=True):
         return Sample(figures, [outcome], legs)
 
 
-def attack_rows(only: str | None = None, memory_mib: int | None = None) -> list[Measurable]:
+def attack_rows(
+    only: str | None = None, memory_mib: int | None = None, descriptors: int | None = None
+) -> list[Measurable]:
     """Each attack by one and by four connections, or those whose names start so. Raises LabError for a word that starts
     none.
     """
@@ -126,17 +128,12 @@ def attack_rows(only: str | None = None, memory_mib: int | None = None) -> list[
             weapon=name,
             connections=connections,
             memory_mib=memory_mib,
+            descriptors=descriptors,
         )
         for name in WEAPONS
         for connections in (1, 4)
     ]
-    if only is None:
-        return rows
-    words = tuple(word.strip() for word in only.split(","))
-    for word in words:
-        if not any(row.name.startswith(word) for row in rows):
-            raise LabError(f"no row starts with {word}: there are {', '.join(row.name for row in rows)}")
-    return [row for row in rows if row.name.startswith(words)]
+    return starting(rows, only)
 
 
 async def _attacked_endpoint(ground: Ground, program: Path, upstream: int) -> None:
@@ -155,32 +152,18 @@ async def _attacked_endpoint(ground: Ground, program: Path, upstream: int) -> No
     await trio.sleep(1)
 
 
-def _port(command: str, name: str) -> int:
-    found = re.search(rf"--{name}\.bind-addr 127\.0\.0\.1:(\d+)", command)
-    if found is None:
-        raise LabError(f"the node's {name} port is not in its command line: {command}")
-    return int(found[1])
-
-
 @contextmanager
-def _bounded(memory_mib: int | None, program: Path) -> Iterator[Path]:
-    """A program that runs `program`, a node in a memory cgroup. Raises LabError where none can be made."""
-    if memory_mib is None:
-        yield program
-        return
-    group = CGROUPS / f"trioduct-perf-{os.getpid()}-{next(_groups)}"  # each node has its own
-    try:
-        group.mkdir(exist_ok=True)
-        (group / "memory.limit_in_bytes").write_text(f"{memory_mib}M")
-    except OSError as error:
-        raise LabError(f"no memory cgroup can be made at {group}: {error.strerror}") from error
-    with tempfile.TemporaryDirectory(prefix="trioduct-perf-") as folder:
-        script = Path(folder) / "program"
-        script.write_text(
-            f'#!/bin/sh\n[ "$1" = server ] && echo $$ > {group}/cgroup.procs\nexec {program.absolute()} "$@"\n'
-        )
+def _bounded(memory_mib: int | None, descriptors: int | None, program: Path) -> Iterator[Path]:
+    """A program that runs `program`, a node within these bounds. Raises LabError where no memory cgroup can be made."""
+    bounds = [] if descriptors is None else [f"ulimit -n {descriptors}"]
+    with ExitStack() as stack:
+        if memory_mib is not None:
+            bounds.append(f"echo $$ > {stack.enter_context(memory_group(memory_mib))}/cgroup.procs")
+        if not bounds:
+            yield program
+            return
+        script = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trioduct-perf-"))) / "program"
+        lines = "".join(f'[ "$1" = server ] && {bound}\n' for bound in bounds)
+        script.write_text(f'#!/bin/sh\n{lines}exec {program.absolute()} "$@"\n')
         script.chmod(0o755)
-        try:
-            yield script
-        finally:
-            group.rmdir()
+        yield script

@@ -10,6 +10,7 @@ import select
 import socket
 import ssl
 import struct
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ UPGRADE = (
 )
 NO_MASK = bytes(4)  # a mask of zeros is a mask
 AGAIN_SECONDS = 0.05
+SLOWHTTPTEST = "slowhttptest"  # Debian's package of that name
 ADDRESS = "127.0.0.2"  # not the victim's: a node may well shut out an address
 YAMUX = struct.Struct(">BBHLL")
 WINDOW_UPDATE, PING, SYN = 1, 2, 1
@@ -249,12 +251,37 @@ def unread_uploads(aim: Aim, count: int = 25) -> None:
         sock.close()
 
 
+def idle(aim: Aim, count: int = 2500) -> None:
+    """Many clients that have asked once, and keep their connections."""
+    socks = []
+    for _ in range(count):
+        socks.append(client(aim))
+        socks[-1].sendall(aim.request(ATTACKED))
+        socks[-1].recv(4096)
+    time.sleep(max(0.0, aim.until - time.monotonic()))
+    for sock in socks:
+        sock.close()
+
+
 def registrations(aim: Aim) -> None:
     """Register one endpoint after the other, and end each session at once."""
     number = 0
     while time.monotonic() < aim.until:
         number += 1
         agent(aim, f"evil-{os.getpid()}-{number % 100}").close()
+
+
+def _slowhttptest(mode: str, *options: str, path: str = "/") -> Callable[[Aim], None]:
+    """A thousand connections of slowhttptest, one of whose modes is `mode`."""
+
+    def attack(aim: Aim) -> None:
+        seconds = max(1, round(aim.until - time.monotonic()))
+        words = [SLOWHTTPTEST, mode, "-c", "1000", "-r", "1000", "-i", "1", "-l", str(seconds), "-p", "30", *options]
+        # Its requests have no field for the endpoint. The node is a proxy to it, so it names a host instead.
+        place = ["-d", f"127.0.0.1:{aim.proxy}", "-u", f"http://{ATTACKED}.test{path}"]
+        subprocess.run([*words, *place], stdout=subprocess.DEVNULL, check=False)
+
+    return attack
 
 
 WEAPONS: dict[str, Callable[[Aim], None]] = {
@@ -276,6 +303,10 @@ WEAPONS: dict[str, Callable[[Aim], None]] = {
     "silence": silence,
     "unread-uploads": unread_uploads,
     "registrations": registrations,
+    "idle": idle,
+    "slowhttptest-heads": _slowhttptest("-H"),
+    "slowhttptest-bodies": _slowhttptest("-B", "-s", "1000000"),
+    "slowhttptest-reads": _slowhttptest("-X", "-w", "512", "-y", "1024", "-n", "1", "-z", "16", path="/bulk"),
     "handshakes": handshakes,
     "accepts": accepts,  # last: the ports it has used are taken for a minute
 }

@@ -6,14 +6,13 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from perf.contender import Contender
-from perf.errors import LabError
 from perf.goals import at_least, at_most, keep_alive
 from perf.loads.bulk import Download, Upload
 from perf.loads.load import Load
 from perf.reach.cuts import FailedRow, StandstillRow
 from perf.reach.sides import CARRIERS, POLL, STREAM, WEBSOCKET, carrier_of, with_carriers
 from perf.record import Figure, Plan
-from perf.rows import LoadRow, Measurable, Opened, Reach
+from perf.rows import LoadRow, Measurable, Opened, Reach, starting
 from perf.topologies.shape import Middlebox, Service, Shape
 
 UPLOAD_BYTES = 16 << 20  # a body that is answered several times in a round, also by the slowest
@@ -50,14 +49,7 @@ class CarriedRow(msgspec.Struct, frozen=True, kw_only=True):
 
 def reach_rows(program: str = "trioduct", only: str | None = None) -> list[Measurable]:
     """All rows, or those whose names start with one of the words. Raises LabError for a word that starts none."""
-    rows = _rows(with_carriers(program))
-    if only is None:
-        return rows
-    words = tuple(word.strip() for word in only.split(","))
-    for word in words:
-        if not any(row.name.startswith(word) for row in rows):
-            raise LabError(f"no row starts with {word}: there are {', '.join(row.name for row in rows)}")
-    return [row for row in rows if row.name.startswith(words)]
+    return starting(_rows(with_carriers(program)), only)
 
 
 def _rows(sides: Mapping[str, Contender]) -> list[Measurable]:

@@ -1,9 +1,8 @@
 """The rows of `trioduct-perf wayout`."""
 
 from perf.contender import Contender
-from perf.errors import LabError
 from perf.loads.bulk import Download, Upload
-from perf.rows import Measurable
+from perf.rows import Measurable, starting
 from perf.topologies.tunnels import tunnel_named
 from perf.wayout.beds import SCHEMES
 from perf.wayout.client import Client, Ours
@@ -21,14 +20,7 @@ def wayout_sides() -> list[Contender]:
 
 def wayout_rows(only: str | None = None) -> list[Measurable]:
     """All rows, or those whose names start with one of the words. Raises LabError for a word that starts none."""
-    rows = _rows()
-    if only is None:
-        return rows
-    words = [word.strip() for word in only.split(",")]
-    for word in words:
-        if not any(row.name.startswith(word) for row in rows):
-            raise LabError(f"no row starts with {word}: there are {', '.join(row.name for row in rows)}")
-    return [row for row in rows if row.name.startswith(tuple(words))]
+    return starting(_rows(), only)
 
 
 def _rows() -> list[Measurable]:

@@ -121,6 +121,23 @@ async def test_endpoints_are_a_map_to_their_sessions(port: Port, state: State) -
     assert (await port.get("/status/upstream/endpoints")).json() == {"e": 2, "f": 1}
 
 
+async def test_what_is_missing_in_an_answer_is_told_in_its_head(nursery: trio.Nursery, state: State) -> None:
+    asked = []
+
+    async def refresh(nodes: bool) -> str:
+        asked.append(nodes)
+        return "worker 2"
+
+    app = node_app(
+        NodeMetrics(), not_ready=lambda: None, local=lambda: NodeStatus("n1", "", "", state.endpoints), refresh=refresh
+    )
+    port = await served(nursery, app)
+    paths = "/metrics", "/status/upstream/endpoints", "/status/cluster/nodes", "/metrics?forward=n1", "/ready"
+    for path, told in zip(paths, ["worker 2"] * 4 + [None], strict=True):
+        assert (await port.get(path)).headers.get("x-trioduct-incomplete") == told
+    assert asked == [False, False, True, True]
+
+
 async def test_endpoints_may_be_asked_for_by_tenant(port: Port, state: State) -> None:
     state.endpoints = {"e": 2, key("e", "acme"): 1, key("f", "acme"): 1, key("e", "beta"): 4}
     assert (await port.get("/status/upstream/endpoints")).json() == {"e": 7, "f": 1}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from prometheus_client.parser import text_string_to_metric_families
 
-from engine.admin.merge import Family, Joined, counted, families_of, families_of_process, join
+from engine.admin.merge import GREATEST, LEAST, Family, Joined, counted, families_of, families_of_process, join
 from engine.admin.metrics import NodeMetrics
 
 
@@ -64,6 +66,38 @@ def test_what_no_sum_can_tell_is_the_greatest_or_the_least() -> None:
     got = shown(join([of(2), of(1), of(3)]))
     assert got["trioduct_session_round_trip_seconds", (("endpoint", "web"),)] == 3
     assert got["process_start_time_seconds", ()] == 1
+
+
+class Figures:
+    """Of a store."""
+
+    degraded = ""
+    unbelieved = 0
+    age_seconds = 1.0
+
+    def __init__(self) -> None:
+        self.events = self.gaps = 0
+        self.rejected = Counter(["a reason"])
+
+
+def test_of_each_gauge_it_is_known_whether_a_sum_means_anything() -> None:
+    metrics = NodeMetrics()
+    metrics.store = Figures
+    gauges = {name for name, kind, _, _ in [*families_of(metrics), *families_of_process()] if kind == "gauge"}
+    assert gauges - GREATEST - LEAST == {
+        "piko_proxy_requests_in_flight",
+        "piko_upstreams_connected_upstreams",
+        "piko_upstreams_registered_endpoints",  # for which the supervisor has its own number
+        "trioduct_cluster_endpoints_unbelieved",
+        "trioduct_sessions",
+        "trioduct_sessions_suspended",
+        "trioduct_streams_open",
+        "trioduct_tcp_connections_open",
+        "process_virtual_memory_bytes",
+        "process_resident_memory_bytes",
+        "process_open_fds",
+        "process_max_fds",
+    }
 
 
 def test_counters_outlive_their_process_and_gauges_do_not() -> None:

@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from engine.auth.verifier import Claims, Verifier
 from engine.errors import Unauthorized
+from tests.canary import CANARY
 
-SECRET = "a secret of at least sixty-four bytes, so that HS512 is content with it too, as it wants"
+SECRET = f"{CANARY}, a secret of at least sixty-four bytes, so that HS512 is content with it"
 NOW = 1_800_000_000.0
 
 

@@ -16,8 +16,9 @@ import trio
 from jwt.algorithms import HMACAlgorithm
 from trio.testing import MockClock
 
+from engine import limits
 from engine.carriers import host
-from engine.carriers.host import BODY_SECONDS, PAIR_SECONDS, Purposeful
+from engine.carriers.host import BODY_SECONDS, PAIR_SECONDS
 from engine.carriers.poll import GONE_SECONDS
 from engine.node import kept
 from engine.node.agent_port import HANDSHAKE_SECONDS, IDLE_SECONDS
@@ -410,7 +411,7 @@ async def test_only_its_principal_goes_on_with_a_session(roles: Roles) -> None:
 
 async def test_carriers_are_counted_by_who_opens_them(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "MAX_OF_ONE", 5)
-    monkeypatch.setattr(host, "_whose", _by_principal)  # all of them come from one address here
+    monkeypatch.setattr(limits, "_whose", _by_principal)  # all of them come from one address here
     config = server_config()
     config.upstream.auth.hmac_secret_key = SECRET
     node = await roles.node(config)
@@ -424,8 +425,8 @@ async def test_carriers_are_counted_by_who_opens_them(roles: Roles, monkeypatch:
     assert await come("bob", b"other") == 200
 
 
-def _by_principal(peer: object, asked: Purposeful) -> list[tuple[str, str]]:
-    return [("principal", asked.party)]
+def _by_principal(address: str, principal: str) -> list[str]:
+    return [principal]
 
 
 async def test_many_that_are_opened_and_left_are_gone_in_time(

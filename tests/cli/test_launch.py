@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
 from engine.cli import main
+from engine.cli.launch import role_of
+from engine.config import ServerConfig
+from engine.config.draft import Draft
+from engine.node.node import run_node
 from tests.cli.command_line import Captured, complains, effective, value_of
 
 OFFERS = {
@@ -91,3 +96,12 @@ def test_config_check_shows_no_secret(capsys: Captured) -> None:
     out = capsys.readouterr().out
     assert "5ecret" not in out
     assert "http://user:***@proxy:1" in out
+
+
+def test_one_worker_is_the_node_that_runs_without_the_option() -> None:
+    told, untold = Draft(ServerConfig), Draft(ServerConfig)
+    told.read_flags({"--workers": ["1"]})
+    assert told.finish() == untold.finish()
+    role = role_of(told.finish())
+    assert isinstance(role, partial)
+    assert role.func is run_node

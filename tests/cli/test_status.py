@@ -126,8 +126,8 @@ def test_status_is_a_table_for_a_person(ask: Ask) -> None:
     rows = [line.split() for line in ask("upstream", "endpoints", "-o", "table").splitlines()]
     assert rows == [["endpoint", "sessions"], ["db", "1"], ["shop", "2"]]
     rows = [line.split() for line in ask("cluster", "nodes", "-o", "table").splitlines()]
-    assert rows[0] == ["node", "status", "proxy", "admin", "endpoints", "upstreams"]
-    assert [row[0] for row in rows[1:]] == ["a", "b"]
+    assert rows[0] == ["node", "status", "proxy", "admin", "endpoints", "upstreams", "workers"]
+    assert [(row[0], row[-1]) for row in rows[1:]] == [("a", "1"), ("b", "1")]
     rows = [line.split() for line in ask("cluster", "node", "local", "-o", "table").splitlines()]
     assert ["endpoint", "shop", "2"] in rows
 

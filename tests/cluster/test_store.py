@@ -15,7 +15,7 @@ import trio
 from coredis import Redis
 from coredis.retry import NoRetryPolicy
 
-from engine.cluster import record
+from engine.cluster import record, store
 from engine.cluster.directory import Directory, Own
 from engine.cluster.entry import Entry
 from engine.cluster.record import Keys, Lease, Said, Whole
@@ -44,8 +44,10 @@ def client(server: RedisServer, **more: Any) -> Any:
 class Member:
     """A node, as the store sees it."""
 
-    def __init__(self, id: str, server: RedisServer, *, secret: bytes = SECRET, addr: str = "127.0.0.1:8000") -> None:
-        self.own = Own(Entry(id, secrets.token_hex(4), addr, proxy_addr=addr))
+    def __init__(
+        self, id: str, server: RedisServer, *, secret: bytes = SECRET, addr: str = "127.0.0.1:8000", **more: Any
+    ) -> None:
+        self.own = Own(Entry(id, secrets.token_hex(4), addr, proxy_addr=addr, **more))
         self.directory = Directory(id)
         self.store = Store(client(server), "test", secret, self.directory, self.own, NETWORKS)
         self.scope = trio.CancelScope()
@@ -142,6 +144,47 @@ async def test_the_whole_state_is_written_again_when_somebody_wants_it(cluster: 
         await until(lambda: third.knows() == {"first": {"web": 3}, "second": {}})
         assert await redis.get(key) != written
     assert first.store.gaps == second.store.gaps == 0
+
+
+async def test_more_endpoints_than_others_believe_are_told_on_both_sides(
+    cluster: Cluster, log_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (record, store):
+        monkeypatch.setattr(module, "MAX_ENDPOINTS", 10)
+    first = await cluster.join("first")
+    for number in range(10):
+        first.own.changed(f"e{number}", 1)
+    second = await cluster.join("second")
+    await until(lambda: second.knows() == {"first": first.own.entry.endpoints})
+    assert not first.store.degraded
+    first.own.changed("one too many", 1)
+    third = await cluster.join("third")
+    await until(lambda: third.store.rejected["more than 10 endpoints"] > 1)
+    assert "one too many" not in third.knows().get("first", {})
+    assert first.store.unbelieved == 1
+    assert "11 endpoints" in first.store.degraded
+    flush()
+    assert log_file.read_text().count("too many endpoints") == 1
+    first.own.changed("one too many", 0)
+    await until(lambda: third.knows().get("first") == first.own.entry.endpoints)
+    await until(lambda: not first.store.degraded)
+    assert not first.store.unbelieved
+
+
+async def test_workers_of_one_node_leave_each_other_to_their_supervisor(cluster: Cluster) -> None:
+    ones = [await cluster.join(f"one.{number}", worker_of="one", workers=2) for number in (1, 2)]
+    two = await cluster.join("two")
+    sibling = Entry("one.2", "s", "unix:/none", worker_of="one", workers=2)
+    ones[0].directory.put(sibling)
+    ones[1].own.changed("web", 1)
+    await until(lambda: two.knows() == {"one.1": {}, "one.2": {"web": 1}})
+    assert {(entry.node, entry.workers) for entry in two.directory.peers} == {("one", 2)}
+    ones[1].scope.cancel()
+    await until(lambda: two.knows() == {"one.1": {}})
+    await until(lambda: len(ones[0].directory) == 2)
+    await trio.sleep(1.5)  # longer than what is forgotten takes to be
+    assert ones[0].directory.get("one.2") is sibling
+    assert not ones[0].store.gaps
 
 
 async def test_a_store_that_is_away_changes_nothing_and_all_is_well_when_it_is_back(cluster: Cluster) -> None:
@@ -308,16 +351,20 @@ async def test_what_is_wrong_with_a_store_is_said_in_a_sentence(
         nursery.cancel_scope.cancel()
 
 
-async def test_something_else_in_its_place_is_said_in_a_sentence(redis_server: RedisServer) -> None:
-    """A web server, and a key of another type."""
+@pytest.mark.parametrize("words", [("SET", KEYS.members, "text"), ("RPUSH", KEYS.lease("first"), "text")])
+async def test_a_key_of_another_type_is_said_in_a_sentence(redis_server: RedisServer, words: tuple[str, ...]) -> None:
     await redis_server.ready()
-    redis_server.say("SET", KEYS.members, "text")
+    redis_server.say(*words)
     member = Member("first", redis_server)
     async with trio.open_nursery() as nursery:
         await nursery.start(member.store.run)
         assert "wrong kind of value" in member.store.degraded
+        redis_server.say("DEL", words[1])
+        await until(lambda: member.store.health is Health.OK)
         nursery.cancel_scope.cancel()
 
+
+async def test_a_web_server_in_its_place_is_said_in_a_sentence(redis_server: RedisServer) -> None:
     async def http(stream: trio.SocketStream) -> None:
         with contextlib.suppress(trio.BrokenResourceError):
             await stream.receive_some()
@@ -333,6 +380,44 @@ async def test_something_else_in_its_place_is_said_in_a_sentence(redis_server: R
         assert member.store.health is Health.AWAY
         assert member.store.degraded.count("\n") == 0
         nursery.cancel_scope.cancel()
+
+
+async def test_entries_of_another_version_are_passed_over_and_those_of_this_one_are_not(
+    cluster: Cluster, log_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await cluster.join("first"), await cluster.join("second")
+    await until(lambda: first.knows() == {"second": {}})
+    lease = Lease("later", "s", "127.0.0.1:1", "", "", "9.0", 1, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "VERSION", b"2")
+        by_later = {
+            KEYS.lease("later"): record.seal(SECRET, KEYS.lease("later"), lease),
+            KEYS.events: record.seal(SECRET, KEYS.events, Said("later", "s", [(1, "web", 1)])),
+        }
+    # The same version, and yet of another shape: one field less.
+    short = record.seal(SECRET, KEYS.lease("short"), Whole("short", 1, {}))
+    async with client(cluster.server)() as redis:
+
+        async def write() -> None:
+            await redis.sadd(KEYS.members, ["later", "short"])
+            await redis.set(KEYS.lease("later"), by_later[KEYS.lease("later")])
+            await redis.set(KEYS.lease("short"), short)
+            await redis.publish(KEYS.events, by_later[KEYS.events])
+
+        why = {"another version": 4, "of another shape": 2}
+        with trio.fail_after(10):
+            while not all(
+                sum(count for said, count in first.store.rejected.items() if text in said) >= times
+                for text, times in why.items()
+            ):
+                await write()  # others take out of the set whom they do not know
+                await trio.sleep(0.1)
+    second.own.changed("web", 1)
+    await until(lambda: first.knows() == {"second": {"web": 1}})
+    assert first.store.health is Health.OK
+    flush()
+    lines = [line for line in log_file.read_text().splitlines() if "not believed" in line]
+    assert any("another version" in line for line in lines), lines
 
 
 def test_states_of_other_versions_and_shapes_are_not_believed() -> None:

@@ -13,10 +13,10 @@ import trio
 import trustme
 
 from engine.cluster.store import Health, Store
-from engine.config.server import ClusterConfig, StoreTLS
+from engine.config.server import ClusterConfig, SentinelConfig, StoreTLS
 from engine.node.membership import join_by_store
 from tests.cluster.redis import RedisServer
-from tests.programs import free_port, needs
+from tests.programs import accepts, free_port, needs
 
 pytestmark = needs("redis-server")
 
@@ -46,15 +46,19 @@ def server(folder: Path, *options: str) -> Iterator[RedisServer]:
         redis.close()
 
 
+def secret_file(path: Path, text: str) -> str:
+    path.write_text(f"{text}\n")
+    path.chmod(0o600)
+    return str(path)
+
+
 async def test_a_user_whose_password_is_in_a_file(tmp_path: Path) -> None:
-    password = tmp_path / "password"
-    password.write_text("p@ss:word/1\n")
-    password.chmod(0o600)
+    password = secret_file(tmp_path / "password", "p@ss:word/1")
     user = "user node on >p@ss:word/1 ~trioduct:* &trioduct:* +@all -@dangerous"
     with server(tmp_path / "redis", "--user", *user.split()[1:]) as redis:
         await redis.ready()
         url = f"redis://node@127.0.0.1:{redis.port}/3"
-        store, _ = member("first", url, store_password_file=str(password))
+        store, _ = member("first", url, store_password_file=password)
         by_url, _ = member("second", f"redis://node:p%40ss%3Aword%2F1@127.0.0.1:{redis.port}/3")
         async with trio.open_nursery() as nursery:
             await nursery.start(store.run)
@@ -99,6 +103,17 @@ async def test_tls_asks_both_sides_for_a_certificate(tmp_path: Path) -> None:
             nursery.cancel_scope.cancel()
 
 
+@contextmanager
+def sentinel(config: Path) -> Iterator[None]:
+    with config.with_suffix(".log").open("ab") as log:
+        process = subprocess.Popen(["redis-server", config, "--sentinel"], stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
 class Sentinels:
     """A master, a replica and three sentinels, which take 1 s to notice."""
 
@@ -115,10 +130,7 @@ class Sentinels:
                 f"sentinel monitor cluster 127.0.0.1 {self.master.port} 2\n"
                 "sentinel down-after-milliseconds cluster 1000\nsentinel failover-timeout cluster 5000\n"
             )
-            with (folder / "sentinel.log").open("ab") as log:
-                process = subprocess.Popen(["redis-server", config, "--sentinel"], stdout=log, stderr=log)
-            stack.callback(process.wait)
-            stack.callback(process.kill)
+            stack.enter_context(sentinel(config))
 
     @property
     def url(self) -> str:
@@ -177,4 +189,51 @@ async def test_sentinels_that_know_no_master_are_told_of(tmp_path: Path, why: st
             await nursery.start(store.run)
             assert store.health is Health.AWAY
             assert "\n" not in store.degraded
+            nursery.cancel_scope.cancel()
+
+
+async def test_sentinels_have_a_password_of_their_own_and_tls(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    pem, ca = tmp_path / "pair.pem", tmp_path / "ca.pem"
+    pem.write_bytes(authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.bytes())
+    authority.cert_pem.write_to_path(ca)
+    at_store, at_sentinel = free_port(), free_port()
+    tls = {"tls-cert-file": pem, "tls-key-file": pem, "tls-ca-cert-file": ca}
+    config = tmp_path / "sentinel.conf"
+    lines = [f"{name} {value}" for name, value in {"port": 0, "tls-port": at_sentinel, **tls}.items()]
+    lines += ["bind 127.0.0.1", "tls-replication yes", f"dir {tmp_path}"]
+    lines += ["user node on >of-the-sentinel ~* &* +@all", "user default off"]
+    lines += [f"sentinel monitor main 127.0.0.1 {at_store} 1", "sentinel auth-pass main of-the-store"]
+    config.write_text("\n".join(lines))
+    with ExitStack() as stack:
+        words = [word for name, value in tls.items() for word in (f"--{name}", str(value))]
+        redis = stack.enter_context(
+            server(tmp_path / "redis", "--tls-port", str(at_store), "--requirepass", "of-the-store", *words)
+        )
+        await redis.ready()
+        stack.enter_context(sentinel(config))
+        with trio.fail_after(10):
+            while not await accepts(at_sentinel):
+                pass
+
+        def node(id: str, password: str) -> Store:
+            return member(
+                id,
+                f"rediss+sentinel://:of-the-store@127.0.0.1:{at_sentinel}/main",
+                store_tls=StoreTLS(cert=str(pem), key=str(pem), root_cas=str(ca)),
+                sentinel=SentinelConfig("node", secret_file(tmp_path / id, password)),
+            )[0]
+
+        good, second, wrong = (
+            node("first", "of-the-sentinel"),
+            node("second", "of-the-sentinel"),
+            node("third", "of-the-store"),
+        )
+        async with trio.open_nursery() as nursery:
+            for store in (good, second, wrong):
+                await nursery.start(store.run)
+            await until(good, Health.OK, 1)
+            assert wrong.health is Health.AWAY
+            assert "WRONGPASS" in wrong.degraded or "invalid username-password" in wrong.degraded, wrong.degraded
+            assert "\n" not in wrong.degraded
             nursery.cancel_scope.cancel()

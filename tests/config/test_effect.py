@@ -87,7 +87,7 @@ async def test_what_a_node_does_not_read_is_what_it_warns_of(
     for port in (config.proxy, config.upstream, config.admin):
         port.auth.jwks.endpoint = f"file://{tmp_path}/keys.json"
         port.tls.cert, port.tls.key = str(pki.cert), str(pki.key)
-    config.cluster.store, config.cluster.secret = "rediss://127.0.0.1:1", SECRET  # which is away
+    config.cluster.store, config.cluster.secret = "rediss+sentinel://127.0.0.1:1/main", SECRET  # which is away
     config.upstream.rebalance.threshold = 0.5
     config.upstream.tenants = [TenantConfig("one", AuthConfig(jwks=JWKSConfig(f"file://{tmp_path}/keys.json")))]
     read: set[str] = set()

@@ -139,6 +139,7 @@ grace_period: 90s
         "admin.auth.jwks.endpoint",
         *(f"cluster.{name}" for name in ("store", "store_password_file")),  # ours, as all that follow but the last
         *(f"cluster.store_tls.{name}" for name in ("cert", "key", "root_cas", "insecure_skip_verify")),
+        *(f"cluster.sentinel.{name}" for name in ("user", "password_file")),
         *(f"cluster.{name}" for name in ("name", "secret", "secret_file", "bind_addr", "advertise_addr")),
         "cluster.allowed_networks",
         *(f"cluster.tls.{name}" for name in ("cert", "key", "client_cas")),
@@ -151,11 +152,6 @@ grace_period: 90s
 WRONG = [
     (ServerConfig, "workers: 0", "1: workers: '0': expected auto, or a whole number from 1 to 256"),
     (ServerConfig, "workers: many", "1: workers: 'many': expected auto, or a whole number from 1 to 256"),
-    (
-        ServerConfig,
-        "{workers: 2, cluster: {store: 'redis://127.0.0.1', secret: 5ecret-5ecret-5ecret-5ecret-5ecret}}",
-        "1: workers: '2': not together with cluster.store yet; expected workers: 1",
-    ),
     (
         ServerConfig,
         "proxy: {trusted_proxies: [10.0.0.0/8, 10.0.0.1/8]}",
@@ -193,6 +189,12 @@ WRONG = [
         ServerConfig,
         "cluster:\n  join: [a, 'b:8003']",
         "2: cluster.join: 'a,b:8003': nodes do not gossip; expected cluster.store instead",
+    ),
+    (
+        ServerConfig,
+        "cluster: {store: 'redis://a', secret: 5ecret-5ecret-5ecret-5ecret-5ecret,\n sentinel: {user: node}}",
+        "2: cluster.sentinel.user: 'node': cluster.store names no sentinels; "
+        "expected redis+sentinel://HOST:PORT/SERVICE there",
     ),
     (
         ServerConfig,

@@ -7,7 +7,9 @@ Each node sees Redis by a way of its own that can be cut, and the others see it 
 
 from __future__ import annotations
 
+import socket
 import statistics
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import Enum, auto
@@ -16,11 +18,12 @@ from pathlib import Path
 
 import trio
 
+from tests.canary import CANARY
 from tests.origin import open_origin
 from tests.programs import Node, Program, Programs, accepts, free_port, open_programs
 from tests.system.ledger import Ledger, load
 
-SECRET = "a secret of thirty-two characters and more"
+SECRET = f"{CANARY}, a secret of thirty-two characters and more"
 
 
 class Mood(Enum):
@@ -39,6 +42,8 @@ class Way:
         self.port = port
         self.own = free_port()
         self.connections = 0  # that were carried
+        self.ended = 0  # of those that were stranded, the ones that the port has closed
+        self._open: set[trio.CancelScope] = set()
         self._mood = Mood.CARRIES
         self._changed = trio.Event()
 
@@ -46,6 +51,11 @@ class Way:
         self._mood = mood
         self._changed.set()
         self._changed = trio.Event()
+
+    def strand(self) -> None:
+        """Reset what is open for who has dialled, without a word to the port, which has half open connections then."""
+        for scope in self._open:
+            scope.cancel()
 
     async def serve(self, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
@@ -61,23 +71,46 @@ class Way:
             except OSError:
                 return
             self.connections += 1
-            async with far, trio.open_nursery() as nursery:
-                nursery.start_soon(self._copy, near, far, nursery.cancel_scope)
-                nursery.start_soon(self._copy, far, near, nursery.cancel_scope)
-                nursery.start_soon(self._cut, nursery.cancel_scope)
+            said = bytearray()  # by who has dialled, the last time
+            async with far:
+                with trio.CancelScope() as scope:
+                    self._open.add(scope)
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(self._copy, near, far, nursery.cancel_scope, said)
+                        nursery.start_soon(self._copy, far, near, nursery.cancel_scope, bytearray())
+                        nursery.start_soon(self._cut, nursery.cancel_scope)
+                self._open.discard(scope)
+                if scope.cancelled_caught:
+                    near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    near.socket.close()
+                    await self._haunt(far, bytes(said))
+
+    async def _haunt(self, far: trio.SocketStream, said: bytes) -> None:
+        """Nobody is behind it any more, and something that was said comes late, and once more."""
+        await trio.sleep(0.2)
+        try:
+            await far.send_all(said)
+            while await far.receive_some(65536):
+                pass
+        except trio.BrokenResourceError:
+            pass
+        self.ended += 1
 
     async def _cut(self, scope: trio.CancelScope) -> None:
         while self._mood is not Mood.REFUSES:
             await self._changed.wait()
         scope.cancel()
 
-    async def _copy(self, source: trio.SocketStream, to: trio.SocketStream, scope: trio.CancelScope) -> None:
+    async def _copy(
+        self, source: trio.SocketStream, to: trio.SocketStream, scope: trio.CancelScope, last: bytearray
+    ) -> None:
         try:
             while data := await source.receive_some(65536):
                 while self._mood is Mood.HANGS:
                     await self._changed.wait()
                 if self._mood is Mood.SLOW:
                     await trio.sleep(0.2)
+                last[:] = data
                 await to.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
@@ -136,9 +169,9 @@ class Bed:
             pass
         await trio.sleep(0.3)
 
-    async def agent(self, endpoint: str, node: int | None = None, *options: str) -> Program:
-        """By the balancer, or at one node."""
-        port = self.agents if node is None else self.nodes[node].upstream
+    async def agent(self, endpoint: str, node: int | None = None, *options: str, port: int | None = None) -> Program:
+        """By the balancer, at one node, or by way of a port."""
+        port = port or (self.agents if node is None else self.nodes[node].upstream)
         url = f"--connect.url=http://127.0.0.1:{port}"
         words = [self.nodes[0].command, "agent", "http", endpoint, str(self.origin), url, "--access-log.disable"]
         return await self.programs.start(*words, *options)
@@ -214,4 +247,4 @@ def percentile(values: list[float], share: float) -> float:
     return statistics.quantiles(values, n=1000, method="inclusive")[min(round(share * 1000), 999) - 1] * 1000
 
 
-__all__ = ["Bed", "Ledger", "Mood", "ask", "load", "open_bed", "percentile"]
+__all__ = ["Bed", "Ledger", "Mood", "Way", "ask", "load", "open_bed", "percentile"]

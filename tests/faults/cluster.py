@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import trio
 
-from tests.faults.bed import Bed, Mood, ask, load, percentile
+from perf.probes.legs import ran_seconds
+from tests.faults.bed import Bed, Mood, Way, ask, load, percentile
 from tests.programs import get
+
+ARRIVAL = re.compile(r'.*"ts":"(\S+\.\d)\d*Z".*"upstream connected"')  # in which tenth of a second
 
 
 @dataclass
@@ -58,11 +63,11 @@ async def watched(bed: Bed, outcome: Outcome, *, port: int | None = None, client
     outcome.max_ms = max(took, default=0) * 1000
 
 
-async def seconds_until(holds: Callable[[], Awaitable[bool]], at_most: float = 30) -> float:
+async def seconds_until(holds: Callable[[], Awaitable[bool]], at_most: float = 30, *, every: float = 0.01) -> float:
     since = trio.current_time()
     with trio.move_on_after(at_most):
         while not await holds():  # noqa: ASYNC110
-            await trio.sleep(0.01)
+            await trio.sleep(every)
     return trio.current_time() - since
 
 
@@ -78,7 +83,7 @@ async def ready(bed: Bed, index: int) -> str:
 
 
 async def agent_dies(bed: Bed, seconds: float) -> AsyncGenerator[Outcome, None]:
-    """F1, F2: kill -9 of one of two agents, and of the only one."""
+    """F1: kill -9 of one of two agents."""
     outcome = Outcome("F1 kill -9 one of two agents")
     agents = [await bed.agent("web", index, "--connect.resume=0s") for index in (1, 2)]
     await bed.wait_served("web", [0, 1, 2])
@@ -95,19 +100,65 @@ async def agent_dies(bed: Bed, seconds: float) -> AsyncGenerator[Outcome, None]:
     outcome.expect(len(outcome.failed) <= 4, "only requests in flight fail")
     yield outcome
 
+
+async def only_agent_dies(bed: Bed, seconds: float) -> AsyncGenerator[Outcome, None]:
+    """F2: kill -9 of the only agent, which is started again."""
     outcome = Outcome("F2 kill -9 the only agent, and start it again")
-    agents[1].process.kill()
-    await trio.sleep(1)
-    asked = [await ask(bed.nodes[0].proxy, "web") for _ in range(20)]
+    agent = await bed.agent("web", 2, "--connect.resume=0s")
+    await bed.wait_served("web", [0, 1, 2])
+    async with watched(bed, outcome, port=bed.nodes[0].proxy):
+        await trio.sleep(seconds / 2)
+        agent.process.kill()
+
+        async def gone() -> bool:
+            return (await ask(bed.nodes[0].proxy, "web"))[0] == 502
+
+        outcome.expect(await seconds_until(gone) < 30, "told of at last")
+        asked = [await ask(bed.nodes[0].proxy, "web") for _ in range(20)]
+        since = trio.current_time()
+        agent = await bed.agent("web", 2, "--connect.resume=0s")
+        await agent.wait_line('"connected"')
+        connected = trio.current_time()
+        await bed.wait_served("web", [0])
+        back = trio.current_time()
+        await trio.sleep(seconds / 2)
     outcome.told["502 within ms"] = round(max(took for _, took in asked) * 1000, 1)
+    outcome.told["served again s after its process was started"] = round(back - since, 2)
+    outcome.told["ms of that after it was connected"] = round((back - connected) * 1000)
+    in_flight = [one for one in outcome.failed if ": 502 " not in one]
     outcome.expect(all(status == 502 for status, _ in asked), "502 while it is absent")
+    outcome.expect(len(in_flight) <= 4, "all but requests in flight are told 502")
     outcome.expect_in_time(max(took for _, took in asked) <= 0.1, "told within 100 ms")
-    await bed.agent("web", 2, "--connect.resume=0s")
+    outcome.expect_in_time(back - since <= 0.5, "served again within 500 ms")
+    yield outcome
 
-    async def served() -> bool:
-        return (await ask(bed.nodes[0].proxy, "web"))[0] == 200
 
-    outcome.told["served again s after its process was started"] = round(await seconds_until(served), 2)
+async def agent_dials_again(bed: Bed, seconds: float) -> AsyncGenerator[Outcome, None]:
+    """F24: an agent has lost its connection, its node has not heard of that, and the balancer sends it to any node."""
+    outcome = Outcome("F24 an agent dials again while its old connection is half open")
+    way = Way(bed.agents)
+    took: list[float] = []
+    async with trio.open_nursery() as nursery:
+        await nursery.start(way.serve)
+        await bed.agent("web", port=way.own)
+        await bed.wait_served("web", [0, 1, 2])
+
+        async def served() -> bool:
+            return (await ask(bed.clients, "web"))[0] == 200
+
+        async def fenced() -> bool:
+            return way.ended == len(took)
+
+        async with watched(bed, outcome):
+            for _ in range(max(3, round(seconds * 2))):
+                way.strand()
+                took.append(await seconds_until(served))
+                outcome.expect(await seconds_until(fenced) < 30, "its node has closed the old one")
+        nursery.cancel_scope.cancel()
+    outcome.told["times"] = len(took)
+    outcome.told["served again after ms"] = round(max(took) * 1000)
+    outcome.expect(not outcome.failed, "no request fails")
+    outcome.expect_in_time(max(took) <= 0.1, "served again within 100 ms")
     yield outcome
 
 
@@ -258,13 +309,12 @@ async def nodes_restart(bed: Bed, seconds: float) -> AsyncGenerator[Outcome, Non
 
 
 async def agents_lose_their_node(bed: Bed, seconds: float) -> AsyncGenerator[Outcome, None]:
-    """F16: a thousand endpoints for each of `seconds` are at one node, which is killed; all come to the others."""
+    """F16: a thousand agents for each of `seconds` are at one node, which is killed; all come to the others."""
     number = round(seconds) * 1000
     outcome = Outcome(f"F16 {number} agents lose their node")
-
-    async def registered() -> int:
-        return sum(map(len, [await bed.nodes[index].endpoints() for index in (0, 1)]))
-
+    others, agents = (0, 1), []
+    for index in others:  # so that all come to the third
+        await bed.servers[index].stop()
     for first in range(0, number, 1000):
         listeners = "".join(
             f"  - {{endpoint_id: e{index}, addr: '{bed.origin}'}}\n" for index in range(first, first + 1000)
@@ -273,21 +323,45 @@ async def agents_lose_their_node(bed: Bed, seconds: float) -> AsyncGenerator[Out
         path.write_text(
             f"connect: {{url: 'http://127.0.0.1:{bed.agents}', resume: 0s, timeout: 2m}}\nlisteners:\n{listeners}"
         )
-        await bed.programs.start(bed.nodes[0].command, "agent", "start", "--config.path", path, "--log.level=error")
+        words = ("--config.path", path, "--log.level=error")
+        agents.append(await bed.programs.start(bed.nodes[0].command, "agent", "start", *words))
     with trio.fail_after(120):
-        while await registered() + len(await bed.nodes[2].endpoints()) < number:  # noqa: ASYNC110
+        while len(await bed.nodes[2].endpoints()) < number:  # noqa: ASYNC110
             await trio.sleep(0.2)
-    at_others = await registered()
-    bed.servers[2].process.kill()
+    for index in others:
+        await bed.restart_node(index)
+    at_work = [program.pid for program in (*agents, *(bed.servers[index] for index in others))]
 
     async def back() -> bool:
-        return await registered() == number
+        return sum(map(len, [await bed.nodes[index].endpoints() for index in others])) == number
 
-    took = await seconds_until(back, 60)
-    outcome.told["of these at the node"] = number - at_others
+    waits: list[float] = []
+
+    async def ask_for_health(port: int) -> None:
+        while True:
+            since = trio.current_time()
+            await get(port, "/health")
+            waits.append(trio.current_time() - since)
+            await trio.sleep(0.05)
+
+    async with trio.open_nursery() as nursery:
+        for index in others:
+            nursery.start_soon(ask_for_health, bed.nodes[index].admin)
+        bed.servers[2].process.kill()
+        worked = -sum(map(ran_seconds, at_work))
+        took = await seconds_until(back, 60, every=0.25)  # what a node has to say is long
+        worked += sum(map(ran_seconds, at_work))
+        nursery.cancel_scope.cancel()
+    arrivals = Counter(
+        match[1] for index in others for line in bed.servers[index].lines if (match := ARRIVAL.match(line)) is not None
+    )
     outcome.told["all back after s"] = round(took, 2)
+    outcome.told["CPU s of nodes and agents"] = round(worked, 1)
+    outcome.told["most in 100 ms"] = max(arrivals.values())
+    outcome.told["p99 of /health ms"] = round(percentile(waits, 0.99))
     outcome.expect(took < 60, "all come back")
     outcome.expect_in_time(took <= 10, "within 10 s")
+    outcome.expect_in_time(percentile(waits, 0.99) <= 250, "health within 250 ms")
     yield outcome
 
 
@@ -295,10 +369,12 @@ Fault = Callable[[Bed, float], AsyncGenerator[Outcome, None]]
 
 FAULTS: dict[str, Fault] = {
     "F1": agent_dies,
+    "F2": only_agent_dies,
     "F3": node_dies,
     "F4a": store_fails,
     "F4b": store_is_cut_off,
     "F15": nodes_restart,
     "F16": agents_lose_their_node,
+    "F24": agent_dials_again,
     "F30": nodes_are_cut_off,
 }

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.loop import memory as memory_module
-from engine.loop.memory import MIB, SHARE, Account, Memory, Parts, Shares, process_limit
+from engine.loop.memory import MIB, SHARE, Account, Memory, Parts, Shares, process_limit, shares
 
 
 class Owner:
@@ -211,6 +211,27 @@ def test_a_part_is_the_sum_of_its_accounts(moves: list[tuple[int, int, str]]) ->
             mine = [owner.account for owner, its in zip(owners, of, strict=True) if its == name]
             assert part.used == sum(one.used for one in mine) <= part.limit
             assert set(part._holders) == {one for one in mine if one.used}
+
+
+@given(st.integers(0, 1 << 40), st.lists(st.integers(0, 1 << 40), max_size=9))
+def test_shares_are_the_limit_together_unless_more_is_in_use_by_some_than_there_is(limit: int, used: list[int]) -> None:
+    given_ = shares(limit, used)
+    assert len(given_) == len(used)
+    if used and max(used) <= limit // len(used):
+        assert limit - len(used) <= sum(given_) <= limit
+        assert all(one >= need for one, need in zip(given_, used, strict=True))
+
+
+def test_who_needs_more_gets_what_others_do_not_use_but_for_a_rest() -> None:
+    assert shares(800, [0, 0]) == [400, 400]
+    assert shares(800, [400, 0]) == [550, 250]
+    used = [0, 0]
+    for _ in range(20):
+        used[0] = shares(800, used)[0]
+    assert used[0] >= 690
+    assert shares(800, [700, 0]) == [700, 100]
+    assert shares(800, [700, 300]) == [600, 200]  # both give up as much
+    assert shares(800, []) == []
 
 
 # -- what the process may use

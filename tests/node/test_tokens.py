@@ -19,9 +19,10 @@ from trio.testing import MockClock
 from engine.config import AuthConfig, ServerConfig
 from engine.errors import Refused
 from engine.loop.certificates import WATCH_SECONDS
+from tests.canary import CANARY
 from tests.roles import GET, Roles, RunningNode, Talk, agent_config, answer, says, server_config, settle, tell_head
 
-SECRET = "a secret of at least sixty-four bytes, for HS512 wants that many, and RFC 7518 says so"
+SECRET = f"{CANARY}, a secret of at least sixty-four bytes, for HS512 wants that many"
 RSA_KEY = rsa.generate_private_key(65537, 2048)
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
 JWKS = json.dumps({"keys": [json.loads(RSAAlgorithm.to_jwk(RSA_KEY.public_key())) | {"kid": "one", "alg": "RS256"}]})

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 import trio
 
@@ -16,8 +17,10 @@ from engine.cluster.messages import (
     Accept,
     Answer,
     Ask,
+    Beat,
     Begin,
     Changed,
+    Count,
     Farewell,
     Gone,
     Held,
@@ -28,9 +31,11 @@ from engine.cluster.messages import (
     Message,
     Peers,
     Ready,
+    Share,
     Sockets,
     State,
     Stop,
+    Taken,
     ToSupervisor,
 )
 from engine.config import ServerConfig
@@ -41,7 +46,7 @@ from engine.loop.reactor import Reactor
 from engine.node.node import Node, open_node
 from engine.node.worker import run_worker
 from engine.wire.workers import Seat, seat_in
-from tests.roles import GET, Role, Roles, agent_config, server_config, settle, tell_head, values_of
+from tests.roles import GET, Role, Roles, Talk, agent_config, server_config, settle, tell_head, values_of
 
 SECRET = b"a secret of thirty-two characters"
 REGISTER = (
@@ -153,9 +158,7 @@ async def test_what_comes_to_a_worker_without_a_session_is_served_by_the_other(
 
 
 @pytest.mark.parametrize("sharing", ["balanced", "exclusive"])
-async def test_an_agent_of_ours_is_told_which_worker_it_has_come_to(
-    sharing: Any, supervisor: Supervisor, roles: Roles
-) -> None:
+async def test_an_agent_is_told_which_worker_it_has_come_to(sharing: Any, supervisor: Supervisor, roles: Roles) -> None:
     config = server_config()
     config.upstream.sharing = sharing
     first = await supervisor.start(config)
@@ -166,7 +169,7 @@ async def test_an_agent_of_ours_is_told_which_worker_it_has_come_to(
         head = await talk.until(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 101 ")
         said = seat_in([(b"x-trioduct-workers", one) for one in values_of(head, b"x-trioduct-workers")])
-        assert said == (Seat(1, 2) if ours and sharing == "balanced" else None)
+        assert said == (Seat(1, 2) if sharing == "balanced" else None)
         await talk.reset()
         assert (await first.hear(Held)).held
         assert not (await first.hear(Held)).held
@@ -188,6 +191,38 @@ async def test_an_endpoint_that_another_worker_holds_is_taken_and_one_that_was_s
     assert (await first.hear(Held)) == Held("node.1", "web", "", True)
     first.say(Lose("web"))
     assert b"taken by somebody else" in await talk.rest()
+
+
+async def test_what_a_principal_has_with_other_workers_counts_here(supervisor: Supervisor, roles: Roles) -> None:
+    config = server_config()
+    config.upstream.limits.sessions = 2
+    config.upstream.auth.hmac_secret_key = SECRET.decode()
+    token = jwt.encode({"sub": "alice"}, SECRET, "HS256").encode()
+    first = await supervisor.start(config)
+
+    async def register() -> Talk:
+        talk = await roles.dial(supervisor.upstream)
+        await talk.say(REGISTER + b"Authorization: Bearer %b\r\n\r\n" % token)
+        return talk
+
+    first.say(Accept([0, 1]), Count("node.2", "upstream.sessions", "alice", 1))
+    await settle()
+    talk = await register()
+    assert (await talk.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    assert await first.hear(Count) == Count("node.1", "upstream.sessions", "alice", 1)
+    assert (await (await register()).answer()).status == 429
+    first.say(Gone("node.2"))
+    await settle()
+    second = await register()
+    assert (await second.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    assert await first.hear(Count) == Count("node.1", "upstream.sessions", "alice", 2)
+    for one in (talk, second):
+        await one.reset()
+    assert (await first.hear(Count)).count == 1
+    assert (await first.hear(Count)).count == 0
+    first.say(Taken("upstream.registrations", "alice", 1e6), Taken("no such limit", "", 1), Count("a", "nor", "", 1))
+    await settle()
+    assert (await (await register()).answer()).status == 429
 
 
 async def test_it_leaves_when_it_is_told_to_and_says_what_it_has_counted(supervisor: Supervisor, roles: Roles) -> None:
@@ -222,7 +257,7 @@ async def test_what_is_under_way_ends_at_once_when_it_is_told_to_stop(supervisor
         await first.role.ended.wait()
 
 
-async def test_what_may_be_held_is_shared_by_all(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_may_wait_is_shared_by_all(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
     reactors: list[Reactor] = []
 
     async def note(config: ServerConfig, reactor: Reactor, nursery: trio.Nursery) -> Node:
@@ -230,9 +265,13 @@ async def test_what_may_be_held_is_shared_by_all(supervisor: Supervisor, monkeyp
         return await open_node(config, reactor, nursery)
 
     monkeypatch.setattr("engine.node.worker.open_node", note)
-    await supervisor.start()
+    first = await supervisor.start()
     await supervisor.start()
     assert [2 * one.memory.limit for one in reactors] == [process_limit() // 2 * 2] * 2
+    assert (await first.hear(Beat)).waiting == 0
+    first.say(Share(1000))
+    while reactors[0].memory.limit != 1000:  # noqa: ASYNC110
+        await trio.sleep(0.01)
 
 
 async def test_it_leaves_when_the_supervisor_is_gone(supervisor: Supervisor) -> None:
@@ -245,7 +284,8 @@ async def test_it_leaves_when_the_supervisor_is_gone(supervisor: Supervisor) -> 
 
 async def test_peers_that_are_told_no_more_are_gone(supervisor: Supervisor, roles: Roles) -> None:
     first = await supervisor.start()
-    first.say(Accept([0, 1]), Peers([Entry("node.2", "a", "unix:/none", 1, {"web": 1})], {"node.2": {"web": "alice"}}))
+    other = Entry("node.2", "a", "unix:/none", 1, {"web": 1}, worker_of="node", workers=2)
+    first.say(Accept([0, 1]), Peers([other], {"node.2": {"web": "alice"}}))
     await settle()
     talk = await roles.dial(supervisor.upstream)
     assert (await talk.ask(REGISTER + b"\r\n")).status == 403

@@ -13,8 +13,9 @@ from engine.wire.websocket import PING, WebSocket
 from perf.attacks.rows import attack_rows
 from perf.attacks.sink import serve
 from perf.attacks.weapons import PING as YAMUX_PING
-from perf.attacks.weapons import SYN, WEAPONS, YAMUX, Aim, flood, frame
+from perf.attacks.weapons import SLOWHTTPTEST, SYN, WEAPONS, YAMUX, Aim, flood, frame
 from perf.errors import LabError
+from tests.programs import needs
 
 AIM = Aim(0, 0, 0)
 
@@ -36,6 +37,21 @@ def test_a_flood_ends_when_its_time_is_over_or_its_peer_has_gone() -> None:
     near, far = socket.socketpair()
     with near, far:
         flood(near, Aim(0, 0, time.monotonic()), b"x")
+
+
+@needs(SLOWHTTPTEST)
+@pytest.mark.parametrize("mode", ["heads", "bodies", "reads"])
+def test_slowhttptest_asks_the_node_for_the_attacked_endpoint(mode: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        aim = Aim(listener.getsockname()[1], 0, time.monotonic() + 2)
+        attack = threading.Thread(target=WEAPONS[f"slowhttptest-{mode}"], args=(aim,))
+        attack.start()
+        first, _ = listener.accept()
+        with first:
+            head = first.recv(4096)
+    attack.join()
+    assert b"\r\nHost: attacked.test\r\n" in head
+    assert head.split()[1].startswith(b"http://attacked.test/")
 
 
 def test_the_sink_answers_swallows_and_sends() -> None:

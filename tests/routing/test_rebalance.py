@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.routing.rebalance import excess
+from engine.routing.rebalance import Part, by_node, excess
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,12 @@ def test_shedding_comes_to_an_end(counts: list[int], threshold: float, rate: flo
         if counts == before:
             return
     raise AssertionError(f"still shedding: {counts}")
+
+
+def test_nodes_are_compared_by_what_each_of_their_workers_has() -> None:
+    own = Part("large", 4, 40)
+    siblings = [Part("large", 4, sessions) for sessions in (30, 30, 20)]
+    others = [Part("small", 1, 30), Part("middle", 2, 25), Part("middle", 2, 35)]
+    assert by_node(own, siblings + others) == (120, [120, 120])
+    assert by_node(Part("small", 1, 30), [own, *siblings]) == (30, [30])
+    assert by_node(Part("alone", 2, 5), [Part("alone", 2, 7)]) == (12, [])

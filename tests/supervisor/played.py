@@ -16,10 +16,13 @@ import trio
 from engine.cluster.channel import Channel
 from engine.cluster.entry import Change, Entry
 from engine.cluster.messages import (
+    BEAT_SECONDS,
     Answer,
     Ask,
+    Beat,
     Begin,
     Changed,
+    Count,
     Farewell,
     Held,
     Leave,
@@ -28,12 +31,19 @@ from engine.cluster.messages import (
     Session,
     State,
     Stop,
+    Taken,
     ToWorker,
 )
 
 
 def count(value: float) -> Any:
     return [("seen", "counter", "Asked.", [("seen_total", {}, value)])]
+
+
+async def beat(channel: Channel[Any]) -> None:
+    while True:
+        channel.send(Beat())
+        await trio.sleep(BEAT_SECONDS)
 
 
 async def main(how: str) -> int:
@@ -48,11 +58,18 @@ async def main(how: str) -> int:
     asked = 0
     async with trio.open_nursery() as nursery:
         nursery.start_soon(channel.run)
+        if how != "is stuck":
+            nursery.start_soon(beat, channel)
         channel.send(Ready(entry))
         if how == "serves":
             channel.send(Changed(Change(begin.id, entry.start, 1, f"e{begin.index}", 2)))
         if how == "holds":  # each for somebody else
             channel.send(Held(begin.id, "shop", f"principal {begin.index}", True))
+        if how == "counts":
+            channel.send(Count(begin.id, "proxy.connections", "192.0.2.7", 5))
+            channel.send(Count(begin.id, "proxy.connections", "192.0.2.8", 5))
+            channel.send(Count(begin.id, "proxy.connections", "192.0.2.8", 0))
+            channel.send(Taken("proxy.requests", "web", 3))
         if how == "lies":
             channel.send(Changed(Change("another", entry.start, 1, "shop", 1)))
         if how == "catches up":

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from engine.cluster.messages import Sockets
 from engine.config import ServerConfig
 from engine.loop.listen import open_shared_listeners
+from engine.loop.memory import process_limit
 from engine.node.node import Addresses
 from engine.supervisor import process
 from engine.supervisor.process import Phase, Worker
@@ -67,9 +69,11 @@ async def running(folder: Path, how: str, config: ServerConfig | None = None) ->
     address = ("127.0.0.1", 1)
     command = [sys.executable, played.__file__, how]
     async with trio.open_nursery() as nursery:
-        supervisor = Supervisor(config, command, Addresses(address, address, address), sockets, held, folder, nursery)
+        addresses = Addresses(address, address, address)
+        supervisor = Supervisor(config, command, addresses, address, sockets, held, folder, nursery)
         nursery.start_soon(supervisor.start)
         nursery.start_soon(supervisor.run)
+        nursery.start_soon(supervisor.watch)
         try:
             yield Bed(supervisor, command)
         finally:
@@ -124,6 +128,30 @@ async def test_who_is_second_to_hold_an_endpoint_for_another_principal_loses_it(
         assert bed.supervisor._owners.held_elsewhere() == {bed.workers[winner].id: {"shop": f"principal {winner}"}}
 
 
+async def test_what_parties_have_with_one_worker_is_told_to_all_others_and_to_later_ones(tmp_path: Path) -> None:
+    async with running(tmp_path, "counts") as bed:
+        await bed.wait_ready()
+        first, second = bed.workers
+        known = {id: {"proxy.connections": {"192.0.2.7": 5}} for id in (first.id, second.id)}
+        await bed.wait(lambda: bed.supervisor._counts == known)
+        told = await bed.told(0)
+        assert f"Count(id='{second.id}', limit='proxy.connections', party='192.0.2.7', count=5)" in told
+        assert "Taken(limit='proxy.requests', party='web', amount=3.0)" in told
+        os.kill(second.pid, signal.SIGKILL)
+        await bed.wait(lambda: bed.workers[1] is not second)
+        await bed.wait_ready()
+        assert second.id not in bed.supervisor._counts
+        assert f"Count(id='{first.id}'" not in await bed.told(1)  # it has heard of it as it began
+
+
+async def test_one_that_may_hold_more_is_told_so(tmp_path: Path) -> None:
+    async with running(tmp_path, "serves") as bed:
+        await bed.wait_ready()
+        while not all(["Share(size=" in await bed.told(index) for index in range(WORKERS)]):  # noqa: ASYNC110
+            await trio.sleep(0.05)
+        assert f"Share(size={process_limit() // WORKERS})" in await bed.told(0)
+
+
 async def test_one_that_was_behind_tells_all_at_once(tmp_path: Path) -> None:
     async with running(tmp_path, "catches up") as bed:
         await bed.wait_ready()
@@ -159,8 +187,70 @@ async def test_one_that_does_not_answer_holds_up_nobody_for_long(
     async with running(tmp_path, "hangs") as bed:
         await bed.wait_ready()
         with trio.fail_after(20):
-            await bed.supervisor.refresh()
+            said = await bed.supervisor.refresh()
+        assert said == "not answered: worker 1, 2; their figures are of earlier"
         assert bed.value("trioduct_workers") == WORKERS
+        assert bed.value("trioduct_workers_late") == WORKERS
+
+
+async def test_one_that_has_died_is_not_waited_for_and_one_that_is_slow_is_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "ANSWER_SECONDS", 0.5)
+    async with running(tmp_path, "serves") as bed:
+        await bed.wait_ready()
+        assert await bed.supervisor.refresh() == ""
+        counted = bed.value("seen_total")
+        slow, dead = bed.workers
+        os.kill(slow.pid, signal.SIGSTOP)
+        try:
+            async with trio.open_nursery() as nursery:
+                for _ in range(2):  # who asks meanwhile is not forgotten either
+                    nursery.start_soon(bed.supervisor.refresh)
+                await trio.testing.wait_all_tasks_blocked(0.05)
+                os.kill(dead.pid, signal.SIGKILL)
+            assert slow.late
+            assert not dead.late
+            assert bed.value("trioduct_workers_late") == 1
+            assert bed.value("seen_total") >= counted
+        finally:
+            os.kill(slow.pid, signal.SIGCONT)
+        await bed.wait_ready()
+        assert await bed.supervisor.refresh() == ""
+        assert bed.value("trioduct_workers_late") == 0
+
+
+async def test_one_that_is_stuck_gets_a_helper_and_is_killed_and_replaced(tmp_path: Path) -> None:
+    async with running(tmp_path, "serves") as bed:
+        await bed.wait_ready()
+        bed.play("is stuck")
+        stuck = bed.workers[1]
+        os.kill(stuck.pid, signal.SIGKILL)
+        await bed.wait(lambda: bed.workers[1] is not stuck)
+        bed.play("serves")
+        stuck = bed.workers[1]
+        await bed.wait(lambda: stuck.phase is Phase.READY)
+        await bed.wait(lambda: not stuck.answers)
+        assert stuck.phase is Phase.READY
+        assert bed.supervisor.degraded == "of 2 workers, not ready: 2"
+        assert bed.workers[0]._accepts == [0, 1]
+        await stuck.ended.wait()
+        assert stuck.code == -signal.SIGKILL
+        assert bed.supervisor.hung == bed.value("trioduct_workers_hung_total") == 1
+        await bed.wait_ready()
+
+
+async def test_one_that_was_silent_for_a_moment_goes_on_alone(tmp_path: Path) -> None:
+    async with running(tmp_path, "serves") as bed:
+        await bed.wait_ready()
+        os.kill(bed.workers[1].pid, signal.SIGSTOP)
+        try:
+            await bed.wait(lambda: bool(bed.supervisor.degraded))
+        finally:
+            os.kill(bed.workers[1].pid, signal.SIGCONT)
+        await bed.wait_ready()
+        await bed.wait(lambda: bed.workers[0]._accepts == [0])
+        assert bed.supervisor.hung == bed.supervisor.restarts == 0
 
 
 async def test_a_first_one_that_fails_is_the_end(tmp_path: Path) -> None:

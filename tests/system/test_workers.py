@@ -17,6 +17,7 @@ import jwt
 import pytest
 import trio
 
+import trioduct
 from tests.conftest import Pki
 from tests.programs import PIKO, TRIODUCT, Node, Program, Programs, get, needs, needs_piko
 from tests.system.ledger import load
@@ -65,6 +66,11 @@ async def metric(node: Node, name: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in found)
 
 
+async def sessions_by_worker(node: Node) -> list[int]:
+    _, told = await get(node.admin, "/status/cluster/nodes/local")
+    return list(json.loads(told)["workers"].values())
+
+
 async def ask(port: int, *, target: str = "/mirror?answer=3") -> int:
     """The status of one request on a connection of its own, which the kernel takes to any worker."""
     stream = await trio.open_tcp_stream("127.0.0.1", port)
@@ -72,6 +78,11 @@ async def ask(port: int, *, target: str = "/mirror?answer=3") -> int:
         await stream.send_all(f"GET {target} HTTP/1.0\r\nx-piko-endpoint: web\r\n\r\n".encode())
         answer = b"".join([chunk async for chunk in stream])
     return int(answer.split()[1])
+
+
+async def test_one_worker_is_the_node_itself(programs: Programs) -> None:
+    server = await start(node_of(programs, workers=1), 0)
+    assert "TRIODUCT_WORKER" not in Path(f"/proc/{server.pid}/environ").read_text()
 
 
 async def test_an_agent_has_one_session_on_each_worker_and_all_of_them_serve(programs: Programs, origin: int) -> None:
@@ -83,6 +94,10 @@ async def test_an_agent_has_one_session_on_each_worker_and_all_of_them_serve(pro
     await node.wait_registered("web", 3)
     for _ in range(30):
         assert await ask(node.proxy) == 200
+    while server.text.count('"proxy.access"') < 30:  # noqa: ASYNC110
+        await trio.sleep(0.02)
+    logged = [json.loads(line) for line in server.lines if '"proxy.access"' in line]
+    assert {line["worker"] for line in logged} == {1, 2, 3}
     _, sessions = await get(node.admin, "/status/upstream/sessions")
     assert [one["endpoint"] for one in json.loads(sessions)] == ["web"] * 3
     asked = {json.loads(line)["pid"] for line in server.lines if '"worker started"' in line}
@@ -221,6 +236,33 @@ async def test_a_session_goes_on_whichever_worker_its_next_connection_comes_to(
         assert agent.text.count('"session resumed"') >= 6
 
 
+async def test_a_listener_in_a_program_has_a_session_on_each_worker(programs: Programs) -> None:
+    node = node_of(programs, workers=3)
+    await start(node, 3)
+    accepted = 0
+
+    async def answer(stream: trioduct.TunnelStream) -> None:
+        nonlocal accepted
+        accepted += 1
+        async with stream:
+            await stream.receive_some()
+            await stream.send_all(b"HTTP/1.0 200 OK\r\n\r\n")
+
+    async with (
+        trioduct.listen("web", url=f"http://127.0.0.1:{node.upstream}") as listener,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(trio.serve_listeners, answer, [listener])
+        while (await sessions_by_worker(node)) != [1, 1, 1]:  # noqa: ASYNC110
+            await trio.sleep(0.02)
+        for _ in range(30):
+            assert await ask(node.proxy) == 200
+        nursery.cancel_scope.cancel()
+    assert accepted >= 30
+    await node.wait_registered("web", 0)
+    assert await metric(node, "piko_upstreams_remote_requests_total") == 0
+
+
 async def test_what_waits_for_a_worker_that_was_killed_is_served_and_another_takes_its_place(
     programs: Programs, origin: int
 ) -> None:
@@ -258,6 +300,28 @@ async def test_what_waits_for_a_worker_that_was_killed_is_served_and_another_tak
     assert await metric(node, "trioduct_worker_restarts_total") == 2
     assert agent.process.poll() is None
     assert "defect" not in server.text
+
+
+async def test_a_worker_that_hangs_is_killed_and_what_it_served_moves(programs: Programs, origin: int) -> None:
+    node = node_of(programs, "--upstream.sharing=exclusive")  # one session, so one worker has it
+    server = await start(node)
+    agent = await node.start_agent("web", origin)
+    await node.wait_registered("web", 1)
+    for victim in workers_of(server):  # one of them has the session
+        os.kill(victim, signal.SIGSTOP)
+        await server.wait_line(f'"a worker hangs and is killed".*"pid":{victim}')
+        while not is_gone(victim) or len(workers_of(server)) < 2:  # noqa: ASYNC110
+            await trio.sleep(0.02)
+        while await ask(node.proxy) != 200:
+            pass
+        while '"degraded"' in (await get(node.admin, "/ready"))[1]:  # noqa: ASYNC110
+            await trio.sleep(0.02)
+        await node.wait_registered("web", 1)
+    for _ in range(20):
+        assert await ask(node.proxy) == 200
+    assert await metric(node, "trioduct_workers_hung_total") == 2
+    assert await metric(node, "trioduct_worker_restarts_total") == 2
+    assert agent.process.poll() is None
 
 
 async def test_a_worker_that_is_told_to_leave_is_replaced_and_no_request_fails(programs: Programs, origin: int) -> None:

@@ -25,11 +25,12 @@ import trio
 import trustme
 
 from proxy_adapters import Hop, Login, ProxyURL, Route, Secret
+from tests.canary import CANARY
 from tests.conftest import Pki
 from tests.programs import free_port
 from tests.proxy_adapters.beds.bed import Bed, accepts, bed, program, unpacked
 
-USER, PASSWORD = "alice", "s3cret:p@ss"
+USER, PASSWORD = "alice", f"{CANARY}:p@ss"
 KERBEROS_PASSWORD = "krbpass"
 REALM = "CORP.TEST"
 ACCOUNT = pwd.getpwuid(os.geteuid())
