@@ -36,11 +36,13 @@ class HTTPError(RemoteProtocolError):
     """What came is not HTTP as it has to be.
 
     `status` answers a request with this defect. If a response has it, who waits for the response gets 502.
+    `retry_after`: the same request has a chance in so many seconds; 0: not said.
     """
 
-    def __init__(self, status: int, public: str, seen: str = "") -> None:
+    def __init__(self, status: int, public: str, seen: str = "", *, retry_after: int = 0) -> None:
         super().__init__(public, seen)
         self.status = status
+        self.retry_after = retry_after
 
 
 class WebSocketError(RemoteProtocolError):

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import trio
 
-from engine.carriers.call import EXCERPT, Answered, Caller, read_body
+from engine.carriers.call import EXCERPT, Answered, Caller, read_body, retry_after
 from engine.carriers.poll import CALL_SECONDS, PollCarrier
 from engine.carriers.stream import StreamCarrier
 from engine.errors import Refused, RemoteProtocolError, Unreachable
@@ -181,7 +181,9 @@ def _refusal(place: Place, answered: Answered) -> Refused | Unreachable:
         return Refused(f"{answered} (it knows no other carriers: is it a Piko, or an older Trioduct?)", blocked=True)
     # What the node says of who asks is final. What it says of the request itself may be what has become of it.
     blocked = not (answered.by_node and answered.status in FINAL)
-    return (Unreachable if answered.retryable else Refused)(str(answered), blocked=blocked)
+    if answered.retryable:
+        return Unreachable(str(answered), retry_after_seconds=retry_after(answered.fields), blocked=blocked)
+    return Refused(str(answered), blocked=blocked)
 
 
 def _broken(place: Place, error: Exception, seconds: float) -> Unreachable:

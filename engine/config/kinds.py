@@ -36,6 +36,8 @@ def _one_of(*choices: str) -> Kind[str]:
 Text = Annotated[str, Kind("TEXT", "text", str)]
 Word = Annotated[str, Kind("TEXT", "text on one line", _only(str, str.isprintable))]
 Texts = Annotated[list[str], Kind("LIST", "a list of texts", _only(str, str.isprintable), many=True)]
+_field_name = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII).fullmatch
+FieldNames = Annotated[list[str], Kind("LIST", "a list of names of headers", _only(str.strip, _field_name), many=True)]
 FileName = Annotated[str, Kind("FILE", "the name of a file", _only(str, str.isprintable))]
 Secret = Annotated[str, Kind("SECRET", "text", str, secret=True)]
 _token = re.compile(r"[!-~]*").fullmatch

@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Final, Protocol
 
 from engine.gateway.states import Answer
+from engine.limits import Pace
 from engine.loop.duplex import Bytes, Duplex
 from engine.wire.http1 import Request, Response
 
@@ -51,6 +52,7 @@ class Exchange:
         "expires_at",
         "first_byte_at",
         "kept",
+        "pace",
         "refused",
         "request",
         "response",
@@ -72,6 +74,7 @@ class Exchange:
         self.started_at = perf_counter()
         self.first_byte_at = 0.0
         self.endpoint = ""  # what the role has found out that it is for
+        self.pace: Pace | None = None  # of what it becomes by an upgrade
         self.expires_at = math.inf  # when what allows it ends, in the reactor's seconds
         self.watch: Watch | None = None
 

@@ -18,6 +18,7 @@ from engine.gateway.states import Answer, Request
 from engine.log import get_logger
 from engine.loop.duplex import NOBODY, Bytes, Duplex
 from engine.loop.reactor import Reactor
+from engine.tunnel.paced import paced
 from engine.tunnel.relay import Relay
 from engine.wire import http1, piko
 from engine.wire.http1 import Response
@@ -448,7 +449,7 @@ class Inbound:
         def start() -> None:
             self.inlet.put(http1.encode_lines(response.lines + upgrade))
 
-        relay = Relay(self.inlet, outlet, done)
+        relay = Relay(paced(self.inlet, exchange.pace, self.reactor), outlet, done)
         if exchange.expires_at < math.inf:
             relay.end_at(exchange.expires_at, self.reactor)
         self._take_over(exchange, TakeOver(start))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from engine.auth.key_set import Tokens
-from engine.auth.verifier import Claims, Verifier, tenant_said
+from engine.auth.verifier import Claims, Verifies, tenant_said
 from engine.auth.visitors import Guard, Users, parse_users
 from engine.errors import HTTPError, Unauthorized
 from engine.routing import tenants
@@ -19,7 +19,7 @@ from engine.wire.visitors import visitors_in
 
 
 def admit(
-    fields: Fields, verifier: Verifier | None, endpoint: str | None, *, tenant_by_host: Sequence[bytes] = ()
+    fields: Fields, verifier: Verifies | None, endpoint: str | None, *, tenant_by_host: Sequence[bytes] = ()
 ) -> Claims | None:
     """What the token in these fields permits, which `endpoint` is part of (None: whatever it is), and the tenant that
     they or the Host name; None if there is nothing to verify it with.
@@ -94,6 +94,11 @@ def logged(key: str) -> dict[str, str]:
     """An endpoint's key, as a line of the log names it."""
     endpoint, tenant = tenants.split(key)
     return {"endpoint_id": endpoint, "tenant_id": tenant} if tenant else {"endpoint_id": endpoint}
+
+
+def party_of(claims: Claims | None) -> str:
+    """Whom limits count for: a principal of a tenant, apart from one of the same name in another; empty for nobody."""
+    return tenants.key(claims.principal, claims.tenant) if claims is not None and claims.principal else ""
 
 
 def seconds_left(claims: Claims | None) -> float:

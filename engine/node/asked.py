@@ -45,7 +45,7 @@ class Asked:
     ) -> None:
         """`peer` is the address that the request comes from, `proto` http or https, whether by TLS; `takes_tokens`:
         an Authorization field is the node's to look at. With `trust`, the peer is a proxy whose word counts for who
-        the client is; else what it says of that is dropped (see wire.http1.claims). `hosts` are those that name a
+        the client is; what others say of that is dropped (see wire.http1.claims). `hosts` are those that name a
         tenant; None where there are no tenants.
 
         `key` is the endpoint's in the tenant that the request names; that of its token is not looked at here. `defect`
@@ -76,7 +76,7 @@ class Asked:
                 self.own_credentials.append(value)
             elif name == piko.TENANT_ID:
                 self.tenants.append(value)
-            elif trust is not None and name[:7] != piko.PREFIX:
+            elif trust is not None and name in trust.fields:
                 if name == claims.FOR:
                     forwarded_for.append(value)
                 else:

@@ -12,7 +12,7 @@ import trio
 
 from engine.access_log import AccessLog
 from engine.admin.metrics import NodeMetrics
-from engine.auth.verifier import Verifier
+from engine.auth.verifier import Claims, Verifies
 from engine.auth.visitors import Guard, Guards, Verdict
 from engine.carriers.host import Host
 from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
@@ -23,15 +23,16 @@ from engine.gateway.clocks import Timeouts
 from engine.gateway.exchange import Exchange
 from engine.gateway.outbound import Outbound
 from engine.gateway.role import Decision, Refuse, Route, TakeOver, Wait, Waiting
-from engine.limits import Counts, Rates, Traffic, Visits, client_of
+from engine.limits import Counts, Rates, Traffic, Visits, Whose, client_of
 from engine.log import get_logger
 from engine.loop.connection import Connection
+from engine.loop.memory import Shares
 from engine.loop.reactor import Reactor
 from engine.loop.reading import Reader
 from engine.node.aborts import Aborts
-from engine.node.admission import logged, seconds_left, tenant_in
+from engine.node.admission import logged, party_of, seconds_left, tenant_in
 from engine.node.asked import Asked
-from engine.node.legs import Leg, Legs
+from engine.node.legs import TOO_MANY, Leg, Legs
 from engine.node.peers import Peers, PeerWay
 from engine.node.trust import Trust
 from engine.node.visitors import BUSY as CHECKS_BUSY
@@ -42,6 +43,7 @@ from engine.routing.registry import Registry
 from engine.routing.tenants import HostPattern
 from engine.session.liveness import Budget
 from engine.session.session import NoStream
+from engine.tunnel.paced import paced
 from engine.tunnel.relay import Relay
 from engine.wire import http1, peers, piko, posts, proxy_protocol, resumption, websocket
 from engine.wire.http1 import MAX_HEAD, Fields, Request
@@ -98,7 +100,7 @@ class Clients:
     metrics: NodeMetrics
     timeouts: Timeouts
     max_head: int = MAX_HEAD
-    verifier: Verifier | None = None
+    verifier: Verifies | None = None
     hosts: HostPattern | None = None  # that name a tenant; None where there are no tenants
     trust: Trust = field(default_factory=Trust)
     proxy_protocol: bool = False  # spoken by who is trusted
@@ -108,9 +110,10 @@ class Clients:
     patient_until: float = -math.inf
     aborts: Aborts = field(default_factory=Aborts)
     unserved: Unserved = field(default_factory=Unserved)
-    let_in_by: dict[Client, str] = field(default_factory=dict)  # token ids of the requests under way that have one
+    let_in_by: dict[Client, Claims] = field(default_factory=dict)  # requests under way by tokens that can be revoked
     visits: Visits = field(default_factory=Visits.unlimited)
     traffic: Traffic | None = None  # where it is limited
+    shares: Shares | None = None  # of the memory, where clients have names
     guards: Guards | None = field(init=False)  # of `visitors`
     relayed: int = 0  # raw TCP connections without a session
     host: Host[Leg] = field(init=False)
@@ -146,15 +149,15 @@ class Clients:
         """Break off what goes on by tokens that are revoked."""
         verifier = self.verifier
         assert verifier is not None
-        for client, token_id in tuple(self.let_in_by.items()):
-            if verifier.is_revoked(token_id):
+        for client, claims in tuple(self.let_in_by.items()):
+            if verifier.is_revoked(claims):
                 client.break_off("token revoked")
         self.legs.end_revoked()
 
     @property
     def limits(self) -> dict[str, Rates | Counts]:
         """By their names."""
-        traffic = {"requests": self.traffic.requests, "bytes": self.traffic.size} if self.traffic is not None else {}
+        traffic = self.traffic.tables if self.traffic is not None else {}
         return {
             **traffic,
             "connections": self.visits.open,
@@ -186,7 +189,8 @@ class Client:
         self._trust: Trust | None = port.trust if port.trust.covers(connection.peer[0]) else None
         self._client = connection.peer[0]  # who has sent the latest request
         self._asked: Asked | None = None  # by that
-        self._principal = ""  # whom its token names
+        self._claims: Claims | None = None  # what its token permits, if one was asked for
+        self._whose = Whose("", "", "")  # its latest request is
         self._hides = False  # what it shows as Authorization was for the node
 
     def next_request(self, data: memoryview, start: int) -> tuple[Request, int] | None:
@@ -227,7 +231,7 @@ class Client:
         exchange.endpoint = key = asked.key
         if not asked.endpoint:
             return Refuse(400, piko.MISSING_ENDPOINT_ID)
-        self._principal = ""
+        self._claims = None
         self._hides = False
         if port.verifier is not None:
             try:
@@ -237,15 +241,19 @@ class Client:
                 return Refuse(401, str(error))
             if claims.tenant:
                 exchange.endpoint = key = tenants.key(asked.endpoint, claims.tenant)
-            self._principal = claims.principal
+            self._claims = claims
             if claims.token_id:
-                port.let_in_by[self] = claims.token_id
+                port.let_in_by[self] = claims
             if request.upgrade:
                 exchange.expires_at = port.reactor.now + seconds_left(claims)
-        if port.traffic is not None and lost is None:
-            seconds = port.traffic.ask(key, self._principal, port.reactor.now)
-            if seconds:
-                return Refuse(429, "too many requests for this endpoint", seconds)
+        if port.shares is not None or port.traffic is not None:
+            self._count_for(Whose(key, party_of(self._claims), tenants.split(key)[1]))
+            if port.traffic is not None and lost is None:
+                seconds = port.traffic.ask(self._whose, port.reactor.now)
+                if seconds:
+                    return Refuse(429, TOO_MANY, seconds)
+                if request.upgrade:
+                    exchange.pace = port.traffic.pace(self._whose)
         if port.guards is not None:
             guard = port.guards.of(*tenants.split(key))
             if guard is not None:
@@ -325,6 +333,11 @@ class Client:
         port.metrics.request_left()
         port.peers.start_hand_over(link, self._connection, Port.PROXY, request)
 
+    def _count_for(self, whose: Whose) -> None:
+        before, self._whose = self._whose, whose
+        if self._port.shares is not None and whose[1:] != before[1:]:
+            self._port.shares.book(self._connection.account, whose.party, whose.tenant)
+
     def _find(
         self, inbound: Waiting, exchange: Exchange, asked: Asked, way: Way | None, since: float, *, patient: bool
     ) -> Decision:
@@ -376,9 +389,9 @@ class Client:
         port.let_in_by.pop(self, None)
         if exchange.request is None:  # refused before it could begin
             port.metrics.request_started()
-        if port.traffic is not None and exchange.attempts:
+        if port.traffic is not None and exchange.attempts and not (exchange.pace and exchange.status == 101):
             size = exchange.bytes_in + exchange.bytes_out
-            port.traffic.passed(exchange.endpoint, self._principal, port.reactor.now, size)
+            port.traffic.passed(self._whose, port.reactor.now, size)
         served = exchange.endpoint if exchange.attempts else ""
         port.metrics.request_done(*exchange.figures(), served, exchange.first_byte_seconds)
         if exchange.status == 499:
@@ -461,7 +474,8 @@ class Client:
 
         def start() -> None:
             self._connection.put(http1.encode_response(101, b"Switching Protocols", fields))
-            relay = Relay(WebSocketCarrier(self._connection, client=False, half_close=half_close), stream, done)
+            carrier = WebSocketCarrier(self._connection, client=False, half_close=half_close)
+            relay = Relay(paced(carrier, exchange.pace, port.reactor), stream, done)
             relays.append(relay)
             port.relayed += 1
             if exchange.expires_at < math.inf:
@@ -488,9 +502,8 @@ class Client:
             port.metrics.tcp_done(exchange.endpoint, from_client, to_client)
             self.finished(inbound, exchange)
 
-        token_id = port.let_in_by.pop(self, "")
-        tenant = tenant_in(request.fields)
-        leg = Leg(exchange.endpoint, tenant, self._client, exchange.expires_at, self._principal, token_id)
+        port.let_in_by.pop(self, None)
+        leg = Leg(exchange.endpoint, tenant_in(request.fields), self._client, exchange.expires_at, self._claims)
         carrier = WebSocketCarrier(connection, client=False, max_frame=MAX_FRAME)
         try:
             answer, start = port.legs.begin(carrier, leg, wish, done)

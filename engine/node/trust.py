@@ -3,6 +3,9 @@
 A balancer or CDN in front of a node says in X-Forwarded-For where a request comes from. So may anybody; only what comes
 from these networks is believed, and of the addresses that it names the last one that is not itself such a proxy: what
 stands in front of that was said by a stranger.
+
+A proxy passes on whatever it does not set itself, and each sets others: HAProxy's `option forwardfor` X-Forwarded-For
+alone, nginx what its operator has written. So its word counts for the fields that are named, and not for their kin.
 """
 
 from __future__ import annotations
@@ -14,9 +17,12 @@ from engine.wire.http1 import Fields, claims
 
 
 class Trust:
-    """The networks of the proxies in front, as `10.0.0.0/8` or an address."""
+    """The networks of the proxies in front, as `10.0.0.0/8` or an address, and the names of the `fields` by which they
+    say who a client is, and how it asked.
+    """
 
-    def __init__(self, networks: Sequence[str] = ()) -> None:
+    def __init__(self, networks: Sequence[str] = (), fields: Sequence[str] = ()) -> None:
+        self.fields = frozenset(name.lower().encode() for name in fields)
         self._networks = Networks(networks)
 
     def __bool__(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Final
 
 from engine.auth.visitors import Guard, Verdict
 from engine.gateway.outbound import Outbound
+from engine.loop.duplex import Duplex
 from engine.loop.reactor import Reactor
 from engine.session.session import NoStream
 from engine.session.stream import Stream
@@ -113,7 +114,7 @@ class Way:
 
 def relay_to(
     way: Way | None,
-    stream: Stream,
+    stream: Duplex,
     client: str,
     not_let_in: Callable[[], None],
     on_done: Callable[[Exception | None], None] | None = None,
