@@ -165,11 +165,8 @@ class Uplink:
                 await over.wait()
                 if self._leaving:
                     return
-                if not session.alive and self._rhythm.cut_after(session.silence):
-                    seconds = round(self._rhythm.seconds, 1)
-                    log.warning(
-                        "silent sessions are cut, pinging sooner", endpoint_id=self.endpoint, ping_seconds=seconds
-                    )
+                if not session.alive:
+                    self._learn_from(session)
                 if self._renewing and session.alive and not session.away:
                     self._left = session
                     continue
@@ -199,11 +196,28 @@ class Uplink:
 
     def _begin(self, carrier: Carrier, over: trio.Event) -> Session:
         """A session on `carrier`; `over` is set when it has ended, or its node has asked us to go away."""
+
+        def changed() -> None:
+            if session.suspended:
+                self._learn_from(session)
+
         session = Session(
-            carrier, accepts=True, on_stream=self._on_stream, on_away=over.set, ping_seconds=self._rhythm.seconds
+            carrier,
+            accepts=True,
+            on_stream=self._on_stream,
+            on_away=over.set,
+            on_change=changed,
+            ping_seconds=self._rhythm.seconds,
         )
         self.sessions.add(session)
         return session
+
+    def _learn_from(self, session: Session) -> None:
+        """It was cut: if what is silent is, ping sooner, on its next carrier and by the next session."""
+        if self._rhythm.cut_after(session.silence):
+            session.ping_seconds = self._rhythm.seconds
+            seconds = round(self._rhythm.seconds, 1)
+            log.warning("silent sessions are cut, pinging sooner", endpoint_id=self.endpoint, ping_seconds=seconds)
 
     def _start(self, session: Session, nursery: trio.Nursery) -> None:
         nursery.start_soon(
