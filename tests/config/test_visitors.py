@@ -88,7 +88,7 @@ def test_what_is_wrong_is_told_with_its_line(write: Write, text: str, said: str)
 def test_a_broken_line_of_a_file_is_told_by_its_number(write: Write, htpasswd: Path) -> None:
     htpasswd.write_bytes(b"alice:%b\nbob:$apr1$lZL6V/ci$eIMz/iKDkbtys/uU7LEK00\n" % HASH)
     said = mistake(ServerConfig, write(f"proxy: {{endpoints: {{shop: {{basic_auth_file: {htpasswd}}}}}}}"))
-    assert said.endswith("htpasswd': line 2: a hash that is not bcrypt's; expected what `htpasswd -B` writes")
+    assert said.endswith("': line 2: a hash that is not bcrypt's; expected what `htpasswd -B` writes")
     assert "eIMz" not in said
 
 
