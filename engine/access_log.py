@@ -54,6 +54,7 @@ class Finished(msgspec.Struct, gc=False):
     first_byte_seconds: float | None
     seconds: float
     tenant: str = ""
+    refused: str = ""  # why the visitor was not let in, if it was not
 
 
 class AccessLog:
@@ -94,6 +95,7 @@ class AccessLog:
                 path=request.target.partition(b"?")[0],
                 endpoint_id=request.endpoint,
                 **({"tenant_id": request.tenant} if request.tenant else {}),
+                **({"refused": request.refused} if request.refused else {}),
                 client_ip=request.client,
                 took=f"{request.seconds * 1000:.1f}ms",
                 bytes_in=request.bytes_in,
@@ -130,6 +132,7 @@ class AccessLog:
             None if first is None else int(first * 1e6),
             _cut(request.tenant) if request.tenant else msgspec.UNSET,
             self._worker,
+            request.refused or msgspec.UNSET,
         )
         return _encode(object_) + b"\n"
 
@@ -238,6 +241,7 @@ class _Object(msgspec.Struct, rename=log.KEYS):
     first_byte_us: int | None
     tenant_id: str | msgspec.UnsetType
     worker: int | msgspec.UnsetType
+    refused: str | msgspec.UnsetType
 
 
 class _First(msgspec.Struct):

@@ -7,6 +7,14 @@ whoever runs a server that said no for good; or nobody, because a server is not 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are no value of the shape: no JSON or MessagePack, no UTF-8 in them, or nested so
+deeply that they are not looked at.
+"""
 
 
 class RemoteProtocolError(Exception):
@@ -28,11 +36,13 @@ class HTTPError(RemoteProtocolError):
     """What came is not HTTP as it has to be.
 
     `status` answers a request with this defect. If a response has it, who waits for the response gets 502.
+    `retry_after`: the same request has a chance in so many seconds; 0: not said.
     """
 
-    def __init__(self, status: int, public: str, seen: str = "") -> None:
+    def __init__(self, status: int, public: str, seen: str = "", *, retry_after: int = 0) -> None:
         super().__init__(public, seen)
         self.status = status
+        self.retry_after = retry_after
 
 
 class WebSocketError(RemoteProtocolError):

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network, ip_address
-from typing import Final
+from typing import Final, NamedTuple
 
 MAX_PARTIES: Final = 16384
 BURST_SECONDS: Final = 10.0  # what may come at once is what may come within so many
@@ -43,23 +43,19 @@ class Bucket:
         self._at = now
         return self._left
 
-    def take(self, rate: float, amount: float, now: float) -> float:
-        """Take `amount`, which may leave a debt; 0 if there was something left, else the seconds until there is, and
-        nothing was taken.
-        """
-        left = self.left(rate, now)
-        if left < min(amount, 1.0):
-            return (min(amount, 1.0) - left) / rate
-        self._left -= amount
-        return 0.0
+    def wait(self, rate: float, now: float) -> float:
+        """Seconds until there is a token; 0 if there is one."""
+        return max(0.0, (1.0 - self.left(rate, now)) / rate)
 
     def charge(self, amount: float) -> None:
-        """Take `amount`, which was used already."""
+        """Take `amount`, which may leave a debt."""
         self._left -= amount
 
 
 class Rates:
-    """A bucket for each party. A `rate` of 0 is no limit. `refused` counts."""
+    """A bucket for each party. A `rate` of 0 is no limit, and neither has the party without a name one. `refused`
+    counts.
+    """
 
     def __init__(self, rate: float) -> None:
         self.rate = rate
@@ -73,24 +69,27 @@ class Rates:
         self._quantum = _quantum(self.rate * BURST_SECONDS, processes)
         self._tell = tell
 
-    def take(self, party: str, now: float, amount: float = 1.0) -> float:
-        """See Bucket.take."""
-        if not self.rate:
+    def wait(self, party: str, now: float) -> float:
+        """Seconds until the party may have another; 0 if it may now."""
+        if not self.rate or not party:
             return 0.0
-        bucket = self._bucket(party, now)
-        wait = bucket.take(self.rate, amount, now)
-        if wait:
-            self.refused += 1
-        else:
-            self._taken(party, bucket, amount)
-        return wait
+        return self._bucket(party, now).wait(self.rate, now)
 
     def charge(self, party: str, now: float, amount: float) -> None:
-        """See Bucket.charge."""
-        if self.rate and amount:
+        """The party has had `amount`, which may leave a debt."""
+        if self.rate and party and amount:
             bucket = self._bucket(party, now)
             bucket.charge(amount)
             self._taken(party, bucket, amount)
+
+    def take(self, party: str, now: float) -> float:
+        """Take one, if there is one: see `wait`."""
+        wait = self.wait(party, now)
+        if wait:
+            self.refused += 1
+        else:
+            self.charge(party, now, 1.0)
+        return wait
 
     def charge_elsewhere(self, party: str, now: float, amount: float) -> None:
         """Another process has told that `party` has taken so much with it."""
@@ -292,27 +291,82 @@ def client_of(address: str) -> str:
     return "" if parsed.is_loopback else str(parsed)
 
 
-class Traffic:
-    """What comes for an endpoint, by whom: `requests` and `size` (bytes, both ways) a second."""
+class Whose(NamedTuple):
+    """What a request or connection is for, and whose it is: the key of an endpoint, a party and a tenant, which may be
+    empty.
+    """
 
-    def __init__(self, requests: float, size: float) -> None:
-        self.requests = Rates(requests)
-        self.size = Rates(size)
+    endpoint: str
+    party: str
+    tenant: str
+
+    @property
+    def parties(self) -> tuple[str, str, str]:
+        """Those with limits: the party at the endpoint, the party, its tenant."""
+        return f"{self.party}\n{self.endpoint}", self.party, self.tenant
+
+
+Pace = Callable[[int, float], float]
+"""Told how many bytes have passed, and now; gives the seconds for which no more should."""
+
+
+class Traffic:
+    """What comes for endpoints, by whom. Three limits each, of `requests` and of `size` (bytes, both ways) a second:
+    for an endpoint by one party, for a party, for a tenant.
+    """
+
+    NAMES: Final = ("", "principal_", "tenant_")
+
+    def __init__(self, requests: Sequence[float], size: Sequence[float]) -> None:
+        self._requests = [Rates(rate) for rate in requests]
+        self._size = [Rates(rate) for rate in size]
 
     def __bool__(self) -> bool:
-        return bool(self.requests.rate or self.size.rate)
+        return any(rates.rate for rates in (*self._requests, *self._size))
 
     @property
     def refused(self) -> dict[str, int]:
-        """How many requests were too many, by the limit."""
-        return {"requests": self.requests.refused, "bytes": self.size.refused}
+        """How many requests were too many, and how often a connection was held back, by the limit."""
+        return {name: rates.refused for name, rates in self.tables.items()}
 
-    def ask(self, endpoint: str, principal: str, now: float) -> int:
+    @property
+    def tables(self) -> dict[str, Rates]:
+        """By the limit."""
+        found = {}
+        for what, tables in (("requests", self._requests), ("bytes", self._size)):
+            for prefix, rates in zip(self.NAMES, tables, strict=True):
+                found[prefix + what] = rates
+        return found
+
+    def ask(self, whose: Whose, now: float) -> int:
         """One more request: 0 if it may go on, else after how many seconds another may."""
-        party = f"{principal}\n{endpoint}"
-        wait = self.size.take(party, now) or self.requests.take(party, now)
-        return math.ceil(wait)
+        parties = whose.parties
+        for tables in (self._size, self._requests):
+            for rates, party in zip(tables, parties, strict=True):
+                if wait := rates.wait(party, now):
+                    rates.refused += 1
+                    return math.ceil(wait)
+        for rates, party in zip(self._requests, parties, strict=True):
+            rates.charge(party, now, 1.0)
+        return 0
 
-    def passed(self, endpoint: str, principal: str, now: float, size: int) -> None:
+    def passed(self, whose: Whose, now: float, size: int) -> None:
         """A request is over, for which `size` bytes have passed: what was too much is missing for the next."""
-        self.size.charge(f"{principal}\n{endpoint}", now, size)
+        for rates, party in zip(self._size, whose.parties, strict=True):
+            rates.charge(party, now, size)
+
+    def pace(self, whose: Whose) -> Pace | None:
+        """That of a connection, which is not refused but held back; None if its bytes are not limited."""
+        both = zip(self._size, whose.parties, strict=True)
+        tables = [(rates, party) for rates, party in both if rates.rate and party]
+
+        def passed(size: int, now: float) -> float:
+            longest = 0.0
+            for rates, party in tables:
+                rates.charge(party, now, size)
+                if wait := rates.wait(party, now):
+                    rates.refused += 1
+                    longest = max(longest, wait)
+            return longest
+
+        return passed if tables else None

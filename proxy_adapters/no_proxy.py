@@ -38,7 +38,7 @@ def _matches(entry: str, name: str, address: ipaddress.IPv4Address | ipaddress.I
         body, _, wanted_port = entry.partition(":")
     else:
         body, wanted_port = entry, None
-    if wanted_port and (not wanted_port.isdigit() or int(wanted_port) != port):
+    if wanted_port and wanted_port.lstrip("0") != str(port):
         return False
     if address is not None:
         try:

@@ -13,6 +13,7 @@ had.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import importlib.resources
 import json
 import re
@@ -31,8 +32,8 @@ from proxy_adapters.handshake import printable
 from proxy_adapters.http_connect import Answer, ChunksEnd, HeadEnd, parse_answer
 from proxy_adapters.network import my_addresses
 from proxy_adapters.open import open_tunnel
-from proxy_adapters.route import Route
-from proxy_adapters.url import authority, normal_host
+from proxy_adapters.route import Hop, Route
+from proxy_adapters.url import ProxyURL, authority, normal_host
 
 MAXIMUM_SCRIPT_BYTES = 1 << 20
 MAXIMUM_REDIRECTS = 3
@@ -74,7 +75,7 @@ def parse_answer_list(text: str, *, source: str) -> list[Route]:
             if not re.search(r":\d+$", place) or place.endswith("]"):
                 place = f"{place}:{port}"
             try:
-                routes.append(Route.parse(f"{scheme}://{place}", source=source))
+                routes.append(Route((Hop(ProxyURL.parse(f"{scheme}://{place}")),), source))
             except ValueError:
                 continue
     return routes if routes or text.strip(" ;\t\r\n") else [Route((), source)]
@@ -274,7 +275,8 @@ def run_script(
     try:
         context.eval(facts + _functions())
         try:
-            context.eval(text)
+            with contextlib.suppress(TypeError):  # the value of its last statement has no counterpart here, as 2n
+                context.eval(text)
             # JSON, because the answer may be an object whose toString is another program of theirs.
             said = context.eval(f"JSON.stringify(({call[0]}){call[1]})")
         except quickjs.JSException as error:
@@ -283,7 +285,7 @@ def run_script(
         answer = json.loads(said) if isinstance(said, str) else None
     except quickjs.JSException as error:
         raise RuntimeError(str(error).strip().partition("\n")[0]) from None
-    except ValueError:
+    except (ValueError, TypeError):
         raise RuntimeError("the script has replaced JSON") from None
     names = [str(name) for name in needed][:MAXIMUM_NAMES] if isinstance(needed, list) else []
     if names:

@@ -360,7 +360,7 @@ async def _close_in_the_end(stream: trio.SocketStream) -> None:
 
 
 @pytest.fixture
-async def roles(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Roles]:
+async def roles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Roles]:
     """Nodes do not wait for agents that are to come, so that an endpoint nobody serves is told of at once."""
     monkeypatch.setattr(trio, "open_signal_receiver", _open_signal_receiver)
     monkeypatch.setattr("engine.node.node.PATIENCE_SECONDS", 0.0)
@@ -368,11 +368,13 @@ async def roles(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Roles]:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     over = threading.Event()
+    limit = request.node.get_closest_marker("timeout")
+    seconds = float(limit.args[0]) - 10 if limit else HUNG_SECONDS
 
     async def give_up() -> None:
         # In real seconds, whatever clock the test has; and sooner than pytest, which leaves Trio in pieces.
-        if not await trio.to_thread.run_sync(over.wait, HUNG_SECONDS, abandon_on_cancel=True):
-            raise trio.TooSlowError(f"not done after {HUNG_SECONDS} s")
+        if not await trio.to_thread.run_sync(over.wait, seconds, abandon_on_cancel=True):
+            raise trio.TooSlowError(f"not done after {seconds} s")
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(give_up)

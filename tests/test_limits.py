@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import limits
-from engine.limits import BURST_SECONDS, Counts, Crowd, Rates, Traffic, Visits, client_of
+from engine.limits import BURST_SECONDS, Counts, Crowd, Rates, Traffic, Visits, Whose, client_of
 from engine.node.aborts import ABORT_SECONDS, MAX_ABORTS, Aborts
 
 
@@ -94,14 +94,56 @@ def test_this_machine_is_not_counted() -> None:
     assert visits.refused == {"connections": 1, "connection_rate": 0}
 
 
+def whose(endpoint: str = "web", party: str = "", tenant: str = "") -> Whose:
+    return Whose(endpoint, party, tenant)
+
+
 def test_what_has_passed_is_missing_for_the_next_request() -> None:
-    traffic = Traffic(0, 1000)
-    assert traffic.ask("web", "", 0.0) == 0
-    traffic.passed("web", "", 0.0, 15_000)
-    assert traffic.ask("web", "", 0.0) == 6
-    assert traffic.ask("web", "other", 0.0) == 0
-    assert traffic.ask("web", "", 6.0) == 0
-    assert traffic.refused == {"requests": 0, "bytes": 1}
+    traffic = Traffic((0, 0, 0), (1000, 0, 0))
+    assert traffic.ask(whose(), 0.0) == 0
+    traffic.passed(whose(), 0.0, 15_000)
+    assert traffic.ask(whose(), 0.0) == 6
+    assert traffic.ask(whose(party="other"), 0.0) == 0
+    assert traffic.ask(whose(), 6.0) == 0
+    assert {name: count for name, count in traffic.refused.items() if count} == {"bytes": 1}
+
+
+def test_a_party_and_a_tenant_have_limits_of_their_own() -> None:
+    traffic = Traffic((0, 1, 2), (0, 0, 0))
+    for number in range(10):
+        assert traffic.ask(whose(f"web-{number}", "alice", "acme"), 0.0) == 0
+    assert traffic.ask(whose("another", "alice", "acme"), 0.0) == 1  # whatever the endpoint
+    for _ in range(10):
+        assert traffic.ask(whose("web", "bob", "acme"), 0.0) == 0
+    assert traffic.ask(whose("web", "carol", "acme"), 0.0) == 1  # the tenant has had its twenty
+    assert traffic.ask(whose("web", "carol", "beta"), 0.0) == 0
+    assert all(traffic.ask(whose(), 0.0) == 0 for _ in range(100))  # who has no name has no limit of that kind
+    assert {name: count for name, count in traffic.refused.items() if count} == {
+        "principal_requests": 1,
+        "tenant_requests": 1,
+    }
+
+
+def test_what_is_refused_costs_nothing() -> None:
+    traffic = Traffic((1, 0, 1), (0, 0, 0))
+    for _ in range(10):
+        assert traffic.ask(whose(tenant="acme"), 0.0) == 0
+    assert all(traffic.ask(whose(tenant="acme"), 0.0) for _ in range(50))
+    assert traffic.ask(whose(tenant="acme"), 1.0) == 0
+
+
+def test_a_pace_lets_a_burst_through_and_then_its_rate() -> None:
+    traffic = Traffic((0, 0, 0), (0, 1000, 500))
+    pace = traffic.pace(whose("web", "alice", "acme"))
+    assert pace is not None
+    assert pace(5000 - 1, 0.0) == 0
+    assert pace(1001, 0.0) == pytest.approx(2, abs=0.01)  # the tenant's debt is the longer one
+    other = traffic.pace(whose("else", "bob", "acme"))
+    assert other is not None
+    assert other(0, 0.0) == pytest.approx(2, abs=0.01)  # and it is all of the tenant's
+    assert traffic.pace(whose()) is None
+    assert traffic.refused["tenant_bytes"] == 2
+    assert Traffic((1, 1, 1), (0, 0, 0)).pace(whose("web", "alice", "acme")) is None
 
 
 # -- one limit for several processes

@@ -1,18 +1,11 @@
 """What the admin port answers: health, readiness, metrics, status. JSON in Piko's shapes; an ASGI application.
 
 It looks and changes nothing: everything it tells comes through the callables it is given. Before any of it stands
-a gate, for this port is reachable by more than its operators:
-
-- a Host that means this machine: an address, its own name, or a name that it was told. A page of another site can
-  have its own name resolve to any address of ours (DNS rebinding), but it cannot send another name than its own;
-- no Origin but ours: nothing here is for pages of other sites;
-- a token, where the port has a verifier (for every route, as in Piko: a probe needs one, too).
+a gate (`gate`).
 """
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -29,11 +22,12 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.admin.ask import INCOMPLETE, ask
+from engine.admin.gate import Gate, error_answer, with_field
 from engine.auth.verifier import Verifier
-from engine.errors import RemoteProtocolError, Unauthorized
+from engine.errors import RemoteProtocolError
 from engine.log import get_logger
 from engine.loop.certificates import Expiry
 from engine.routing import tenants
@@ -156,19 +150,19 @@ def node_app(
     async def node(request: Request) -> Response:
         id, here = request.path_params["id"], local()
         found = [one for one in (here, *peers()) if one.id == id or (id == "local" and one is here)]
-        return JSONResponse(found[0].whole()) if found else _error(404, "unknown node")
+        return JSONResponse(found[0].whole()) if found else error_answer(404, "unknown node")
 
     async def certificates(request: Request) -> Response:
         return JSONResponse([{"port": one.port, "file": one.file, "expires": one.shown} for one in expiries()])
 
     async def start_reload(request: Request) -> Response:
         if reload is None:
-            return _error(409, "this node is one process, without workers: it cannot be reloaded, but restarted")
+            return error_answer(409, "this node is one process, without workers: it cannot be reloaded, but restarted")
         problem = await reload()
-        return _error(409, problem) if problem else JSONResponse({"status": "reloaded"})
+        return error_answer(409, problem) if problem else JSONResponse({"status": "reloaded"})
 
     async def gossip(request: Request) -> Response:
-        return _error(404, "this node has no gossip: it is not part of a cluster")
+        return error_answer(404, "this node has no gossip: it is not part of a cluster")
 
     return Starlette(
         routes=[
@@ -182,7 +176,7 @@ def node_app(
             Route("/status/gossip/{rest:path}", gossip),
         ],
         middleware=[
-            Middleware(_Gate, verifier, hosts),
+            Middleware(Gate, verifier, hosts),
             Middleware(_Fresh, refresh),
             Middleware(_Forward, lambda: local().id, peers, tls),
         ],
@@ -196,7 +190,7 @@ def agent_app(
     """An agent's: /metrics as in Piko, and /health and /ready."""
     return Starlette(
         routes=_usual_routes(metrics, not_ready),
-        middleware=[Middleware(_Gate, None, hosts)],
+        middleware=[Middleware(Gate, None, hosts)],
         exception_handlers={HTTPException: _http_error, Exception: _defect},
     )
 
@@ -227,108 +221,15 @@ def _shown(session: SessionStatus) -> dict[str, object]:
     return shown
 
 
-def _error(status: int, message: str) -> JSONResponse:
-    return JSONResponse({"error": message}, status)
-
-
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    answer = _error(error.status_code, error.detail.lower())
+    answer = error_answer(error.status_code, error.detail.lower())
     answer.headers.update(error.headers or {})
     return answer
 
 
 async def _defect(request: Request, error: Exception) -> Response:
-    return _error(500, "internal server error")  # the server logs it
-
-
-# The gate ---------------------------------------------------------------------------------------------------
-
-
-class _Gate:
-    """Lets a request in, or answers it."""
-
-    def __init__(self, app: ASGIApp, verifier: Verifier | None, hosts: Collection[str]) -> None:
-        self._app = app
-        self._verifier = verifier
-        self._hosts = frozenset(name.lower().removesuffix(".") for name in (socket.gethostname(), *hosts))
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = None if scope["type"] == "lifespan" else self._refusal(scope)
-        if refusal is None:
-            await self._app(scope, receive, _with_caution(send))
-            return
-        status, reason = refusal
-        client = (scope.get("client") or ("",))[0]
-        log.warning("request refused", status=status, reason=reason, path=scope["path"], client_ip=client)
-        await _error(status, reason)(scope, receive, _with_caution(send))
-
-    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
-        if scope["type"] == "websocket":
-            return 404, "not found"
-        headers = Headers(scope=scope)
-        host = headers.get("host", "")
-        # Who sends no Host is no browser.
-        if host and not self._is_this_machine(_without_port(host), (scope.get("server") or ("",))[0]):
-            return 403, "this host name is not mine; admin.hosts (server.hosts of an agent) may name it"
-        if "origin" in headers and headers["origin"] != f"{_web_scheme(scope)}://{host}":
-            return 403, "not for pages of other sites"
-        if self._verifier is not None:
-            own, standard, tenant = (
-                [value.encode("latin-1") for value in headers.getlist(name.decode())] for name in piko.CREDENTIALS
-            )
-            try:
-                self._verifier.verify(own, standard, tenant)
-            except Unauthorized as error:
-                return 401, str(error)
-        return None
-
-    def _is_this_machine(self, host: str, server: str) -> bool:
-        if host == "localhost" or host.endswith(".localhost") or host in self._hosts:
-            return True
-        # A page whose name is an address is of whoever listens there: nobody can have an address resolve to another.
-        # Which of this machine's it is cannot be known, for routers and containers translate them.
-        address = _address(host)
-        return address is not None and (address.is_loopback or not _is_loopback(server))
-
-
-def _is_loopback(host: str) -> bool:
-    address = _address(host)
-    return address is not None and address.is_loopback
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped  # how a port that is open to both shows the other
-    return address
-
-
-def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0].lower().removesuffix(".")
-
-
-def _web_scheme(scope: Scope) -> str:
-    return "https" if scope["scheme"] in ("https", "wss") else "http"
-
-
-def _with_caution(send: Send) -> Send:
-    """Every answer tells browsers not to guess what it is, and nobody to keep it."""
-    return _with_field(_with_field(send, b"x-content-type-options", b"nosniff"), b"cache-control", b"no-store")
-
-
-def _with_field(send: Send, name: bytes, value: bytes) -> Send:
-    async def wrapped(message: Message) -> None:
-        if message["type"] in ("http.response.start", "websocket.http.response.start"):
-            message["headers"] = [*message["headers"], (name, value)]
-        await send(message)
-
-    return wrapped
+    return error_answer(500, "internal server error")  # the server logs it
 
 
 class _Fresh:
@@ -343,7 +244,7 @@ class _Fresh:
         if scope["type"] == "http" and scope["path"].startswith(("/status/", "/metrics")):
             nodes = scope["path"].startswith("/status/cluster/") or b"forward=" in scope["query_string"]
             missing = await self._refresh(nodes)
-        await self._app(scope, receive, _with_field(send, INCOMPLETE, missing.encode()) if missing else send)
+        await self._app(scope, receive, with_field(send, INCOMPLETE, missing.encode()) if missing else send)
 
 
 class _Forward:
@@ -372,9 +273,9 @@ class _Forward:
     async def _answer_of(self, target: str, scope: Scope) -> Response:
         address = next((one.admin_addr for one in self._peers() if one.id == target), None)
         if address is None:
-            return _error(404, "unknown node")
+            return error_answer(404, "unknown node")
         if scope["method"] != "GET":
-            return _error(405, "method not allowed")
+            return error_answer(405, "method not allowed")
         own = {name.decode() for name in piko.CREDENTIALS}
         shown = [(name, value) for name, value in Headers(scope=scope).items() if name in own]
         try:
@@ -383,4 +284,4 @@ class _Forward:
             return await ask(address, path, shown, self._tls())
         except (OSError, ValueError, RemoteProtocolError, trio.TooSlowError) as error:
             log.warning("cannot ask another node", node=target, addr=address, error=str(error) or "no answer in time")
-            return _error(502, f"node {target} is not to be reached at {address}")
+            return error_answer(502, f"node {target} is not to be reached at {address}")

@@ -308,8 +308,8 @@ class StoreFigures(Protocol):
 class NodeMetrics(RoleMetrics):
     """A node's. `endpoints` gives the registered endpoints and their numbers of sessions, `carriers_refused` how many
     carriers were refused because too many were open, `suspensions_refused` how many sessions were not kept because
-    too many had lost their carrier, `peers` how many other nodes there are, `store` what they know of each other by;
-    the role sets them.
+    too many had lost their carrier, `visitors_refused` how many clients might not use an endpoint, by reason, `peers`
+    how many other nodes there are, `store` what they know of each other by; the role sets them.
     """
 
     def __init__(self) -> None:
@@ -319,6 +319,7 @@ class NodeMetrics(RoleMetrics):
         self.peers: Callable[[], int] = int
         self.store: Callable[[], StoreFigures | None] = lambda: None
         self.suspensions_refused: Callable[[], int] = int
+        self.visitors_refused: Callable[[], Mapping[str, int]] = dict
         self._started = 0
         self._done = 0
         self._answers: _Answers = {}
@@ -330,6 +331,10 @@ class NodeMetrics(RoleMetrics):
     def request_started(self) -> None:
         """A request has come."""
         self._started += 1
+
+    def request_left(self) -> None:
+        """A request that has come here goes on at another node, which tells of it."""
+        self._started -= 1
 
     def request_done(
         self,
@@ -411,6 +416,14 @@ class NodeMetrics(RoleMetrics):
             "Sessions that ended with their carrier, because too many were waiting for another.",
             self.suspensions_refused(),
         )
+        visitors = CounterMetricFamily(
+            "trioduct_visitors_refused",
+            "Clients that were not let in: by address, without a right password, or with too many being checked.",
+            labels=["reason"],
+        )
+        for reason, count in self.visitors_refused().items():
+            visitors.add_metric([reason], count)
+        yield visitors
         requests = CounterMetricFamily(
             "trioduct_endpoint_requests", "Requests that a session of an endpoint served.", labels=self._names
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from functools import partial
+from secrets import token_urlsafe
 from shlex import quote
 from typing import NamedTuple
 
@@ -22,15 +23,17 @@ from engine.agent.service import Service
 from engine.agent.tcp import TcpUpstream
 from engine.agent.token import AgentToken
 from engine.agent.uplink import HINT, Uplink
+from engine.agent.visitors import SaidOfVisitors
 from engine.carriers.carrier import Kind
 from engine.carriers.remembered import Remembered
 from engine.config import AgentConfig, ClientTLS, ListenerConfig
 from engine.errors import Unreachable
-from engine.log import INFO, get_logger, show
+from engine.log import INFO, get_logger, is_readable, show
 from engine.loop.certificates import Certificates, warn_of_expiry
+from engine.loop.connection import address_of
 from engine.loop.dial import Server
 from engine.loop.leaving import stop_signals, until_signal
-from engine.loop.listen import open_listeners
+from engine.loop.listen import join_address, open_listeners
 from engine.loop.reactor import Reactor
 from engine.loop.run import open_reactor
 from engine.session.session import Session
@@ -65,7 +68,10 @@ async def run_agent(
         if config.server.enabled:
             await _serve_metrics(config, metrics, nursery)
         dials = trio.CapacityLimiter(PARALLEL_DIALS)
+        said = [SaidOfVisitors(listener) for listener in config.listeners]
         upstreams = [_upstream(listener, reactor, metrics, nursery) for listener in config.listeners]
+        if config.inspect.bind_addr:
+            await _serve_inspector(config, upstreams, reactor, nursery)
         uplinks = [
             Uplink(
                 listener.endpoint_id,
@@ -76,11 +82,12 @@ async def run_agent(
                 resume_seconds=connect.resume,
                 kinds=tuple(map(Kind, connect.carriers)),
                 remembered=remembered,
+                said_of_visitors=visitors,
                 dials=dials,
                 on_connect=partial(metrics.connected, "node"),
                 on_reconnect=metrics.reconnected,
             )
-            for listener, upstream in zip(config.listeners, upstreams, strict=True)
+            for listener, upstream, visitors in zip(config.listeners, upstreams, said, strict=True)
         ]
         metrics.expiries = tls.expiries
         metrics.internal_errors = reactor.internal_errors
@@ -91,6 +98,8 @@ async def run_agent(
         with trio.open_signal_receiver(*stop_signals()) as signals:
             nursery.start_soon(warn_of_expiry, [tls])
             nursery.start_soon(token.keep, partial(_renew, uplinks))
+            for uplink, visitors in zip(uplinks, said, strict=True):
+                nursery.start_soon(visitors.keep, uplink.renew)
             nursery.start_soon(_connect_all, uplinks, config, nursery, task_status)
             await anext(signals)
             log.info("shutting down", grace_seconds=config.grace_period)
@@ -202,3 +211,30 @@ async def _serve_metrics(config: AgentConfig, metrics: AgentMetrics, nursery: tr
 
     sockets = open_listeners(config.server.bind_addr)
     await nursery.start(serve_admin, sockets, agent_app(metrics, hosts=config.server.hosts))
+
+
+async def _serve_inspector(
+    config: AgentConfig, upstreams: list[HttpUpstream | TcpUpstream], reactor: Reactor, nursery: trio.Nursery
+) -> None:
+    """Record what passes the HTTP listeners, and show it."""
+    from engine.admin.serve import serve_admin
+    from engine.inspector.app import inspector_app
+    from engine.inspector.record import Source
+    from engine.inspector.recorder import Recorder
+    from engine.inspector.replay import Replays
+
+    sockets = open_listeners(config.inspect.bind_addr)
+    recorder = Recorder()
+    for upstream in upstreams:
+        if isinstance(upstream, HttpUpstream):
+            source = Source(upstream.endpoint, str(upstream.service), upstream)
+            recorder.sources.append(source)
+            upstream.watch = partial(recorder.begin, source)
+    token = config.inspect.token or token_urlsafe()
+    await nursery.start(serve_admin, sockets, inspector_app(recorder, Replays(recorder, reactor), token))
+    addr = join_address(*address_of(sockets[0].getsockname()))
+    log.info("inspector is served", addr=addr)
+    if is_readable():
+        show("", "Inspect what passes", f"  http://{addr}/{token}/", "")
+    elif not config.inspect.token:
+        log.warning("nobody is shown the inspector's URL, for stderr is no terminal; set inspect.token", addr=addr)

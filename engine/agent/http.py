@@ -5,6 +5,7 @@ that all the streams of the listener share.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
@@ -15,7 +16,7 @@ from engine.admin.metrics import AgentMetrics
 from engine.agent.service import Service
 from engine.gateway import record
 from engine.gateway.clocks import Timeouts
-from engine.gateway.exchange import Exchange
+from engine.gateway.exchange import Exchange, Watch
 from engine.gateway.head import request_head
 from engine.gateway.inbound import Inbound
 from engine.gateway.outbound import Outbound
@@ -69,8 +70,9 @@ class HttpUpstream:
         self.timeouts = Timeouts(math.inf, math.inf, math.inf, service.timeout or math.inf, math.inf)
         self.idle: dict[ServiceOutbound, None] = {}
         self.endpoint = endpoint
+        self.watch: Callable[[Exchange], Watch] | None = None  # who looks at each exchange
         self.deadline = reactor.now + SWEEP_SECONDS
-        self._service = service
+        self.service = service
         self._base_path = service.path.rstrip("/").encode()
         self._reactor = reactor
         self._metrics = metrics
@@ -92,6 +94,8 @@ class HttpUpstream:
         if lost is None:
             self._metrics.request_started(self.endpoint)
         exchange.endpoint = self.endpoint
+        if self.watch is not None and exchange.watch is None:
+            exchange.watch = self.watch(exchange)
         head = (_known_head if request.repeats else _head)(request, self._base_path)
         while self.idle and lost is None:
             outbound, _ = self.idle.popitem()
@@ -105,15 +109,20 @@ class HttpUpstream:
 
     async def _connect(self, inbound: Waiting, exchange: Exchange, head: bytes) -> None:
         """Open a connection for `inbound`'s request, and run it for whatever comes after."""
-        refusal = UNREACHABLE
-        connection: Connection | None = None
+        since = trio.current_time()
         try:
-            connection = await self._service.connect(self._metrics, log, self.endpoint)
-        except trio.TooSlowError:
-            refusal = TIMEOUT
-        if connection is None or not connection.alive:
-            self._reactor.call("connect", inbound, inbound.decide, exchange, refusal)
+            connection = await self.service.connect(self._metrics, log, self.endpoint)
+            if not connection.alive:
+                raise ConnectionError("it has ended the connection at once")
+        except (OSError, trio.TooSlowError) as error:
+            slow = isinstance(error, trio.TooSlowError)
+            if exchange.watch is not None:
+                reason = f"no connection within {self.service.timeout:g} s" if slow else str(error)
+                exchange.watch.failed(f"the service at {self.service} is unreachable: {reason}")
+            self._reactor.call("connect", inbound, inbound.decide, exchange, TIMEOUT if slow else UNREACHABLE)
             return
+        if exchange.watch is not None:
+            exchange.watch.connected(trio.current_time() - since)
         outbound = ServiceOutbound(connection, self)
         if exchange.answer is Answer.ROUTING:
             self._reactor.call("connect", inbound, inbound.decide, exchange, Route(outbound, head))
@@ -133,6 +142,8 @@ class HttpUpstream:
     def finished(self, inbound: Waiting, exchange: Exchange) -> None:
         if exchange.request is None:
             self._metrics.request_started(self.endpoint)
+        if exchange.watch is not None:
+            exchange.watch.finished()
         self._metrics.request_done(*exchange.figures(), self.endpoint, exchange.first_byte_seconds)
         if self._access_log is not None:
             record.write(self._access_log, exchange, client="", endpoint=self.endpoint)
@@ -142,7 +153,7 @@ class HttpUpstream:
 
         Closing the latter at once would make a busy listener open and close a connection for every request.
         """
-        now, service = self._reactor.now, self._service
+        now, service = self._reactor.now, self.service
         too_many = len(self.idle) - service.max_idle if service.max_idle >= 0 else 0
         for number, outbound in enumerate(tuple(self.idle)):  # the longest idle first
             idle_seconds = now - outbound.idle_since

@@ -14,6 +14,7 @@ from engine.loop import certificates
 from engine.loop.certificates import Certificates
 from engine.loop.connection import Connection
 from engine.loop.dial import dial_tcp
+from engine.loop.listen import join_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +31,20 @@ class Service:
     idle_seconds: float = 90.0
     keep_alive_seconds: float = 30.0  # between TCP's own questions whether the other end lives
 
-    async def connect(self, metrics: AgentMetrics, log: Logger, endpoint: str) -> Connection | None:
-        """None, and a line in the log, if there is no connection after `timeout`; TooSlowError for the latter."""
+    def __str__(self) -> str:
+        return f"{'http' if self.tls is None else 'https'}://{join_address(self.host, self.port)}{self.path}"
+
+    async def connect(self, metrics: AgentMetrics, log: Logger, endpoint: str) -> Connection:
+        """Raises OSError, or TooSlowError after `timeout`, behind a line in the log."""
         since = trio.current_time()
         try:
             with trio.fail_after(self.timeout or math.inf):
                 tls = certificates.now(self.tls)
                 connection = await dial_tcp(self.host, self.port, tls=tls, server_name=self.server_name)
         except (OSError, trio.TooSlowError) as error:
-            slow = isinstance(error, trio.TooSlowError)
-            text = "timeout" if slow else str(error)
+            text = "timeout" if isinstance(error, trio.TooSlowError) else str(error)
             log.warning("upstream unreachable", endpoint_id=endpoint, host=self.host, port=self.port, error=text)
-            if slow:
-                raise
-            return None
+            raise
         connection.keep_alive(self.keep_alive_seconds)
         metrics.connected("service", trio.current_time() - since)
         return connection

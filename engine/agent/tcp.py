@@ -48,9 +48,7 @@ class TcpUpstream:
     async def _serve(self, stream: Stream, waiting: _Waiting) -> None:
         try:
             connection = await self._service.connect(self._metrics, log, self.endpoint)
-        except trio.TooSlowError:
-            connection = None
-        if connection is None:
+        except (OSError, trio.TooSlowError):
             stream.abort()
             return
         if waiting.lost_ or stream.gone:

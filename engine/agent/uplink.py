@@ -33,6 +33,7 @@ from engine.wire.workers import Seat
 
 REPEAT_SECONDS = 60.0  # between lines that say the same
 HINT = "run `trioduct doctor` with the same configuration: it checks each hop and says who can change what"
+STRANGER = "it is Piko's or an older version, or something on the way has removed what the agent says of them"
 HASTY_SECONDS = 1.0  # who sends us away sooner may do so for ever
 RETURN_SECONDS = 30.0  # after a node has ended, it or another in its place is expected back
 RETURN_CEILING_SECONDS = 1.0  # between two dials while it is expected
@@ -51,6 +52,7 @@ class Uplink:
 
     `token` is asked at each dial, so that a rotated one is picked up; a session waits for `resume_seconds` for the next
     carrier when its own is lost; `summaries`: who reads the streams understands them (see wire.http1.summary);
+    `said_of_visitors` is asked at each dial whom the node may let in (see wire.visitors);
     `dials` bounds how many uplinks dial at once; `on_connect` is told how many seconds each registration took,
     `on_reconnect` the reason of every loss.
     """
@@ -67,6 +69,7 @@ class Uplink:
         kinds: tuple[Kind, ...] = LADDER,
         remembered: Remembered | None = None,
         summaries: bool = True,
+        said_of_visitors: Callable[[], bytes] = bytes,
         dials: trio.CapacityLimiter | None = None,
         backoff: Backoff | None = None,
         on_connect: Callable[[float], None] | None = None,
@@ -77,7 +80,14 @@ class Uplink:
         self.error: Exception | None = None  # why the last attempt to connect failed
         self.reach: Reach | None = None  # how clients reach the endpoint, if the node has told it
         self._server = server
-        errand = registration(server, endpoint, lambda: piko.credentials(token(), tenant), summaries=summaries)
+        self._said_of_visitors = said_of_visitors
+        errand = registration(
+            server,
+            endpoint,
+            lambda: piko.credentials(token(), tenant),
+            summaries=summaries,
+            said_of_visitors=said_of_visitors,
+        )
         self._ladder = Ladder(errand, kinds, remembered)
         self._on_stream = on_stream
         self._resume_seconds = round(resume_seconds)
@@ -155,11 +165,8 @@ class Uplink:
                 await over.wait()
                 if self._leaving:
                     return
-                if not session.alive and self._rhythm.cut_after(session.silence):
-                    seconds = round(self._rhythm.seconds, 1)
-                    log.warning(
-                        "silent sessions are cut, pinging sooner", endpoint_id=self.endpoint, ping_seconds=seconds
-                    )
+                if not session.alive:
+                    self._learn_from(session)
                 if self._renewing and session.alive and not session.away:
                     self._left = session
                     continue
@@ -189,11 +196,28 @@ class Uplink:
 
     def _begin(self, carrier: Carrier, over: trio.Event) -> Session:
         """A session on `carrier`; `over` is set when it has ended, or its node has asked us to go away."""
+
+        def changed() -> None:
+            if session.suspended:
+                self._learn_from(session)
+
         session = Session(
-            carrier, accepts=True, on_stream=self._on_stream, on_away=over.set, ping_seconds=self._rhythm.seconds
+            carrier,
+            accepts=True,
+            on_stream=self._on_stream,
+            on_away=over.set,
+            on_change=changed,
+            ping_seconds=self._rhythm.seconds,
         )
         self.sessions.add(session)
         return session
+
+    def _learn_from(self, session: Session) -> None:
+        """It was cut: if what is silent is, ping sooner, on its next carrier and by the next session."""
+        if self._rhythm.cut_after(session.silence):
+            session.ping_seconds = self._rhythm.seconds
+            seconds = round(self._rhythm.seconds, 1)
+            log.warning("silent sessions are cut, pinging sooner", endpoint_id=self.endpoint, ping_seconds=seconds)
 
     def _start(self, session: Session, nursery: trio.Nursery) -> None:
         nursery.start_soon(
@@ -305,6 +329,9 @@ class Uplink:
 
     async def _register(self) -> tuple[Carrier, Seat | None]:
         carrier, answer = await open_carrier(self._ladder, self._resume_seconds)
+        if self._said_of_visitors() and not answer.visitors:
+            carrier.abort()  # before anybody's request is served
+            raise Refused(f"{self._server.url} lets everybody in, not only the agent's `visitors`: {STRANGER}")
         self.reach = answer.public_url.reach(self.endpoint) if answer.public_url else None
         return carrier, answer.seat
 

@@ -1,5 +1,5 @@
 """Who is this, and what may he do: tokens, the keys that verify them, and the sets that keys come in.
 
-`verifier`, `token` and `keys` decide, and do not wait; `signing` makes the tokens that they take. `key_set` is the
-driver beside them: it fetches, with Trio.
+`verifier`, `by_tenant`, `token` and `keys` decide, and do not wait; `signing` makes the tokens that they take.
+`key_set` is the driver beside them: it fetches, with Trio.
 """

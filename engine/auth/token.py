@@ -66,6 +66,9 @@ def json_object(data: bytes) -> dict[str, object]:
     try:
         # From text, because from bytes json.loads would guess UTF-16 and 32 as well.
         value = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+        if b"\\u" in data:
+            # Half of a surrogate pair is no text: it cannot be written anywhere (RFC 8259, 8.2).
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise Invalid("JSON") from error
     if not isinstance(value, dict):

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from engine.auth.keys import configured_keys, keys_of_set
 from engine.auth.token import (
@@ -64,6 +64,16 @@ class Claims(NamedTuple):
         """Raise Unauthorized if the token is not good for this endpoint."""
         if self.endpoints and endpoint not in self.endpoints:
             raise Unauthorized(piko.ENDPOINT_NOT_PERMITTED)
+
+
+class Verifies(Protocol):
+    """What a port asks about its tokens: a Verifier, or several (see by_tenant)."""
+
+    on_revoked: Callable[[], None]
+
+    def verify(self, own: Sequence[bytes], standard: Sequence[bytes], tenant: Sequence[bytes] = ()) -> Claims: ...
+
+    def is_revoked(self, claims: Claims) -> bool: ...
 
 
 class Verifier:
@@ -129,8 +139,9 @@ class Verifier:
             self._known.clear()
             self.on_revoked()
 
-    def is_revoked(self, token_id: str) -> bool:
-        return token_id in self._revoked
+    def is_revoked(self, claims: Claims) -> bool:
+        """Is the token that has permitted this taken back?"""
+        return claims.token_id in self._revoked
 
     def verify(self, own: Sequence[bytes], standard: Sequence[bytes], tenant: Sequence[bytes] = ()) -> Claims:
         """What the token of a request permits.

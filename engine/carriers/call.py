@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -13,7 +14,7 @@ from engine.loop.connection import Address, Connection
 from engine.loop.dial import Server, dial_server
 from engine.loop.reading import Reader
 from engine.wire import http1
-from engine.wire.http1 import Body, Response
+from engine.wire.http1 import Body, Fields, Response
 
 # An answer that invites another try (Piko's list); every other one but a success is final.
 RETRYABLE: Final = frozenset((408, 429, 500, 502, 503, 504))
@@ -41,6 +42,14 @@ class Answered(Exception):
         return ConnectionResetError(str(self))
 
 
+def retry_after(fields: Fields) -> float | None:
+    """For how many seconds an answer asks to be left alone (RFC 9110, 10.2.3); None if it does not. A date, which
+    hardly anybody sends, is not looked at.
+    """
+    found = [value for name, value in fields if name.lower() == b"retry-after"]
+    return float(found[0]) if len(found) == 1 and re.fullmatch(rb"[0-9]{1,6}", found[0]) else None
+
+
 def status_words(response: Response) -> str:
     """The status, and its reason if it has one."""
     return f"{response.status} {response.reason.decode('latin-1')}".rstrip()
@@ -50,7 +59,7 @@ def node_error(body: bytes) -> str | None:
     """What a node says in an answer of its own, `{"error": …}`; None if it is none."""
     try:
         said = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if isinstance(said, dict) and said.keys() == {"error"} and isinstance(said["error"], str):
         return str(said["error"])

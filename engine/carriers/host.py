@@ -43,7 +43,7 @@ class Purposeful(Protocol):
     def purpose(self) -> object: ...
 
     @property
-    def principal(self) -> str:
+    def party(self) -> str:
         """Who asks, if that is known; else empty."""
 
 
@@ -53,8 +53,8 @@ Asked = TypeVar("Asked", bound=Purposeful)
 class Door(Protocol[Asked]):
     """What a port decides. Both may raise HTTPError and Unauthorized."""
 
-    def admit(self, request: Request) -> Asked:
-        """What the request is for, if it may be made; called for each."""
+    def admit(self, request: Request, peer: str) -> Asked:
+        """What the request, which has come from the address `peer`, is for, if it may be made; called for each."""
 
     def enter(self, asked: Asked, hello: Hello, carrier: Carrier) -> tuple[Welcome, Callable[[], None]]:
         """A carrier is opened: what its client is told, and what then gives the carrier to its session."""
@@ -100,7 +100,7 @@ class Host(Generic[Asked]):
         end.on_over = partial(self._remove, opened.id)
         found = _Opened(end, post.asked, opened.hello, posts.encode_welcome(welcome))
         self._polls[opened.id] = found
-        self.crowd.enter(end.peer[0], post.asked.principal)
+        self.crowd.enter(end.peer[0], post.asked.party)
         if self.deadline == math.inf:
             self.deadline = self.reactor.now + GONE_SECONDS
         post.reply(found.welcome)
@@ -110,11 +110,11 @@ class Host(Generic[Asked]):
         """That carrier is over, and has nothing to say any more."""
         found = self._polls.pop(id, None)
         if found is not None:
-            self.crowd.leave(found.end.peer[0], found.asked.principal)
+            self.crowd.leave(found.end.peer[0], found.asked.party)
 
     def _check_room(self, peer: Address, asked: Asked) -> None:
         """Raises HTTPError if as many are open as may be."""
-        if self.crowd.is_full(peer[0], asked.principal):
+        if self.crowd.is_full(peer[0], asked.party):
             raise HTTPError(429, "too many carriers are open")
 
     def poll(self, id: bytes, asked: Asked) -> PollEnd | None:
@@ -141,7 +141,7 @@ class Host(Generic[Asked]):
         if other is None:
             self._check_room(half.connection.peer, half.asked)
             self._halves[id] = half
-            self.crowd.enter(half.connection.peer[0], half.asked.principal)
+            self.crowd.enter(half.connection.peer[0], half.asked.party)
             return
         down, up = (half, other) if half.opened is not None else (other, half)
         if down.opened is None or up.opened is not None or down.asked.purpose != up.asked.purpose:
@@ -169,7 +169,7 @@ class Host(Generic[Asked]):
         """It waits for its other half no more."""
         if self._halves.get(id) is half:
             del self._halves[id]
-            self.crowd.leave(half.connection.peer[0], half.asked.principal)
+            self.crowd.leave(half.connection.peer[0], half.asked.party)
 
 
 class _Opened(NamedTuple, Generic[Asked]):
@@ -236,7 +236,7 @@ class _Post(Generic[Asked]):
             step()
         except HTTPError as error:
             log.info("request refused", client_ip=self.connection.peer[0], status=error.status, error=str(error))
-            self._refuse(error.status, error.public)
+            self._refuse(error.status, error.public, error.retry_after)
         except Unauthorized as error:
             log.warning("request refused", client_ip=self.connection.peer[0], status=401, error=str(error))
             self._refuse(401, str(error))
@@ -245,7 +245,7 @@ class _Post(Generic[Asked]):
         request = self._request
         if request.method != b"POST":
             raise HTTPError(405, "method not allowed")
-        self.asked: Asked = self._host.door.admit(request)
+        self.asked: Asked = self._host.door.admit(request, self.connection.peer[0])
         if not request.body or request.body > posts.MAX_BODY:
             raise HTTPError(413 if request.body else 400, f"expected a body of at most {posts.MAX_BODY} bytes")
         if request.expect_continue:
@@ -360,10 +360,10 @@ class _Post(Generic[Asked]):
         self._leave()
         self._back(False)
 
-    def _refuse(self, status: int, text: str) -> None:
+    def _refuse(self, status: int, text: str, retry_after: int = 0) -> None:
         if self._state is not _State.OVER:
             self._leave()
-            self.connection.put(http1.error_response(status, text, close=True))
+            self.connection.put(http1.error_response(status, text, close=True, retry_after=retry_after))
             self.connection.close()
             self._back(False)
 

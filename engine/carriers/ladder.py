@@ -16,7 +16,7 @@ from engine.carriers.remembered import Remembered
 from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
 from engine.errors import Refused, RemoteProtocolError, Unreachable
 from engine.loop.dial import Server
-from engine.wire import piko, posts, resumption, websocket
+from engine.wire import piko, posts, resumption, visitors, websocket
 from engine.wire.http1 import Fields
 from engine.wire.posts import Hello
 from engine.wire.public_url import PublicURL, told, told_text
@@ -37,6 +37,7 @@ class Answer(NamedTuple):
     session: Opened | Resumed | None
     public_url: PublicURL | None
     seat: Seat | None = None  # the worker that has the session, if there are several
+    visitors: bool = False  # it keeps to what was said of them
 
 
 class Errand(NamedTuple):
@@ -49,9 +50,23 @@ class Errand(NamedTuple):
     summaries: bool = True  # are understood in front of heads
 
 
-def registration(server: Server, endpoint: str, credentials: Callable[[], Fields], *, summaries: bool = True) -> Errand:
-    """An agent offers `endpoint`, and understands `summaries` or not."""
-    place = Place(server, posts.UPSTREAM_PATH, endpoint, credentials)
+def registration(
+    server: Server,
+    endpoint: str,
+    credentials: Callable[[], Fields],
+    *,
+    summaries: bool = True,
+    said_of_visitors: Callable[[], bytes] = bytes,
+) -> Errand:
+    """An agent offers `endpoint`, and understands `summaries` or not; `said_of_visitors` is asked for each time (see
+    wire.visitors; empty: nothing).
+    """
+
+    def opening() -> Fields:
+        said = said_of_visitors()
+        return [(visitors.FIELD, said)] if said else []
+
+    place = Place(server, posts.UPSTREAM_PATH, endpoint, credentials, opening)
     fields = [(piko.SUMMARIES, b"1")] if summaries else []
     return Errand(place, piko.upstream_path(endpoint), fields, MAX_FRAME, summaries)
 
@@ -131,7 +146,8 @@ class Ladder:
         except RemoteProtocolError as error:
             carrier.abort()
             raise Refused(str(error)) from error
-        return carrier, Answer(session, told_text(welcome.public_url), parse_seat(welcome.workers))
+        seat = parse_seat(welcome.workers)
+        return carrier, Answer(session, told_text(welcome.public_url), seat, welcome.visitors)
 
     async def _open_websocket(self, wish: Wish) -> tuple[Carrier, Answer]:
         errand = self._errand
@@ -139,11 +155,13 @@ class Ladder:
         def fields() -> Fields:
             wished = wish()
             more = [(resumption.FIELD, wished.encode())] if wished is not None else []
-            return [*errand.place.credentials(), *errand.fields, *more]
+            return [*errand.place.credentials(), *errand.place.opening(), *errand.fields, *more]
 
         connection, answer = await open_websocket(errand.place.server, errand.path, fields)
         try:
-            said = Answer(resumption.answer_in(answer.fields), told(answer.fields), seat_in(answer.fields))
+            session = resumption.answer_in(answer.fields)
+            kept = visitors.are_kept(answer.fields)
+            said = Answer(session, told(answer.fields), seat_in(answer.fields), kept)
         except RemoteProtocolError as error:
             connection.abort()
             raise Refused(str(error)) from error

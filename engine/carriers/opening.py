@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from engine.carriers.call import EXCERPT, RETRYABLE, node_error, status_words
+from engine.carriers.call import EXCERPT, RETRYABLE, node_error, retry_after, status_words
 from engine.errors import Refused, RemoteProtocolError, Unreachable
 from engine.loop.connection import Connection
 from engine.loop.dial import Server, dial_server
@@ -100,16 +100,10 @@ async def _no_websocket(connection: Connection, server: Server, path: str, respo
         status == 400 and re.search("upgrade|websocket", said, re.IGNORECASE)
     )
     if status in RETRYABLE:
-        pause = _retry_after(response.fields)
+        pause = retry_after(response.fields)
         blocked = not by_node and pause is None and status not in (408, 429)  # those say what is the matter
         return Unreachable(text, retry_after_seconds=pause, blocked=blocked)
     if between:
         what = "removed the WebSocket upgrade" if status == 400 else "answers instead of the node"
         text += f" (a proxy on the way {what}; ask its administrator to allow it; `trioduct doctor` says how)"
     return Refused(text, blocked=not by_node)
-
-
-def _retry_after(fields: Fields) -> float | None:
-    """In seconds; a date, which hardly anybody sends, is not looked at."""
-    found = [value for name, value in fields if name.lower() == b"retry-after"]
-    return float(found[0]) if len(found) == 1 and re.fullmatch(rb"[0-9]{1,6}", found[0]) else None

@@ -233,6 +233,7 @@ class PollCarrier(_Polled):
         self._next = 0  # number of the next `down`
         self._outstanding: set[int] = set()
         self._parting: bytes | None = None
+        self._runs = False
 
     def _has_more(self) -> None:
         self._more.set()
@@ -248,6 +249,9 @@ class PollCarrier(_Polled):
             self.bid_farewell(INTERNAL_ERROR, "reset")
             self._said.set()  # nothing of it is waited for
             self.free()
+        if not self._runs:  # and nobody will say it
+            for caller in self._callers:
+                caller.close()
 
     def _leave(self) -> None:
         super()._leave()
@@ -256,6 +260,7 @@ class PollCarrier(_Polled):
 
     async def run(self) -> None:
         """See Carrier."""
+        self._runs = True
         try:
             async with trio.open_nursery() as nursery:
                 for index, caller in enumerate(self._callers):

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import trio
 
-from engine.carriers.call import EXCERPT, Answered, Caller, read_body
+from engine.carriers.call import EXCERPT, Answered, Caller, read_body, retry_after
 from engine.carriers.poll import CALL_SECONDS, PollCarrier
 from engine.carriers.stream import StreamCarrier
 from engine.errors import Refused, RemoteProtocolError, Unreachable
@@ -30,22 +30,26 @@ CONTENT: Final = [
 
 
 class Place(NamedTuple):
-    """Where the requests go: below `base` (see posts), for `endpoint`. `credentials` are asked for each time."""
+    """Where the requests go: below `base` (see posts), for `endpoint`. `credentials` are asked for each time, and
+    `opening` is what those which open a carrier say besides.
+    """
 
     server: Server
     base: str
     endpoint: str
     credentials: Callable[[], Fields]
+    opening: Callable[[], Fields] = list
 
-    def head(self, framing: tuple[bytes, bytes], tag: bytes) -> bytes:
+    def head(self, framing: tuple[bytes, bytes], tag: bytes, *, opens: bool = True) -> bytes:
         """A request's head. `tag` says which node is meant."""
         target = (self.server.path + posts.path(self.base, self.endpoint, tag)).encode()
-        fields = [(b"Host", self.server.authority.encode()), *CONTENT, *self.credentials(), framing]
+        said = [*self.credentials(), *(self.opening() if opens else ())]
+        fields = [(b"Host", self.server.authority.encode()), *CONTENT, *said, framing]
         return http1.encode_request(b"POST", target, fields)
 
-    def heads(self, tag: bytes) -> Callable[[int], bytes]:
+    def heads(self, tag: bytes, *, opens: bool = False) -> Callable[[int], bytes]:
         """What makes the heads of requests with bodies of so many bytes."""
-        return lambda size: self.head((b"Content-Length", b"%d" % size), tag)
+        return lambda size: self.head((b"Content-Length", b"%d" % size), tag, opens=opens)
 
 
 async def open_poll(place: Place, hello: Callable[[], Hello]) -> tuple[PollCarrier, Welcome]:
@@ -54,7 +58,7 @@ async def open_poll(place: Place, hello: Callable[[], Hello]) -> tuple[PollCarri
     await caller.dial()
     try:
         greeting = hello()
-        caller.head = place.heads(owner_of_session(greeting.session.encode()))
+        caller.head = place.heads(owner_of_session(greeting.session.encode()), opens=True)
         answer = await caller.call(posts.encode_open("poll", id, greeting), seconds=CALL_SECONDS)
         welcome = posts.parse_welcome(answer)
     except BaseException as error:
@@ -177,7 +181,9 @@ def _refusal(place: Place, answered: Answered) -> Refused | Unreachable:
         return Refused(f"{answered} (it knows no other carriers: is it a Piko, or an older Trioduct?)", blocked=True)
     # What the node says of who asks is final. What it says of the request itself may be what has become of it.
     blocked = not (answered.by_node and answered.status in FINAL)
-    return (Unreachable if answered.retryable else Refused)(str(answered), blocked=blocked)
+    if answered.retryable:
+        return Unreachable(str(answered), retry_after_seconds=retry_after(answered.fields), blocked=blocked)
+    return Refused(str(answered), blocked=blocked)
 
 
 def _broken(place: Place, error: Exception, seconds: float) -> Unreachable:

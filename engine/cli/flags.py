@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 Command = TypeVar("Command", bound=click.Command)
+ALIASES = {"output": ("-o",), "inspect.bind_addr": ("--inspect",)}
 FLAGS = "trioduct.flags"  # in Context.meta: flag -> the texts that it was given, in their order
 
 
@@ -30,8 +31,7 @@ def takes(*roots: type[Section], without: tuple[str, ...] = ()) -> Callable[[Com
         for root in roots:
             for knob in knobs(root):
                 if not knob.key.startswith(without):
-                    aliases = ("-o",) if knob.key == "output" else ()
-                    command.params.append(Flag(knob, knob.default(root), *aliases))
+                    command.params.append(Flag(knob, knob.default(root), *ALIASES.get(knob.key, ())))
         return command
 
     return decorate

@@ -17,7 +17,7 @@ from engine.cli.ending import complain
 from engine.cli.flags import Command, FlagCommand, FlagGroup, takes
 from engine.cli.launch import checks, read, show, takes_check
 from engine.config import StatusConfig, split_url
-from engine.errors import ConfigError, Refused, Unreachable
+from engine.errors import UNREADABLE, ConfigError, Refused, Unreachable
 
 if TYPE_CHECKING:
     import http.client
@@ -267,14 +267,14 @@ def ask(
         complain(log.printable(missing), 0)
     try:
         return msgspec.json.decode(body, type=shape)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise Unreachable(f"{place}: not the response of an admin port to {path}: {error}") from error
 
 
 def _complaint(body: bytes) -> str:
     try:
         return log.printable(msgspec.json.decode(body, type=Complaint).error, log.ERROR_BYTES)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return "refused, without a reason"
 
 

@@ -21,8 +21,8 @@ class Watcher(Protocol):
 
     def peer_removed(self, entry: Entry) -> None: ...
 
-    def endpoint_changed(self, peer: str, endpoint: str, count: int) -> None:
-        """`peer` serves `endpoint` by `count` sessions (0: no more)."""
+    def endpoint_changed(self, peer: str, endpoint: str, count: int, guarded: bool) -> None:
+        """`peer` serves `endpoint` by `count` sessions (0: no more). `guarded`: for certain visitors only."""
 
 
 class Directory:
@@ -57,12 +57,13 @@ class Directory:
             return
         if before is None or not same_life or before.addr != entry.addr:
             watcher.peer_changed(entry)
-        had = before.endpoints if before is not None else {}
+        had, had_guarded = (before.endpoints, before.guarded) if before is not None else ({}, set())
         for endpoint in had.keys() - entry.endpoints.keys():
-            watcher.endpoint_changed(entry.id, endpoint, 0)
+            watcher.endpoint_changed(entry.id, endpoint, 0, False)
         for endpoint, count in entry.endpoints.items():
-            if had.get(endpoint) != count:
-                watcher.endpoint_changed(entry.id, endpoint, count)
+            guarded = endpoint in entry.guarded
+            if had.get(endpoint) != count or guarded != (endpoint in had_guarded):
+                watcher.endpoint_changed(entry.id, endpoint, count, guarded)
 
     def change(self, change: Change) -> bool:
         """Take one change in. False: it does not follow on what is known, so the peer's whole state has to be read."""
@@ -75,14 +76,10 @@ class Directory:
             return True  # known already
         if change.revision != entry.revision + 1:
             return False
-        # The one who owns the mapping is this directory: `put` has been given it for good.
-        if change.count:
-            entry.endpoints[change.endpoint] = change.count
-        else:
-            entry.endpoints.pop(change.endpoint, None)
+        _apply(change, entry)  # which is this directory's: `put` has been given it for good
         self._peers[change.id] = msgspec.structs.replace(entry, revision=change.revision)
         if self.watcher is not None:
-            self.watcher.endpoint_changed(change.id, change.endpoint, change.count)
+            self.watcher.endpoint_changed(change.id, change.endpoint, change.count, change.guarded)
         return True
 
     def remove(self, id: str) -> None:
@@ -91,7 +88,7 @@ class Directory:
         if entry is None or self.watcher is None:
             return
         for endpoint in entry.endpoints:
-            self.watcher.endpoint_changed(id, endpoint, 0)
+            self.watcher.endpoint_changed(id, endpoint, 0, False)
         self.watcher.peer_removed(entry)
 
 
@@ -100,6 +97,7 @@ class Own:
 
     def __init__(self, entry: Entry) -> None:
         self._entry = entry
+        self.is_guarded: Callable[[str], bool] = lambda endpoint: False  # does an agent admit certain visitors only?
         self.tell: list[Callable[[Change], None]] = []
 
     @property
@@ -114,21 +112,32 @@ class Own:
     @property
     def entry(self) -> Entry:
         """As it is now; a copy."""
-        return msgspec.structs.replace(self._entry, endpoints=dict(self._entry.endpoints))
+        entry = self._entry
+        return msgspec.structs.replace(entry, endpoints=dict(entry.endpoints), guarded=set(entry.guarded))
 
     def changed(self, endpoint: str, count: int) -> None:
         """For `Registry.observe`."""
         entry = self._entry
-        if entry.endpoints.get(endpoint, 0) == count:
+        guarded = count != 0 and self.is_guarded(endpoint)
+        if entry.endpoints.get(endpoint, 0) == count and guarded == (endpoint in entry.guarded):
             return
-        if count:
-            entry.endpoints[endpoint] = count
-        else:
-            entry.endpoints.pop(endpoint, None)
-        self._entry = entry = msgspec.structs.replace(entry, revision=entry.revision + 1)
-        change = Change(entry.id, entry.start, entry.revision, endpoint, count)
+        change = Change(entry.id, entry.start, entry.revision + 1, endpoint, count, guarded)
+        _apply(change, entry)
+        self._entry = msgspec.structs.replace(entry, revision=change.revision)
         for tell in self.tell:
             tell(change)
+
+
+def _apply(change: Change, entry: Entry) -> None:
+    """Change what `entry` says of an endpoint, but for the revision."""
+    if change.count:
+        entry.endpoints[change.endpoint] = change.count
+    else:
+        entry.endpoints.pop(change.endpoint, None)
+    if change.guarded:
+        entry.guarded.add(change.endpoint)
+    else:
+        entry.guarded.discard(change.endpoint)
 
 
 class Membership(NamedTuple):

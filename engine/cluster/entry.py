@@ -12,7 +12,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     `worker_of` is the node, and `workers` how many it has, where there are several. `revision` counts its changes from
     its start on; `start` tells two lives of one id apart (drawn at random, so no clock has to be right). `endpoints`
     maps registry keys to the number of sessions that serve them there; minus their number if all of them have lost
-    their carriers, and wait for others.
+    their carriers, and wait for others. `guarded`: those of them whose agents let in certain visitors only, which is
+    decided there.
     """
 
     id: str
@@ -25,6 +26,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     version: str = ""
     worker_of: str = ""
     workers: int = 1
+    guarded: set[str] = set()
 
     @property
     def node(self) -> str:
@@ -44,3 +46,4 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     revision: int
     endpoint: str
     count: int
+    guarded: bool = False

@@ -35,7 +35,7 @@ from engine.session.session import Session
 from engine.session.stream import Stream
 from engine.wire import http1, peers
 from engine.wire.http1 import Request
-from engine.wire.peers import Handed, Hello
+from engine.wire.peers import Hello, Wanted
 from engine.wire.websocket import GOING_AWAY
 
 DIAL_SECONDS: Final = 5.0
@@ -217,7 +217,7 @@ class _OtherWorker(RemoteProtocolError):
 class Take(Protocol):
     """Joins a stream to a session of this process, or to one of its ports, whichever it has said that it is for."""
 
-    def __call__(self, stream: Stream, wanted: str | Handed) -> None: ...
+    def __call__(self, stream: Stream, wanted: Wanted) -> None: ...
 
 
 def level_of(error: Exception) -> str:

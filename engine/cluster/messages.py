@@ -15,7 +15,7 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from engine.cluster.entry import Change, Entry
-from engine.errors import RemoteProtocolError
+from engine.errors import UNREADABLE, RemoteProtocolError
 
 LENGTH_SIZE: Final = 4
 BEAT_SECONDS: Final = 1.0
@@ -249,5 +249,5 @@ class Decoder(Generic[M]):
             del self._data[:end]
             try:
                 yield self._decoder.decode(body)
-            except msgspec.MsgspecError as error:
+            except UNREADABLE as error:
                 raise RemoteProtocolError("not a message of a supervisor's channel", str(error)) from error

@@ -22,6 +22,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from engine.cluster.entry import Change, Entry
+from engine.errors import UNREADABLE
 from engine.wire.workers import MAX_WORKERS
 
 VERSION: Final = b"1"  # of all that follows: what has another is passed over
@@ -63,6 +64,7 @@ class Whole(msgspec.Struct, frozen=True, array_like=True):
     start: str
     revision: int
     endpoints: dict[str, int]
+    guarded: set[str] = set()
 
 
 class Said(msgspec.Struct, frozen=True, array_like=True):
@@ -75,6 +77,7 @@ class Said(msgspec.Struct, frozen=True, array_like=True):
     changes: list[tuple[int, str, int]] = []  # revision, endpoint, sessions
     gone: bool = False
     wants: str = ""
+    guarded: list[int] = []  # the revisions of changes that leave an endpoint guarded
 
 
 class Keys:
@@ -107,7 +110,7 @@ def unseal(secret: bytes, place: str, sealed: bytes, shape: type[S]) -> S:
         raise Untrusted("signed with another secret or by another version, or not written by a node")
     try:
         return msgspec.msgpack.decode(said, type=shape)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         raise Untrusted("signed, but of another shape") from None
 
 
@@ -139,6 +142,8 @@ def entry_of(lease: Lease, whole: Whole, networks: Collection[Network]) -> Entry
         raise Untrusted(f"more than {MAX_ENDPOINTS} endpoints")
     for endpoint, count in whole.endpoints.items():
         _check_endpoint(endpoint, count)
+    if not whole.guarded <= whole.endpoints.keys():
+        raise Untrusted("a guarded endpoint that is none of its endpoints")
     return Entry(
         lease.id,
         lease.start,
@@ -150,6 +155,7 @@ def entry_of(lease: Lease, whole: Whole, networks: Collection[Network]) -> Entry
         lease.version,
         lease.worker_of,
         lease.workers,
+        whole.guarded,
     )
 
 
@@ -168,7 +174,11 @@ def changes_of(said: Said) -> list[Change]:
     """Raises Untrusted."""
     for _, endpoint, count in said.changes:
         _check_endpoint(endpoint, count)
-    return [Change(said.id, said.start, revision, endpoint, count) for revision, endpoint, count in said.changes]
+    guarded = set(said.guarded)
+    return [
+        Change(said.id, said.start, revision, endpoint, count, revision in guarded)
+        for revision, endpoint, count in said.changes
+    ]
 
 
 def _check_endpoint(endpoint: str, count: int) -> None:
@@ -183,7 +193,7 @@ def defect_of_address(address: str, networks: Collection[Network]) -> str:
         found = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
     except ValueError:
         return "an address that is no IP address"
-    if not port.isdecimal() or not 0 < int(port) < 65536:
+    if len(port) > 5 or not port.isdecimal() or not 0 < int(port) < 65536:
         return "an address without a port"
     if not any(found in network for network in networks):
         return f"{found} is not in cluster.allowed_networks"

@@ -264,7 +264,7 @@ class Store:
             entry = self._own.now
             writes = due and self._written != entry.revision
             if writes:
-                whole = seal(self._secret, key, Whole(entry.start, entry.revision, entry.endpoints))
+                whole = seal(self._secret, key, Whole(entry.start, entry.revision, entry.endpoints, entry.guarded))
                 self._check_size(len(whole))
                 waiting.append(pipeline.set(key, whole, px=_ms(STATE_SECONDS)))
             else:
@@ -375,7 +375,12 @@ class Store:
             while self._queue:
                 batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
                 first = batch[0]
-                said = Said(first.id, first.start, [(one.revision, one.endpoint, one.count) for one in batch])
+                said = Said(
+                    first.id,
+                    first.start,
+                    [(one.revision, one.endpoint, one.count) for one in batch],
+                    guarded=[one.revision for one in batch if one.guarded],
+                )
                 with trio.fail_after(ANSWER_SECONDS):
                     await redis.publish(self._keys.events, seal(self._secret, self._keys.events, said))
 

@@ -12,7 +12,7 @@ The ground that declarations stand on, and what reads them:
 
 The declarations:
 
-    tls, auth, log     what several roles and ports share
+    tls, auth, log, limits, visitors   what several roles and ports share
     way_out, connect   the proxies between here and a node; the connection to the node
     server, agent, forward   everything about a role
     command            what a command line says beside a role's configuration
@@ -44,6 +44,7 @@ from engine.config.log import AccessLogConfig
 from engine.config.mask import MASK
 from engine.config.server import ServerConfig
 from engine.config.tls import ClientTLS, ServerTLS
+from engine.config.visitors import VisitorsConfig
 from engine.config.way_out import OutConfig
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "StatusConfig",
     "Target",
     "TokenConfig",
+    "VisitorsConfig",
     "expand",
     "format_duration",
     "knobs",

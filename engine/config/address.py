@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-_ADDRESS = re.compile(r"(?:\[([0-9a-fA-F:.]+(?:%\w+)?)\]|([^\[\]:/@\s]*)):(\d{1,5})", re.ASCII)
+_ADDRESS = re.compile(r"(?:\[([0-9a-fA-F:.]+(?:%\w+)?)\]|([^\[\]:/@\s\x00-\x1f\x7f]*)):(\d{1,5})", re.ASCII)
 
 
 def split_address(text: str) -> tuple[str, int]:

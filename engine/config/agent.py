@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from typing import Annotated, ClassVar
 
 from msgspec import field
@@ -14,6 +15,8 @@ from engine.config.kinds import (
     CountOrUnlimited,
     EndpointID,
     HostNames,
+    LocalAddrOrNone,
+    PathSecret,
     Protocol,
     SecondsAboveZero,
     SecondsOrDefault,
@@ -24,6 +27,7 @@ from engine.config.knob import Section
 from engine.config.log import AccessLogConfig, LogConfig
 from engine.config.mask import MASK
 from engine.config.tls import ClientTLS
+from engine.config.visitors import VisitorsConfig
 
 
 class HTTPClientConfig(Section):
@@ -45,6 +49,8 @@ class ListenerConfig(Section):
     protocol: Annotated[Protocol, "What the service speaks."] = "http"
     # Piko has no default for it in the file.
     timeout: Annotated[SecondsAboveZero, "Timeout for connecting to the service."] = 10.0
+    # Ours; the node lets in only whom both have let in.
+    visitors: VisitorsConfig = field(default_factory=VisitorsConfig)
     access_log: AccessLogConfig = field(default_factory=AccessLogConfig)
     http_client: HTTPClientConfig = field(default_factory=HTTPClientConfig)
     tls: ClientTLS = field(default_factory=ClientTLS)
@@ -59,6 +65,25 @@ class ListenerConfig(Section):
             expected = f"a port from 1 to 65535, host:port{url}"
             value = MASK if "@" in self.addr else self.addr
             raise Defect("addr", value, f"{'' if self.addr else 'missing; '}expected {expected}") from None
+        if self.protocol == "tcp" and self.visitors.basic_auth_file:
+            problem = "TCP clients cannot present a password; expected visitors.allow and visitors.deny alone"
+            raise Defect("visitors.basic_auth_file", self.visitors.basic_auth_file, problem)
+        self.said_of_visitors()
+
+    def said_of_visitors(self) -> bytes:
+        """What a registration says of the visitors, whose file is read anew; empty for nothing. Raises Defect."""
+        visitors = self.visitors
+        if not (visitors.allow or visitors.deny or visitors.basic_auth_file):
+            return b""
+        from engine.wire.visitors import MAX_BYTES, Visitors
+
+        users = {name.decode("latin-1"): hash_.decode() for name, hash_ in visitors.users().items()}
+        said = Visitors(visitors.allow, visitors.deny, users).encode()
+        if len(said) > MAX_BYTES:
+            problem = f"with it, the registration has {len(said)} bytes about visitors; expected at most {MAX_BYTES}"
+            key = "basic_auth_file" if users else "allow"
+            raise Defect(f"visitors.{key}", visitors.basic_auth_file or str(len(visitors.allow)), problem)
+        return said
 
     def target(self) -> Target:
         """Where the service is. Raises ValueError, but not once the configuration is verified."""
@@ -79,6 +104,13 @@ class MetricsServerConfig(Section):
     hosts: Annotated[HostNames, "Names under which it may be asked, besides addresses and this machine's name."] = []
 
 
+class InspectConfig(Section):
+    title: ClassVar[str] = "Inspector: a page that shows what passes"
+
+    bind_addr: Annotated[LocalAddrOrNone, "A port of this machine to serve it on; none if empty."] = ""
+    token: Annotated[PathSecret, "Secret in its URL; without one, a random one is shown on the terminal."] = ""
+
+
 class AgentConfig(Section):
     """Everything about an agent."""
 
@@ -86,13 +118,19 @@ class AgentConfig(Section):
 
     connect: ConnectConfig = field(default_factory=lambda: ConnectConfig(url="http://localhost:8001"))
     server: MetricsServerConfig = field(default_factory=MetricsServerConfig)
+    inspect: InspectConfig = field(default_factory=InspectConfig)
     log: LogConfig = field(default_factory=LogConfig)
     grace_period: Annotated[SecondsAboveZero, "Time for requests in flight to finish after SIGTERM."] = 60.0
     listeners: list[ListenerConfig] = []
 
     def listens(self) -> list[tuple[str, str]]:
         """The addresses that it listens on, each with its key."""
-        return [("server.bind_addr", self.server.bind_addr)] if self.server.enabled else []
+        metrics = [("server.bind_addr", self.server.bind_addr)] if self.server.enabled else []
+        return metrics + [("inspect.bind_addr", self.inspect.bind_addr)] * bool(self.inspect.bind_addr)
+
+    def warnings(self, said: Collection[str]) -> Iterator[str]:
+        if self.inspect.bind_addr and not any(listener.protocol == "http" for listener in self.listeners):
+            yield "inspect.bind_addr has nothing to show: only HTTP is inspected, and no listener is of that protocol"
 
     def verify(self) -> None:
         # The same endpoint for two services is no mistake: the node takes them in turn.

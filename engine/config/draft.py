@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Generic, Never, TypeVar
 
 from engine.config.check import Defect, quoted
-from engine.config.knob import Kind, Knob, Leaf, ListOf, Section, knobs, members
+from engine.config.knob import Kind, Knob, Leaf, ListOf, MapOf, Section, knobs, members
 from engine.config.mask import MASK
 from engine.errors import ConfigError
 
@@ -182,19 +182,9 @@ class Draft(Generic[C]):
             place = f"{path}:{node.start_mark.line + 1}: {key}".removesuffix(": ")
             raise ConfigError(f"{place}: expected a mapping of keys")
         known = members(type(section))
-        seen: dict[str, int] = {}
-        for name_node, _ in node.value:
-            name, line = str(name_node.value), name_node.start_mark.line + 1
-            if not isinstance(name_node, yaml.ScalarNode):
-                raise ConfigError(f"{path}:{line}: {key or 'a mapping'}: expected a name for each key")
-            if name in seen:
-                raise ConfigError(f"{path}:{line}: {_join(key, name)}: already set on line {seen[name]}")
-            seen[name] = line
-        loader.flatten_mapping(node)  # `<<: *anchor`
-        for name_node, value in node.value:
-            name = str(name_node.value)
+        for name, line, value in _pairs(path, loader, node, key):
             here = _join(key, name)
-            origin = f"{path}:{name_node.start_mark.line + 1}: {here}"
+            origin = f"{path}:{line}: {here}"
             member = known.get(name)
             if member is None:
                 raise ConfigError(f"{origin}: unknown key; {_did_you_mean(name, list(known))}")
@@ -208,6 +198,16 @@ class Draft(Generic[C]):
                     if not any(map(_has_escape, value.value if isinstance(value, yaml.SequenceNode) else [value])):
                         raise
                     raise ConfigError(f"{error}; {_ESCAPES}: use single quotes") from None
+            elif isinstance(member, MapOf):
+                if not isinstance(value, yaml.MappingNode):
+                    raise ConfigError(f"{origin}: expected a mapping of names, with a mapping of keys for each")
+                entries = {}
+                for entry, line, entry_node in _pairs(path, loader, value, here):
+                    place = _join(here, entry)
+                    self._origins[place] = f"{path}:{line}: {place}"
+                    entries[entry] = member.section()
+                    self._read_section(path, loader, entry_node, entries[entry], place)
+                setattr(section, name, entries)
             elif not isinstance(member, ListOf):
                 self._read_section(path, loader, value, getattr(section, name), here)
             elif isinstance(value, yaml.SequenceNode):
@@ -248,6 +248,9 @@ class Draft(Generic[C]):
             if isinstance(member, ListOf):
                 for index, item in enumerate(getattr(section, name)):
                     self._verify(item, f"{prefix}{name}[{index}].")
+            elif isinstance(member, MapOf):
+                for entry, item in getattr(section, name).items():
+                    self._verify(item, f"{_join(prefix + name, entry)}.")
             elif not isinstance(member, Leaf):
                 self._verify(getattr(section, name), f"{prefix}{name}.")
         try:
@@ -321,8 +324,30 @@ def _secrets(section: type[Section], node: yaml.Node | None, key: str) -> Iterat
         elif isinstance(member, ListOf):
             for item in value.value if isinstance(value, yaml.SequenceNode) else ():
                 yield from _secrets(member.section, item, here)
+        elif isinstance(member, MapOf):
+            for entry, item in value.value if isinstance(value, yaml.MappingNode) else ():
+                yield from _secrets(member.section, item, _join(here, str(entry.value)))
         elif member is not None:
             yield from _secrets(member, value, here)
+
+
+def _pairs(
+    path: str, loader: yaml.SafeLoader, node: yaml.MappingNode, key: str
+) -> Iterator[tuple[str, int, yaml.Node]]:
+    """The names in a mapping, with their lines and what they stand for. Raises ConfigError."""
+    import yaml
+
+    seen: dict[str, int] = {}
+    for name_node, _ in node.value:
+        name, line = str(name_node.value), name_node.start_mark.line + 1
+        if not isinstance(name_node, yaml.ScalarNode):
+            raise ConfigError(f"{path}:{line}: {key or 'a mapping'}: expected a name for each key")
+        if name in seen:
+            raise ConfigError(f"{path}:{line}: {_join(key, name)}: already set on line {seen[name]}")
+        seen[name] = line
+    loader.flatten_mapping(node)  # `<<: *anchor`
+    for name_node, value in node.value:
+        yield str(name_node.value), name_node.start_mark.line + 1, value
 
 
 def _join(key: str, name: str) -> str:

@@ -36,6 +36,8 @@ def _one_of(*choices: str) -> Kind[str]:
 Text = Annotated[str, Kind("TEXT", "text", str)]
 Word = Annotated[str, Kind("TEXT", "text on one line", _only(str, str.isprintable))]
 Texts = Annotated[list[str], Kind("LIST", "a list of texts", _only(str, str.isprintable), many=True)]
+_field_name = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII).fullmatch
+FieldNames = Annotated[list[str], Kind("LIST", "a list of names of headers", _only(str.strip, _field_name), many=True)]
 FileName = Annotated[str, Kind("FILE", "the name of a file", _only(str, str.isprintable))]
 Secret = Annotated[str, Kind("SECRET", "text", str, secret=True)]
 _token = re.compile(r"[!-~]*").fullmatch
@@ -137,6 +139,25 @@ BindAddr = Annotated[str, Kind("HOST:PORT", "host:port or :port, the port from 0
 BindAddrOrNone = Annotated[
     str, Kind("HOST:PORT", "host:port or :port, or nothing", _only(str, lambda text: not text or split_address(text)))
 ]
+
+
+def _local_address(text: str) -> str:
+    host, port = split_address(f":{text}" if text.isdecimal() else text)
+    if host not in ("", "localhost", "::1") and not host.startswith("127."):
+        raise ValueError("an address that others reach")
+    return f"{f'[{host}]' if ':' in host else host or '127.0.0.1'}:{port}"
+
+
+LocalAddrOrNone = Annotated[
+    str,
+    Kind(
+        "HOST:PORT",
+        "a port from 0 to 65535, or host:port with localhost, 127.0.0.1 or [::1]",
+        lambda text: text and _local_address(text),
+    ),
+]
+_path_secret = re.compile(r"[\w-]{16,}|", re.ASCII).fullmatch
+PathSecret = Annotated[str, Kind("SECRET", "16 or more letters, digits, - or _", _only(str, _path_secret), secret=True)]
 _reachable = _only(str, lambda text: not text or split_address(text)[0])
 Address = Annotated[str, Kind("HOST:PORT", "host:port", _reachable)]
 _member = re.compile(r"[^\s/@]+").fullmatch

@@ -71,15 +71,26 @@ class ListOf(NamedTuple):
     section: type[Section]
 
 
+class MapOf(NamedTuple):
+    """A member of a section that maps names, which somebody has chosen, to sections. Only a file can have it."""
+
+    section: type[Section]
+
+
+Member = Leaf | ListOf | MapOf | type[Section]
+
+
 @cache
-def members(section: type[Section]) -> dict[str, Leaf | ListOf | type[Section]]:
+def members(section: type[Section]) -> dict[str, Member]:
     """What may stand in a section, by key, in the order of the declaration."""
-    found: dict[str, Leaf | ListOf | type[Section]] = {}
+    found: dict[str, Member] = {}
     for declared in msgspec.structs.fields(section):
         if get_origin(declared.type) is Annotated:
             found[declared.name] = Leaf(*declared.type.__metadata__)
         elif get_origin(declared.type) is list:
             found[declared.name] = ListOf(*get_args(declared.type))
+        elif get_origin(declared.type) is dict:
+            found[declared.name] = MapOf(get_args(declared.type)[1])
         else:
             found[declared.name] = declared.type
     return found
@@ -126,12 +137,12 @@ class Knob(NamedTuple):
 
 
 def knobs(section: type[Section], path: tuple[str, ...] = (), title: str = "", aside: bool = False) -> Iterator[Knob]:
-    """The knobs of a section and of those below it, without lists of sections."""
+    """The knobs of a section and of those below it, without lists and mappings of sections."""
     title, aside = section.title or title, section.aside or aside
     for name, member in members(section).items():
         if isinstance(member, Leaf):
             yield Knob((*path, name), member.kind, member.help, section, title, aside)
-        elif not isinstance(member, ListOf):
+        elif not isinstance(member, ListOf | MapOf):
             yield from knobs(member, (*path, name), title, aside)
 
 
@@ -142,8 +153,12 @@ def shown(section: Section) -> dict[str, object]:
         value = getattr(section, name)
         if isinstance(member, Leaf):
             plain[name] = _shown_value(member.kind, value)
+        elif isinstance(member, ListOf):
+            plain[name] = [shown(item) for item in value]
+        elif isinstance(member, MapOf):
+            plain[name] = {key: shown(item) for key, item in value.items()}
         else:
-            plain[name] = [shown(item) for item in value] if isinstance(member, ListOf) else shown(value)
+            plain[name] = shown(value)
     return plain
 
 

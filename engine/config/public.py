@@ -19,7 +19,7 @@ import msgspec
 from engine.config.address import is_loopback, split_address, split_store
 from engine.config.auth import AuthConfig
 from engine.config.draft import Draft
-from engine.config.knob import Leaf, ListOf, Section, members
+from engine.config.knob import Leaf, ListOf, MapOf, Section, members
 from engine.config.mask import mask_userinfo
 from engine.config.server import ServerConfig
 from engine.config.tls import ServerTLS
@@ -253,7 +253,7 @@ def _limits(config: ServerConfig) -> Iterator[Point]:
     for name, section in (("proxy", config.proxy.limits), ("upstream", config.upstream.limits)):
         values = {limit: getattr(section, limit) for limit in members(type(section))}
         # How many requests a service bears is not known here.
-        needed = [limit for limit, value in values.items() if not value and limit not in ("requests", "bytes")]
+        needed = [limit for limit, value in values.items() if not value and not limit.endswith(("requests", "bytes"))]
         key = f"{name}.limits"
         if needed:
             told = f"{', '.join(needed)}: one stranger may take all; set a number"
@@ -354,6 +354,9 @@ def _secret_keys(section: Section, prefix: str = "") -> Iterator[str]:
         elif isinstance(member, ListOf):
             for index, item in enumerate(value):
                 yield from _secret_keys(item, f"{key}[{index}].")
+        elif isinstance(member, MapOf):
+            for chosen, item in value.items():
+                yield from _secret_keys(item, f"{key}.{chosen}.")
         else:
             yield from _secret_keys(value, f"{key}.")
 

@@ -18,6 +18,7 @@ from engine.config.kinds import (
     Count,
     CountAboveZero,
     CountOrDefault,
+    FieldNames,
     FileName,
     Fraction,
     HostNames,
@@ -43,6 +44,7 @@ from engine.config.limits import AgentLimits, ClientLimits
 from engine.config.log import AccessLogConfig, LogConfig
 from engine.config.mask import MASK
 from engine.config.tls import ServerTLS, TLSClient
+from engine.config.visitors import VisitorsConfig
 
 
 class HTTPConfig(Section):
@@ -63,6 +65,24 @@ class HTTPConfig(Section):
         return min(self.max_header_bytes, MAX_HEAD)
 
 
+class TenantConfig(Section):
+    id: Annotated[Word, "What agents and forwards say as connect.tenant_id."] = ""
+    auth: AuthConfig = field(default_factory=AuthConfig)
+
+    def verify(self) -> None:
+        if not self.id:
+            raise Defect("id", "", "missing; expected the tenant's name")
+        from engine.routing.tenants import MAX_BYTES
+
+        if len(self.id.encode()) > MAX_BYTES or self.id != self.id.strip():
+            raise Defect("id", self.id, f"expected at most {MAX_BYTES} bytes, and no blanks around it")
+        if not self.auth.enabled:
+            raise Defect("auth", "", "missing; expected a key to verify the tenant's tokens with")
+
+
+TRUSTED_HEADERS = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto")
+
+
 class ProxyConfig(Section):
     title: ClassVar[str] = "Proxy port (for clients)"
 
@@ -74,7 +94,10 @@ class ProxyConfig(Section):
     ] = ""
     tenant_hosts: Annotated[HostPattern, "Hosts that name a tenant, as {endpoint}.{tenant}.example.com."] = ""
     allowed_origins: Annotated[Origins, "Web pages that may open TCP endpoints: https://HOST, or * for all."] = []
-    trusted_proxies: Annotated[Networks, "Networks of load balancers in front, whose X-Forwarded-* count."] = []
+    trusted_proxies: Annotated[Networks, "Networks of load balancers in front, whose trusted-headers count."] = []
+    trusted_headers: Annotated[
+        FieldNames, "What they say about a client and set or remove themselves; others like these are dropped."
+    ] = field(default_factory=lambda: [*TRUSTED_HEADERS])
     proxy_protocol: Annotated[Switch, "They send the PROXY protocol (v1 or v2) first on each connection."] = False
     timeout: Annotated[Seconds, "Timeout until the first byte of a response; 0: no limit."] = 30.0
     # Ours, all three.
@@ -85,11 +108,19 @@ class ProxyConfig(Section):
         Switch, "Leave the ports of `tcp` open to everybody, even where `auth` requires tokens."
     ] = False
     resume: Annotated[Seconds, "How long a forward's TCP connection is kept when its own was cut; 0: not."] = 30.0
+    # Ours: by names of endpoints, or TENANT/ENDPOINT, or patterns of them.
+    endpoints: dict[str, VisitorsConfig] = {}
     limits: ClientLimits = field(default_factory=ClientLimits)
     http: HTTPConfig = field(default_factory=HTTPConfig)
     access_log: AccessLogConfig = field(default_factory=AccessLogConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     tls: ServerTLS = field(default_factory=ServerTLS)
+    tenants: list[TenantConfig] = []
+
+    @property
+    def asks(self) -> bool:
+        """Whether it asks for tokens."""
+        return self.auth.enabled or bool(self.tenants)
 
     def tcp_ports(self) -> list[tuple[str, str]]:
         """The addresses of `tcp`, each with its endpoint. A port alone is one of `bind_addr`'s host."""
@@ -97,12 +128,13 @@ class ProxyConfig(Section):
         return [(f"{host}:{where}" if where.isdecimal() else where, endpoint) for where, endpoint in self.tcp]
 
     def verify(self) -> None:
+        check_distinct("tenants", "id", [tenant.id for tenant in self.tenants])
         if self.proxy_protocol and not self.trusted_proxies:
             problem = "nobody is trusted to say who calls; expected the networks of trusted_proxies beside it"
             raise Defect("proxy_protocol", "true", problem)
         # A TCP client has no way to show one. Who has asked for tokens would have an open door, and not know it.
-        if self.tcp and not self.tcp_without_token and (self.auth.enabled or self.tls.client_cas):
-            asked = "a token (proxy.auth)" if self.auth.enabled else "a certificate (proxy.tls.client_cas)"
+        if self.tcp and not self.tcp_without_token and (self.asks or self.tls.client_cas):
+            asked = "a token (proxy.auth)" if self.asks else "a certificate (proxy.tls.client_cas)"
             raise Defect(
                 "tcp",
                 ",".join(map("=".join, self.tcp)),
@@ -115,21 +147,6 @@ class RebalanceConfig(Section):
     threshold: Annotated[Ratio, "Excess over the cluster's average above which sessions are shed; 0: never."] = 0.0
     shed_rate: Annotated[Fraction, "Fraction of the average to shed per second."] = 0.005
     min_conns: Annotated[Count, "Number of sessions below which none is shed."] = 50
-
-
-class TenantConfig(Section):
-    id: Annotated[Word, "What an agent says as connect.tenant_id."] = ""
-    auth: AuthConfig = field(default_factory=AuthConfig)
-
-    def verify(self) -> None:
-        if not self.id:
-            raise Defect("id", "", "missing; expected the tenant's name")
-        from engine.routing.tenants import MAX_BYTES
-
-        if len(self.id.encode()) > MAX_BYTES or self.id != self.id.strip():
-            raise Defect("id", self.id, f"expected at most {MAX_BYTES} bytes, and no blanks around it")
-        if not self.auth.enabled:
-            raise Defect("auth", "", "missing; expected a key to verify the tenant's tokens with")
 
 
 class UpstreamConfig(Section):
@@ -340,6 +357,10 @@ class ServerConfig(Section):
         if self.proxy.tenant_hosts and not ids:
             problem = "names tenants, and there are none; expected upstream.tenants beside it"
             raise Defect("proxy.tenant_hosts", self.proxy.tenant_hosts, problem)
+        for one in self.proxy.tenants:
+            if one.id not in ids:
+                problem = "no agent can be of it; expected one of upstream.tenants"
+                raise Defect("proxy.tenants", one.id, problem)
         for where, named in self.proxy.tcp:
             tenant, slash, _ = named.rpartition("/")
             if slash and tenant not in ids:
@@ -349,6 +370,25 @@ class ServerConfig(Section):
             else:
                 continue
             raise Defect("proxy.tcp", f"{where}={named}", problem)
+        self._check_visitors(ids)
+
+    def _check_visitors(self, tenants: Collection[str]) -> None:
+        """Raise Defect for a guard of `proxy.endpoints` that could let nobody in, or guards nothing."""
+        from engine.auth.visitors import entry_for
+
+        for name in self.proxy.endpoints:
+            if tenants and not set("/*") & set(name):
+                problem = "names no tenant, and each endpoint has one here; expected TENANT/ENDPOINT, or */ENDPOINT"
+                raise Defect("proxy.endpoints", name, problem)
+        for where, named in self.proxy.tcp:
+            guard = entry_for(named, self.proxy.endpoints)
+            if guard is not None and guard.basic_auth_file:
+                raise Defect(
+                    "proxy.tcp",
+                    f"{where}={named}",
+                    "its clients need a password by proxy.endpoints, and TCP clients cannot present one; expected the "
+                    "endpoint there by its own name, with allow and deny alone, or no such port",
+                )
 
     def tcp_keys(self) -> list[tuple[str, str]]:
         """The addresses of `proxy.tcp`, each with its endpoint's key (see routing.tenants)."""

@@ -14,7 +14,7 @@ from engine.carriers.remembered import Remembered
 from engine.config import ForwardConfig
 from engine.errors import Refused, Unreachable
 from engine.log import get_logger
-from engine.loop.certificates import Certificates, warn_of_expiry
+from engine.loop.certificates import Certificates, Renewed, warn_of_expiry
 from engine.loop.connection import Address, Connection
 from engine.loop.dial import Server
 from engine.loop.leaving import stop_signals, until_signal
@@ -68,10 +68,17 @@ async def run_forward(
         dials = trio.CapacityLimiter(PARALLEL_DIALS)
 
         token = await trio.to_thread.run_sync(connect.read_token) if connect.token_command else connect.read_token()
-        shown = piko.credentials(token, connect.tenant_id)
+
+        def read_token() -> None:
+            nonlocal token
+            token = connect.read_token()
+
+        tenant = connect.tenant_id
+        token_file = Renewed("connect.token_file", [connect.token_file], read_token)
 
         def credentials() -> Fields:
-            return shown
+            token_file.refresh()
+            return piko.credentials(token, tenant)
 
         ways = [
             _Way(

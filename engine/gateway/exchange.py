@@ -4,12 +4,36 @@ from __future__ import annotations
 
 import math
 from time import perf_counter
-from typing import Final
+from typing import Final, Protocol
 
 from engine.gateway.states import Answer
+from engine.limits import Pace
+from engine.loop.duplex import Bytes, Duplex
 from engine.wire.http1 import Request, Response
 
 _ROUTING: Final[Answer] = Answer.ROUTING  # to look up a member of an enum costs more than a name of the module
+
+
+class Watch(Protocol):
+    """Who looks at one exchange while it goes on, and changes nothing. Bytes are valid during the call only."""
+
+    def request_body(self, data: Bytes) -> None:
+        """The next bytes of the request's body have come, as they came."""
+
+    def answer_body(self, data: Bytes) -> None:
+        """The next bytes of the answer's body have come, as they came."""
+
+    def connected(self, seconds: float) -> None:
+        """A connection was made for it, which took so long."""
+
+    def switched(self, response: Response, outlet: Duplex) -> Duplex:
+        """101: what stands in place of `outlet` from now on, and does the same."""
+
+    def failed(self, reason: str) -> None:
+        """What has gone wrong; another try may follow."""
+
+    def finished(self) -> None:
+        """The exchange is over."""
 
 
 class Exchange:
@@ -28,10 +52,13 @@ class Exchange:
         "expires_at",
         "first_byte_at",
         "kept",
+        "pace",
+        "refused",
         "request",
         "response",
         "started_at",
         "status",
+        "watch",
     )
 
     def __init__(self, request: Request | None) -> None:
@@ -41,12 +68,15 @@ class Exchange:
         self.attempts = 0  # how many outbounds it was sent by
         self.kept: list[bytes] | None = None  # of the body, as long as it may be sent again
         self.status = 0
+        self.refused = ""  # why the visitor was, if it was
         self.bytes_in = 0
         self.bytes_out = 0
         self.started_at = perf_counter()
         self.first_byte_at = 0.0
         self.endpoint = ""  # what the role has found out that it is for
+        self.pace: Pace | None = None  # of what it becomes by an upgrade
         self.expires_at = math.inf  # when what allows it ends, in the reactor's seconds
+        self.watch: Watch | None = None
 
     @property
     def seconds(self) -> float:

@@ -18,6 +18,7 @@ from engine.gateway.states import Answer, Request
 from engine.log import get_logger
 from engine.loop.duplex import NOBODY, Bytes, Duplex
 from engine.loop.reactor import Reactor
+from engine.tunnel.paced import paced
 from engine.tunnel.relay import Relay
 from engine.wire import http1, piko
 from engine.wire.http1 import Response
@@ -177,7 +178,7 @@ class Inbound:
             if self.state is not _WHOLE:
                 self.inlet.resume()
         elif isinstance(decision, Refuse):
-            self.fail(decision.status, decision.text, decision.retry_after)
+            self.fail(decision.status, decision.text, decision.retry_after, decision.challenge)
         elif isinstance(decision, Wait):
             self._wait = decision
             self.deadline = decision.deadline
@@ -218,6 +219,8 @@ class Inbound:
         body = self._body
         parts = body.receive(data)
         exchange.bytes_in += body.taken
+        if exchange.watch is not None:
+            exchange.watch.request_body(data[: body.taken])
         if exchange.kept is not None:
             retry.keep(exchange, parts, self.inlet.account)
         if body.done:
@@ -244,6 +247,8 @@ class Inbound:
         self._partial.drop()
         exchange = self.exchange
         if exchange is not None:
+            if exchange.watch is not None:
+                exchange.watch.failed(f"the client's side is gone: {error}")
             self._drop_outbound()
             self._finish(exchange, exchange.status or 499)
 
@@ -307,6 +312,8 @@ class Inbound:
         self._outbound = None
         request = exchange.request
         assert request is not None
+        if exchange.watch is not None:
+            exchange.watch.failed(f"the connection to the service was lost: {error}")
         if exchange.answer is _BEGUN:
             log.warning("response aborted", endpoint_error=str(error), path=request.target)
             self._give_up(exchange.status)
@@ -317,7 +324,7 @@ class Inbound:
             log.warning("upstream unreachable", error=str(error), path=request.target)
             self.fail(502, piko.UPSTREAM_UNREACHABLE)
 
-    def fail(self, status: int, message: str, retry_after: int = 0) -> None:
+    def fail(self, status: int, message: str, retry_after: int = 0, challenge: bytes = b"") -> None:
         """Answer with an error of our own (JSON, as Piko's), if there is nothing of an answer yet; else break off."""
         exchange = self.exchange
         if exchange is None:
@@ -328,7 +335,7 @@ class Inbound:
         self._drop_outbound()
         if self.state is not _WHOLE:
             self.last = True
-        answer = http1.error_response(status, message, close=self.last, retry_after=retry_after)
+        answer = http1.error_response(status, message, close=self.last, retry_after=retry_after, challenge=challenge)
         head, end, body = answer.partition(b"\r\n\r\n")
         if exchange.request is not None and exchange.request.method == b"HEAD":
             answer, body = head + end, b""
@@ -430,6 +437,8 @@ class Inbound:
         assert request is not None
         upgrade = [b"Connection: Upgrade", b"Upgrade: " + (response.upgrade or request.upgrade)]
         outlet = outbound.outlet
+        if exchange.watch is not None:
+            outlet = exchange.watch.switched(response, outlet)
         self._outbound = None
         outbound.leave()
 
@@ -440,7 +449,7 @@ class Inbound:
         def start() -> None:
             self.inlet.put(http1.encode_lines(response.lines + upgrade))
 
-        relay = Relay(self.inlet, outlet, done)
+        relay = Relay(paced(self.inlet, exchange.pace, self.reactor), outlet, done)
         if exchange.expires_at < math.inf:
             relay.end_at(exchange.expires_at, self.reactor)
         self._take_over(exchange, TakeOver(start))
@@ -467,6 +476,8 @@ class Inbound:
                 self.fail(408, "request body took too long")
         elif found is Verdict.TIMEOUT:
             log.warning("upstream timeout", path=exchange.request.target if exchange.request else b"")
+            if exchange.watch is not None:
+                exchange.watch.failed(f"the service did not answer within {self.role.timeouts.answer:g} s")
             self.fail(504, piko.UPSTREAM_TIMEOUT)
         elif found is Verdict.REFUSE_WAIT and self._wait is not None:
             self.fail(*self._wait.otherwise)

@@ -134,6 +134,8 @@ class Outbound:
             return max(self._answer(inbound, exchange, data) - known, 0)
         except HTTPError as error:
             log.warning("invalid response", error=str(error))
+            if exchange.watch is not None:
+                exchange.watch.failed(f"the service's answer is not HTTP: {error}")
             inbound.reactor.call("refused answer", inbound, inbound.fail, 502, piko.UPSTREAM_UNREACHABLE)
             return len(data) - known
 
@@ -156,6 +158,8 @@ class Outbound:
                     return position + self._begin(inbound, exchange, response, data[position:])
                 # The whole answer is here, as most are.
                 exchange.bytes_out += size
+                if exchange.watch is not None:
+                    exchange.watch.answer_body(data[position : position + size])
                 head = inbound.begin_answer(exchange, response)
                 end = position + size
                 inbound.inlet.put(head, data[position:end])
@@ -194,6 +198,8 @@ class Outbound:
             parts = body.receive(rest)
             taken = body.taken
         exchange.bytes_out += taken
+        if exchange.watch is not None:
+            exchange.watch.answer_body(rest[:taken])
         self._pass_on(inbound, exchange, [inbound.begin_answer(exchange, response), *parts], len(rest) - taken)
         return taken
 
@@ -206,6 +212,8 @@ class Outbound:
             self._lose(inbound, exchange, error)
             return len(data)
         exchange.bytes_out += body.taken
+        if exchange.watch is not None:
+            exchange.watch.answer_body(data[: body.taken])
         self._pass_on(inbound, exchange, parts, len(data) - body.taken)
         return body.taken
 

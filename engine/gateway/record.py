@@ -29,5 +29,6 @@ def write(access_log: AccessLog, exchange: Exchange, *, client: str, endpoint: s
             exchange.first_byte_seconds,
             exchange.seconds,
             tenant,
+            exchange.refused,
         )
     )

@@ -19,11 +19,14 @@ class Route(NamedTuple):
 
 
 class Refuse(NamedTuple):
-    """Answer it with an error. `retry_after`: another try has a chance in so many seconds; 0: not said."""
+    """Answer it with an error. `retry_after`: another try has a chance in so many seconds; 0: not said. `challenge`: by
+    what the client can say who it is (WWW-Authenticate).
+    """
 
     status: int
     text: str
     retry_after: int = 0
+    challenge: bytes = b""
 
 
 class Wait(NamedTuple):

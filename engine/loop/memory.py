@@ -3,7 +3,9 @@
 Everything that waits is charged to the *account* of the connection that it waits for: what is queued because its peer
 does not take it, what it has sent and nobody has taken yet, requests kept for another try. An account has a limit,
 and who goes over it is ended by whoever charges it. All accounts together have the *process's* limit; when that is
-passed, the connections that have moved nothing for longest are ended, one after the other, until it holds again.
+passed, the connections that have moved nothing for longest are ended, one after the other, until it holds again. The
+accounts of one party, a principal or a tenant, may have a limit of their own, a part of the process's; when that is
+passed, the same happens among them.
 
 A charge is booked only where something has to wait. A request that passes without waiting costs nothing here.
 """
@@ -34,16 +36,22 @@ class Owner(Protocol):
 
 
 class Memory:
-    """The accounts of one process. `holders` are those with something in them, the longest unmoved first."""
+    """What several accounts hold together: those of one process, or of one party. `holders` are those with something in
+    them, the longest unmoved first.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
         self.ended = 0  # how many were ended for it
+        self.crowded: dict[Memory, None] = {}  # parties that hold more than they may
         self._holders: dict[Account, None] = {}
 
     def reclaim(self) -> None:
-        """End who has moved nothing for longest, until the limit holds."""
+        """End who has moved nothing for longest, until the limits hold: of the parties, and then of all."""
+        for part in tuple(self.crowded):
+            part.reclaim()
+        self.crowded.clear()
         while self.used > self.limit and self._holders:
             account = next(iter(self._holders))
             self.ended += 1
@@ -51,17 +59,26 @@ class Memory:
                 account.owner.overdrawn()
             account.close()
 
+    def changed(self, account: Account, size: int, *, moved: bool) -> None:
+        """`account` holds `size` bytes more, or fewer; `moved`: its owner's peer has taken something."""
+        self.used += size
+        if moved:
+            self._holders.pop(account, None)  # to stand behind those that have moved nothing since
+        if account.used:
+            self._holders.setdefault(account)
+
 
 class Account:
     """What one connection is charged with: bytes in `used`, at most `limit`."""
 
-    __slots__ = ("_memory", "limit", "owner", "used")
+    __slots__ = ("_memory", "_parts", "limit", "owner", "used")
 
     def __init__(self, memory: Memory, owner: Owner, limit: int = CONNECTION_BYTES) -> None:
         self.owner: Owner | None = owner
         self.limit = limit
         self.used = 0
         self._memory = memory
+        self._parts: tuple[Part, ...] = ()
 
     def charge(self, size: int) -> bool:
         """`size` bytes more are held; False if that is over the limit, and the owner has to be ended."""
@@ -70,6 +87,11 @@ class Account:
             memory._holders[self] = None
         self.used += size
         memory.used += size
+        if self._parts:
+            for part in self._parts:
+                part.changed(self, size, moved=False)
+                if part.used > part.limit:
+                    memory.crowded[part] = None
         return self.used <= self.limit
 
     def release(self, size: int) -> None:
@@ -81,6 +103,21 @@ class Account:
         memory._holders.pop(self, None)
         if self.used:
             memory._holders[self] = None  # behind those that have moved nothing since
+        if self._parts:
+            for part in self._parts:
+                part.changed(self, -size, moved=True)
+
+    def count_for(self, parts: tuple[Part, ...]) -> None:
+        """What it holds counts for these parties, and for no others, from now on."""
+        before, self._parts = self._parts, parts
+        for part in parts:
+            if part not in before:
+                part.enter(self)
+                if part.used > part.limit:
+                    self._memory.crowded[part] = None
+        for part in before:
+            if part not in parts:
+                part.leave(self)
 
     def close(self) -> None:
         """Nothing is held any more."""
@@ -89,7 +126,76 @@ class Account:
     def end(self) -> None:
         """Nothing is held any more, and nothing will be: the owner is let go, for the garbage collector's sake."""
         self.close()
+        self.count_for(())
         self.owner = None
+
+
+class Part(Memory):
+    """What the accounts of one party hold together, as long as there is one."""
+
+    def __init__(self, limit: int, party: str, parts: Parts) -> None:
+        super().__init__(limit)
+        self._party = party
+        self._parts = parts
+        self._members = 0
+
+    def enter(self, account: Account) -> None:
+        self._members += 1
+        self.changed(account, account.used, moved=False)
+
+    def leave(self, account: Account) -> None:
+        self._members -= 1
+        self.used -= account.used
+        self._holders.pop(account, None)
+        if not self._members:
+            self._parts.forget(self._party, self)
+
+
+class Parts:
+    """The parties of one kind: each may hold `fraction` of what the process may; 0: there is no limit. `ended` counts
+    the connections that were ended for it.
+    """
+
+    def __init__(self, memory: Memory, fraction: float) -> None:
+        self._memory = memory
+        self._fraction = fraction
+        self._parts: dict[str, Part] = {}
+        self._ended = 0
+
+    @property
+    def ended(self) -> int:
+        return self._ended + sum(part.ended for part in self._parts.values())
+
+    def of(self, party: str) -> tuple[Part, ...]:
+        """The part of `party`, for an account to count for; none for the party without a name."""
+        if not self._fraction or not party:
+            return ()
+        part = self._parts.get(party)
+        if part is None:
+            part = self._parts[party] = Part(int(self._memory.limit * self._fraction), party, self)
+        return (part,)
+
+    def forget(self, party: str, part: Part) -> None:
+        """Nobody counts for it any more."""
+        self._ended += part.ended
+        del self._parts[party]
+
+
+class Shares:
+    """What the connections of one principal may hold together, and those of one tenant: fractions, as of Parts."""
+
+    def __init__(self, memory: Memory, principal: float, tenant: float) -> None:
+        self._principals = Parts(memory, principal)
+        self._tenants = Parts(memory, tenant)
+
+    def book(self, account: Account, principal: str, tenant: str) -> None:
+        """What `account` holds counts for these two from now on, as far as they have names."""
+        account.count_for((*self._principals.of(principal), *self._tenants.of(tenant)))
+
+    @property
+    def ended(self) -> dict[str, int]:
+        """How many connections were ended, by the limit."""
+        return {"principal_memory": self._principals.ended, "tenant_memory": self._tenants.ended}
 
 
 def shares(limit: int, used: Sequence[int]) -> list[int]:

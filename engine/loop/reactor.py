@@ -251,7 +251,7 @@ class Reactor:
                     self._ready(events)
                     if self._again:
                         self._go_on()
-                    if self.memory.used > self.memory.limit:
+                    if self.memory.used > self.memory.limit or self.memory.crowded:
                         self.memory.reclaim()
                     self.flush()
                     if not self._busy_polls or self._handed_over or time.perf_counter() > back_at:

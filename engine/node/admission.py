@@ -7,17 +7,19 @@ import time
 from collections.abc import Mapping, Sequence
 
 from engine.auth.key_set import Tokens
-from engine.auth.verifier import Claims, Verifier, tenant_said
+from engine.auth.verifier import Claims, Verifies, tenant_said
+from engine.auth.visitors import Guard, Users, parse_users
 from engine.errors import HTTPError, Unauthorized
 from engine.routing import tenants
 from engine.routing.tenants import HostPattern
 from engine.wire import piko
 from engine.wire.http1 import Fields, Request
 from engine.wire.origin import may_open
+from engine.wire.visitors import visitors_in
 
 
 def admit(
-    fields: Fields, verifier: Verifier | None, endpoint: str | None, *, tenant_by_host: Sequence[bytes] = ()
+    fields: Fields, verifier: Verifies | None, endpoint: str | None, *, tenant_by_host: Sequence[bytes] = ()
 ) -> Claims | None:
     """What the token in these fields permits, which `endpoint` is part of (None: whatever it is), and the tenant that
     they or the Host name; None if there is nothing to verify it with.
@@ -58,6 +60,19 @@ def key_of(request: Request, claims: Claims | None, endpoint: str, hosts: HostPa
     return tenants.key(endpoint, tenant)
 
 
+def guard_in(fields: Fields) -> Guard | None:
+    """Whom an agent whose registration has these fields lets in, if not anybody. Raises HTTPError."""
+    said = visitors_in(fields)
+    if said is None:
+        return None
+    try:
+        lines = [f"{name}:{hash_}" for name, hash_ in said.users.items()]
+        users = Users(parse_users("\n".join(lines).encode("latin-1"))) if lines else None
+        return Guard(said.allow, said.deny, users)
+    except ValueError as error:
+        raise HTTPError(400, f"x-trioduct-visitors: {error}") from None
+
+
 def by_host(request: Request, hosts: HostPattern | None) -> list[bytes]:
     """The tenant that a request's Host names, if it names one."""
     found = hosts.parse(request.host) if hosts is not None else None
@@ -79,6 +94,11 @@ def logged(key: str) -> dict[str, str]:
     """An endpoint's key, as a line of the log names it."""
     endpoint, tenant = tenants.split(key)
     return {"endpoint_id": endpoint, "tenant_id": tenant} if tenant else {"endpoint_id": endpoint}
+
+
+def party_of(claims: Claims | None) -> str:
+    """Whom limits count for: a principal of a tenant, apart from one of the same name in another; empty for nobody."""
+    return tenants.key(claims.principal, claims.tenant) if claims is not None and claims.principal else ""
 
 
 def seconds_left(claims: Claims | None) -> float:

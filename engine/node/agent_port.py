@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import ExitStack
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -14,6 +16,7 @@ import trio
 from engine.admin.metrics import NodeMetrics
 from engine.auth.key_set import Tokens
 from engine.auth.verifier import Claims, UnknownKey
+from engine.auth.visitors import Guard
 from engine.carriers.carrier import Carrier
 from engine.carriers.host import Host
 from engine.carriers.opening import read_head
@@ -25,19 +28,20 @@ from engine.limits import Counts, Rates, Visits
 from engine.log import get_logger
 from engine.loop.certificates import Certificates
 from engine.loop.connection import Connection
+from engine.loop.memory import Shares
 from engine.loop.reactor import Reactor
 from engine.loop.reading import start_tls
-from engine.node.admission import admit, logged, seconds_left, tenant_in, tokens_of
+from engine.node.admission import admit, guard_in, logged, party_of, seconds_left, tenant_in, tokens_of
 from engine.node.kept import Kept, Purpose
 from engine.node.peers import Peers
-from engine.node.registration import Registration
+from engine.node.registration import Crowd, Registration
 from engine.node.way import Way
 from engine.routing import tenants
 from engine.routing.owners import Answer, Owners, defect_of_name
 from engine.routing.registry import Registry
 from engine.session.probe import Answering
 from engine.session.session import Session
-from engine.wire import http1, piko, posts, resumption, websocket, workers
+from engine.wire import http1, piko, posts, resumption, visitors, websocket, workers
 from engine.wire.http1 import Request
 from engine.wire.peers import Port
 from engine.wire.posts import Hello, Welcome
@@ -60,19 +64,28 @@ class _Asked(NamedTuple):
     endpoint: str | None  # None: nothing, for a doctor wants to know what the way gives (see session.probe)
     claims: Claims | None  # of its token, if it needs one
     tenant: bytes
+    guard: Guard | None  # whom it lets in, if not anybody
 
     @property
     def key(self) -> str:
         """The endpoint's, in the tenant of the token."""
-        return tenants.key(self.endpoint or "", self.claims.tenant if self.claims is not None else "")
+        return tenants.key(self.endpoint or "", self.tenant_of_token)
+
+    @property
+    def tenant_of_token(self) -> str:
+        return self.claims.tenant if self.claims is not None else ""
 
     @property
     def purpose(self) -> Purpose:
-        return Purpose("probe" if self.endpoint is None else "upstream", self.key, self.tenant, self.principal)
+        return Purpose("probe" if self.endpoint is None else "upstream", self.key, self.tenant, self.party)
 
     @property
     def principal(self) -> str:
         return self.claims.principal if self.claims is not None else ""
+
+    @property
+    def party(self) -> str:
+        return party_of(self.claims)
 
 
 class AgentPort:
@@ -115,6 +128,11 @@ class AgentPort:
         self.visits = Visits(limits.connections, limits.connection_rate)
         self._principals = Counts(limits.sessions)
         self._registering = Rates(limits.registrations)
+        self.guarded: Counter[str] = Counter()  # sessions that let in certain visitors only, by the endpoint's key
+        self._shares = Shares(reactor.memory, limits.principal_memory, limits.tenant_memory)
+        self._streams = limits.streams
+        self._streams_refused = 0  # of principals that have no session any more
+        self._crowds: dict[str, Crowd] = {}  # by party
         self._leaving = False
         self._sessions = sessions
         self._probes = 0  # sessions that measure
@@ -145,8 +163,12 @@ class AgentPort:
     @property
     def refused(self) -> dict[str, int]:
         """How many connections and registrations were too many, by the limit."""
-        principals = {"sessions": self._principals.refused, "registrations": self._registering.refused}
-        return {**self.visits.refused, **principals}
+        principals = {
+            "sessions": self._principals.refused,
+            "registrations": self._registering.refused,
+            "streams": self._streams_refused + sum(crowd.refused for crowd in self._crowds.values()),
+        }
+        return {**self.visits.refused, **principals, **self._shares.ended}
 
     async def serve(self, connection: Connection) -> None:
         """One agent, from its first byte to its last."""
@@ -217,7 +239,8 @@ class AgentPort:
             wish = resumption.wish_in(request.fields)
             carrier = WebSocketCarrier(connection, client=False, max_frame=MAX_FRAME)
             summaries = any(name.lower() == piko.SUMMARIES for name, _ in request.fields)
-            answer, start = self._begin(carrier, _asked(request, endpoint, claims), wish, summaries=summaries)
+            asked = _asked(request, endpoint, claims)
+            answer, start = self._begin(carrier, asked, wish, summaries=summaries)
         except Unauthorized as error:
             log.warning("registration refused", client_ip=connection.peer[0], status=401, error=str(error))
             connection.put(http1.error_response(401, str(error), close=True))
@@ -229,6 +252,8 @@ class AgentPort:
         url = self._url_for(claims)
         if url and not isinstance(wish, Resume):
             fields.append((piko.PUBLIC_URL, url))
+        if asked.guard is not None:
+            fields.append((visitors.FIELD, visitors.KEPT))
         if self.seat is not None and not isinstance(wish, Resume):  # which other programs pass over
             fields.append((workers.FIELD, str(self.seat).encode()))
         connection.put(http1.encode_response(101, b"Switching Protocols", fields))
@@ -261,12 +286,13 @@ class AgentPort:
 
     def _refuse(self, connection: Connection, error: HTTPError) -> None:
         log.info("registration refused", client_ip=connection.peer[0], status=error.status, error=str(error))
-        connection.put(http1.error_response(error.status, error.public, close=True))
+        answer = http1.error_response(error.status, error.public, close=True, retry_after=error.retry_after)
+        connection.put(answer)
         connection.close()
 
     # -- the door of carriers that are made of requests
 
-    def admit(self, request: Request) -> _Asked:
+    def admit(self, request: Request, peer: str) -> _Asked:
         endpoint = None if _is_probe(request) else posts.endpoint_of(request.target, posts.UPSTREAM_PATH) or ""
         if endpoint is not None:
             _check_endpoint(endpoint)
@@ -276,7 +302,9 @@ class AgentPort:
         wish = resumption.parse_wish(hello.session.encode()) if hello.session else None
         answer, start = self._begin(carrier, asked, wish, summaries=hello.summaries)
         seat = str(self.seat) if self.seat is not None else ""
-        return Welcome(answer.decode(), self._url_for(asked.claims).decode(), self.kept.tag.decode(), seat), start
+        url = self._url_for(asked.claims).decode()
+        visitors = asked.guard is not None
+        return Welcome(answer.decode(), url, self.kept.tag.decode(), seat, visitors=visitors), start
 
     # -- sessions
 
@@ -285,36 +313,38 @@ class AgentPort:
     ) -> tuple[bytes, Callable[[], None]]:
         """Find the session that `carrier` is for; the answer to `wish`, and what then gives it the carrier."""
         if asked.endpoint is None:
-            return b"", self._begin_probe(carrier, asked.principal)
+            return b"", self._begin_probe(carrier, asked.party)
         if isinstance(wish, Resume):
             resumable, resumed = self.kept.claim(wish, asked.purpose)
             received = wish.received
 
             def go_on() -> None:
                 self._permits[resumable].renew(asked.claims)
+                self._shares.book(carrier.account, asked.party, asked.tenant_of_token)
                 resumable.attach(carrier, received)
 
             return resumed.encode(), go_on
         self._refuse_taken(asked)
-        self._refuse_excess(asked.principal)
+        self._refuse_excess(asked.party)
         session, answer = self.kept.begin(carrier, wish, asked.purpose)
         self._permits[session] = _Permit(asked.claims)
 
         def start() -> None:
             held = ExitStack()  # from here on, for others may ask before the task runs
             held.enter_context(self.owners.hold(asked.key, asked.principal))
-            if asked.principal:
-                held.enter_context(self._principals.hold(asked.principal))
+            if asked.party:
+                held.enter_context(self._principals.hold(asked.party))
+            for one in (carrier, session):
+                self._shares.book(one.account, asked.party, asked.tenant_of_token)
             run = self._enrol(session, asked, held, summaries=summaries)
             self._sessions.start_soon(self._reactor.supervise, "session", run)
             self._reactor.hand_over()
 
         return answer, start
 
-    def _begin_probe(self, carrier: Carrier, principal: str) -> Callable[[], None]:
+    def _begin_probe(self, carrier: Carrier, party: str) -> Callable[[], None]:
         """A session that only measures `carrier`; what gives it the carrier."""
-        if principal and self._registering.take(principal, self._reactor.now):
-            raise HTTPError(429, "too many registrations within a short time")
+        self._refuse_haste(party)
         if self._probes >= MAX_PROBES:
             raise HTTPError(429, "too many others measure their ways")
 
@@ -342,14 +372,15 @@ class AgentPort:
         if answer is Answer.BUSY:
             raise HTTPError(503, "the endpoint is taken, and for one session at a time")
 
-    def _refuse_excess(self, principal: str) -> None:
+    def _refuse_excess(self, party: str) -> None:
         """Who is named by no token is not told from others, so that one of them could keep out the rest."""
-        if not principal:
-            return
-        if self._registering.take(principal, self._reactor.now):
-            raise HTTPError(429, "too many registrations within a short time")
-        if self._principals.is_full(principal):
+        self._refuse_haste(party)
+        if party and self._principals.is_full(party):
             raise HTTPError(429, "too many sessions")
+
+    def _refuse_haste(self, party: str) -> None:
+        if wait := self._registering.take(party, self._reactor.now):
+            raise HTTPError(429, "too many registrations within a short time", retry_after=math.ceil(wait))
 
     def _enrol(
         self, carrier: Carrier, asked: _Asked, held: ExitStack, *, summaries: bool
@@ -377,7 +408,13 @@ class AgentPort:
         registration = Registration(session, asked.key, self._reactor, summaries=summaries)
         registration.principal = asked.principal
         registration.client = carrier.peer[0]
+        registration.guard = asked.guard
+        if asked.guard is not None:
+            held.enter_context(_counted(self.guarded, asked.key))
         self.registrations.add(registration)
+        if asked.party:
+            registration.crowd = self._crowds.setdefault(asked.party, Crowd(self._streams))
+            registration.crowd.members.add(registration)
         self._reactor.clock(registration)
         return partial(self._run_session, registration, resumable, asked, held)
 
@@ -409,15 +446,25 @@ class AgentPort:
             self.kept.forget(carrier)
             del self._permits[carrier]
             self.registrations.discard(registration)
+            self._leave_crowd(registration, asked.party)
             self._reactor.unclock(registration)
             self._metrics.session_ended(registration)
             log.info("upstream disconnected", **named, client_ip=carrier.peer[0], reason=str(session.error))
 
+    def _leave_crowd(self, registration: Registration, party: str) -> None:
+        crowd = registration.crowd
+        if crowd is not None:
+            crowd.members.discard(registration)
+            if not crowd.members:
+                self._streams_refused += crowd.refused
+                del self._crowds[party]
+
     def _end_revoked(self) -> None:
         """End the sessions whose tokens are revoked."""
         for permit in self._permits.values():
-            verifier = self._by_tenant.get(permit.tenant, self._tokens).verifier
-            if verifier is not None and verifier.is_revoked(permit.token_id):
+            claims = permit.claims
+            verifier = self._by_tenant.get(claims.tenant, self._tokens).verifier if claims is not None else None
+            if claims is not None and verifier is not None and verifier.is_revoked(claims):
                 permit.revoked = True
                 permit.scope.cancel()
 
@@ -494,7 +541,19 @@ def _check_endpoint(endpoint: str) -> None:
 
 
 def _asked(request: Request, endpoint: str | None, claims: Claims | None) -> _Asked:
-    return _Asked(endpoint, claims, tenant_in(request.fields))
+    return _Asked(endpoint, claims, tenant_in(request.fields), guard_in(request.fields))
+
+
+@contextmanager
+def _counted(counts: Counter[str], key: str) -> Iterator[None]:
+    """One more within the context."""
+    counts[key] += 1
+    try:
+        yield
+    finally:
+        counts[key] -= 1
+        if not counts[key]:
+            del counts[key]
 
 
 class _Permit:
@@ -507,10 +566,5 @@ class _Permit:
 
     def renew(self, claims: Claims | None) -> None:
         """The session goes on, on what these permit."""
-        self.token_id, self.tenant = (claims.token_id, claims.tenant) if claims is not None else ("", "")
-        self.scope.deadline = _deadline(claims)
-
-
-def _deadline(claims: Claims | None) -> float:
-    """When a session that these have let in has to end, on Trio's clock."""
-    return trio.current_time() + seconds_left(claims)
+        self.claims = claims
+        self.scope.deadline = trio.current_time() + seconds_left(claims)

@@ -9,7 +9,7 @@ from engine.gateway.head import request_head
 from engine.node.trust import Trust
 from engine.routing import tenants
 from engine.routing.tenants import HostPattern
-from engine.wire import piko
+from engine.wire import http1, piko
 from engine.wire.http1 import Request, claims
 from engine.wire.http1.summary import with_summary
 
@@ -45,7 +45,7 @@ class Asked:
     ) -> None:
         """`peer` is the address that the request comes from, `proto` http or https, whether by TLS; `takes_tokens`:
         an Authorization field is the node's to look at. With `trust`, the peer is a proxy whose word counts for who
-        the client is; else what it says of that is dropped (see wire.http1.claims). `hosts` are those that name a
+        the client is; what others say of that is dropped (see wire.http1.claims). `hosts` are those that name a
         tenant; None where there are no tenants.
 
         `key` is the endpoint's in the tenant that the request names; that of its token is not looked at here. `defect`
@@ -65,9 +65,9 @@ class Asked:
         host_told = proto_told = False  # by a proxy that is believed
         for name, value, line in request.for_node:
             if name == b"authorization":
+                self.credentials.append(value)
                 if not takes_tokens:
                     continue
-                self.credentials.append(value)
             elif name == piko.ENDPOINT:
                 if named is not None and named != value:
                     self.defect = "x-piko-endpoint names two endpoints"
@@ -76,7 +76,7 @@ class Asked:
                 self.own_credentials.append(value)
             elif name == piko.TENANT_ID:
                 self.tenants.append(value)
-            elif trust is not None and name[:7] != piko.PREFIX:
+            elif trust is not None and name in trust.fields:
                 if name == claims.FOR:
                     forwarded_for.append(value)
                 else:
@@ -99,7 +99,7 @@ class Asked:
             except ValueError as error:
                 self.defect = str(error)
         added: list[bytes] = []
-        if self.own_credentials and any(self.own_credentials):
+        if takes_tokens and any(self.own_credentials):
             # The service's own credentials, which were not ours to look at; but not ours once more.
             own = set().union(*map(_tokens, self.own_credentials))
             added += [b"Authorization: " + value for value in self.credentials if own.isdisjoint(_tokens(value))]
@@ -118,8 +118,14 @@ class Asked:
         self.head = request_head(request, lines + added)
         self._with_summary = b""
 
-    def head_for(self, *, summaries: bool) -> bytes:
-        """The head for an agent, which understands summaries or not."""
+    def head_for(self, *, summaries: bool, hides: bool = False) -> bytes:
+        """The head for an agent, which understands summaries or not; it `hides` what was shown to the node as
+        Authorization.
+        """
+        if hides:
+            lines = self.head.split(b"\r\n")[:-2]
+            head = http1.encode_lines(line for line in lines if line[:14].lower() != b"authorization:")
+            return with_summary(self.request, head) if summaries else head
         if not summaries:
             return self.head
         if not self._with_summary:

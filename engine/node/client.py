@@ -12,33 +12,38 @@ import trio
 
 from engine.access_log import AccessLog
 from engine.admin.metrics import NodeMetrics
-from engine.auth.verifier import Verifier
+from engine.auth.verifier import Claims, Verifies
+from engine.auth.visitors import Guard, Guards, Verdict
 from engine.carriers.host import Host
 from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
-from engine.cluster.link import level_of
+from engine.cluster.link import Link, level_of
 from engine.errors import HTTPError, RemoteProtocolError, Unauthorized
 from engine.gateway import record
 from engine.gateway.clocks import Timeouts
 from engine.gateway.exchange import Exchange
 from engine.gateway.outbound import Outbound
 from engine.gateway.role import Decision, Refuse, Route, TakeOver, Wait, Waiting
-from engine.limits import Counts, Rates, Traffic, Visits
+from engine.limits import Counts, Rates, Traffic, Visits, Whose, client_of
 from engine.log import get_logger
 from engine.loop.connection import Connection
+from engine.loop.memory import Shares
 from engine.loop.reactor import Reactor
 from engine.loop.reading import Reader
 from engine.node.aborts import Aborts
-from engine.node.admission import logged, seconds_left, tenant_in
+from engine.node.admission import logged, party_of, seconds_left, tenant_in
 from engine.node.asked import Asked
-from engine.node.legs import Leg, Legs
-from engine.node.peers import Peers
+from engine.node.legs import TOO_MANY, Leg, Legs
+from engine.node.peers import Peers, PeerWay
 from engine.node.trust import Trust
-from engine.node.way import StreamOutbound, Way
+from engine.node.visitors import BUSY as CHECKS_BUSY
+from engine.node.visitors import CHECK_SECONDS, Visitors
+from engine.node.way import ELSEWHERE, StreamOutbound, Way
 from engine.routing import tenants
 from engine.routing.registry import Registry
 from engine.routing.tenants import HostPattern
 from engine.session.liveness import Budget
 from engine.session.session import NoStream
+from engine.tunnel.paced import paced
 from engine.tunnel.relay import Relay
 from engine.wire import http1, peers, piko, posts, proxy_protocol, resumption, websocket
 from engine.wire.http1 import MAX_HEAD, Fields, Request
@@ -95,7 +100,7 @@ class Clients:
     metrics: NodeMetrics
     timeouts: Timeouts
     max_head: int = MAX_HEAD
-    verifier: Verifier | None = None
+    verifier: Verifies | None = None
     hosts: HostPattern | None = None  # that name a tenant; None where there are no tenants
     trust: Trust = field(default_factory=Trust)
     proxy_protocol: bool = False  # spoken by who is trusted
@@ -105,16 +110,20 @@ class Clients:
     patient_until: float = -math.inf
     aborts: Aborts = field(default_factory=Aborts)
     unserved: Unserved = field(default_factory=Unserved)
-    let_in_by: dict[Client, str] = field(default_factory=dict)  # token ids of the requests under way that have one
+    let_in_by: dict[Client, Claims] = field(default_factory=dict)  # requests under way by tokens that can be revoked
     visits: Visits = field(default_factory=Visits.unlimited)
     traffic: Traffic | None = None  # where it is limited
+    shares: Shares | None = None  # of the memory, where clients have names
+    guards: Guards | None = field(init=False)  # of `visitors`
     relayed: int = 0  # raw TCP connections without a session
     host: Host[Leg] = field(init=False)
     legs: Legs = field(kw_only=True)
+    visitors: Visitors = field(kw_only=True)
     peers: Peers | None = None
 
     def __post_init__(self) -> None:
         self.host = Host(self.legs, self.reactor)
+        self.guards = self.visitors.guards
 
     async def let_in(self, connection: Connection) -> bool:
         """Find out who calls, before anything else is read: may it go on?
@@ -140,15 +149,15 @@ class Clients:
         """Break off what goes on by tokens that are revoked."""
         verifier = self.verifier
         assert verifier is not None
-        for client, token_id in tuple(self.let_in_by.items()):
-            if verifier.is_revoked(token_id):
+        for client, claims in tuple(self.let_in_by.items()):
+            if verifier.is_revoked(claims):
                 client.break_off("token revoked")
         self.legs.end_revoked()
 
     @property
     def limits(self) -> dict[str, Rates | Counts]:
         """By their names."""
-        traffic = {"requests": self.traffic.requests, "bytes": self.traffic.size} if self.traffic is not None else {}
+        traffic = self.traffic.tables if self.traffic is not None else {}
         return {
             **traffic,
             "connections": self.visits.open,
@@ -180,7 +189,9 @@ class Client:
         self._trust: Trust | None = port.trust if port.trust.covers(connection.peer[0]) else None
         self._client = connection.peer[0]  # who has sent the latest request
         self._asked: Asked | None = None  # by that
-        self._principal = ""  # whom its token names
+        self._claims: Claims | None = None  # what its token permits, if one was asked for
+        self._whose = Whose("", "", "")  # its latest request is
+        self._hides = False  # what it shows as Authorization was for the node
 
     def next_request(self, data: memoryview, start: int) -> tuple[Request, int] | None:
         return http1.next_request(data, start, self._port.max_head)
@@ -220,7 +231,8 @@ class Client:
         exchange.endpoint = key = asked.key
         if not asked.endpoint:
             return Refuse(400, piko.MISSING_ENDPOINT_ID)
-        self._principal = ""
+        self._claims = None
+        self._hides = False
         if port.verifier is not None:
             try:
                 claims = port.verifier.verify(asked.own_credentials, asked.credentials, asked.tenants)
@@ -229,20 +241,102 @@ class Client:
                 return Refuse(401, str(error))
             if claims.tenant:
                 exchange.endpoint = key = tenants.key(asked.endpoint, claims.tenant)
-            self._principal = claims.principal
+            self._claims = claims
             if claims.token_id:
-                port.let_in_by[self] = claims.token_id
+                port.let_in_by[self] = claims
             if request.upgrade:
                 exchange.expires_at = port.reactor.now + seconds_left(claims)
-        if port.traffic is not None and lost is None:
-            seconds = port.traffic.ask(key, self._principal, port.reactor.now)
-            if seconds:
-                return Refuse(429, "too many requests for this endpoint", seconds)
+        if port.shares is not None or port.traffic is not None:
+            self._count_for(Whose(key, party_of(self._claims), tenants.split(key)[1]))
+            if port.traffic is not None and lost is None:
+                seconds = port.traffic.ask(self._whose, port.reactor.now)
+                if seconds:
+                    return Refuse(429, TOO_MANY, seconds)
+                if request.upgrade:
+                    exchange.pace = port.traffic.pace(self._whose)
+        if port.guards is not None:
+            guard = port.guards.of(*tenants.split(key))
+            if guard is not None:
+                go_on = partial(self._let_in, inbound, exchange, asked, lost)
+                return self._ask(guard, inbound, exchange, asked, go_on)
+        return self._let_in(inbound, exchange, asked, lost)
+
+    def _let_in(self, inbound: Waiting, exchange: Exchange, asked: Asked, lost: Outbound | None) -> Decision:
+        """By the node's own word the request may go on."""
+        port = self._port
         avoid = lost.way if isinstance(lost, StreamOutbound) else None
-        way = port.registry.pick(key, avoid=avoid)
+        way = port.registry.pick(exchange.endpoint, avoid=avoid)
         if asked.is_tcp:
-            return self._begin_tcp(inbound, exchange, way, port.reactor.now)
+            return self._begin_tcp(inbound, exchange, asked, way, port.reactor.now)
         return self._find(inbound, exchange, asked, way, port.reactor.now, patient=lost is None)
+
+    def _ask(
+        self,
+        guard: Guard,
+        inbound: Waiting,
+        exchange: Exchange,
+        asked: Asked,
+        go_on: Callable[[], Decision],
+    ) -> Decision:
+        """What `go_on` decides if the guard lets the client in; it may be asked when a password has been checked."""
+        port, client = self._port, self._client
+        verdict = guard.judge(client, asked.credentials)
+        if verdict is Verdict.WELCOME:
+            self._hides = self._hides or guard.users is not None
+            return go_on()
+        if verdict is not Verdict.UNCHECKED:
+            exchange.refused = verdict.name.lower()
+            return port.visitors.refuse(verdict)
+        users, (shown,) = guard.users, asked.credentials
+        assert users is not None
+
+        def again(right: bool) -> Decision:
+            if right:
+                self._hides = True
+                return go_on()
+            exchange.refused = "credentials"
+            return port.visitors.refuse(Verdict.CREDENTIALS)
+
+        def told(right: bool) -> None:
+            port.reactor.call("visitor", inbound, lambda: inbound.decide(exchange, again(right)))
+
+        forget = port.visitors.passwords.ask(users, shown, client_of(client), told)
+        if forget is None:
+            port.visitors.refused["busy"] += 1
+            exchange.refused = "busy"
+            return CHECKS_BUSY
+        port.reactor.hand_over()
+        return Wait(port.reactor.now + CHECK_SECONDS, CHECKS_BUSY, forget)
+
+    def _ask_agent(
+        self,
+        guard: Guard,
+        way: Way,
+        inbound: Waiting,
+        exchange: Exchange,
+        asked: Asked,
+        go_on: Callable[[], Decision],
+    ) -> Decision:
+        """`_ask`, where the agent of `way` lets in certain visitors only: who has its session, asks."""
+        if guard is not ELSEWHERE:
+            return self._ask(guard, inbound, exchange, asked, go_on)
+        if self._handed or not isinstance(way, PeerWay):  # it has moved meanwhile: the next attempt finds it
+            return NO_UPSTREAMS
+        return TakeOver(partial(self._hand_over, exchange, way.link))
+
+    def _hand_over(self, exchange: Exchange, link: Link) -> None:
+        """Another node goes on with the connection, from this request on, and tells of it."""
+        port, request = self._port, exchange.request
+        assert request is not None
+        assert port.peers is not None
+        port.let_in_by.pop(self, None)
+        port.metrics.request_left()
+        port.peers.start_hand_over(link, self._connection, Port.PROXY, request)
+
+    def _count_for(self, whose: Whose) -> None:
+        before, self._whose = self._whose, whose
+        if self._port.shares is not None and whose[1:] != before[1:]:
+            self._port.shares.book(self._connection.account, whose.party, whose.tenant)
 
     def _find(
         self, inbound: Waiting, exchange: Exchange, asked: Asked, way: Way | None, since: float, *, patient: bool
@@ -258,13 +352,23 @@ class Client:
                 until = max(until, port.patient_until)
         elif patient and way.suspended:
             until = min(way.back_by, since + port.timeouts.answer)
+        elif way.guard is None:
+            return self._route(way, exchange, asked)
         else:
-            return _route(way, asked, fresh=bool(exchange.attempts))
+            go_on = partial(self._route, way, exchange, asked)
+            return self._ask_agent(way.guard, way, inbound, exchange, asked, go_on)
 
         def again(found: Way | None) -> Decision:
             return self._find(inbound, exchange, asked, found, since, patient=patient)
 
         return self._wait(until, inbound, exchange, again)
+
+    def _route(self, way: Way, exchange: Exchange, asked: Asked) -> Decision:
+        try:
+            outbound = way.take(fresh=bool(exchange.attempts))
+        except NoStream:
+            return BUSY
+        return Route(outbound, asked.head_for(summaries=way.summaries, hides=self._hides))
 
     def _wait(
         self, until: float, inbound: Waiting, exchange: Exchange, again: Callable[[Way | None], Decision]
@@ -285,9 +389,9 @@ class Client:
         port.let_in_by.pop(self, None)
         if exchange.request is None:  # refused before it could begin
             port.metrics.request_started()
-        if port.traffic is not None and exchange.attempts:
+        if port.traffic is not None and exchange.attempts and not (exchange.pace and exchange.status == 101):
             size = exchange.bytes_in + exchange.bytes_out
-            port.traffic.passed(exchange.endpoint, self._principal, port.reactor.now, size)
+            port.traffic.passed(self._whose, port.reactor.now, size)
         served = exchange.endpoint if exchange.attempts else ""
         port.metrics.request_done(*exchange.figures(), served, exchange.first_byte_seconds)
         if exchange.status == 499:
@@ -314,7 +418,7 @@ class Client:
 
     # -- raw TCP
 
-    def _begin_tcp(self, inbound: Waiting, exchange: Exchange, way: Way | None, since: float) -> Decision:
+    def _begin_tcp(self, inbound: Waiting, exchange: Exchange, asked: Asked, way: Way | None, since: float) -> Decision:
         request = exchange.request
         assert request is not None
         if not may_open(request.fields, self._port.allowed_origins):
@@ -327,12 +431,28 @@ class Client:
             return Refuse(400, "expected a WebSocket upgrade")
         if request.body:
             return Refuse(400, "a WebSocket upgrade has no body")
-        fields = [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"), (b"Sec-WebSocket-Accept", accept)]
-        port = self._port
         try:
             wish = resumption.wish_in(request.fields)
         except HTTPError as error:
             return Refuse(error.status, error.public)
+        go_on = partial(self._open_tcp, inbound, exchange, asked, way, since, accept, wish)
+        if way is None or way.guard is None or isinstance(wish, Resume):  # that was let in when it began
+            return go_on()
+        return self._ask_agent(way.guard, way, inbound, exchange, asked, go_on)
+
+    def _open_tcp(
+        self,
+        inbound: Waiting,
+        exchange: Exchange,
+        asked: Asked,
+        way: Way | None,
+        since: float,
+        accept: bytes,
+        wish: New | Resume | None,
+    ) -> Decision:
+        port, request = self._port, exchange.request
+        assert request is not None
+        fields = [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"), (b"Sec-WebSocket-Accept", accept)]
         if isinstance(wish, Resume) or (wish is not None and wish.seconds and port.legs.kept.seconds):
             return TakeOver(partial(self._begin_leg, inbound, exchange, wish, fields))
         if way is None:
@@ -341,7 +461,7 @@ class Client:
                 until,
                 inbound,
                 exchange,
-                lambda found: self._begin_tcp(inbound, exchange, found, since),
+                lambda found: self._begin_tcp(inbound, exchange, asked, found, since),
             )
         try:
             stream = way.open()
@@ -354,7 +474,8 @@ class Client:
 
         def start() -> None:
             self._connection.put(http1.encode_response(101, b"Switching Protocols", fields))
-            relay = Relay(WebSocketCarrier(self._connection, client=False, half_close=half_close), stream, done)
+            carrier = WebSocketCarrier(self._connection, client=False, half_close=half_close)
+            relay = Relay(paced(carrier, exchange.pace, port.reactor), stream, done)
             relays.append(relay)
             port.relayed += 1
             if exchange.expires_at < math.inf:
@@ -381,8 +502,8 @@ class Client:
             port.metrics.tcp_done(exchange.endpoint, from_client, to_client)
             self.finished(inbound, exchange)
 
-        token_id = port.let_in_by.pop(self, "")
-        leg = Leg(exchange.endpoint, tenant_in(request.fields), exchange.expires_at, self._principal, token_id)
+        port.let_in_by.pop(self, None)
+        leg = Leg(exchange.endpoint, tenant_in(request.fields), self._client, exchange.expires_at, self._claims)
         carrier = WebSocketCarrier(connection, client=False, max_frame=MAX_FRAME)
         try:
             answer, start = port.legs.begin(carrier, leg, wish, done)
@@ -398,13 +519,6 @@ class Client:
         start()
         if isinstance(wish, Resume):  # what began with another connection is told of when it is over
             self.finished(inbound, exchange)
-
-
-def _route(way: Way, asked: Asked, *, fresh: bool = False) -> Decision:
-    try:
-        return Route(way.take(fresh=fresh), asked.head_for(summaries=way.summaries))
-    except NoStream:
-        return BUSY
 
 
 def _give_back(inbound: Waiting, keep: bool) -> None:

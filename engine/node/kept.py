@@ -27,7 +27,7 @@ class Purpose(NamedTuple):
     path: str  # upstream or tcp
     endpoint: str
     tenant: bytes
-    principal: str  # whom the token names; empty: nobody, or there is none
+    party: str  # whom the token names (see admission.party_of)
 
 
 class Kept:
@@ -56,7 +56,7 @@ class Kept:
         mark = self.tag + b"." if self.tag else b""
         opened = Opened(mark + secrets.token_hex(ID_BYTES).encode(), seconds)
         resumable = Resumable(carrier, opened.id, seconds)
-        resumable.may_wait = partial(self._may_wait, resumable, purpose.principal)
+        resumable.may_wait = partial(self._may_wait, resumable, purpose.party)
         self._sessions[opened.id] = resumable, purpose
         return resumable, opened.encode()
 
@@ -84,13 +84,13 @@ class Kept:
             self._sessions.pop(carrier.id, None)
             self._waits_no_more(carrier)
 
-    def _may_wait(self, resumable: Resumable, principal: str) -> bool:
+    def _may_wait(self, resumable: Resumable, party: str) -> bool:
         """It has lost its carrier: is there room for it until the next comes?"""
         address = resumable.peer[0]
-        if self.crowd.is_full(address, principal):
+        if self.crowd.is_full(address, party):
             return False
-        self._suspended[resumable] = address, principal
-        self.crowd.enter(address, principal)
+        self._suspended[resumable] = address, party
+        self.crowd.enter(address, party)
         return True
 
     def _waits_no_more(self, resumable: Resumable) -> None:

@@ -24,8 +24,9 @@ from engine.access_log import AccessLog, HeaderFilter
 from engine.admin.app import NodeStatus, SessionStatus, node_app
 from engine.admin.metrics import NodeMetrics
 from engine.admin.serve import serve_admin
+from engine.auth.by_tenant import ByTenant
 from engine.auth.key_set import Tokens, open_tokens
-from engine.auth.verifier import Verifier
+from engine.auth.verifier import Verifier, Verifies
 from engine.cluster.directory import Membership
 from engine.cluster.entry import Entry
 from engine.cluster.store import Store
@@ -38,6 +39,7 @@ from engine.loop.certificates import SOON_SECONDS, Certificates, Expiry, Renewed
 from engine.loop.connection import Address, Connection
 from engine.loop.leaving import stop_signals, until_signal
 from engine.loop.listen import Room, join_address, open_listeners, serve, split_address
+from engine.loop.memory import Shares
 from engine.loop.reactor import Reactor
 from engine.loop.run import open_reactor
 from engine.node.admission import logged
@@ -50,6 +52,7 @@ from engine.node.membership import join_by_store
 from engine.node.peers import Peers
 from engine.node.tcp_port import TCPPort
 from engine.node.trust import Trust
+from engine.node.visitors import Visitors
 from engine.node.way import Way
 from engine.routing.rebalance import Part, by_node, excess
 from engine.routing.registry import SharedRegistry
@@ -156,11 +159,17 @@ async def run_node(
 
 async def open_node(config: ServerConfig, reactor: Reactor, nursery: trio.Nursery) -> Node:
     """A node that accepts nobody yet. Its sessions are tasks in `nursery`. Raises ConfigError."""
-    ids = [one.id for one in config.upstream.tenants]
-    proxy_tokens = await open_tokens_of(config.proxy.auth, nursery, tenants=ids)
+    own = {one.id for one in config.proxy.tenants}
+    others = [one.id for one in config.upstream.tenants if one.id not in own]
+    common = (await open_tokens_of(config.proxy.auth, nursery, tenants=others)).verifier
+    of = await _open_tenants(config.proxy.tenants, nursery)
+    verifiers = {id: tokens.verifier for id, tokens in of.items() if tokens.verifier is not None}
+    clients = ByTenant(verifiers, common) if verifiers else common
     upstream_tokens = await open_tokens_of(config.upstream.auth, nursery)
     tenants = await _open_tenants(config.upstream.tenants, nursery)
-    return Node(config, reactor, proxy_tokens, upstream_tokens, nursery, tenants=tenants)
+    node = Node(config, reactor, clients, upstream_tokens, nursery, tenants=tenants)
+    nursery.start_soon(node.visitors.run)
+    return node
 
 
 class Door:
@@ -192,13 +201,13 @@ class Door:
 
 
 class Node:
-    """The public ports and what they share."""
+    """The public ports and what they share. `clients` verifies the tokens of clients, if those need one."""
 
     def __init__(
         self,
         config: ServerConfig,
         reactor: Reactor,
-        proxy_tokens: Tokens,
+        clients: Verifies | None,
         upstream_tokens: Tokens,
         sessions: trio.Nursery,
         *,
@@ -216,13 +225,25 @@ class Node:
         self.metrics.expiries = self.expiries
         pattern = HostPattern(config.proxy.tenant_hosts)
         hosts = pattern if tenants else None
+        limits = config.proxy.limits
+        traffic = Traffic(
+            (limits.requests, limits.principal_requests, limits.tenant_requests),
+            (limits.bytes, limits.principal_bytes, limits.tenant_bytes),
+        )
+        shares = Shares(reactor.memory, limits.principal_memory, limits.tenant_memory)
+        self.visitors = Visitors(config.proxy.endpoints)
+        trust = Trust(config.proxy.trusted_proxies, config.proxy.trusted_headers)
         self._legs = Legs(
             self.registry,
             reactor,
             self.metrics,
-            verifier=proxy_tokens.verifier,
+            verifier=clients,
             hosts=hosts,
+            trust=trust,
+            visitors=self.visitors,
             kept=Kept(config.proxy.resume),
+            traffic=traffic or None,
+            shares=shares,
             sessions=sessions,
         )
         self._clients = Clients(
@@ -237,21 +258,23 @@ class Node:
                 stall=http.write_timeout or math.inf,
             ),
             max_head=http.head_limit,
-            verifier=proxy_tokens.verifier,
+            verifier=clients,
             hosts=hosts,
-            trust=Trust(config.proxy.trusted_proxies),
+            trust=trust,
             proxy_protocol=config.proxy.proxy_protocol,
             allowed_origins=frozenset(config.proxy.allowed_origins),
             access_log=_access_log(config.proxy.access_log),
             # What ends TLS in front of a node can be told by nobody but the operator.
             secure=tls.context is not None or config.proxy.public_url.startswith("https:"),
             patient_until=reactor.now + PATIENCE_SECONDS,
-            visits=Visits(config.proxy.limits.connections, config.proxy.limits.connection_rate),
-            traffic=Traffic(config.proxy.limits.requests, config.proxy.limits.bytes) or None,
+            visits=Visits(limits.connections, limits.connection_rate),
+            traffic=traffic or None,
+            shares=shares if clients is not None or hosts is not None else None,  # others have no names
             legs=self._legs,
+            visitors=self.visitors,
         )
-        if proxy_tokens.verifier is not None:
-            proxy_tokens.verifier.on_revoked = self._clients.end_revoked
+        if clients is not None:
+            clients.on_revoked = self._clients.end_revoked
         self.clients = ClientPort(self._clients, tls)
         self.exclusive = config.upstream.sharing == "exclusive"
         self.agents = AgentPort(
@@ -273,6 +296,7 @@ class Node:
         self.metrics.has_tenants = bool(tenants)
         self.metrics.carriers_refused = lambda: self.agents.carriers_refused + self._clients.host.crowd.refused
         self.metrics.suspensions_refused = lambda: self.agents.kept.crowd.refused + self._legs.kept.crowd.refused
+        self.metrics.visitors_refused = lambda: self.visitors.refused
         self.metrics.tcp_connections = lambda: self._clients.tcp_connections
         self._config = config
         log_of = config.proxy.access_log
@@ -287,9 +311,8 @@ class Node:
         }
         self.agents_door = Door()
         self.clients_door = Door()
-        traffic = self._clients.traffic
         self.metrics.limited = lambda: {
-            "proxy": {**self._clients.visits.refused, **(traffic.refused if traffic is not None else {})},
+            "proxy": {**self._clients.visits.refused, **traffic.refused, **shares.ended},
             "upstream": self.agents.refused,
         }
 
@@ -346,12 +369,14 @@ class Node:
             tls=tls,
             server_name=files.server_name,
             counted=self.metrics.forwarded,
+            not_let_in=self.visitors.not_let_in,
         )
         self.peers.ports = {Port.PROXY: self.clients.take, Port.UPSTREAM: self.agents.take}
         self.metrics.peers = lambda: len({one.node for one in directory.peers} - {own.now.node})
         self.metrics.store = lambda: self.store
         self._clients.peers = self.agents.peers = self.peers
         self._legs.kept.tag = self.agents.kept.tag = self.peers.tag
+        own.is_guarded = self.agents.guarded.__contains__
         self.registry.observe(own.changed)
 
     async def serve_link(self, connection: Connection) -> None:
@@ -439,7 +464,7 @@ def certificates_of(config: ServerConfig) -> list[Certificates]:
 
 
 async def _open_tenants(tenants: Sequence[TenantConfig], nursery: trio.Nursery) -> dict[str, Tokens]:
-    """What checks the tokens of each tenant's agents."""
+    """What checks the tokens of each tenant's agents, or clients."""
     opened: dict[str, Tokens] = {}
 
     async def open_one(tenant: TenantConfig) -> None:

@@ -21,7 +21,7 @@ from engine.loop.connection import Connection
 from engine.loop.duplex import LATER
 from engine.loop.listen import Handler
 from engine.loop.reactor import Reactor
-from engine.node.way import StreamOutbound, Way, relay_to
+from engine.node.way import ELSEWHERE, StreamOutbound, Way, relay_to
 from engine.routing.registry import SharedRegistry
 from engine.session.session import NoStream
 from engine.session.stream import Stream
@@ -29,7 +29,7 @@ from engine.tunnel.relay import Relay
 from engine.wire import http1, peers, posts, resumption
 from engine.wire.http1 import Request
 from engine.wire.owner import find, owner_of_session, tag_of
-from engine.wire.peers import Handed, Port
+from engine.wire.peers import Handed, Port, Visit, Wanted
 
 CLOSE_ALL: Final = math.inf
 HAND_OVER_SECONDS: Final = 3.0  # for the link
@@ -54,11 +54,17 @@ class PeerWay(Way):
         return self.link.up
 
     def open(self) -> Stream:
+        return self._open(self._opening)
+
+    def open_for(self, client: str) -> Stream:
+        return self._open(Visit(client, self.endpoint).encode() if self.guard is not None else self._opening)
+
+    def _open(self, opening: bytes) -> Stream:
         session = self.link.session
         if session is None:
             raise NoStream("the link is lost")
         stream = session.open()
-        stream.put(self._opening)
+        stream.put(opening)
         return stream
 
     def take(self, *, fresh: bool = False) -> StreamOutbound:
@@ -71,12 +77,15 @@ class PeerWay(Way):
 
 
 class _Servers:
-    """The peers that serve one endpoint, each with its number of sessions."""
+    """The peers that serve one endpoint, each with its number of sessions; those that let in certain visitors only are
+    `guarded`.
+    """
 
-    __slots__ = ("counts", "ways")
+    __slots__ = ("counts", "guarded", "ways")
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
+        self.guarded: set[str] = set()
         self.ways: dict[str, PeerWay] = {}  # those that have been used
 
     def candidates(self, links: dict[str, Link], avoid: Way | None) -> list[Link]:
@@ -96,7 +105,8 @@ class _Servers:
 class Peers:
     """The other nodes and workers. Watches `directory`; links are tasks in `nursery`.
 
-    `counted` is told the peer's node for each request that goes there.
+    `counted` is told the peer's node for each request that goes there, `not_let_in` of each client that came by a peer
+    and may not use the endpoint.
     """
 
     def __init__(
@@ -111,6 +121,7 @@ class Peers:
         tls: ssl.SSLContext | Certificates | None = None,
         server_name: str = "",
         counted: Callable[[str], None] = lambda node: None,
+        not_let_in: Callable[[], None] = lambda: None,
     ) -> None:
         self.directory = directory
         self.own = own  # as it was in the beginning
@@ -127,6 +138,7 @@ class Peers:
         self._tls = tls
         self._server_name = server_name
         self._counted = counted
+        self._not_let_in = not_let_in
         self._dialled: dict[str, Link] = {}
         self._by_tag: dict[bytes, Link] = {}
         self._servers: dict[str, _Servers] = {}  # by endpoint
@@ -135,7 +147,7 @@ class Peers:
         for entry in directory.peers:
             self.peer_changed(entry)
             for endpoint, count in entry.endpoints.items():
-                self.endpoint_changed(entry.id, endpoint, count)
+                self.endpoint_changed(entry.id, endpoint, count, endpoint in entry.guarded)
 
     # -- for the registry
 
@@ -153,6 +165,7 @@ class Peers:
         if way is None or way.link is not link:
             self._drop_way(servers, link.entry.id)
             way = servers.ways[link.entry.id] = PeerWay(endpoint, link, self._reactor, self._counted)
+            way.guard = ELSEWHERE if link.entry.id in servers.guarded else None
             self._reactor.clock(way)
         return way
 
@@ -189,13 +202,16 @@ class Peers:
         self._dialled.pop(entry.id).leave()
         self._by_tag.pop(tag_of(entry.id), None)
 
-    def endpoint_changed(self, peer: str, endpoint: str, count: int) -> None:
+    def endpoint_changed(self, peer: str, endpoint: str, count: int, guarded: bool) -> None:
         """See directory.Watcher."""
+        servers = self._servers.setdefault(endpoint, _Servers())
+        if guarded != (peer in servers.guarded):
+            servers.guarded ^= {peer}
+            self._drop_way(servers, peer)
         if count:
-            self._servers.setdefault(endpoint, _Servers()).counts[peer] = count
+            servers.counts[peer] = count
             self._registry.call_waiting(endpoint)
             return
-        servers = self._servers[endpoint]
         del servers.counts[peer]
         self._drop_way(servers, peer)
         if not servers.counts:
@@ -259,17 +275,18 @@ class Peers:
             connection.close()
             return
         self.handed_over += 1
-        head = http1.encode_request(request.method, request.target, request.fields)
-        stream.put(Handed(port, connection.peer).encode() + head)
+        stream.put(Handed(port, connection.peer).encode() + request.head)
         Relay(connection, stream)
         connection.resume()
 
     # -- what peers want of us
 
-    def _take(self, stream: Stream, wanted: str | Handed) -> None:
+    def _take(self, stream: Stream, wanted: Wanted) -> None:
         """A peer has opened a stream for what this process has itself."""
         if isinstance(wanted, str):
-            self._join(stream, wanted)
+            self._join(stream, wanted, "")  # which an agent that lets in certain visitors only does not let in
+        elif isinstance(wanted, Visit):
+            self._join(stream, wanted.endpoint, wanted.address)
         else:
             self._converse(stream, wanted)
 
@@ -286,8 +303,8 @@ class Peers:
         finally:
             connection.abort()
 
-    def _join(self, stream: Stream, endpoint: str) -> None:
-        if relay_to(self._registry.pick_local(endpoint), stream, self._done) is not None:
+    def _join(self, stream: Stream, endpoint: str, client: str) -> None:
+        if relay_to(self._registry.pick_local(endpoint), stream, client, self._not_let_in, self._done) is not None:
             self.streams += 1
 
     def _done(self, error: Exception | None) -> None:

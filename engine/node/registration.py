@@ -2,17 +2,53 @@
 
 from __future__ import annotations
 
+import math
+
 import trio
 
 from engine.loop.reactor import Reactor
 from engine.node.way import Way
-from engine.session.session import Session
+from engine.session.session import NoStream, Session
 from engine.session.stream import Stream
+
+
+class Crowd:
+    """The registrations of one principal, and the streams that these may have open together: `limit`; 0: any number.
+
+    The streams are counted when as many have been opened as there was room for; until then, none that has ended is
+    missed.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.refused = 0
+        self.members: set[Registration] = set()
+        self._room = 0
+
+    def may_open(self) -> bool:
+        """Is there room for one more? It is taken then."""
+        if not self.limit:
+            return True
+        if not self._room:
+            self._room = self._count_room()
+            if not self._room:
+                self.refused += 1
+                return False
+        self._room -= 1
+        return True
+
+    def _count_room(self) -> int:
+        room = self.limit - sum(len(one.session.mux.streams) for one in self.members)
+        if room <= 0:  # those that wait for a request are the first to go
+            room += sum(len(one.idle) for one in self.members)
+            for one in self.members:
+                one.close_idle(math.inf)
+        return max(room, 0)
 
 
 class Registration(Way):
     """One agent's session for one endpoint, which `endpoint` is the key of. `principal` is whom its token names (empty:
-    nobody), `client` the address that it came from.
+    nobody), `client` the address that it came from. It is one of a `crowd`, if it is named.
     """
 
     def __init__(self, session: Session, endpoint: str, reactor: Reactor, *, summaries: bool = False) -> None:
@@ -20,6 +56,7 @@ class Registration(Way):
         self.session = session
         self.principal = ""
         self.client = ""
+        self.crowd: Crowd | None = None
         self.since = reactor.now
         self.moved = trio.Event()  # its agent has gone elsewhere, or the session has ended
         self.shed = False  # its agent was asked to dial again
@@ -36,6 +73,8 @@ class Registration(Way):
         return self.session.alive and not self.session.away
 
     def open(self) -> Stream:
+        if self.crowd is not None and not self.crowd.may_open():
+            raise NoStream(f"{self.crowd.limit} streams are open in the sessions of {self.principal}")
         return self.session.open()
 
     def break_off(self, error: Exception) -> None:

@@ -12,12 +12,16 @@ import math
 
 import trio
 
+from engine.limits import Whose
 from engine.log import get_logger
 from engine.loop.connection import Connection
 from engine.node.admission import logged
 from engine.node.client import LINK_SECONDS, Clients
-from engine.node.way import Way
+from engine.node.legs import NOT_LET_IN, TOO_MANY
+from engine.node.way import NotLetIn, Way
+from engine.routing import tenants
 from engine.session.session import NoStream
+from engine.tunnel.paced import paced
 from engine.tunnel.relay import LEFT, Relay
 
 access_log = get_logger("proxy.tcp.access")
@@ -44,21 +48,35 @@ class TCPPort:
     async def _serve(self, connection: Connection) -> None:
         clients = self._clients
         client = connection.peer[0]
+        if clients.visitors.refuse_bytes(self.endpoint, client):
+            clients.unserved.tell(self.endpoint, client, clients.reactor.now, NOT_LET_IN)
+            return
         way = await self._find()
         if way is None:
             clients.unserved.tell(self.endpoint, client, clients.reactor.now)
             return
         if not connection.alive:  # closed while it waited, to make room for others
             return
+        whose = Whose(self.endpoint, "", tenants.split(self.endpoint)[1])
+        traffic, pace = clients.traffic, None
+        if traffic is not None:
+            if traffic.ask(whose, clients.reactor.now):
+                clients.unserved.tell(self.endpoint, client, clients.reactor.now, TOO_MANY)
+                return
+            pace = traffic.pace(whose)
+        if clients.shares is not None:
+            clients.shares.book(connection.account, whose.party, whose.tenant)
         try:
-            stream = way.open()
+            stream = way.open_for(client)
         except NoStream as error:
+            if isinstance(error, NotLetIn):
+                clients.visitors.not_let_in()
             clients.unserved.tell(self.endpoint, client, clients.reactor.now, str(error))
             return
         # A client may stop reading for as long as it likes: a person looks at a page of rows. What waits for it is
         # bounded by its stream's window, and TCP itself finds out whether it is still there.
         connection.stall_seconds = math.inf
-        relay = Relay(connection, stream)
+        relay = Relay(paced(connection, pace, clients.reactor), stream)
         self._open += 1
         clients.relayed += 1
         self._log("connection opened", client_ip=client)

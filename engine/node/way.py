@@ -10,7 +10,9 @@ import math
 from collections.abc import Callable
 from typing import Final
 
+from engine.auth.visitors import Guard, Verdict
 from engine.gateway.outbound import Outbound
+from engine.loop.duplex import Duplex
 from engine.loop.reactor import Reactor
 from engine.session.session import NoStream
 from engine.session.stream import Stream
@@ -19,6 +21,15 @@ from engine.wire.http1 import PEER_HEAD
 
 IDLE_SECONDS: Final = 60.0
 MAX_IDLE: Final = 256
+ELSEWHERE: Final = Guard()
+"""The guard of a way to a peer whose agent admits certain visitors only: that is decided there."""
+
+
+NOT_LET_IN: Final = "the agent does not let this client in"
+
+
+class NotLetIn(NoStream):
+    """The agent's guard says so."""
 
 
 class StreamOutbound(Outbound):
@@ -41,12 +52,13 @@ class StreamOutbound(Outbound):
 class Way:
     """Opens streams for `endpoint`, and keeps those that wait for a request. The subclass says in what.
 
-    `summaries`: the agent understands summaries in front of heads.
+    `summaries`: the agent understands summaries in front of heads. `guard`: whom the agent lets in, if not anybody.
     """
 
     def __init__(self, endpoint: str, reactor: Reactor, *, summaries: bool = False) -> None:
         self.endpoint = endpoint
         self.summaries = summaries
+        self.guard: Guard | None = None
         self.back_by = math.inf  # when one that is suspended is given up, in the reactor's seconds
         self.idle: dict[StreamOutbound, None] = {}
         self.deadline = reactor.now + IDLE_SECONDS
@@ -65,6 +77,12 @@ class Way:
     def open(self) -> Stream:
         """A new stream to the agent. Raises NoStream."""
         raise NotImplementedError
+
+    def open_for(self, client: str) -> Stream:
+        """`open`, for bytes of a client that comes from that address and shows no password. Raises NoStream."""
+        if self.guard is not None and self.guard.judge(client, ()) is not Verdict.WELCOME:
+            raise NotLetIn(NOT_LET_IN)
+        return self.open()
 
     def break_off(self, error: Exception) -> None:
         """What it rides on has a defect."""
@@ -95,11 +113,20 @@ class Way:
 
 
 def relay_to(
-    way: Way | None, stream: Stream, on_done: Callable[[Exception | None], None] | None = None
+    way: Way | None,
+    stream: Duplex,
+    client: str,
+    not_let_in: Callable[[], None],
+    on_done: Callable[[Exception | None], None] | None = None,
 ) -> Relay | None:
-    """Join `stream` to a new one of `way`. It is reset, and the answer is None, if there is none or no way any more."""
+    """Join `stream`, of a client that comes from that address, to a new one of `way`. It is reset, and the answer is
+    None, if there is none or no way any more, or if the agent does `not_let_in` the client.
+    """
     try:
-        upstream = way.open() if way is not None else None
+        upstream = way.open_for(client) if way is not None else None
+    except NotLetIn:
+        upstream = None
+        not_let_in()
     except NoStream:
         upstream = None
     if upstream is None:

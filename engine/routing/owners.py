@@ -34,11 +34,25 @@ def defect_of_name(name: str) -> str:
     return ""
 
 
+_UNSEEN: Final = dict.fromkeys(
+    (
+        *(0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0),
+        *(*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)),
+    )
+)
+"""Letters and marks that nobody sees (Unicode's Default_Ignorable_Code_Point, as far as it is printable)."""
+_SEEN_AS: Final = str.maketrans("。｡", "..") | _UNSEEN
+
+
 def likeness(key: str) -> str:
     """The same for all keys of one tenant whose names a reader would take for one another."""
     name, tenant = tenants.split(key)
-    labels = unicodedata.normalize("NFKC", name).casefold().split(".")
-    return tenants.key(unicodedata.normalize("NFKC", ".".join(map(_decoded, labels)).casefold()), tenant)
+    labels = _as_seen(name).split(".")
+    return tenants.key(_as_seen(".".join(map(_decoded, labels))).rstrip("."), tenant)
+
+
+def _as_seen(text: str) -> str:
+    return unicodedata.normalize("NFKC", text.translate(_SEEN_AS)).translate(_SEEN_AS).casefold()
 
 
 def _decoded(label: str) -> str:

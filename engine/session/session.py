@@ -88,7 +88,7 @@ class Session:
         self._on_stream = on_stream
         self._on_away = on_away
         self._on_change = on_change
-        self._ping_seconds = ping_seconds
+        self.ping_seconds = ping_seconds
         self._pings = Pings()
         self._owed = 0  # pongs, since all that was sent was taken
         self._resets = Budget(MAX_RESETS, RESET_SECONDS)
@@ -326,7 +326,7 @@ class Session:
     @property
     def _calm_seconds(self) -> float:
         """How long it may be silent. A request whose body is silent is given up by some (Varnish, after 5 s)."""
-        return min(self._ping_seconds, STREAM_PING_SECONDS if self.carrier.kind is Kind.STREAM else math.inf)
+        return min(self.ping_seconds, STREAM_PING_SECONDS if self.carrier.kind is Kind.STREAM else math.inf)
 
     def _ping(self) -> None:
         value = _random(32)

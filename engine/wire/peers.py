@@ -16,7 +16,9 @@ What follows is a yamux session. Each stream begins with what it is for, in two 
 
 - an endpoint, by its name in the accepting end's registry: all that follows is the endpoint's session's;
 - with the first bit of the length set, a port and an address: all that follows is a connection to that port, which has
-  come from there and belongs to a session of the accepting end (see owner).
+  come from there and belongs to a session of the accepting end (see owner);
+- with that bit, `client`, an address and an endpoint: all that follows is the endpoint's session's, if its agent lets
+  in who comes from there.
 
 A stream is only ever joined to what the accepting process has itself, so nothing can go in circles.
 """
@@ -41,6 +43,7 @@ MAX_NAME: Final = 1024  # of an endpoint, in bytes
 LENGTH_SIZE: Final = 2
 
 _HANDED: Final = 0x8000
+_VISIT: Final = re.compile(r"client ([^ ]+) (.+)", re.DOTALL)
 _CONNECTION: Final = re.compile(r"(proxy|upstream) ([^ ]*) (\d{1,5})", re.ASCII)
 _HELLO: Final = re.compile(rb"([^ ]{1,512}) ([^ ]{1,512}) ([0-9a-f]{32})")
 _ANSWER: Final = re.compile(rb"([0-9a-f]{32}) ([0-9a-f]{64})")
@@ -120,19 +123,37 @@ class Handed(NamedTuple):
     address: tuple[str, int]
 
     def encode(self) -> bytes:
-        text = f"{self.port} {self.address[0]} {self.address[1]}".encode()
-        return (len(text) | _HANDED).to_bytes(LENGTH_SIZE) + text
+        return _opening(f"{self.port} {self.address[0]} {self.address[1]}", _HANDED)
+
+
+class Visit(NamedTuple):
+    """A client that has come from `address` wants `endpoint`."""
+
+    address: str
+    endpoint: str
+
+    def encode(self) -> bytes:
+        """Raises ValueError for a name that is too long."""
+        return _opening(f"client {self.address} {self.endpoint}", _HANDED)
+
+
+Wanted = str | Handed | Visit
+"""What a stream is for; a text is an endpoint."""
 
 
 def opening(endpoint: str) -> bytes:
     """What a stream for `endpoint` begins with. Raises ValueError for a name that is too long."""
-    name = endpoint.encode()
+    return _opening(endpoint, 0)
+
+
+def _opening(text: str, mark: int) -> bytes:
+    name = text.encode()
     if not 0 < len(name) <= MAX_NAME:
         raise ValueError(f"expected a name of at most {MAX_NAME} bytes")
-    return len(name).to_bytes(LENGTH_SIZE) + name
+    return (len(name) | mark).to_bytes(LENGTH_SIZE) + name
 
 
-def read_opening(data: bytes | memoryview) -> tuple[str | Handed, int] | None:
+def read_opening(data: bytes | memoryview) -> tuple[Wanted, int] | None:
     """What a stream is for, and how many bytes that took; None: more has to come. Raises RemoteProtocolError."""
     if len(data) < LENGTH_SIZE:
         return None
@@ -149,6 +170,8 @@ def read_opening(data: bytes | memoryview) -> tuple[str | Handed, int] | None:
         raise RemoteProtocolError("a name that is not UTF-8") from None
     if not handed:
         return text, end
+    if (visit := _VISIT.fullmatch(text)) is not None:
+        return Visit(*visit.groups()), end
     found = _CONNECTION.fullmatch(text)
     if found is None or int(found[3]) > 65535:
         raise RemoteProtocolError("a connection to no port, or from no address")

@@ -30,7 +30,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from engine.errors import HTTPError, RemoteProtocolError
+from engine.errors import UNREADABLE, HTTPError, RemoteProtocolError
 from engine.wire import owner
 from engine.wire.piko import endpoint_of_segment
 
@@ -61,12 +61,15 @@ class Hello(msgspec.Struct):
 
 
 class Welcome(msgspec.Struct):
-    """The answer: what became of the wish, where clients reach the node, and which node or worker it is."""
+    """The answer: what became of the wish, where clients reach the node, which node or worker it is, and whether it
+    keeps to what was said of visitors.
+    """
 
     session: str = ""
     public_url: str = ""
     owner: str = ""  # the tag of the node that has the session, if there are several
     workers: str = ""  # and which of how many workers (see workers)
+    visitors: bool = False
 
     def __repr__(self) -> str:
         return f"Welcome(public_url={self.public_url!r})"  # the session's name is a secret
@@ -166,8 +169,6 @@ _STREAM_UP = re.compile(rb"stream-up " + _ID)
 _DATA = re.compile(rb"data (\d{1,18})", re.ASCII)
 _END = re.compile(rb"end (\d{1,18}) ([ -~]{0,200})", re.ASCII)
 _TAKEN = re.compile(rb"(\d{1,18})\n", re.ASCII)
-# What is no JSON as it has to be, no UTF-8, or nested so deeply that it is not looked at.
-_NO_JSON: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def line_end(body: bytes | bytearray) -> int:
@@ -193,7 +194,7 @@ def parse_request(line: bytes) -> Request:
     if match := _OPEN.fullmatch(line):
         try:
             return Open(match[1].decode(), match[2], msgspec.json.decode(match[3], type=Hello))
-        except _NO_JSON as error:
+        except UNREADABLE as error:
             raise HTTPError(400, "expected the JSON of a hello") from error
     raise HTTPError(400, "expected a message of a carrier")
 
@@ -223,7 +224,7 @@ def parse_welcome(line: bytes) -> Welcome:
     """The first line of the answer to `poll` or `stream`. Raises RemoteProtocolError."""
     try:
         return msgspec.json.decode(line, type=Welcome)
-    except _NO_JSON as error:
+    except UNREADABLE as error:
         raise RemoteProtocolError("expected the JSON of a welcome") from error
 
 

@@ -1,4 +1,5 @@
-"""The service behind the attacked endpoint: answers small GETs, sends without end, and swallows whatever else comes.
+"""The service behind the attacked endpoint: answers small GETs, sends without end, leaves what comes for /unread in the
+kernel, and swallows the rest.
 
 A thread for each connection: it is not what is measured.
 """
@@ -6,12 +7,14 @@ A thread for each connection: it is not what is measured.
 import contextlib
 import socket
 import threading
+import time
 
 import click
 
 SMALL = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (1 << 40)
 ZEROS = bytes(1 << 18)
+UNREAD_SECONDS = 3600
 
 
 def serve(connection: socket.socket) -> None:
@@ -24,6 +27,8 @@ def serve(connection: socket.socket) -> None:
                 connection.sendall(LARGE)
                 while True:
                     connection.sendall(ZEROS)
+            if said.startswith(b"POST /unread"):
+                time.sleep(UNREAD_SECONDS)
             if not said.startswith(b"GET"):
                 said = b"POST"  # swallowed
                 continue

@@ -14,6 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import click
@@ -34,16 +35,22 @@ WINDOW_UPDATE, PING, SYN = 1, 2, 1
 
 
 class Aim(NamedTuple):
-    """The node's ports, and until when."""
+    """The node's ports, and until when. `token` is shown to both, if there is one."""
 
     proxy: int
     upstream: int
     until: float
+    token: str = ""
 
+    @property
+    def shown(self) -> str:
+        """The field that shows the token."""
+        return f"Authorization: Bearer {self.token}\r\n" if self.token else ""
 
-def request(endpoint: str, *, method: str = "GET", path: str = "/", fields: str = "") -> bytes:
-    """A head as a client sends it."""
-    return f"{method} {path} HTTP/1.1\r\nHost: node.test\r\nx-piko-endpoint: {endpoint}\r\n{fields}\r\n".encode()
+    def request(self, endpoint: str, *, method: str = "GET", path: str = "/", fields: str = "") -> bytes:
+        """A head as a client sends it."""
+        first = f"{method} {path} HTTP/1.1\r\nHost: node.test\r\nx-piko-endpoint: {endpoint}\r\n"
+        return f"{first}{self.shown}{fields}\r\n".encode()
 
 
 def frame(payload: bytes, *, opcode: int = 2) -> bytes:
@@ -76,19 +83,20 @@ def client(aim: Aim) -> socket.socket:
 def agent(aim: Aim, endpoint: str = "evil") -> socket.socket:
     """A session of an agent's that serves an endpoint of its own."""
     sock = _connected(aim.upstream)
-    sock.sendall(f"GET /piko/v1/upstream/{endpoint} HTTP/1.1\r\nHost: node.test\r\n".encode() + UPGRADE)
+    head = f"GET /piko/v1/upstream/{endpoint} HTTP/1.1\r\nHost: node.test\r\n{aim.shown}"
+    sock.sendall(head.encode() + UPGRADE)
     sock.recv(4096)
     return sock
 
 
 def pipeline_absent(aim: Aim) -> None:
     with client(aim) as sock:
-        flood(sock, aim, request("nobody") * 500)
+        flood(sock, aim, aim.request("nobody") * 500)
 
 
 def pipeline_present(aim: Aim) -> None:
     with client(aim) as sock:
-        flood(sock, aim, request(ATTACKED) * 500)
+        flood(sock, aim, aim.request(ATTACKED) * 500)
 
 
 def new_lines(aim: Aim) -> None:
@@ -96,20 +104,21 @@ def new_lines(aim: Aim) -> None:
     heads = []
     for number in range(100):
         lines = (f"Accept: {100 * number + line:0400d}\r\n" for line in range(30))
-        heads.append(request("nobody", fields="".join(lines)))
+        heads.append(aim.request("nobody", fields="".join(lines)))
     with client(aim) as sock:
         flood(sock, aim, b"".join(head * 2 for head in heads))
 
 
 def small_chunks(aim: Aim) -> None:
     with client(aim) as sock:
-        sock.sendall(request(ATTACKED, method="POST", fields="Transfer-Encoding: chunked\r\n"))
+        sock.sendall(aim.request(ATTACKED, method="POST", fields="Transfer-Encoding: chunked\r\n"))
         flood(sock, aim, b"1\r\nx\r\n" * 10_000)
 
 
 def small_frames(aim: Aim) -> None:
     with client(aim) as sock:
-        sock.sendall(f"GET /_piko/v1/tcp/{ATTACKED} HTTP/1.1\r\nHost: node.test\r\n".encode() + UPGRADE)
+        head = f"GET /_piko/v1/tcp/{ATTACKED} HTTP/1.1\r\nHost: node.test\r\n{aim.shown}"
+        sock.sendall(head.encode() + UPGRADE)
         sock.recv(4096)
         sock.sendall(frame(b"POST"))
         flood(sock, aim, frame(b"x") * 10_000)
@@ -138,7 +147,7 @@ def websocket_pings_deaf(aim: Aim) -> None:
 def small_windows(aim: Aim) -> None:
     """Window updates of one byte for a stream that the node has opened, for a client of our own."""
     with agent(aim) as sock, client(aim) as asking:
-        asking.sendall(request("evil"))
+        asking.sendall(aim.request("evil"))
         time.sleep(0.2)
         flood(sock, aim, frame(YAMUX.pack(0, WINDOW_UPDATE, 0, 2, 1) * 5000))
 
@@ -161,12 +170,12 @@ def handshakes(aim: Aim) -> None:
 def large_heads(aim: Aim) -> None:
     fields = "".join(f"x-field-{number}: {'v' * 300}\r\n" for number in range(90))
     with client(aim) as sock:
-        flood(sock, aim, request(ATTACKED, fields=fields))
+        flood(sock, aim, aim.request(ATTACKED, fields=fields))
 
 
 def bulk(aim: Aim) -> None:
     with client(aim) as sock:
-        sock.sendall(request(ATTACKED, path="/bulk"))
+        sock.sendall(aim.request(ATTACKED, path="/bulk"))
         while time.monotonic() < aim.until and sock.recv(1 << 20):
             pass
 
@@ -176,7 +185,7 @@ def aborts(aim: Aim) -> None:
     while time.monotonic() < aim.until:
         with client(aim) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            sock.sendall(request(ATTACKED))
+            sock.sendall(aim.request(ATTACKED))
 
 
 def slow_readers(aim: Aim, count: int = 125) -> None:
@@ -185,7 +194,7 @@ def slow_readers(aim: Aim, count: int = 125) -> None:
     for _ in range(count):
         sock = client(aim)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.sendall(request(ATTACKED, path="/bulk"))
+        sock.sendall(aim.request(ATTACKED, path="/bulk"))
         socks.append(sock)
     while time.monotonic() < aim.until:
         time.sleep(1)
@@ -201,7 +210,7 @@ def crowded_agents(aim: Aim, agents: int = 25, clients: int = 150) -> None:
         socks.append(agent(aim, endpoint))
         for _ in range(clients):
             socks.append(client(aim))
-            socks[-1].sendall(request(endpoint))
+            socks[-1].sendall(aim.request(endpoint))
     time.sleep(max(0.0, aim.until - time.monotonic()))
     for sock in socks:
         sock.close()
@@ -215,16 +224,51 @@ def silence(aim: Aim, count: int = 100) -> None:
         sock.close()
 
 
+def steady(aim: Aim, rate: int = 100) -> None:
+    """No attack: so many requests a second."""
+    with client(aim) as sock:
+        while time.monotonic() < aim.until:
+            sock.sendall(aim.request(ATTACKED))
+            if not sock.recv(1 << 16):
+                return
+            time.sleep(1 / rate)
+
+
+def unread_uploads(aim: Aim, count: int = 25) -> None:
+    """Many large bodies to a service that does not read them."""
+    socks = []
+    for _ in range(count):
+        sock = client(aim)
+        sock.sendall(aim.request(ATTACKED, method="POST", path="/unread", fields=f"Content-Length: {1 << 40}\r\n"))
+        sock.setblocking(False)
+        socks.append(sock)
+    piece = bytes(1 << 18)
+    while time.monotonic() < aim.until:
+        _, writable, _ = select.select([], socks, [], 0.2)
+        for sock in writable:
+            sock.send(piece)
+    for sock in socks:
+        sock.close()
+
+
 def idle(aim: Aim, count: int = 2500) -> None:
     """Many clients that have asked once, and keep their connections."""
     socks = []
     for _ in range(count):
         socks.append(client(aim))
-        socks[-1].sendall(request(ATTACKED))
+        socks[-1].sendall(aim.request(ATTACKED))
         socks[-1].recv(4096)
     time.sleep(max(0.0, aim.until - time.monotonic()))
     for sock in socks:
         sock.close()
+
+
+def registrations(aim: Aim) -> None:
+    """Register one endpoint after the other, and end each session at once."""
+    number = 0
+    while time.monotonic() < aim.until:
+        number += 1
+        agent(aim, f"evil-{os.getpid()}-{number % 100}").close()
 
 
 def _slowhttptest(mode: str, *options: str, path: str = "/") -> Callable[[Aim], None]:
@@ -257,6 +301,8 @@ WEAPONS: dict[str, Callable[[Aim], None]] = {
     "slow-readers": slow_readers,
     "crowded-agents": crowded_agents,
     "silence": silence,
+    "unread-uploads": unread_uploads,
+    "registrations": registrations,
     "idle": idle,
     "slowhttptest-heads": _slowhttptest("-H"),
     "slowhttptest-bodies": _slowhttptest("-B", "-s", "1000000"),
@@ -264,6 +310,8 @@ WEAPONS: dict[str, Callable[[Aim], None]] = {
     "handshakes": handshakes,
     "accepts": accepts,  # last: the ports it has used are taken for a minute
 }
+
+NAMED = {"steady": steady, **WEAPONS}
 
 
 def keep_at_it(weapon: Callable[[Aim], None], aim: Aim) -> None:
@@ -275,16 +323,17 @@ def keep_at_it(weapon: Callable[[Aim], None], aim: Aim) -> None:
 
 
 @click.command()
-@click.argument("name", type=click.Choice(sorted(WEAPONS)))
+@click.argument("name", type=click.Choice(sorted(NAMED)))
 @click.option("--proxy", type=int, required=True)
 @click.option("--upstream", type=int, required=True)
 @click.option("--connections", type=int, default=1)
 @click.option("--seconds", type=float, default=3.0)
-def main(name: str, proxy: int, upstream: int, connections: int, seconds: float) -> None:
+@click.option("--token-file", type=click.Path(path_type=Path), help="The token that is shown to the node.")
+def main(name: str, proxy: int, upstream: int, connections: int, seconds: float, token_file: Path | None) -> None:
     """Attack a node on 127.0.0.1, by a thread for each connection."""
     prioritize(0, ATTACKERS)
-    aim = Aim(proxy, upstream, time.monotonic() + seconds)
-    threads = [threading.Thread(target=keep_at_it, args=(WEAPONS[name], aim)) for _ in range(connections)]
+    aim = Aim(proxy, upstream, time.monotonic() + seconds, token_file.read_text() if token_file else "")
+    threads = [threading.Thread(target=keep_at_it, args=(NAMED[name], aim)) for _ in range(connections)]
     for thread in threads:
         thread.start()
     for thread in threads:

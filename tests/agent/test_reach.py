@@ -12,12 +12,16 @@ from engine import log
 from engine.config import ListenerConfig
 from tests.agent.upstream_port import Port
 from tests.peers import accept
+from tests.programs import free_port
 from tests.roles import Roles, agent_config
 
 
-async def said_on_a_terminal(roles: Roles, port: Port, url: bytes, level: str = "info") -> list[str]:
+async def said_on_a_terminal(
+    roles: Roles, port: Port, url: bytes, level: str = "info", inspected: str = ""
+) -> list[str]:
     """What an agent with three services shows, the lines of the log left out."""
     config = agent_config(port.number, 1, endpoint="shop")
+    config.inspect.bind_addr = inspected
     config.listeners += [
         ListenerConfig(endpoint_id="My App's", addr="127.0.0.1:1"),
         ListenerConfig(endpoint_id="database", addr="127.0.0.1:1", protocol="tcp"),
@@ -64,6 +68,15 @@ async def test_without_a_wildcard_the_field_names_the_endpoint(roles: Roles, por
         "  database  trioduct forward tcp PORT database --connect.url http://tunnel.example.com:8000",
         "",
     ]
+
+
+async def test_the_inspectors_url_is_shown_and_not_logged(
+    roles: Roles, port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.agent.agent.token_urlsafe", lambda: "s3cret-of-this-agent")
+    inspected = f"127.0.0.1:{free_port()}"
+    said = await said_on_a_terminal(roles, port, b"", inspected=inspected)
+    assert said == ["", "Inspect what passes", f"  http://{inspected}/s3cret-of-this-agent/", ""]
 
 
 async def test_nothing_is_said_of_what_is_not_known_or_below_its_level(roles: Roles, port: Port) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -41,7 +42,10 @@ def test_pings_only_come_sooner_and_never_too_soon() -> None:
     assert rhythm.seconds == LEAST_SECONDS
 
 
-async def test_an_agent_behind_a_timer_stays_connected_in_the_end(roles: Roles, mock_clock: MockClock) -> None:
+@pytest.mark.parametrize("resume", [0, 30])
+async def test_an_agent_behind_a_timer_stays_connected_in_the_end(
+    roles: Roles, mock_clock: MockClock, resume: float
+) -> None:
     timer_seconds = 10.0
     node, service = await roles.node(), await roles.service(says(b"here"))
     sessions = 0
@@ -70,12 +74,11 @@ async def test_an_agent_behind_a_timer_stays_connected_in_the_end(roles: Roles, 
 
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     await roles.nursery.start(trio.serve_listeners, cut_when_silent, listeners)
-    await roles.agent_with(agent_config(listeners[0].socket.getsockname()[1], service))
-    for count in (1, 2):
+    await roles.agent_with(agent_config(listeners[0].socket.getsockname()[1], service, resume=resume))
+    for count in (2, 3):
         await let_pass(timer_seconds)
+        await let_pass(1)  # before it dials again, without resumption
         assert sessions == count
-        await let_pass(1)  # before it dials again
-    assert sessions == 3
     await let_pass(0.7 * timer_seconds)  # a ping
     await let_pass(0.7 * timer_seconds)  # and another
     await let_pass(1)

@@ -22,7 +22,7 @@ from engine.agent.uplink import (
 )
 from engine.config import ListenerConfig
 from engine.errors import Refused, Unreachable
-from engine.loop.backoff import LONGEST_SECONDS, SETTLED_SECONDS
+from engine.loop.backoff import LONGEST_PAUSE_SECONDS, LONGEST_SECONDS, SETTLED_SECONDS
 from engine.session.liveness import PING_SECONDS, PONG_SECONDS
 from tests import roles as roles_module
 from tests.agent.upstream_port import Port, start
@@ -162,6 +162,27 @@ async def test_an_answer_that_invites_another_try_gets_one(
             await settle()
             mock_clock.jump(LONGEST_SECONDS)
         await port.next()
+
+
+@pytest.mark.parametrize("carrier", ["websocket", "poll"])
+@pytest.mark.parametrize(("asked", "seconds"), [(7, 7), (999_999, LONGEST_PAUSE_SECONDS)])
+async def test_an_agent_comes_again_when_it_was_told_to_and_waits_no_longer_than_is_sensible(
+    roles: Roles, port: Port, mock_clock: MockClock, carrier: str, asked: int, seconds: float
+) -> None:
+    config = roles_module.agent_config(port.number, 1, carriers=[carrier])
+    config.connect.timeout = 10_000
+    said = answer(b'{"error":"later"}', status=b"429 Too Many Requests", fields=b"Retry-After: %d\r\n" % asked)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(roles.agent_with, config)
+        talk, _ = await port.arrivals.receive()
+        await talk.say(said)
+        await settle()
+        mock_clock.jump(seconds - 0.1)
+        await settle()
+        assert port.arrivals.statistics().current_buffer_used == 0
+        mock_clock.jump(0.1 + LONGEST_SECONDS)
+        await port.arrivals.receive()
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(

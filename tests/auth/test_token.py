@@ -104,6 +104,17 @@ def test_a_header_that_picks_its_own_rules_is_refused(verifier: Verifier, header
     assert refusal(verifier, token) == "invalid token"
 
 
+@pytest.mark.parametrize("name", ["iss", "sub", "jti"])
+@pytest.mark.parametrize("text", ["\\ud800", "a\\uDFFFb", "\\udc00\\ud800"])
+def test_half_of_a_surrogate_pair_is_no_text(verifier: Verifier, name: str, text: str) -> None:
+    payload = {"iss": "me", "sub": "kim", "jti": "1"} | {name: "?"}
+    assert refusal(verifier, forged(payload=json.dumps(payload).replace("?", text))) == "invalid token"
+
+
+def test_a_whole_surrogate_pair_is_one(verifier: Verifier) -> None:
+    assert claims_of(verifier, forged(payload='{"sub":"\\ud83d\\ude00"}')).principal == "\U0001f600"
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32-be"])
 def test_json_in_another_encoding_is_refused(verifier: Verifier, encoding: str) -> None:
     assert refusal(verifier, forged(payload="{}".encode(encoding))) == "invalid token"

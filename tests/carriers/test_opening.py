@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from engine.carriers.call import EXCERPT, RETRYABLE
+from engine.carriers.call import EXCERPT, RETRYABLE, node_error
 from engine.carriers.opening import UPGRADE_SECONDS, open_websocket, read_head
 from engine.errors import HTTPError, Refused, Unreachable
 from engine.loop.connection import Connection
@@ -20,6 +20,12 @@ from proxy_adapters import Router
 from tests.loop.ends import Ear, pair
 
 Node = Callable[[trio.SocketStream], Awaitable[None]]
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff", b'["error"]', b'{"error":1}', b'{"error":"a","b":1}', b"[" * 100_000])
+def test_what_is_not_a_node_s_complaint_is_none(body: bytes) -> None:
+    assert node_error(b'{"error":"a"}') == "a"
+    assert node_error(body) is None
 
 
 async def hear_head(stream: trio.SocketStream) -> bytes:

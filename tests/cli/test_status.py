@@ -178,7 +178,7 @@ def test_an_admin_port_may_want_tls_and_a_token(pki: Pki, monkeypatch: pytest.Mo
 def test_a_node_that_nobody_knows_or_that_is_none_is_told_in_one_line(capsys: Captured) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         nobody = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    with admin_port() as url, admin_port(body=b"<html>") as web:
+    with admin_port() as url, admin_port(body=b"<html>") as web, admin_port(body=b'"\xff"') as broken:
         for argv, said in [
             (
                 ["cluster", "node", "nobody", "--server.url", url],
@@ -187,6 +187,10 @@ def test_a_node_that_nobody_knows_or_that_is_none_is_told_in_one_line(capsys: Ca
             (
                 ["cluster", "nodes", "--server.url", web],
                 f"{web}: not the response of an admin port to /status/cluster/nodes",
+            ),
+            (
+                ["upstream", "endpoints", "--server.url", broken],
+                f"{broken}: not the response of an admin port to /status/upstream/endpoints",
             ),
             (["cluster", "nodes", "--server.url", nobody], f"{nobody}: Connection refused"),
         ]:

@@ -30,7 +30,7 @@ class Book:
         del self.peers[entry.id]
         assert not self.served.pop(entry.id, None), "it still serves something"
 
-    def endpoint_changed(self, peer: str, endpoint: str, count: int) -> None:
+    def endpoint_changed(self, peer: str, endpoint: str, count: int, guarded: bool) -> None:
         endpoints = self.served.setdefault(peer, {})
         assert endpoints.get(endpoint, 0) != count, "that was known"
         if count:

@@ -85,6 +85,8 @@ def framed(body: bytes) -> bytes:
         framed(msgspec.msgpack.encode({"type": "Nonsense"})),
         framed(msgspec.msgpack.encode({"type": "Accept", "of": ["1"]})),
         framed(msgspec.msgpack.encode({"type": "Accept"})),
+        framed(msgspec.msgpack.encode({"type": "Gone", "id": "ab"}).replace(b"ab", b"\xff\xfe")),
+        framed(b"\x82\xa4type\xa4Gone\xa1x" + b"\x91" * 100_000),
         encode(Ready(ENTRY)),  # which is what the other end may say
     ],
 )

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 from coredis import Redis
@@ -241,7 +242,7 @@ class Watcher:
     def peer_removed(self, entry: Entry) -> None:
         self._removed(entry.id)
 
-    def endpoint_changed(self, peer: str, endpoint: str, count: int) -> None: ...
+    def endpoint_changed(self, peer: str, endpoint: str, count: int, guarded: bool) -> None: ...
 
 
 async def test_a_node_may_start_while_the_store_is_away(redis_server: RedisServer) -> None:
@@ -429,3 +430,22 @@ def test_states_of_other_versions_and_shapes_are_not_believed() -> None:
             record.unseal(SECRET, key, bad, shape)
     with pytest.raises(record.Untrusted):
         record.unseal(SECRET, KEYS.state("second"), sealed, Whole)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        msgspec.msgpack.encode(Whole("s", 1, {"web": 1})).replace(b"web", b"\xff\xff\xff"),
+        b"\x94\xa1s\x01\x80" + b"\x91" * 100_000,
+    ],
+)
+def test_what_is_signed_and_cannot_be_read_is_not_believed(said: bytes) -> None:
+    sealed = record._mac(SECRET, "place", said) + said
+    with pytest.raises(record.Untrusted):
+        record.unseal(SECRET, "place", sealed, Whole)
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "²", "9" * 5000, ""])
+def test_an_address_without_a_port_is_not_dialled(port: str) -> None:
+    networks = [ipaddress.ip_network("10.0.0.0/8")]
+    assert record.defect_of_address(f"10.0.0.1:{port}", networks) == "an address without a port"

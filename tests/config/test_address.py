@@ -15,7 +15,7 @@ def test_an_address_is_split() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "8000", "host", "host:", "host:65536", "::1:80", "a b:1", "http://a:1", "a:-1", "[a"]
+    "text", ["", "8000", "host", "host:", "host:65536", "::1:80", "a b:1", "a\0:1", "\x1f:1", "http://a:1", "a:-1"]
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no host:port"):

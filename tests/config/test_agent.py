@@ -54,11 +54,13 @@ def test_an_agent_file_may_hold_every_key_of_piko(write: Write, pki: Pki) -> Non
         "connect.token_file",
         "connect.token_command",
         "server.hosts",
+        "inspect.",
     )
     assert [key for key in left if not key.startswith(ours)] == []
     shop, database, zeros = config.listeners
     assert shop == ListenerConfig(endpoint_id="shop", addr="3000", timeout=10)
-    assert unchanged(shown(database), shown(ListenerConfig())) == [
+    left = unchanged(shown(database), shown(ListenerConfig()))
+    assert [key for key in left if not key.startswith("visitors.")] == [
         f"access_log.{way}_headers.{kind}_list" for way in ("request", "response") for kind in ("allow", "block")
     ]
     assert database.http_client.max_idle_conns == -1
@@ -98,6 +100,13 @@ WRONG = [
         "listeners: [{endpoint_id: a, addr: 1, timeout: 0}]",
         f"1: listeners[0].timeout: '0': expected {ABOVE_ZERO}",
     ),
+    (
+        AgentConfig,
+        "inspect: {bind_addr: '0.0.0.0:4040'}",
+        "1: inspect.bind_addr: '0.0.0.0:4040': expected a port from 0 to 65535, or host:port with localhost, 127.0.0.1 "
+        "or [::1]",
+    ),
+    (AgentConfig, "inspect: {token: short}", "1: inspect.token: '***': expected 16 or more letters, digits, - or _"),
     (
         AgentConfig,
         "listeners:\n- {endpoint_id: a, addr: 1}\n- {endpoint_id: a, addr: 1}",
@@ -146,3 +155,21 @@ def test_an_endpoint_on_the_command_line_replaces_those_of_the_file(write: Write
         ConfigError, match=r"^ADDR: 'nowhere': expected a port from 1 to 65535, host:port or http\(s\)://host$"
     ):
         draft.finish()
+
+
+@pytest.mark.parametrize(
+    ("text", "addr"),
+    [
+        ("4040", "127.0.0.1:4040"),
+        ("':4040'", "127.0.0.1:4040"),
+        ("localhost:4040", "localhost:4040"),
+        ("127.0.0.2:4040", "127.0.0.2:4040"),
+        ("'[::1]:4040'", "[::1]:4040"),
+        ("''", ""),
+    ],
+)
+def test_an_inspector_is_on_an_address_of_this_machine_only(text: str, addr: str, write: Write) -> None:
+    config = load(AgentConfig, write(f"inspect: {{bind_addr: {text}}}"))
+    assert isinstance(config, AgentConfig)
+    assert config.inspect.bind_addr == addr
+    assert config.listens() == ([("inspect.bind_addr", addr)] if addr else [])

@@ -15,9 +15,9 @@ import jwt
 import pytest
 from jwt.algorithms import HMACAlgorithm
 
-from engine.config import AgentConfig, ConnectConfig, Section, ServerConfig
+from engine.config import AgentConfig, ConnectConfig, Section, ServerConfig, VisitorsConfig
 from engine.config.auth import AuthConfig, JWKSConfig
-from engine.config.knob import Leaf, ListOf, knobs, members
+from engine.config.knob import Leaf, ListOf, MapOf, knobs, members
 from engine.config.server import WITHOUT_EFFECT, TenantConfig
 from engine.config.tls import KeyPair
 from tests.conftest import Pki
@@ -53,6 +53,8 @@ class Watched:
             return value
         if isinstance(member, ListOf):
             return [Watched(item, self._read, f"{key}.") for item in value]
+        if isinstance(member, MapOf):
+            return {name: Watched(item, self._read, f"{key}.") for name, item in value.items()}
         return Watched(value, self._read, f"{key}.")
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -69,10 +71,10 @@ def watched(section: S, read: set[str], prefix: str = "") -> S:
 
 
 def keys_of(section: type[Section], prefix: str = "") -> set[str]:
-    """The keys of all knobs, those of lists of sections without an index."""
+    """The keys of all knobs, those of lists and mappings of sections without an index or a name."""
     found = {prefix + knob.key for knob in knobs(section)}
     for name, member in members(section).items():
-        if isinstance(member, ListOf):
+        if isinstance(member, ListOf | MapOf):
             found |= keys_of(member.section, f"{prefix}{name}.")
     return found
 
@@ -90,6 +92,7 @@ async def test_what_a_node_does_not_read_is_what_it_warns_of(
         port.tls.certificates = [KeyPair(cert=str(pki.cert), key=str(pki.key))]
     config.cluster.store, config.cluster.secret = "rediss+sentinel://127.0.0.1:1/main", SECRET  # which is away
     config.upstream.rebalance.threshold = 0.5
+    config.proxy.endpoints = {"*": VisitorsConfig()}
     config.upstream.tenants = [TenantConfig("one", AuthConfig(jwks=JWKSConfig(f"file://{tmp_path}/keys.json")))]
     read: set[str] = set()
     first = await roles.node(watched(config, read))
@@ -126,7 +129,7 @@ async def test_an_agent_reads_every_knob_but_one_that_asks_for_what_it_does_anyw
     config.connect.proxy.url = ["direct"]
     config.connect.proxy.tls.insecure_skip_verify = True
     config.server.enabled = True
-    config.server.bind_addr = "127.0.0.1:0"
+    config.server.bind_addr = config.inspect.bind_addr = "127.0.0.1:0"
     config.listeners[0].access_log.disable = False
     read: set[str] = set()
     agent = await roles.agent_with(watched(config, read))

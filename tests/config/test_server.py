@@ -17,6 +17,8 @@ from tests.config.reading import EC_KEY, RSA_KEY, Write, load, mistake, pem, unc
 from tests.conftest import Pki
 
 LIMITS = ("connections", "connection_rate")
+TRAFFIC = [f"{of}{what}" for of in ("", "principal_", "tenant_") for what in ("requests", "bytes")]
+MEMORY = ("principal_memory", "tenant_memory")
 
 
 def test_a_server_file_may_hold_every_key_of_piko(write: Write, pki: Pki) -> None:
@@ -111,10 +113,11 @@ grace_period: 90s
         "proxy.tenant_hosts",  # ours
         "proxy.allowed_origins",  # ours
         "proxy.trusted_proxies",  # ours
+        "proxy.trusted_headers",  # ours
         "proxy.proxy_protocol",  # ours
         "proxy.tcp_without_token",  # ours
         "proxy.resume",  # ours
-        *(f"proxy.limits.{name}" for name in (*LIMITS, "requests", "bytes")),  # ours
+        *(f"proxy.limits.{name}" for name in (*LIMITS, *TRAFFIC, *MEMORY)),  # ours
         "proxy.access_log.disable",
         "proxy.access_log.request_headers.block_list",
         "proxy.access_log.response_headers.allow_list",
@@ -122,11 +125,10 @@ grace_period: 90s
         "proxy.auth.revoked_file",  # ours
         "proxy.auth.jwks.endpoint",
         "proxy.tls.certificates",  # ours
+        "proxy.tenants",
         "upstream.sharing",  # ours
         "upstream.resume",  # ours
-        *(
-            f"upstream.limits.{name}" for name in ("connections", "connection_rate", "sessions", "registrations")
-        ),  # ours
+        *(f"upstream.limits.{name}" for name in (*LIMITS, "sessions", "streams", "registrations", *MEMORY)),  # ours
         *(f"upstream.auth.{name}_file" for name in NAMES),  # ours
         "upstream.auth.revoked_file",  # ours
         "upstream.auth.jwks.endpoint",

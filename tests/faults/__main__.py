@@ -1,7 +1,8 @@
 """Faults, beside requests with books.
 
-`python -m tests.faults F3 F15 --seconds 40` puts faults of that name into a cluster (see cluster.py), each for about so
-long, and says what became of the requests. Exits with 1 if something did not hold.
+`python -m tests.faults F3 F15 --seconds 40` puts faults of that name into a cluster (see cluster.py) or a node (see
+exchange.py, machine.py and network.py), each for about so long, and says what became of the requests. Exits with 1 if
+something did not hold, and with 3 if all did, but something not in time.
 
 `python -m tests.faults --minutes 5 --seed 1`: clients that do whatever they like. A node and its agents are processes
 here. Agents are killed and started again, over and over; every fourth client speaks TLS. Exits with 0 if the node
@@ -14,6 +15,8 @@ import re
 import ssl
 import sys
 import tempfile
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
@@ -21,14 +24,21 @@ import click
 import trio
 import trustme
 
+from tests.faults import exchange, machine, network
+from tests.faults.alone import Alone, in_a_namespace, open_alone
 from tests.faults.bed import open_bed
 from tests.faults.chaos import Chaos
-from tests.faults.cluster import FAULTS
+from tests.faults.cluster import FAULTS, Outcome
 from tests.origin import open_origin
 from tests.programs import free_port, open_programs
 from tests.system.ledger import load
 
 TRIODUCT = str(Path(sys.executable).with_name("trioduct"))
+ALONE: dict[str, Callable[[Alone, float], AsyncGenerator[Outcome, None]]] = {
+    **exchange.FAULTS,
+    **machine.FAULTS,
+    **network.FAULTS,
+}
 DEFECTS = re.compile(rb"^trioduct_internal_errors_total\{.*\} ([0-9.]+)", re.MULTILINE)
 
 
@@ -94,26 +104,35 @@ async def defects_of(admin: int) -> float:
     return sum(map(float, DEFECTS.findall(said)))
 
 
-async def run_cluster(names: tuple[str, ...], seconds: float) -> int:
+async def run_faults(names: tuple[str, ...], seconds: float) -> int:
     """The exit code."""
-    code = 0
+    broken = late = False
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
-            async with open_bed(Path(folder), seconds=10 * seconds + 200) as bed:
-                async for outcome in FAULTS[name](bed, seconds):
+            async with AsyncExitStack() as stack:
+                if name in FAULTS:
+                    bed = await stack.enter_async_context(open_bed(Path(folder), seconds=10 * seconds + 200))
+                    outcomes = FAULTS[name](bed, seconds)
+                else:
+                    alone = await stack.enter_async_context(open_alone(Path(folder), seconds=10 * seconds + 300))
+                    outcomes = ALONE[name](alone, seconds)
+                async for outcome in outcomes:
                     click.echo(outcome)
-                    code |= bool(outcome.broken or outcome.late)
-    return code
+                    broken = broken or bool(outcome.broken)
+                    late = late or bool(outcome.late)
+    return 1 if broken else 3 if late else 0
 
 
 @click.command()
-@click.argument("faults", nargs=-1, type=click.Choice([*FAULTS]))
+@click.argument("faults", nargs=-1, type=click.Choice([*FAULTS, *ALONE]))
 @click.option("--seconds", type=float, default=5.0, show_default=True, help="For each fault.")
 @click.option("--minutes", type=float, default=5.0, show_default=True, help="Without a fault's name.")
 @click.option("--seed", type=int, default=1, show_default=True)
 def main(faults: tuple[str, ...], seconds: float, minutes: float, seed: int) -> None:
     """Put faults into a cluster, or a node under clients that do whatever they like."""
-    sys.exit(trio.run(partial(run_cluster, faults, seconds) if faults else partial(run, minutes, seed)))
+    if set(faults) & {*network.FAULTS, "F26"}:
+        in_a_namespace()
+    sys.exit(trio.run(partial(run_faults, faults, seconds) if faults else partial(run, minutes, seed)))
 
 
 if __name__ == "__main__":

@@ -36,11 +36,13 @@ class Mood(Enum):
 
 
 class Way:
-    """A TCP relay to `port`, whose mood may change."""
+    """A TCP relay to `port`, whose mood may change. What is `narrow` carries 1 Mbit/s each way."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, narrow: bool = False, host: str = "127.0.0.1", own: int = 0) -> None:
         self.port = port
-        self.own = free_port()
+        self._host = host
+        self._narrow = narrow
+        self.own = own or free_port()
         self.connections = 0  # that were carried
         self.ended = 0  # of those that were stranded, the ones that the port has closed
         self._open: set[trio.CancelScope] = set()
@@ -59,7 +61,7 @@ class Way:
 
     async def serve(self, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
-            await nursery.start(partial(trio.serve_tcp, self._serve_one, self.own, host="127.0.0.1"))
+            await nursery.start(partial(trio.serve_tcp, self._serve_one, self.own, host=self._host))
             task_status.started()
 
     async def _serve_one(self, near: trio.SocketStream) -> None:
@@ -71,6 +73,9 @@ class Way:
             except OSError:
                 return
             self.connections += 1
+            if self._narrow:  # and there is no room for what waits for it
+                for end in (near, far):
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 10)
             said = bytearray()  # by who has dialled, the last time
             async with far:
                 with trio.CancelScope() as scope:
@@ -105,12 +110,14 @@ class Way:
         self, source: trio.SocketStream, to: trio.SocketStream, scope: trio.CancelScope, last: bytearray
     ) -> None:
         try:
-            while data := await source.receive_some(65536):
+            while data := await source.receive_some(4096 if self._narrow else 65536):
                 while self._mood is Mood.HANGS:
                     await self._changed.wait()
                 if self._mood is Mood.SLOW:
                     await trio.sleep(0.2)
                 last[:] = data
+                if self._narrow:
+                    await trio.sleep(len(data) / 125_000)
                 await to.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass

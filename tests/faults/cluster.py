@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import trio
 
 from perf.probes.legs import ran_seconds
+from tests.faults.alone import Alone
 from tests.faults.bed import Bed, Mood, Way, ask, load, percentile
 from tests.programs import get
 
@@ -51,7 +52,9 @@ class Outcome:
 
 
 @asynccontextmanager
-async def watched(bed: Bed, outcome: Outcome, *, port: int | None = None, clients: int = 4) -> AsyncIterator[None]:
+async def watched(
+    bed: Bed | Alone, outcome: Outcome, *, port: int | None = None, clients: int = 4
+) -> AsyncIterator[None]:
     """Requests with books while the block runs."""
     async with load(port or bed.clients, clients=clients, largest=20_000) as ledger:
         await ledger.wait_whole(50)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.loop import memory as memory_module
-from engine.loop.memory import MIB, SHARE, Account, Memory, process_limit, shares
+from engine.loop.memory import MIB, SHARE, Account, Memory, Parts, Shares, process_limit, shares
 
 
 class Owner:
@@ -108,6 +108,109 @@ def test_the_whole_is_the_sum_of_its_accounts(moves: list[tuple[int, int]]) -> N
         memory.reclaim()
         assert memory.used == sum(owner.account.used for owner in owners) <= memory.limit
         assert set(memory._holders) == {owner.account for owner in owners if owner.account.used}
+
+
+# -- what one party may hold
+
+
+@pytest.fixture
+def parts(memory: Memory) -> Parts:
+    """Of 100 bytes each may have 40."""
+    return Parts(memory, 0.4)
+
+
+def test_a_party_that_holds_too_much_loses_its_own_and_nobody_else_does(
+    memory: Memory, parts: Parts, owners: list[Owner]
+) -> None:
+    a, b, c = owners
+    a.account.charge(35)  # nobody's in particular, and unmoved for longest
+    for owner in (b, c):
+        owner.account.count_for(parts.of("acme"))
+        owner.account.charge(30)
+    assert list(memory.crowded) == [*parts.of("acme")]
+    memory.reclaim()
+    assert a.ended == ["b"]
+    assert (memory.used, memory.ended, parts.ended) == (65, 0, 1)
+    assert not memory.crowded
+
+
+def test_what_is_held_moves_with_its_account(parts: Parts, owners: list[Owner]) -> None:
+    account = owners[0].account
+    account.charge(10)
+    account.count_for(parts.of("acme"))
+    (acme,) = parts.of("acme")
+    account.count_for(parts.of("beta"))
+    (beta,) = parts.of("beta")
+    assert (acme.used, beta.used) == (0, 10)
+    account.release(4)
+    assert beta.used == 6
+    assert parts.of("acme") != (acme,)  # nobody counted for it any more
+
+
+def test_a_party_is_forgotten_with_its_last_account(parts: Parts, owners: list[Owner]) -> None:
+    for owner in owners:
+        owner.account.count_for(parts.of("acme"))
+        owner.account.charge(10)
+    for owner in owners:
+        assert list(parts._parts) == ["acme"]
+        owner.account.end()
+    assert not parts._parts
+
+
+def test_who_moves_is_not_the_first_to_go_in_a_part_either(memory: Memory, parts: Parts, owners: list[Owner]) -> None:
+    for owner in owners:
+        owner.account.count_for(parts.of("acme"))
+        owner.account.charge(13)
+    owners[0].account.release(1)
+    owners[1].account.charge(10)  # which is no movement
+    memory.reclaim()
+    assert owners[0].ended == ["b"]
+
+
+def test_nobody_and_no_limit_are_no_party(memory: Memory, parts: Parts) -> None:
+    assert parts.of("") == ()
+    assert Parts(memory, 0).of("acme") == ()
+
+
+def test_an_account_counts_for_a_principal_and_its_tenant(memory: Memory, owners: list[Owner]) -> None:
+    shares = Shares(memory, 0.5, 0.7)
+    for owner, principal in zip(owners, ("alice", "bob", "carol"), strict=True):
+        shares.book(owner.account, principal, "acme")
+    owners[0].account.charge(45)
+    owners[1].account.charge(20)
+    memory.reclaim()
+    assert owners[0].ended == []
+    owners[2].account.charge(10)
+    memory.reclaim()
+    assert owners[0].ended == ["a"]
+    assert shares.ended == {"principal_memory": 0, "tenant_memory": 1}
+    owners[1].account.charge(40)
+    memory.reclaim()
+    assert owners[0].ended == ["a", "b"]
+    assert shares.ended["principal_memory"] == 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(-60, 60), st.sampled_from(["", "x", "y"])), max_size=60))
+def test_a_part_is_the_sum_of_its_accounts(moves: list[tuple[int, int, str]]) -> None:
+    memory = Memory(100)
+    parts = Parts(memory, 0.4)
+    ended: list[str] = []
+    owners = [Owner(memory, name, ended) for name in "abc"]
+    of = ["", "", ""]
+    for number, size, party in moves:
+        account = owners[number].account
+        account.count_for(parts.of(party))
+        of[number] = party
+        if size < 0:
+            account.release(-size)
+        elif size:
+            account.charge(size)
+        memory.reclaim()
+        assert set(parts._parts) == {one for one in of if one}
+        for name, part in parts._parts.items():
+            mine = [owner.account for owner, its in zip(owners, of, strict=True) if its == name]
+            assert part.used == sum(one.used for one in mine) <= part.limit
+            assert set(part._holders) == {one for one in mine if one.used}
 
 
 @given(st.integers(0, 1 << 40), st.lists(st.integers(0, 1 << 40), max_size=9))

@@ -41,7 +41,7 @@ async def test_a_taken_endpoint_is_refused_to_another_principal_and_so_is_a_name
     node = await roles.node(sharing("balanced"))
     status, first = await registered(roles, node, "häuser", "alice")
     assert status == 101
-    for name in ("häuser", "Häuser", "HÄUSER", "xn--huser-gra"):
+    for name in ("häuser", "Häuser", "HÄUSER", "xn--huser-gra", "häu\ufe0fser", "häuser\u3164", "häuser。"):
         for subject in ("bob", "Alice", "", None):
             status, _ = await registered(roles, node, name, subject)
             assert status == 403

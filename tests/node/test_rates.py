@@ -6,9 +6,26 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from engine.loop.memory import process_limit
+from engine.loop.reactor import CLOCK_SECONDS
 from proxy_adapters.proxy_protocol import proxy_header
+from tests.carriers.posting import poster
 from tests.node.test_tokens import bearer, client_is_told, protected, token
-from tests.roles import GET, Roles, RunningNode, Talk, agent_config, answer, server_config, settle, tell_head
+from tests.roles import (
+    GET,
+    Roles,
+    RunningNode,
+    Talk,
+    agent_config,
+    answer,
+    echo,
+    forward_config,
+    server_config,
+    settle,
+    tell_head,
+)
+
+PIECE = bytes(range(256)) * 256
 
 ONE, OTHER = ("192.0.2.7", 4711), ("192.0.2.8", 4711)
 
@@ -152,6 +169,148 @@ async def test_a_principal_that_registers_too_much_is_told_and_another_one_is_no
         + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
     assert got.status == 429
+    assert got.values(b"retry-after") == ([b"1"] if limit == "registrations" else [])
+    posted = await poster(roles, node, fields=b"Authorization: Bearer " + token(sub="one").encode() + b"\r\n")
+    again = await posted.open()
+    assert (again.status, again.values(b"retry-after")) == (429, got.values(b"retry-after"))
     await register("other", "theirs")
     assert await client_is_told(roles, node, GET) == (200, "")
-    assert await metric(roles, node, "upstream", limit) == 1
+    assert await metric(roles, node, "upstream", limit) == 2
+
+
+async def test_the_streams_of_a_principal_are_counted_in_all_of_its_sessions(roles: Roles) -> None:
+    config = protected("upstream")
+    config.upstream.limits.streams = 4
+    node = await roles.node(config)
+    may_answer = trio.Event()
+
+    async def serve(talk: Talk) -> None:
+        while True:
+            await talk.until(b"\r\n\r\n")
+            await may_answer.wait()
+            await talk.say(answer(b"done"))
+
+    service = await roles.service(serve)
+    for principal, endpoint in (("one", "web"), ("one", "web-2"), ("other", "theirs")):
+        agent = agent_config(node.upstream, service, endpoint=endpoint)
+        agent.connect.token = token(sub=principal)
+        await roles.agent_with(agent)
+    waiting = []
+    for number in range(4):
+        waiting.append(await roles.dial(node.proxy))
+        await waiting[-1].say(GET if number % 2 else GET.replace(b"web", b"web-2"))
+    await settle()
+    for host in (b"web", b"web-2"):
+        assert (await (await roles.dial(node.proxy)).ask(GET.replace(b"web", host))).status == 503
+    theirs = await roles.dial(node.proxy)
+    await theirs.say(GET.replace(b"web", b"theirs"))
+    may_answer.set()
+    assert [(await client.answer()).status for client in (*waiting, theirs)] == [200] * 5
+    assert await metric(roles, node, "upstream", "streams") == 2
+    for host in (b"web", b"web-2") * 10:  # streams that wait for a request make room
+        assert (await (await roles.dial(node.proxy)).ask(GET.replace(b"web", host))).status == 200
+
+
+async def test_a_principal_has_a_rate_for_all_endpoints_together(roles: Roles) -> None:
+    config = protected("proxy")
+    config.proxy.limits.principal_requests = 1
+    node = await roles.node(config)
+    for endpoint in ("web", "web-2"):
+        await roles.agent(node, await roles.service(tell_head), endpoint=endpoint)
+    client = await roles.dial(node.proxy)
+    one, other = bearer(token(sub="one")), bearer(token(sub="other"))
+    for _ in range(5):
+        assert (await client.ask(one)).status == 200
+        assert (await client.ask(one.replace(b"web", b"web-2"))).status == 200
+    refused = await client.ask(one)
+    assert (refused.status, refused.values(b"retry-after")) == (429, [b"1"])
+    assert (await client.ask(other)).status == 200
+    assert await metric(roles, node, "proxy", "principal_requests") == 1
+
+
+@pytest.mark.parametrize("way", ["port", "websocket", "resumable", "poll", "upgrade"])
+async def test_bytes_of_tcp_are_held_back_and_all_arrive(roles: Roles, mock_clock: MockClock, way: str) -> None:
+    sent = PIECE * 40
+    config = server_config()
+    config.proxy.limits.bytes = 2 * len(sent) // 20  # the burst is half of what goes there and comes back
+    config.proxy.tcp = [("127.0.0.1:0", "web")]
+    node = await roles.node(config)
+
+    async def switch(talk: Talk) -> None:
+        await talk.until(b"\r\n\r\n")
+        await talk.say(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: bytes\r\n\r\n")
+        await echo(talk)
+
+    if way == "upgrade":
+        await roles.agent(node, await roles.service(switch))
+        client = await roles.dial(node.proxy)
+        await client.say(GET[:-2] + b"Connection: Upgrade\r\nUpgrade: bytes\r\n\r\n")
+        await client.until(b"\r\n\r\n")
+    else:
+        await roles.agent(node, await roles.service(echo), protocol="tcp")
+        if way == "port":
+            client = await roles.dial(node.addresses.tcp[0][1])
+        else:
+            carriers = ["poll"] if way == "poll" else ["websocket"]
+            resume = 0 if way == "websocket" else 30
+            forward = await roles.forward_with(forward_config(node.proxy, "web", resume=resume, carriers=carriers))
+            client = await roles.dial(forward.ports[0][1])
+    got = bytearray()
+
+    async def hear() -> None:
+        while len(got) < len(sent):
+            got.extend(await client.hear())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.say, sent)
+        nursery.start_soon(hear)
+        seconds = 0.0
+        while len(got) < len(sent):
+            await settle()
+            mock_clock.jump(CLOCK_SECONDS)
+            seconds += CLOCK_SECONDS
+    assert got == sent
+    assert seconds > 5  # of ten: what came last is a debt
+    assert await metric(roles, node, "proxy", "bytes") >= 1
+
+
+async def test_a_tcp_connection_is_one_request(roles: Roles) -> None:
+    config = server_config()
+    config.proxy.limits.requests = 1
+    config.proxy.tcp = [("127.0.0.1:0", "web")]
+    node = await roles.node(config)
+    await roles.agent(node, await roles.service(echo), protocol="tcp")
+    for _ in range(10):
+        client = await roles.dial(node.addresses.tcp[0][1])
+        await client.say(b"x")
+        assert await client.exactly(1) == b"x"
+    assert not await (await roles.dial(node.addresses.tcp[0][1])).is_over()
+    assert await metric(roles, node, "proxy", "requests") == 1
+
+
+async def test_what_a_principal_has_waiting_is_bounded_and_another_one_loses_nothing(roles: Roles) -> None:
+    async def serve(talk: Talk) -> None:
+        while True:
+            head = await talk.until(b"\r\n\r\n")
+            if b" /small " in head:
+                await talk.say(answer(b"small"))
+                continue
+            await talk.say(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n")
+            while True:
+                await talk.say(PIECE)
+
+    config = protected("proxy")
+    config.proxy.limits.principal_memory = 2 * len(PIECE) / process_limit()
+    node = await roles.node(config)
+    await roles.agent(node, await roles.service(serve))
+    one, other = (bearer(token(sub=name)) for name in ("one", "other"))
+    kept = await roles.dial(node.proxy)
+    small = one.replace(b" / ", b" /small ")
+    assert (await kept.ask(small)).body == b"small"
+    deaf = await roles.dial(node.proxy, buffer=4096)
+    await deaf.say(one)
+    await settle()
+    assert not await deaf.is_over()
+    assert await metric(roles, node, "proxy", "principal_memory") == 1
+    assert (await kept.ask(small)).body == b"small"  # it has nothing waiting
+    assert (await kept.ask(other.replace(b" / ", b" /small "))).body == b"small"

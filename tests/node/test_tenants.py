@@ -14,7 +14,7 @@ from jwt.algorithms import HMACAlgorithm
 from engine.config import AuthConfig, ServerConfig
 from engine.config.auth import JWKSConfig
 from engine.config.server import TenantConfig
-from engine.errors import Refused
+from engine.errors import ConfigError, Refused
 from engine.wire import posts
 from engine.wire.posts import Hello
 from tests.carriers.posting import ID, error, poster
@@ -417,6 +417,106 @@ async def test_a_public_tcp_port_leads_to_its_tenants_endpoint(roles: Roles) -> 
     for (_, port), tenant in zip(node.addresses.tcp[:2], KEYS, strict=True):
         assert await (await roles.dial(port)).exactly(4) == tenant.encode()
     assert not await (await roles.dial(node.addresses.tcp[2][1])).is_over()
+
+
+# Keys of tenants for clients --------------------------------------------------------------------------------
+
+
+OWN = "the key of acme's clients, which has more than thirty-two bytes"
+
+
+def own_keys() -> ServerConfig:
+    """acme has a key for its clients, beta's tokens are signed with the port's."""
+    config = config_of(tokens=True)
+    config.proxy.tenants = [TenantConfig("acme", AuthConfig(hmac_secret_key=OWN))]
+    return config
+
+
+def of(key: str, **piko: object) -> bytes:
+    return f"Authorization: Bearer {token(key, **piko)}\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        (of(OWN, tenant="acme"), (200, b"acme")),
+        (of(OWN) + NAMED % b"acme", (200, b"acme")),
+        (of(CLIENTS, tenant="beta"), (200, b"beta")),
+        (of(CLIENTS, tenant="acme"), (401, refused("invalid token"))),  # the port's key is not acme's any more
+        (of(KEYS["acme"], tenant="acme"), (401, refused("invalid token"))),  # that is for agents
+        (of(OWN, tenant="beta"), (401, refused("invalid token"))),
+        (of(OWN) + NAMED % b"beta", (401, refused("invalid token"))),
+        (of(OWN, tenant="acme") + NAMED % b"beta", (401, refused("invalid token"))),
+        (of(CLIENTS, tenant="beta") + NAMED % b"acme", (401, refused("invalid token"))),
+        (of(OWN), (401, refused("invalid token"))),  # it names nobody whose key it could be
+        (of(OWN, tenant="gamma"), (401, refused("invalid token"))),
+        (of(CLIENTS, tenant="gamma"), UNKNOWN),
+        (of(CLIENTS), NOBODY),
+    ],
+)
+async def test_a_tenants_clients_have_keys_of_their_own(roles: Roles, fields: bytes, told: tuple[int, bytes]) -> None:
+    node = await roles.node(own_keys())
+    await both(roles, node)
+    for _ in range(2):  # a token that is known is asked for no less
+        assert await ask(roles, node, fields) == told
+
+
+async def test_the_host_names_a_tenant_whose_keys_are_its_own(roles: Roles) -> None:
+    node = await roles.node(own_keys())
+    await both(roles, node)
+    assert await ask(roles, node, of(OWN), b"web.acme.example.com") == (200, b"acme")
+    assert await ask(roles, node, of(OWN, tenant="acme"), b"web.beta.example.com") != (200, b"beta")
+
+
+async def test_a_token_of_one_tenant_on_a_connection_of_another_is_looked_at(roles: Roles) -> None:
+    node = await roles.node(own_keys())
+    await both(roles, node)
+    client = await roles.dial(node.proxy)
+    for fields, status, body in (
+        (of(OWN, tenant="acme"), 200, b"acme"),
+        (of(CLIENTS, tenant="beta"), 200, b"beta"),
+        (of(CLIENTS, tenant="acme"), 401, refused("invalid token")),
+        (of(OWN, tenant="acme"), 200, b"acme"),
+    ):
+        got = await client.ask(b"GET / HTTP/1.1\r\nHost: web.test\r\n%b\r\n" % fields)
+        assert (got.status, got.body) == (status, body)
+
+
+@pytest.mark.parametrize("carrier", ["websocket", "stream", "poll"])
+async def test_a_forward_shows_its_tenants_token(roles: Roles, carrier: str) -> None:
+    node = await roles.node(own_keys())
+    await both_by_tcp(roles, node)
+    for key, tenant, served in ((OWN, "acme", True), (CLIENTS, "acme", False), (CLIENTS, "beta", True)):
+        config = forward_config(node.proxy, "web", resume=30, carriers=[carrier])
+        config.connect.token = token(key, tenant=tenant)
+        forward = await roles.forward_with(config)
+        client = await roles.dial(forward.ports[0][1])
+        if served:
+            assert await client.exactly(4) == tenant.encode()
+        else:
+            assert not await client.is_over()
+
+
+def test_tenants_of_clients_are_tenants_of_agents() -> None:
+    config = own_keys()
+    config.proxy.tenants[0].id = "gamma"
+    with pytest.raises(ConfigError, match="no agent can be of it"):
+        config.verify()
+    config.proxy.tenants.append(config.proxy.tenants[0])
+    with pytest.raises(ConfigError, match="gamma"):
+        config.proxy.verify()
+
+
+async def test_a_principal_of_one_tenant_is_none_of_another(roles: Roles) -> None:
+    config = config_of()
+    config.upstream.limits.sessions = 1
+    node = await roles.node(config)
+    for tenant in KEYS:
+        agent = agent_config(node.upstream, await roles.service(says(tenant.encode())))
+        agent.connect.token = jwt.encode({"sub": "deploy"}, KEYS[tenant], "HS256")
+        agent.connect.tenant_id = tenant
+        await roles.agent_with(agent)
+    assert await ask(roles, node, NAMED % b"beta") == (200, b"beta")
 
 
 # What is told of them ---------------------------------------------------------------------------------------

@@ -13,9 +13,11 @@ from engine.wire.websocket import PING, WebSocket
 from perf.attacks.rows import attack_rows
 from perf.attacks.sink import serve
 from perf.attacks.weapons import PING as YAMUX_PING
-from perf.attacks.weapons import SLOWHTTPTEST, SYN, WEAPONS, YAMUX, Aim, flood, frame, request
+from perf.attacks.weapons import SLOWHTTPTEST, SYN, WEAPONS, YAMUX, Aim, flood, frame
 from perf.errors import LabError
 from tests.programs import needs
+
+AIM = Aim(0, 0, 0)
 
 
 def test_a_frame_is_a_websocket_clients() -> None:
@@ -53,7 +55,7 @@ def test_slowhttptest_asks_the_node_for_the_attacked_endpoint(mode: str) -> None
 
 
 def test_the_sink_answers_swallows_and_sends() -> None:
-    for said, heard in ((request("e") * 2, 2), (request("e", path="/bulk"), 1)):
+    for said, heard in ((AIM.request("e") * 2, 2), (AIM.request("e", path="/bulk"), 1)):
         near, far = socket.socketpair()
         thread = threading.Thread(target=serve, args=(far,))
         thread.start()
@@ -70,3 +72,8 @@ def test_rows_are_chosen_by_the_beginning_of_their_names() -> None:
     assert [row.name for row in attack_rows("yamux-pings-deaf")] == ["yamux-pings-deaf-1", "yamux-pings-deaf-4"]
     with pytest.raises(LabError, match="no row starts with nothing"):
         attack_rows("nothing")
+
+
+def test_a_token_is_shown_to_both_ports() -> None:
+    assert b"\r\nAuthorization: Bearer a.b.c\r\n" in Aim(0, 0, 0, "a.b.c").request("e")
+    assert b"Authorization" not in AIM.request("e")

@@ -71,6 +71,8 @@ def test_also_direct(host: str, entry: str) -> None:
         ("::1", "10.0.0.0/0"),
         ("::1", "[::1]:81"),
         ("exampletest", "example.test"),
+        ("foo.example.test", "example.test:8²,example.test:" + "8" * 5000),
+        ("foo.example.test", "example.test:0"),
     ],
 )
 def test_not_direct(host: str, entry: str) -> None:

@@ -140,6 +140,18 @@ def test_the_list_of_answers(answer: str, routes: list[str]) -> None:
     assert [str(route) for route in parse_answer_list(answer, source="a test")] == routes
 
 
+def test_a_script_may_end_with_any_value() -> None:
+    for last in "2n", "Symbol()", "({})", "undefined":
+        script = f"function FindProxyForURL() {{ return 'DIRECT'; }}\n{last}"
+        assert run_script(script, "http://h/", "h", {}, ()) == ("DIRECT", [])
+    with pytest.raises(RuntimeError, match="replaced JSON"):
+        run_script("JSON.stringify = () => 2n; function FindProxyForURL() {}", "http://h/", "h", {}, ())
+
+
+def test_a_place_in_an_answer_is_one_proxy_and_no_chain() -> None:
+    assert parse_answer_list("PROXY a.test:1->http://b.test:2; PROXY [::1]:1->[::1]:10", source="a test") == []
+
+
 _PLACES = st.one_of(st.sampled_from(["a:1", "[::1]:3128", "[::1]", "b", ":0", "u:p@c:1", "x:99999"]), st.text())
 _ANSWERS = st.lists(
     st.tuples(st.sampled_from(["PROXY", "SOCKS5", "direct", "HTTPS", ";", "QUIC"]), st.sampled_from(" ;\t"), _PLACES)

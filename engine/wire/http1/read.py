@@ -179,6 +179,8 @@ def _parse_request(head: bytes, limit: int) -> Request:
             keep_alive, upgrade, nominated = connection(version, found)
         if b"expect" in found:
             expect_continue = _expects_continue(version, found[b"expect"]) and body != 0
+            if version == 10:  # it goes on as HTTP/1.1, where it would not be ignored
+                nominated = nominated | {b"expect"}
         # Trailers pass through here, so the wish for them may too (RFC 9110, 10.1.4), in the form all send.
         passes = (b"transfer-encoding", b"te" if found.get(b"te") == b"trailers" else b"")
         count = len(lines)

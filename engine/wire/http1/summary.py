@@ -34,9 +34,10 @@ MARK: Final = 1  # the first byte
 _SUMMARY: Final = Struct("!BxxxIq")  # MARK, bytes of the head, body
 SIZE: Final = _SUMMARY.size
 
-# Is there a CR only before an LF, and an empty line only at the end? And the fields that frame, however they go on.
+# Is there a CR only before an LF, and an empty line only at the end? And the fields that frame, whatever stands behind
+# their names, but for what makes another name of them.
 _lines: Final = re.compile(rb"(?:[^\r]++\r\n)++\r\n").fullmatch
-_framing: Final = re.compile(rb"\n(content-length|transfer-encoding)([^\r]*+)").findall
+_framing: Final = re.compile(rb"\n(content-length|transfer-encoding)(?![!#$%&'*+\-.^_`|~0-9a-z])([^\r]*+)").findall
 
 _known_requests: Final[Known[Request]] = Known()
 

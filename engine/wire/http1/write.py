@@ -22,8 +22,8 @@ def encode_response(status: int, reason: bytes, fields: Iterable[tuple[bytes, by
     return b"\r\n".join([b"HTTP/1.1 %d %b" % (status, reason), *map(b": ".join, fields), b"", b""])
 
 
-def error_response(status: int, message: str, *, close: bool, retry_after: int = 0) -> bytes:
-    """A whole response with Piko's JSON for `message`.
+def error_response(status: int, message: str, *, close: bool, retry_after: int = 0, challenge: bytes = b"") -> bytes:
+    """A whole response with Piko's JSON for `message`. `challenge` says how a client can say who it is.
 
     It has a body, so it does not answer a HEAD on a connection that is kept alive.
     """
@@ -35,6 +35,8 @@ def error_response(status: int, message: str, *, close: bool, retry_after: int =
     ]
     if retry_after:
         fields.append((b"Retry-After", b"%d" % retry_after))
+    if challenge:
+        fields.append((b"WWW-Authenticate", challenge))
     if close:
         fields.append((b"Connection", b"close"))
     try:

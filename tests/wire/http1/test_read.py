@@ -307,6 +307,11 @@ def test_expect_means_100_continue_in_http_1_1_and_nothing_in_http_1_0() -> None
     assert not request(b"Expect: 100-continue", first=post).expect_continue
     assert not request(b"Expect: 100-continue", line, first=b"POST / HTTP/1.0").expect_continue
     assert not request(b"Expect: miracles", line, first=b"POST / HTTP/1.0").expect_continue
+    for expect in b"Expect: 100-continue", b"Expect: miracles":  # in HTTP/1.1, as which it goes on, it would count
+        assert passed_on(request(expect, line, first=b"POST / HTTP/1.0")) == [
+            (b"Host", b"a.b"),
+            (b"Content-Length", b"5"),
+        ]
     assert refusal(b"Expect: miracles", line, first=post) == 417
     assert refusal(b"Expect: miracles", first=post) == 417
 

@@ -55,6 +55,14 @@ def test_a_request_with_a_summary_is_the_one_without(first: bytes, host: bool, l
         assert end == 6 + len(summary.with_summary(request, data))
 
 
+@pytest.mark.parametrize("line", [b"Content-Length-X: 5", b"Transfer-Encoding~: chunked", b"Content-Length.: 1"])
+def test_a_name_that_only_begins_like_one_that_frames_does_not(line: bytes) -> None:
+    for data, body in (PLAIN, 0), (POST, 5), (CHUNKS, CHUNKED):
+        more = data[:-2] + line + b"\r\n\r\n"
+        assert http1.parse_request(more).body == body
+        assert read(packed(more, body))[0].body == body
+
+
 @pytest.mark.parametrize("data", [PLAIN, POST, CHUNKS, head(b"A: " + b"a" * 1000)])
 def test_a_request_with_a_summary_may_be_cut_anywhere(data: bytes) -> None:
     whole = summary.with_summary(http1.parse_request(data), data)

@@ -58,6 +58,8 @@ def read_request(head: bytes) -> Read | None:
     expected = [value for name, value in fields if name.lower() == b"expect"]
     if expected and b", ".join(expected).lower() != b"100-continue" and minor == b"1":
         return None
+    if minor == b"0":
+        fields = [field for field in fields if field[0].lower() != b"expect"]
     try:
         return _read((method, target), fields, 10 + int(minor), 0, {b"te"})
     except HTTPError:
