@@ -36,7 +36,7 @@ def certs(ctx: click.Context) -> None:
     folder = Path(config.folder)
     leaves = {"node": ["node"] if config.names else [], "agent": config.agents, "client": config.clients}
     try:
-        write(_made(leaves, config, draft), folder)
+        _write(_made(leaves, config, draft), folder)
     except OSError as error:
         raise ConfigError(
             draft.complaint("folder", error.filename or config.folder, f"{error.strerror}; nothing was written")
@@ -67,7 +67,7 @@ def _made(leaves: Mapping[str, list[str]], config: CertsConfig, draft: Draft[Cer
     return files
 
 
-def write(files: Mapping[str, bytes], folder: Path) -> None:
+def _write(files: Mapping[str, bytes], folder: Path) -> None:
     """Write all of the files or, if one of them is there already or cannot be written, none. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as undo:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar, Final
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import field
 
+from engine.auth.authority import AUTHORITY_DAYS
 from engine.config.check import Defect, read_secret_file
 from engine.config.connect import environment_route
 from engine.config.kinds import (
@@ -34,9 +35,6 @@ from engine.errors import ConfigError
 if TYPE_CHECKING:
     from engine.auth.signing import SigningKey
     from proxy_adapters import Route as ProxyRoute
-
-
-MAX_DAYS: Final = 3650
 
 
 class FileConfig(Section):
@@ -150,8 +148,8 @@ class CertsConfig(Section):
                 if len(name) > 64:
                     raise Defect(key, name, "expected 64 characters at the most (RFC 5280, A.1)")
                 taken.append(name)
-        if self.days > MAX_DAYS:
-            raise Defect("days", str(self.days), f"expected {MAX_DAYS} at the most, as an authority is valid")
+        if self.days > AUTHORITY_DAYS:
+            raise Defect("days", str(self.days), f"expected {AUTHORITY_DAYS} at the most, the lifetime of an authority")
 
 
 class TokenConfig(Section):

@@ -111,6 +111,7 @@ class ServerTLS(Section):
 
     @property
     def chains(self) -> list[str]:
+        """The files of all certificates."""
         return [pair.cert for pair in self.pairs]
 
     @property

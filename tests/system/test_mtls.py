@@ -48,7 +48,7 @@ async def test_the_pages_commands_run_as_they_are_written(
     proxy, upstream, admin, local = (free_port() for _ in range(4))
     ports = {"8000": proxy, "8001": upstream, "8002": admin, "3000": nginx.port, "3001": nginx.port, "4000": local}
     reader = Reader(programs, ports)
-    [[certs], [server, agent, forward, curl, refused], [more, renew, take]] = reader.blocks
+    [[certs], [server, agent, forward, curl, refused], [more, remove, renew]] = reader.blocks
     printed = await reader.runs(certs)
     for name, text in reader.files.items():
         Path(name).write_text(text)
@@ -67,9 +67,11 @@ async def test_the_pages_commands_run_as_they_are_written(
     assert await (await reader.types(other)).wait_end() != 0
 
     assert "certs/warehouse.key" in await reader.runs(more)
+    old = Path("certs/node.pem").read_text()
+    await reader.runs(remove)
     await reader.runs(renew)
-    await reader.runs(take)
     renewed = Path("certs/node.pem").read_text().split()
+    assert renewed != old.split()
     # Asked again and again: the node is another process, which sends no events.
     while ssl.get_server_certificate(("127.0.0.1", proxy)).split() != renewed:  # noqa: ASYNC110
         await trio.sleep(0.1)
