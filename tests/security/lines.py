@@ -13,7 +13,7 @@ from typing import NamedTuple
 from tests.security.refused import BODIES, HEADS, SUBJECTS, Refused
 
 DOCUMENT = Path(__file__).parents[2] / "docs/security.md"
-BEGIN, END = "<!-- begin attacks -->\n", "<!-- end attacks -->"
+BEGIN, END = "<!-- attacks: begin -->\n", "<!-- attacks: end -->"
 DOUBT = "security/test_requests.py::test_doubt_is_refused_and_nothing_behind_it_is_read"
 BROKEN = "security/test_requests.py::test_a_bad_body_breaks_its_request_off"
 FORGED = "security/test_tokens.py::test_a_forged_token_is_a_401_and_the_service_sees_nothing"
