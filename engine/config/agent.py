@@ -74,7 +74,8 @@ class ListenerConfig(Section):
             self.target()
         except ValueError:
             url = " or http(s)://host" if self.protocol == "http" else ""
-            expected = f"a port from 1 to 65535, host:port{url}"
+            application = ", or an application (asgi)" if self.protocol == "http" and not self.addr else ""
+            expected = f"a port from 1 to 65535, host:port{url}{application}"
             raise Defect("addr", self.shown_addr(), f"{'' if self.addr else 'missing; '}expected {expected}") from None
         if self.protocol == "tcp" and self.visitors.basic_auth_file:
             problem = "TCP clients cannot present a password; expected visitors.allow and visitors.deny alone"

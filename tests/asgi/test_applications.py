@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from pathlib import Path
 
 import httpx
@@ -37,7 +39,9 @@ def _client(node: RunningNode) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=f"http://127.0.0.1:{node.proxy}", headers=FIELD, timeout=60)
 
 
-@pytest.mark.parametrize("words", [(framework,) for framework in ALL] + [("starlette", "--asgi-loop", "trio")], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [(framework,) for framework in ALL] + [("starlette", "--asgi-loop", "trio")], ids=" ".join
+)
 async def test_it_answers_takes_a_form_and_hears_that_a_client_leaves(
     words: tuple[str, ...], roles: Roles, programs: Programs
 ) -> None:
@@ -129,10 +133,45 @@ async def test_a_change_is_served_by_the_same_session_and_what_is_under_way_ends
 
 async def test_an_agent_whose_application_ends_by_itself_ends(tmp_path: Path, roles: Roles, programs: Programs) -> None:
     node = await roles.node()
-    (tmp_path / "shop.py").write_text("import os\nasync def app(scope, receive, send):\n    os._exit(7)\n")
+    (tmp_path / "shop.py").write_text(
+        "import os\nasync def app(scope, receive, send):\n    assert scope['type'] == 'http'\n    os._exit(7)\n"
+    )
     agent = await _agent(programs, node, "--asgi", "shop:app", folder=tmp_path)
-    assert await agent.wait_end() == 2  # at its start: of the lifespan
-    assert "'shop:app': its process has ended with status 7" in agent.text
+    await agent.wait_line('"connected"')
+    async with _client(node) as client:
+        assert (await client.get("/")).status_code == 502
+    assert await agent.wait_end() == 1
+    assert "trioduct: the application shop:app has ended by itself, with status 7" in agent.lines
+
+
+async def test_an_application_ends_with_its_agent_that_is_killed(
+    tmp_path: Path, roles: Roles, programs: Programs
+) -> None:
+    node = await roles.node()
+    (tmp_path / "shop.py").write_text("import os\nprint('pid', os.getpid(), flush=True)\n" + SLOW)
+    agent = await _agent(programs, node, "--asgi", "shop:app", folder=tmp_path)
+    pid = int((await agent.wait_line(r"pid (\d+)"))[1])
+    await agent.wait_line('"connected"')
+    agent.process.kill()
+    while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes():  # noqa: ASYNC110
+        await trio.sleep(0.05)
+
+
+async def test_ctrl_c_drains_what_is_under_way(tmp_path: Path, roles: Roles, programs: Programs) -> None:
+    node = await roles.node()
+    (tmp_path / "shop.py").write_text("import os\nprint('pid', os.getpid(), flush=True)\n" + SLOW)
+    agent = await _agent(programs, node, "--asgi", "shop:app", folder=tmp_path)
+    pid = int((await agent.wait_line(r"pid (\d+)"))[1])
+    await agent.wait_line('"connected"')
+    talk = await roles.dial(node.proxy)
+    await talk.say(b"GET /slow HTTP/1.1\r\nHost: x\r\nx-piko-endpoint: shop\r\n\r\n")
+    await talk.until(b"one")
+    os.kill(pid, signal.SIGINT)  # a terminal's Ctrl-C is for both
+    agent.process.send_signal(signal.SIGINT)
+    await agent.wait_line("shutting down")
+    (tmp_path / "go").touch()
+    await talk.until(b" whole")
+    assert await agent.wait_end() == 0
 
 
 async def test_an_application_that_fails_to_start_up_is_told(tmp_path: Path, roles: Roles, programs: Programs) -> None:
