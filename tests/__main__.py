@@ -47,6 +47,7 @@ PROGRAMS = {
     "privoxy": "privoxy",
     "nghttpx": "nghttp2-proxy",
     "cntlm": "cntlm",
+    "openssl": "openssl",
     "ssh": "openssh-client",
     "sshd": "openssh-server",
     "ntlm_auth": "winbind",

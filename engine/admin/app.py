@@ -29,6 +29,7 @@ from engine.admin.gate import Gate, error_answer, with_field
 from engine.auth.verifier import Verifier
 from engine.errors import RemoteProtocolError
 from engine.log import get_logger
+from engine.loop.certificates import Expiry
 from engine.routing import tenants
 from engine.wire import piko
 
@@ -118,6 +119,7 @@ def node_app(
     degraded: Callable[[], str] = str,
     local: Callable[[], NodeStatus],
     peers: Callable[[], Sequence[NodeStatus]] = tuple,
+    expiries: Callable[[], Sequence[Expiry]] = tuple,
     tls: Callable[[], ssl.SSLContext | None] = lambda: None,
     verifier: Verifier | None = None,
     hosts: Collection[str] = (),
@@ -125,7 +127,8 @@ def node_app(
     reload: Callable[[], Awaitable[str]] | None = None,
 ) -> ASGIApp:
     """A node's. `not_ready` says why the node should get no traffic, None if it may; `degraded` what is wrong though it
-    may; `local` what it is, and `peers` the other nodes, whose admin ports speak what `tls` says. `refresh` is
+    may; `local` what it is, `expiries` until when its certificates are good, and `peers` the other nodes, whose admin
+    ports speak what `tls` says. `refresh` is
     awaited before status or metrics are told, True if other nodes are part of it; what it says is missing in the answer
     is told in its head.
 
@@ -149,6 +152,9 @@ def node_app(
         found = [one for one in (here, *peers()) if one.id == id or (id == "local" and one is here)]
         return JSONResponse(found[0].whole()) if found else error_answer(404, "unknown node")
 
+    async def certificates(request: Request) -> Response:
+        return JSONResponse([{"port": one.port, "file": one.file, "expires": one.shown} for one in expiries()])
+
     async def start_reload(request: Request) -> Response:
         if reload is None:
             return error_answer(409, "this node is one process, without workers: it cannot be reloaded, but restarted")
@@ -164,6 +170,7 @@ def node_app(
             Route("/reload", start_reload, methods=["POST"]),
             Route("/status/upstream/endpoints", endpoints),
             Route("/status/upstream/sessions", sessions),
+            Route("/status/certificates", certificates),
             Route("/status/cluster/nodes", nodes),
             Route("/status/cluster/nodes/{id}", node),
             Route("/status/gossip/{rest:path}", gossip),

@@ -27,7 +27,9 @@ GREATEST: Final = frozenset(
         "python_info",
     )
 )
-LEAST: Final = frozenset(("trioduct_cluster_store_up", "process_start_time_seconds"))
+LEAST: Final = frozenset(
+    ("trioduct_certificate_expiry_timestamp_seconds", "trioduct_cluster_store_up", "process_start_time_seconds")
+)
 COUNTED: Final = frozenset(("counter", "histogram"))
 
 

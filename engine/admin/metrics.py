@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
     from prometheus_client.registry import Collector
 
+    from engine.loop.certificates import Expiry
+
 MAX_ENDPOINTS: Final = 1000
 MAX_ANSWERS: Final = 500  # pairs of method and status
 OTHER: Final = "other"
@@ -90,8 +92,8 @@ class RoleMetrics:
     """What node and agent both count.
 
     `sessions` gives the sessions that live, `tcp_connections` how many raw TCP connections are being relayed,
-    `internal_errors` the defects that have ended a connection, by place, and `ended` how many connections had to go, by
-    reason; the role sets them.
+    `internal_errors` the defects that have ended a connection, by place, `ended` how many connections had to go, by
+    reason, and `expiries` until when which certificates are good; the role sets them.
     """
 
     def __init__(self) -> None:
@@ -100,6 +102,7 @@ class RoleMetrics:
         self.internal_errors: Mapping[str, int] = {}
         self.ended: Callable[[], Mapping[str, int]] = dict
         self.limited: Callable[[], Mapping[str, Mapping[str, int]]] = dict
+        self.expiries: Callable[[], Iterable[Expiry]] = tuple
         self._ended: dict[str, _Totals] = {}  # of the sessions that do not live any more
         self._tcp: dict[str, _Traffic] = {}
         self._reconnects: defaultdict[str, int] = defaultdict(int)
@@ -268,6 +271,14 @@ class RoleMetrics:
             for limit, count in limits.items():
                 limited.add_metric([port, limit], count)
         yield limited
+        expiries = GaugeMetricFamily(
+            "trioduct_certificate_expiry_timestamp_seconds",
+            "When the first certificate of a file ends, in Unix seconds.",
+            labels=["port", "file"],
+        )
+        for expiry in self.expiries():
+            expiries.add_metric([expiry.port, expiry.file], expiry.at)
+        yield expiries
         yield CounterMetricFamily(
             "trioduct_log_lines_dropped", "Log lines lost because nobody took them.", log.dropped()
         )

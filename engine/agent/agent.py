@@ -30,7 +30,7 @@ from engine.carriers.remembered import Remembered
 from engine.config import AgentConfig, ClientTLS, ListenerConfig
 from engine.errors import Unreachable
 from engine.log import INFO, get_logger, is_readable, show
-from engine.loop.certificates import Certificates
+from engine.loop.certificates import Certificates, warn_of_expiry
 from engine.loop.connection import address_of
 from engine.loop.dial import Server
 from engine.loop.leaving import stop_signals, until_signal
@@ -97,12 +97,14 @@ async def run_agent(
             )
             for listener, upstream, visitors in zip(config.listeners, upstreams, said, strict=True)
         ]
+        metrics.expiries = tls.expiries
         metrics.internal_errors = reactor.internal_errors
         metrics.ended = lambda: {"memory": reactor.memory.ended}
         metrics.sessions = lambda: [
             AgentSession(uplink.endpoint, session) for uplink in uplinks for session in uplink.sessions
         ]
         with trio.open_signal_receiver(*stop_signals()) as signals:
+            nursery.start_soon(warn_of_expiry, [tls])
             nursery.start_soon(token.keep, partial(_renew, uplinks))
             for uplink, visitors in zip(uplinks, said, strict=True):
                 nursery.start_soon(visitors.keep, uplink.renew)
@@ -231,7 +233,7 @@ def _upstream(
 
 
 def _certificates(name: str, files: ClientTLS, make: Callable[[], ssl.SSLContext | None]) -> Certificates:
-    return Certificates(name, (files.cert, files.key, files.root_cas), make)
+    return Certificates(name, files.files, make, chains=[files.cert])
 
 
 async def _serve_metrics(config: AgentConfig, metrics: AgentMetrics, nursery: trio.Nursery) -> None:

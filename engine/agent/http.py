@@ -47,7 +47,7 @@ class ServiceOutbound(Outbound):
         self.idle_since = 0.0
         self._pool = pool
 
-    def released(self) -> None:
+    def released(self, exchange: Exchange) -> None:
         self._pool.put_back(self)
 
     def gone(self) -> None:

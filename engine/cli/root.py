@@ -9,6 +9,7 @@ import click
 from engine import __version__
 from engine.cli.agent import agent
 from engine.cli.bench import bench
+from engine.cli.certs import certs
 from engine.cli.completion import completion
 from engine.cli.demo import demo
 from engine.cli.doctor import doctor
@@ -40,7 +41,7 @@ def trioduct() -> None:
     """
 
 
-for _command in (server, agent, forward, token, doctor, bench, demo, completion):
+for _command in (server, agent, forward, token, certs, doctor, bench, demo, completion):
     trioduct.add_command(_command)
 
 

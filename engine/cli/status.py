@@ -79,6 +79,19 @@ def sessions(ctx: click.Context) -> None:
 
 
 @takes_question
+@status.command()
+@click.pass_context
+def certificates(ctx: click.Context) -> None:
+    """The certificates of a node, and when they expire: the one first that does so first.
+
+    \b
+      trioduct server status certificates
+    """
+    answer = sorted(ask(ctx, "/status/certificates", list[CertificateState]), key=lambda one: one.expires)
+    reply(ctx, {"certificates": answer}, ["port", "file", "expires"], [msgspec.structs.astuple(one) for one in answer])
+
+
+@takes_question
 @status.group()
 def cluster() -> None:
     """The nodes of a cluster."""
@@ -173,6 +186,14 @@ class SessionState(msgspec.Struct):
     carrier: str
     suspended: bool
     tenant: str = ""
+
+
+class CertificateState(msgspec.Struct):
+    """A certificate of a port, as `/status/certificates` lists them. `expires` is in UTC, as RFC 3339 writes it."""
+
+    port: str
+    file: str
+    expires: str
 
 
 @takes_check

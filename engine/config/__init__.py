@@ -25,7 +25,15 @@ Anything that takes long to import (ssl, yaml, cryptography, proxy_adapters) is 
 from engine.config.address import Target, split_address, split_url
 from engine.config.agent import AgentConfig, ListenerConfig
 from engine.config.auth import AuthConfig
-from engine.config.command import BenchConfig, ChecklistConfig, ExaminationConfig, Invocation, StatusConfig, TokenConfig
+from engine.config.command import (
+    BenchConfig,
+    CertsConfig,
+    ChecklistConfig,
+    ExaminationConfig,
+    Invocation,
+    StatusConfig,
+    TokenConfig,
+)
 from engine.config.connect import ConnectConfig
 from engine.config.draft import Draft, expand
 from engine.config.duration import format_duration, parse_duration, parse_lifetime
@@ -45,6 +53,7 @@ __all__ = [
     "AgentLimits",
     "AuthConfig",
     "BenchConfig",
+    "CertsConfig",
     "ChecklistConfig",
     "ClientTLS",
     "ConnectConfig",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import field
 
+from engine.auth.authority import AUTHORITY_DAYS
 from engine.config.check import Defect, read_secret_file
 from engine.config.connect import environment_route
 from engine.config.kinds import (
@@ -20,6 +21,7 @@ from engine.config.kinds import (
     Lifetime,
     Output,
     SecondsAboveZero,
+    SubjectNames,
     Switch,
     Text,
     Token,
@@ -118,6 +120,36 @@ class BenchConfig(Section):
             raise Defect(
                 "upstreams", str(self.upstreams), f"expected at least one for each of {self.endpoints} endpoints"
             )
+
+
+class CertsConfig(Section):
+    """Everything about `certs`. All of it is ours."""
+
+    title: ClassVar[str] = "Certificates"
+
+    names: Annotated[
+        SubjectNames, "Host names and IP addresses that the node is reached by; none: no certificate for it."
+    ] = field(default_factory=lambda: ["localhost", "127.0.0.1", "::1"])
+    agents: Annotated[EndpointIDs, "Agents, each of which gets a certificate of that name."] = field(
+        default_factory=lambda: ["agent"]
+    )
+    clients: Annotated[EndpointIDs, "Clients and forwards, each of which gets a certificate of that name."] = field(
+        default_factory=lambda: ["client"]
+    )
+    days: Annotated[CountAboveZero, "Lifetime of the certificates."] = 365
+    folder: Annotated[FileName, "Where the files are written; made if it is missing."] = "certs"
+
+    def verify(self) -> None:
+        taken = ["node", "node-ca", "agent-ca", "client-ca"]
+        for key, names in (("agents", self.agents), ("clients", self.clients)):
+            for name in names:
+                if name in taken:
+                    raise Defect(key, name, "there is a file of that name already; expected another one")
+                if len(name) > 64:
+                    raise Defect(key, name, "expected 64 characters at the most (RFC 5280, A.1)")
+                taken.append(name)
+        if self.days > AUTHORITY_DAYS:
+            raise Defect("days", str(self.days), f"expected {AUTHORITY_DAYS} at the most, the lifetime of an authority")
 
 
 class TokenConfig(Section):

@@ -275,6 +275,14 @@ def _host(name: str) -> str:
 
 
 HostNames = Annotated[list[str], Kind("LIST", "a list of host names", _only(str, lambda name: _host(name)), many=True)]
+# Of a certificate. In other names of hosts there may be more than DNS allows.
+_names = re.compile(
+    r"(?:\*\.)?[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*|[0-9a-f]*:[0-9a-f:.]+"
+).fullmatch
+SubjectNames = Annotated[
+    list[str],
+    Kind("LIST", "a list of host names and IP addresses", _only(_host, _names), many=True),
+]
 Location = Annotated[str, _url("a URL or the name of a file")]
 OnRefusal = Annotated[Literal["stop", "next"], _one_of("stop", "next")]
 ProxyProtocol = Annotated[Literal["off", "1", "2"], _one_of("off", "1", "2")]

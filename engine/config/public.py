@@ -23,6 +23,7 @@ from engine.config.knob import Leaf, ListOf, MapOf, Section, members
 from engine.config.mask import mask_userinfo
 from engine.config.server import ServerConfig
 from engine.config.tls import ServerTLS
+from engine.loop.certificates import ends_at
 
 DAYS: Final = 14  # a certificate that ends sooner should have been renewed
 STRONG_BITS: Final = 96  # of chance in the letters of a secret; 32 hexadecimal digits have a little more
@@ -96,7 +97,7 @@ def _tls(config: ServerConfig) -> Iterator[Point]:
     proxy = config.proxy
     for name, address, tls in _ports(config):
         key = f"{name}.tls"
-        if tls.cert:
+        if tls.pairs:
             yield Point(key, State.OK, "TLS")
         elif _here_alone(address):
             yield Point(key, State.OK, f"{address} is reached by this machine alone")
@@ -110,23 +111,14 @@ def _tls(config: ServerConfig) -> Iterator[Point]:
 
 def _certificates(config: ServerConfig) -> Iterator[Point]:
     for name, _, tls in _ports(config):
-        if tls.cert:
-            key, days = f"{name}.tls.cert", _days_left(tls.cert)
+        for chain in tls.chains:
+            key, days = f"{name}.tls.cert", (ends_at(chain) - time.time()) / 86400
             if days < 0:
-                yield Point(key, State.MISSING, f"{tls.cert} has expired; renew it")
+                yield Point(key, State.MISSING, f"{chain} has expired; renew it")
             elif days < DAYS:
-                yield Point(key, State.RISKY, f"{tls.cert} expires in {days:.0f} days; renew it, a node reads it anew")
+                yield Point(key, State.RISKY, f"{chain} expires in {days:.0f} days; renew it, a node reads it anew")
             else:
-                yield Point(key, State.OK, f"{tls.cert} is valid for {days:.0f} days")
-
-
-def _days_left(path: str) -> float:
-    """Until the first certificate of a file that was verified ends."""
-    from cryptography import x509
-
-    with open(path, "rb") as file:
-        chain = x509.load_pem_x509_certificates(file.read())
-    return (min(one.not_valid_after_utc.timestamp() for one in chain) - time.time()) / 86400
+                yield Point(key, State.OK, f"{chain} is valid for {days:.0f} days")
 
 
 def _verification(config: ServerConfig) -> Point:
@@ -371,7 +363,7 @@ def _secret_keys(section: Section, prefix: str = "") -> Iterator[str]:
 
 def _key_files(config: ServerConfig) -> Point:
     """Files of secrets that others may read are refused at the start; private keys are not."""
-    keys = {tls.key: f"{name}.tls.key" for name, _, tls in _ports(config) if tls.key}
+    keys = dict.fromkeys(pair.key for _, _, tls in _ports(config) for pair in tls.pairs)
     if open_ones := [path for path in keys if _others_read(path)]:
         told = f"others may read {', '.join(open_ones)}: chmod 600 {' '.join(open_ones)}"
         return Point("tls.key", State.MISSING, told)

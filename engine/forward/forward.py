@@ -14,7 +14,7 @@ from engine.carriers.remembered import Remembered
 from engine.config import ForwardConfig
 from engine.errors import Refused, Unreachable
 from engine.log import get_logger
-from engine.loop.certificates import Certificates, Renewed
+from engine.loop.certificates import Certificates, Renewed, warn_of_expiry
 from engine.loop.connection import Address, Connection
 from engine.loop.dial import Server
 from engine.loop.leaving import stop_signals, until_signal
@@ -59,7 +59,7 @@ async def run_forward(
     """
     connect = config.connect
     files = connect.tls
-    tls = Certificates("connect.tls", (files.cert, files.key, files.root_cas), connect.client_context)
+    tls = Certificates("connect.tls", files.files, connect.client_context, chains=[files.cert])
     server = Server(connect.url, tls, files.server_name or None, connect.router())
     with ExitStack() as stack:
         sockets = [[stack.enter_context(sock) for sock in open_listeners(port.bind_addr)] for port in config.ports]
@@ -105,6 +105,7 @@ async def run_forward(
         with trio.open_signal_receiver(*stop_signals()) as signals:
             async with open_reactor(alone=alone), trio.open_nursery() as nursery:
                 nursery.start_soon(run_ports)
+                nursery.start_soon(warn_of_expiry, [tls])
                 task_status.started([listeners[0].getsockname()[:2] for listeners in sockets])
                 await anext(signals)
                 log.info("shutting down")

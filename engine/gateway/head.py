@@ -17,6 +17,23 @@ def request_head(request: Request, lines: list[bytes], base_path: bytes = b"") -
     return http1.encode_lines(lines)
 
 
+def is_last_for_go(request: Request) -> bool:
+    """Whether no request may follow `request` on its stream to a Piko agent: a Go HTTP server in front of a Go client.
+
+    One with a body is the last, as Piko's own node has it. Before Go's server writes the head of an answer it reads
+    what it can of the request's body, and closes the body, so that another request can follow. But the client sends
+    that body to the service at the same time, and looks for its end: if the service is quick, then the client finds
+    the body closed, takes that for an error, and ends its connection to the service, and the answer breaks off. Where
+    the request says that none will follow, the server leaves the body alone.
+    """
+    return request.body != 0 and not request.upgrade
+
+
+def head_for_go(request: Request, head: bytes) -> bytes:
+    """`head`, as which `request` goes on, for an agent that may be Piko's."""
+    return head[:-2] + b"Connection: close\r\n\r\n" if is_last_for_go(request) else head
+
+
 def answer_head(response: Response, version: int, last: bool) -> bytes:
     """How an answer goes on to a client of HTTP/1.1 (`version` 11) or 1.0, the last one on its connection or not."""
     if response.intact and version == 11 and not last:

@@ -91,8 +91,8 @@ class Outbound:
     def idle(self) -> bool:
         return self._exchange is None
 
-    def released(self) -> None:
-        """A whole exchange is over and another may follow: into the pool."""
+    def released(self, exchange: Exchange) -> None:
+        """`exchange` is over, whole, and another may follow: into the pool."""
         raise NotImplementedError
 
     def gone(self) -> None:
@@ -237,7 +237,7 @@ class Outbound:
                 # It may be held back still for this answer's client, and the next request is somebody else's.
                 self.outlet.resume()
                 self.outlet.read_at_most(FIRST_READ)
-                self.released()
+                self.released(exchange)
             else:
                 self.gone()
                 if whole:

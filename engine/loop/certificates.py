@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 import ssl
+import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
 
 import trio
 
@@ -20,6 +22,8 @@ from engine.log import get_logger
 
 WATCH_SECONDS: Final = 2.0
 SOON_SECONDS: Final = 1.0  # between two looks at what has to be honoured within two seconds
+DAY_SECONDS: Final = 86400.0
+WARNED_DAYS: Final = 14  # of a certificate that ends, before it does
 
 Sign = tuple[int, int, int] | None
 
@@ -56,17 +60,68 @@ class Renewed:
         return list(map(_sign, self._files))
 
 
-class Certificates(Renewed):
-    """What is needed to speak TLS: `context`, None for who does not. `make` makes it."""
+class Expiry(NamedTuple):
+    """Until when a certificate is good: `at`, in Unix seconds, when the first of the chain in `file` ends."""
 
-    def __init__(self, name: str, files: Sequence[str], make: Callable[[], ssl.SSLContext | None]) -> None:
+    port: str
+    file: str
+    at: float
+
+    @property
+    def shown(self) -> str:
+        return f"{datetime.fromtimestamp(self.at, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+class Certificates(Renewed):
+    """What is needed to speak TLS: `context`, None for who does not. `make` makes it of the `files`.
+
+    `chains` are those of the files that hold one's own certificates; `name` is the key of what they are for, which
+    begins with the name of a port.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        files: Sequence[str],
+        make: Callable[[], ssl.SSLContext | None],
+        *,
+        chains: Sequence[str] = (),
+    ) -> None:
         super().__init__(name, files, self._renew)
         self._context = make
         self.context: ssl.SSLContext | None = make()
+        self._chains = [file for file in dict.fromkeys(chains) if file]
+        self._expiries = self._read()
+
+    def expiries(self) -> list[Expiry]:
+        """Of the certificates in use."""
+        self.refresh()
+        return self._expiries
 
     def _renew(self) -> None:
         if self.context is not None:
             self.context = self._context()
+            self._expiries = self._read()
+
+    def _read(self) -> list[Expiry]:
+        found = []
+        for file in self._chains:
+            try:
+                found.append(Expiry(self._name.partition(".")[0], file, ends_at(file)))
+            except (ConfigError, OSError) as error:  # OpenSSL takes it; it is in use
+                log.warning("cannot tell when a certificate expires", of=self._name, error=str(error))
+        return found
+
+
+def ends_at(chain: str) -> float:
+    """When the first certificate of a PEM file ends, in Unix seconds. Raises OSError, and ConfigError for no PEM."""
+    from cryptography import x509  # it takes 100 ms to import
+
+    with open(chain, "rb") as file:
+        try:
+            return min(one.not_valid_after_utc.timestamp() for one in x509.load_pem_x509_certificates(file.read()))
+        except ValueError as error:
+            raise ConfigError(f"{chain}: {error}; expected PEM certificates") from None
 
 
 def _sign(path: str) -> Sign:
@@ -91,3 +146,18 @@ async def watch(things: Sequence[Renewed], seconds: float | None = None) -> None
         await trio.sleep(WATCH_SECONDS if seconds is None else seconds)
         for thing in things:
             thing.refresh()
+
+
+async def warn_of_expiry(certificates: Sequence[Certificates], clock: Callable[[], float] = time.time) -> None:
+    """Say once a day which of them end within WARNED_DAYS, for ever. `clock`: Unix seconds."""
+    while True:
+        for expiry in (expiry for one in certificates for expiry in one.expiries()):
+            days = (expiry.at - clock()) / DAY_SECONDS
+            if days < WARNED_DAYS:
+                log.warning(
+                    "certificate expires soon" if days > 0 else "certificate has expired",
+                    port=expiry.port,
+                    file=expiry.file,
+                    expires=expiry.shown,
+                )
+        await trio.sleep(DAY_SECONDS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
-from engine.gateway.head import request_head
+from engine.gateway.head import head_for_go, request_head
 from engine.node.trust import Trust
 from engine.routing import tenants
 from engine.routing.tenants import HostPattern
@@ -119,17 +119,18 @@ class Asked:
         self._with_summary = b""
 
     def head_for(self, *, summaries: bool, hides: bool = False) -> bytes:
-        """The head for an agent, which understands summaries or not; it `hides` what was shown to the node as
-        Authorization.
+        """The head for an agent of ours, which understands summaries, or for one that may be Piko's; it `hides` what
+        was shown to the node as Authorization.
         """
+        head = self.head
         if hides:
-            lines = self.head.split(b"\r\n")[:-2]
+            lines = head.split(b"\r\n")[:-2]
             head = http1.encode_lines(line for line in lines if line[:14].lower() != b"authorization:")
-            return with_summary(self.request, head) if summaries else head
+            return with_summary(self.request, head) if summaries else head_for_go(self.request, head)
         if not summaries:
-            return self.head
+            return head_for_go(self.request, head)
         if not self._with_summary:
-            self._with_summary = with_summary(self.request, self.head)
+            self._with_summary = with_summary(self.request, head)
         return self._with_summary
 
 

@@ -35,7 +35,7 @@ from engine.config.server import TenantConfig
 from engine.gateway.clocks import Timeouts
 from engine.limits import Counts, Rates, Traffic, Visits
 from engine.log import get_logger
-from engine.loop.certificates import SOON_SECONDS, Certificates, Renewed, watch
+from engine.loop.certificates import SOON_SECONDS, Certificates, Expiry, Renewed, warn_of_expiry, watch
 from engine.loop.connection import Address, Connection
 from engine.loop.leaving import stop_signals, until_signal
 from engine.loop.listen import Room, join_address, open_listeners, serve, split_address
@@ -122,6 +122,7 @@ async def run_node(
                 not_ready=lambda: node.not_ready,
                 local=partial(node.status, addresses),
                 peers=node.peers_status,
+                expiries=node.expiries,
                 degraded=lambda: node.degraded,
                 tls=lambda: config.admin.tls.client.client_context() if node.admin_tls.context else None,
                 verifier=(await open_tokens_of(config.admin.auth, nursery)).verifier,
@@ -132,6 +133,7 @@ async def run_node(
                     await nursery.start(node.store.run)
                 await nursery.start(partial(serve_admin, admin, app, tls=lambda: node.admin_tls.context))
                 nursery.start_soon(watch, node.certificates)
+                nursery.start_soon(warn_of_expiry, node.certificates)
                 nursery.start_soon(node.rebalance)
                 nursery.start_soon(node.accept_links, links, nursery)
                 nursery.start_soon(node.accept_agents, upstream, nursery)
@@ -218,16 +220,9 @@ class Node:
         self.store: Store | None = None
         self.metrics = NodeMetrics()
         self.not_ready: str | None = "starting"
-        tls, upstream_tls, self.admin_tls, self._link_tls = (
-            Certificates(f"{port}.tls", (files.cert, files.key, files.client_cas), files.server_context)
-            for port, files in (
-                ("proxy", config.proxy.tls),
-                ("upstream", config.upstream.tls),
-                ("admin", config.admin.tls),
-                ("cluster", config.cluster.tls),
-            )
-        )
-        self.certificates = (tls, upstream_tls, self.admin_tls, self._link_tls)
+        self.certificates = certificates_of(config)
+        tls, upstream_tls, self.admin_tls, self._link_tls = self.certificates
+        self.metrics.expiries = self.expiries
         pattern = HostPattern(config.proxy.tenant_hosts)
         hosts = pattern if tenants else None
         limits = config.proxy.limits
@@ -361,11 +356,9 @@ class Node:
         # Other nodes are configured alike.
         spoken = self._config.cluster.tls if self._config.cluster.bind_addr else self._config.proxy.tls
         files = spoken.client
-        tls = (
-            Certificates("links", (files.cert, files.key, files.root_cas), files.client_context)
-            if spoken.cert
-            else None
-        )
+        tls = Certificates("links", files.files, files.client_context, chains=[files.cert]) if spoken.pairs else None
+        if tls is not None:
+            self.certificates.append(tls)
         self.peers = Peers(
             directory,
             own.entry,
@@ -391,6 +384,10 @@ class Node:
         assert self.peers is not None
         if await secured(connection, self._link_tls, log):
             await self.peers.links.serve(connection)
+
+    def expiries(self) -> list[Expiry]:
+        """Until when its certificates are good."""
+        return [expiry for one in self.certificates for expiry in one.expiries()]
 
     def peers_status(self) -> list[NodeStatus]:
         """The other nodes, as the directory knows them."""
@@ -451,6 +448,19 @@ class Node:
         await self.clients.wait_quiet()
         for port in self._tcp_ports:
             await port.wait_quiet()
+
+
+def certificates_of(config: ServerConfig) -> list[Certificates]:
+    """Those of its ports: proxy, upstream, admin, and the one for other nodes."""
+    return [
+        Certificates(f"{port}.tls", files.files, files.server_context, chains=files.chains)
+        for port, files in (
+            ("proxy", config.proxy.tls),
+            ("upstream", config.upstream.tls),
+            ("admin", config.admin.tls),
+            ("cluster", config.cluster.tls),
+        )
+    ]
 
 
 async def _open_tenants(tenants: Sequence[TenantConfig], nursery: trio.Nursery) -> dict[str, Tokens]:

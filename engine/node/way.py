@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Final
 
 from engine.auth.visitors import Guard, Verdict
+from engine.gateway.exchange import Exchange
+from engine.gateway.head import is_last_for_go
 from engine.gateway.outbound import Outbound
 from engine.loop.duplex import Duplex
 from engine.loop.reactor import Reactor
@@ -42,8 +44,12 @@ class StreamOutbound(Outbound):
         self.way = way
         self.idle_since = 0.0
 
-    def released(self) -> None:
-        self.way.put_back(self)
+    def released(self, exchange: Exchange) -> None:
+        request = exchange.request
+        if request is not None and not self.way.summaries and is_last_for_go(request):
+            self.outlet.close()
+        else:
+            self.way.put_back(self)
 
     def gone(self) -> None:
         self.way.idle.pop(self, None)

@@ -57,7 +57,7 @@ from engine.config import ServerConfig
 from engine.errors import ConfigError
 from engine.log import get_logger
 from engine.loop.backoff import SETTLED_SECONDS, Backoff
-from engine.loop.certificates import Certificates, watch
+from engine.loop.certificates import warn_of_expiry, watch
 from engine.loop.connection import Address
 from engine.loop.leaving import until_signal
 from engine.loop.listen import has_inherited, open_listeners, open_shared_listeners
@@ -67,6 +67,7 @@ from engine.node.admission import logged
 from engine.node.node import (
     Addresses,
     address_of_sockets,
+    certificates_of,
     endpoints_of,
     names_of,
     nodes_of,
@@ -124,17 +125,15 @@ async def run_supervisor(config: ServerConfig) -> int:
         held = [sock for port in (proxy, upstream, links, *tcp) for each in port for sock in each]
         async with open_reactor(), trio.open_nursery() as nursery:
             supervisor = Supervisor(config, _command(), addresses, links_at, sockets, held, folder, nursery)
-            tls = Certificates(
-                "admin.tls",
-                (config.admin.tls.cert, config.admin.tls.key, config.admin.tls.client_cas),
-                config.admin.tls.server_context,
-            )
+            certificates = certificates_of(config)
+            _, _, tls, _ = certificates
             app = node_app(
                 Joined(supervisor.metrics),
                 not_ready=lambda: supervisor.not_ready,
                 degraded=lambda: supervisor.degraded,
                 local=supervisor.status,
                 peers=supervisor.peers_status,
+                expiries=lambda: [expiry for one in certificates for expiry in one.expiries()],
                 tls=lambda: config.admin.tls.client.client_context() if tls.context else None,
                 refresh=supervisor.refresh,
                 reload=supervisor.reload if config.admin.asks else supervisor.refuse_reload,
@@ -146,7 +145,8 @@ async def run_supervisor(config: ServerConfig) -> int:
                 nursery.start_soon(supervisor.start)
                 nursery.start_soon(supervisor.watch)
                 await nursery.start(partial(serve_admin, admin, app, tls=lambda: tls.context))
-                nursery.start_soon(watch, [tls])
+                nursery.start_soon(watch, certificates)
+                nursery.start_soon(warn_of_expiry, certificates)
                 await supervisor.run()
             nursery.cancel_scope.cancel()
     log.info("node stopped")

@@ -49,6 +49,10 @@ SESSION = {
 ANSWERS: dict[str, object] = {
     "/status/upstream/endpoints": {"shop": 2, "db": 1},
     "/status/upstream/sessions": [SESSION],
+    "/status/certificates": [
+        {"port": "proxy", "file": "/tls/b.pem", "expires": "2027-01-02T03:04:05Z"},
+        {"port": "upstream", "file": "/tls/a.pem", "expires": "2026-12-01T00:00:00Z"},
+    ],
     "/status/cluster/nodes": NODES,
     "/status/cluster/nodes/local": {**NODE, "endpoints": {"shop": 2, "db": 1}},
     "/status/cluster/nodes/a%2Fb": {**NODE, "endpoints": None},
@@ -130,6 +134,20 @@ def test_status_is_a_table_for_a_person(ask: Ask) -> None:
     assert [(row[0], row[-1]) for row in rows[1:]] == [("a", "1"), ("b", "1")]
     rows = [line.split() for line in ask("cluster", "node", "local", "-o", "table").splitlines()]
     assert ["endpoint", "shop", "2"] in rows
+
+
+def test_status_lists_certificates_and_the_one_that_expires_first_is_the_first(ask: Ask) -> None:
+    told = json.loads(ask("certificates", "-o", "json"))
+    assert [(one["port"], one["expires"]) for one in told["certificates"]] == [
+        ("upstream", "2026-12-01T00:00:00Z"),
+        ("proxy", "2027-01-02T03:04:05Z"),
+    ]
+    rows = [line.split() for line in ask("certificates", "-o", "table").splitlines()]
+    assert rows == [
+        ["port", "file", "expires"],
+        ["upstream", "/tls/a.pem", "2026-12-01T00:00:00Z"],
+        ["proxy", "/tls/b.pem", "2027-01-02T03:04:05Z"],
+    ]
 
 
 def test_a_question_can_be_passed_on_to_another_node(ask: Ask) -> None:

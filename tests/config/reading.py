@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from engine.config import (
     AgentConfig,
+    CertsConfig,
     Draft,
     ExaminationConfig,
     ForwardConfig,
@@ -30,6 +31,7 @@ ROOTS: list[type[Section]] = [
     Invocation,
     StatusConfig,
     TokenConfig,
+    CertsConfig,
     ListenerConfig,
     ExaminationConfig,
 ]

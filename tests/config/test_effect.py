@@ -19,6 +19,7 @@ from engine.config import AgentConfig, ConnectConfig, ListenerConfig, Section, S
 from engine.config.auth import AuthConfig, JWKSConfig
 from engine.config.knob import Leaf, ListOf, MapOf, knobs, members
 from engine.config.server import WITHOUT_EFFECT, TenantConfig
+from engine.config.tls import KeyPair
 from tests.conftest import Pki
 from tests.roles import Roles, agent_config, forward_config, says, server_config
 
@@ -88,7 +89,7 @@ async def test_what_a_node_does_not_read_is_what_it_warns_of(
     config.proxy.access_log.disable = False
     for port in (config.proxy, config.upstream, config.admin):
         port.auth.jwks.endpoint = f"file://{tmp_path}/keys.json"
-        port.tls.cert, port.tls.key = str(pki.cert), str(pki.key)
+        port.tls.certificates = [KeyPair(cert=str(pki.cert), key=str(pki.key))]
     config.cluster.store, config.cluster.secret = "rediss+sentinel://127.0.0.1:1/main", SECRET  # which is away
     config.upstream.rebalance.threshold = 0.5
     config.proxy.endpoints = {"*": VisitorsConfig()}
@@ -98,7 +99,7 @@ async def test_what_a_node_does_not_read_is_what_it_warns_of(
     first.tell_to_stop()
     await first.ended.wait()
     config.cluster.bind_addr = "127.0.0.1:0"
-    config.cluster.tls.cert, config.cluster.tls.key = str(pki.cert), str(pki.key)
+    config.cluster.tls.certificates = [KeyPair(cert=str(pki.cert), key=str(pki.key))]
     node = await roles.node(watched(config, read))
     admin = await roles.dial(node.admin, tls=pki.client_context())
     token = jwt.encode({}, SECRET, "HS256", {"kid": "one"}).encode()

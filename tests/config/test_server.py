@@ -124,6 +124,7 @@ grace_period: 90s
         *(f"proxy.auth.{name}_file" for name in NAMES),  # ours
         "proxy.auth.revoked_file",  # ours
         "proxy.auth.jwks.endpoint",
+        "proxy.tls.certificates",  # ours
         "proxy.tenants",
         "upstream.sharing",  # ours
         "upstream.resume",  # ours
@@ -131,12 +132,14 @@ grace_period: 90s
         *(f"upstream.auth.{name}_file" for name in NAMES),  # ours
         "upstream.auth.revoked_file",  # ours
         "upstream.auth.jwks.endpoint",
+        "upstream.tls.certificates",  # ours
         "upstream.tenants",
         "admin.hosts",  # ours
         "admin.insecure",  # ours
         *(f"admin.auth.{name}_file" for name in NAMES),  # ours
         "admin.auth.revoked_file",  # ours
         "admin.auth.jwks.endpoint",
+        "admin.tls.certificates",  # ours
         *(f"cluster.{name}" for name in ("store", "store_password_file")),  # ours, as all that follow but the last
         *(f"cluster.store_tls.{name}" for name in ("cert", "key", "root_cas", "insecure_skip_verify")),
         *(f"cluster.sentinel.{name}" for name in ("user", "password_file")),
@@ -144,6 +147,7 @@ grace_period: 90s
         "cluster.allowed_networks",
         *(f"cluster.tls.{name}" for name in ("cert", "key", "client_cas")),
         *(f"cluster.tls.client.{name}" for name in ("cert", "key", "root_cas", "insecure_skip_verify", "server_name")),
+        "cluster.tls.certificates",
         "cluster.join",
         "workers",  # ours
     ]

@@ -9,7 +9,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
+from engine.auth.authority import Authority
 from engine.config import AgentConfig, ClientTLS, Section, ServerConfig, ServerTLS
+from engine.config.tls import KeyPair
 from engine.errors import ConfigError
 from tests.config.reading import NO_FILE, RSA_KEY, Write, mistake
 from tests.conftest import Pki
@@ -34,6 +36,16 @@ WRONG = [
         ServerConfig,
         "proxy: {tls: {client_cas: /no/ca}}",
         "1: proxy.tls.client_cas: '/no/ca': needs TLS; expected cert and key as well",
+    ),
+    (
+        ServerConfig,
+        "proxy: {tls: {certificates: [{}]}}",
+        "1: proxy.tls.certificates[0].cert: missing; expected cert and key",
+    ),
+    (
+        ServerConfig,
+        "proxy: {tls: {certificates: [{cert: /no/cert}]}}",
+        "1: proxy.tls.certificates[0].cert: '/no/cert': set without a key; expected key as well",
     ),
     (
         AgentConfig,
@@ -130,3 +142,11 @@ def test_certificates_and_keys_that_do_not_fit_are_told_apart(
         with pytest.raises(ConfigError) as raised:
             tls.verify()
         assert str(raised.value).startswith(problem)
+
+
+def test_a_certificate_that_no_client_can_ask_for_is_none_of_several(tmp_path: Path) -> None:
+    for names in (["127.0.0.1"], []):
+        for path, content in zip(("cert", "key"), Authority.make("x").issue("node", names, days=1), strict=True):
+            (tmp_path / path).write_bytes(content)
+        with pytest.raises(ConfigError, match="has no DNS name"):
+            KeyPair(cert=str(tmp_path / "cert"), key=str(tmp_path / "key")).verify()

@@ -53,7 +53,7 @@ class MemoryOutbound(Outbound):
         super().__init__(End(role.turns))
         self._role = role
 
-    def released(self) -> None:
+    def released(self, exchange: Exchange) -> None:
         self._role.idle.append(self)
 
     def gone(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.gateway.head import answer_head, request_head
+from engine.gateway.head import answer_head, head_for_go, request_head
 from engine.wire import http1
 
 
@@ -21,6 +21,23 @@ def test_a_request_goes_on_with_this_hops_framing_and_without_the_last_ones() ->
 def test_an_upgrade_is_asked_of_the_next_hop() -> None:
     head = b"GET /a HTTP/1.1\r\nHost: x.test\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\n"
     assert request(head).endswith(b"Host: x.test\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("fields", "last"),
+    [
+        (b"", False),
+        (b"Content-Length: 0\r\n", False),
+        (b"Content-Length: 1\r\n", True),
+        (b"Transfer-Encoding: chunked\r\n", True),
+        (b"Content-Length: 1\r\nExpect: 100-continue\r\n", True),
+        (b"Content-Length: 1\r\nConnection: Upgrade\r\nUpgrade: foo\r\n", False),
+    ],
+)
+def test_a_request_with_a_body_is_the_last_that_goes_to_go(fields: bytes, last: bool) -> None:
+    parsed = http1.parse_request(b"POST /a HTTP/1.1\r\nHost: x.test\r\n" + fields + b"\r\n")
+    head = request_head(parsed, parsed.lines)
+    assert head_for_go(parsed, head) == (head[:-2] + b"Connection: close\r\n\r\n" if last else head)
 
 
 WITH_LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"

@@ -72,6 +72,29 @@ async def test_many_requests_at_once(server: str, agent: str, programs: Programs
     assert statuses == [200] * 320
 
 
+@pytest.mark.parametrize("agent", [*cases((TRIODUCT,), (PIKO,))])
+@pytest.mark.parametrize("framing", ["Content-Length: 50000", "Transfer-Encoding: chunked"])
+async def test_an_answer_does_not_wait_for_the_rest_of_the_request(
+    agent: str, framing: str, programs: Programs
+) -> None:
+    node = Node(programs)
+    await node.start()
+    head = f"POST / HTTP/1.1\r\nHost: x\r\nx-piko-endpoint: web\r\n{framing}\r\n\r\n"
+    async with trio.open_nursery() as nursery:
+        listeners: list[trio.SocketListener] = await nursery.start(trio.serve_tcp, partial(answer_early, b"early"), 0)
+        await node.start_agent("web", listeners[0].socket.getsockname()[1], command=agent)
+        await node.wait_registered("web")
+        async with await trio.open_tcp_stream("127.0.0.1", node.proxy) as stream:
+            await stream.send_all(head.encode() + b"3e8\r\n" + b"x" * 1000 + b"\r\n")
+            heard = b""
+            while not heard.endswith(b"early"):
+                more = await stream.receive_some()
+                assert more, f"ended after {heard!r}"
+                heard += more
+        assert heard.startswith(b"HTTP/1.1 200 ")
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize(("server", "agent"), PAIRS)
 async def test_a_websocket_passes(server: str, agent: str, programs: Programs, origin: int) -> None:
     node = Node(programs, command=server)
@@ -272,3 +295,14 @@ async def say_http(body: bytes, stream: trio.SocketStream) -> None:
     await stream.receive_some()
     await stream.send_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
     await stream.aclose()
+
+
+async def answer_early(body: bytes, stream: trio.SocketStream) -> None:
+    """Answer when the head has come, whatever becomes of the request's body."""
+    heard = await stream.receive_some()
+    while b"\r\n\r\n" not in heard:
+        heard += await stream.receive_some()
+    await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    with suppress(trio.BrokenResourceError):
+        async for _ in stream:
+            pass

@@ -7,6 +7,7 @@ import json
 import os
 import ssl
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,13 @@ from cryptography import x509
 from trio.testing import MockClock
 
 from engine import log
+from engine.auth.authority import Authority
 from engine.config import ClientTLS
-from engine.loop.certificates import WATCH_SECONDS
+from engine.config.tls import KeyPair
+from engine.loop.certificates import DAY_SECONDS, WATCH_SECONDS
 from tests.roles import GET, Roles, RunningNode, Talk, agent_config, answer, server_config, settle, tell_head
 
+METRIC = "trioduct_certificate_expiry_timestamp_seconds"
 HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -93,17 +97,17 @@ async def looked(clock: MockClock) -> None:
     await settle()
 
 
-async def shown(port: int) -> str:
-    """The name in the certificate that a port shows."""
-    context = ssl.create_default_context()
+async def shown(port: int, name: str | None = None) -> str:
+    """The name in the certificate that a port shows who asks for `name`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     async with await trio.open_tcp_stream("127.0.0.1", port) as plain:
-        stream = trio.SSLStream(plain, context)
+        stream = trio.SSLStream(plain, context, server_hostname=name)
         await stream.do_handshake()
         der = stream.getpeercert(True)
         await trio.aclose_forcefully(stream)
-    (name,) = x509.load_der_x509_certificate(der).subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-    return str(name.value)
+    (called,) = x509.load_der_x509_certificate(der).subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return str(called.value)
 
 
 async def test_a_new_certificate_is_shown_on_every_port_and_nobody_is_cut_off(
@@ -250,3 +254,147 @@ async def test_an_agent_that_dials_again_shows_its_new_certificate_and_believes_
     while (await client.ask()).status != 200:
         mock_clock.jump(1)
         await settle()
+
+
+def issue(files: Files, days: int) -> float:
+    """Have the node's certificate end in so many days; when that is, in Unix seconds."""
+    chain, key = Authority.make("test").issue("node", ["localhost"], days=days)
+    files.replace(files.cert, chain)
+    files.replace(files.key, key)
+    return x509.load_pem_x509_certificate(chain).not_valid_after_utc.timestamp()
+
+
+async def test_when_a_certificate_ends_is_told_by_metrics_and_status_and_follows_its_file(
+    roles: Roles, files: Files, mock_clock: MockClock
+) -> None:
+    config = server_config()
+    config.proxy.tls.cert, config.proxy.tls.key = str(files.cert), str(files.key)
+    for days in (300, 20):
+        ends = issue(files, days)
+        if days == 300:
+            node = await roles.node(config)
+        else:
+            await looked(mock_clock)
+        told = await (await roles.dial(node.admin)).ask(HEALTH.replace(b"/health", b"/metrics"))
+        samples = [line.split() for line in told.body.decode().splitlines() if line.startswith(f"{METRIC}{{")]
+        assert [(labels, float(value)) for labels, value in samples] == [
+            (f'{METRIC}{{file="{files.cert}",port="proxy"}}', ends)
+        ]
+        told = await (await roles.dial(node.admin)).ask(HEALTH.replace(b"/health", b"/status/certificates"))
+        expires = datetime.fromtimestamp(ends, UTC).isoformat().replace("+00:00", "Z")
+        assert json.loads(told.body) == [{"port": "proxy", "file": str(files.cert), "expires": expires}]
+
+
+async def test_a_key_that_does_not_fit_leaves_the_end_of_the_certificate_in_use(
+    roles: Roles, files: Files, mock_clock: MockClock
+) -> None:
+    ends = issue(files, 300)
+    node = await start(roles, files)
+    good = files.key.read_bytes()
+    issue(files, 20)
+    files.replace(files.key, good)
+    await looked(mock_clock)
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    client = await roles.dial(node.admin, tls=anybody)
+    told = (await client.ask(HEALTH.replace(b"/health", b"/metrics"))).body.decode()
+    values = {float(line.split()[1]) for line in told.splitlines() if line.startswith(f"{METRIC}{{")}
+    assert values == {ends}
+
+
+@pytest.mark.parametrize(
+    ("days", "says"), [(13, "certificate expires soon"), (0, "certificate has expired"), (15, None)]
+)
+async def test_a_certificate_that_ends_soon_is_warned_of_once_a_day(
+    roles: Roles, files: Files, mock_clock: MockClock, written: Written, days: int, says: str | None
+) -> None:
+    issue(files, days)
+    config = server_config()
+    config.proxy.tls.cert, config.proxy.tls.key = str(files.cert), str(files.key)
+    await roles.node(config)
+    for day in range(1, 4):
+        await settle()
+        lines = written()
+        assert [line["msg"] for line in lines] == ([says] * day if says else [])
+        assert all((line["level"], line["port"], line["file"]) == ("warn", "proxy", str(files.cert)) for line in lines)
+        mock_clock.jump(DAY_SECONDS)
+
+
+async def test_an_agent_warns_of_its_own_certificate(roles: Roles, files: Files, written: Written) -> None:
+    issue(files, 13)
+    node = await roles.node(server_config())
+    config = agent_config(node.upstream, await roles.service(tell_head))
+    config.connect.tls = ClientTLS(cert=str(files.cert), key=str(files.key))
+    await roles.agent_with(config)
+    assert [(line["msg"], line["port"]) for line in written()] == [("certificate expires soon", "connect")]
+
+
+class Several:
+    """Certificates of one authority, each of which is called as its files are, and those of its clients."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.authority, self.of_clients = Authority.make("nodes"), Authority.make("clients")
+        (folder / "clients.pem").write_bytes(self.of_clients.certificate)
+        self._write("client", self.of_clients.issue("client", days=30))
+
+    def make(self, file: str, *names: str, called: str = "") -> KeyPair:
+        self._write(file, self.authority.issue(called or file, names, days=30))
+        return KeyPair(cert=str(self.folder / f"{file}.pem"), key=str(self.folder / f"{file}.key"))
+
+    def _write(self, file: str, pair: tuple[bytes, bytes]) -> None:
+        for end, content in zip(("pem", "key"), pair, strict=True):
+            (self.folder / f"{file}.{end}").write_bytes(content)
+
+
+async def test_each_name_is_shown_its_own_certificate_on_every_port(
+    roles: Roles, tmp_path: Path, mock_clock: MockClock
+) -> None:
+    several = Several(tmp_path)
+    default = several.make("default", "node.test")
+    more = [several.make("wild", "*.shop.test", "shop.test"), several.make("exact", "own.shop.test")]
+    config = server_config()
+    for section in (config.proxy, config.upstream, config.admin):
+        section.tls.cert, section.tls.key, section.tls.certificates = default.cert, default.key, more
+    node = await roles.node(config)
+    for port in (node.proxy, node.upstream, node.admin):
+        for name, expected in {
+            "node.test": "default",
+            "shop.test": "wild",
+            "a.shop.test": "wild",
+            "A.Shop.TEST": "wild",
+            "own.shop.test": "exact",
+            "a.b.shop.test": "default",  # a wildcard is one label
+            "elsewhere.test": "default",
+            None: "default",
+        }.items():
+            assert await shown(port, name) == expected
+    several.make("wild", "*.shop.test", called="renewed")
+    await looked(mock_clock)
+    assert await shown(node.proxy, "a.shop.test") == "renewed"
+    assert await shown(node.proxy, "shop.test") == "default"
+    assert await shown(node.proxy, "own.shop.test") == "exact"
+    Path(more[1].key).write_bytes(Path(default.key).read_bytes())
+    await looked(mock_clock)
+    assert await shown(node.proxy, "own.shop.test") == "exact"
+
+
+async def test_a_client_needs_its_certificate_whatever_name_it_asks_for(roles: Roles, tmp_path: Path) -> None:
+    several = Several(tmp_path)
+    (tmp_path / "ca.pem").write_bytes(several.authority.certificate)
+    several.make("stranger", "shop.test")  # of an authority that is not the clients'
+    config = server_config()
+    config.admin.tls.client_cas = str(tmp_path / "clients.pem")
+    config.admin.tls.certificates = [several.make("one", "one.test"), several.make("two", "two.test")]
+    node = await roles.node(config)
+    for name in ("one.test", "two.test", "three.test"):
+        for who, status in {"client": 200, "stranger": 0, None: 0}.items():
+            context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+            context.check_hostname = False
+            if who:
+                context.load_cert_chain(tmp_path / f"{who}.pem", tmp_path / f"{who}.key")
+            try:
+                got = (await (await roles.dial(node.admin, tls=context, server_name=name)).ask(HEALTH)).status
+            except (trio.BrokenResourceError, EOFError):
+                got = 0
+            assert got == status, (name, who)

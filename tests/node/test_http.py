@@ -8,9 +8,11 @@ import random
 import pytest
 import trio
 
+from tests.peers import DATA, register
 from tests.roles import GET, Roles, Talk, answer, server_config, settle, tell_head, values_of
 
 NOISE = random.Random(7).randbytes(1 << 20)
+POST = b"POST / HTTP/1.1\r\nHost: web.test\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: web.test\r\nTransfer-Encoding: chunked\r\n\r\n"
 TRAILED = b"5\r\nhello\r\n3;x=y\r\nabc\r\n0\r\nX-Sum: 1\r\nContent-Length: 7\r\n\r\n"
 PASSED_TRAILED = b"5\r\nhello\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n"
@@ -78,6 +80,30 @@ async def test_a_service_that_hangs_up_between_requests_costs_no_request(roles: 
     client = await roles.dial(node.proxy)
     for _ in range(100):
         assert (await client.ask()).body == b"ok"
+
+
+@pytest.mark.parametrize("ours", [False, True])
+async def test_behind_a_body_no_request_follows_on_a_stream_to_an_agent_that_may_be_pikos(
+    roles: Roles, ours: bool
+) -> None:
+    """Go's server would take the body from Go's client, which sends it to the service (see gateway.head)."""
+    node = await roles.node()
+    agent = await register(roles, node, fields="X-Trioduct-Summaries: 1\r\n" if ours else "")
+    client = await roles.dial(node.proxy)
+    streams = []
+    for request, end in ((GET, b"\r\n\r\n"), (GET, b"\r\n\r\n"), (POST, b"hello"), (GET, b"\r\n\r\n")):
+        await client.say(request)
+        heard = await agent.hear_until(DATA, 0)
+        streams.append(heard.stream)
+        said = heard.data
+        while not said.endswith(end):
+            said += (await agent.hear_until(DATA, 0, heard.stream)).data
+        assert values_of(said, b"connection") == ([b"close"] if request == POST and not ours else [])
+        await agent.say(DATA, 0, heard.stream, answer(b"ok"))
+        assert (await client.answer()).values(b"connection") == []
+    first, *others = streams
+    assert others[:2] == [first, first]
+    assert (others[2] == first) is ours
 
 
 async def test_answers_that_have_no_body_end_with_their_head(roles: Roles) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -43,12 +44,14 @@ class Ledger:
         self._entered.set()
         self._entered = trio.Event()
 
-    async def run_client(self, port: int, endpoint: str, largest: int) -> None:
+    async def run_client(self, port: int, endpoint: str, largest: int, tls: ssl.SSLContext | None, keep: bool) -> None:
         """Ask one request after another, with up to `largest` bytes each way, until `load` ends."""
         head = {"x-piko-endpoint": endpoint}
-        base = f"http://127.0.0.1:{port}"
-        # Nothing here is TLS; to read all that may be believed of it takes as long as a hundred requests.
-        async with httpx.AsyncClient(base_url=base, headers=head, timeout=None, verify=False) as client:
+        base = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+        limits = httpx.Limits(max_keepalive_connections=None if keep else 0)
+        # Where nothing is TLS, to read all that may be believed of it takes as long as a hundred requests.
+        verify = tls or False
+        async with httpx.AsyncClient(base_url=base, headers=head, timeout=None, verify=verify, limits=limits) as client:
             while not self._closing:
                 name = f"{port}-{next(self._ids)}"
                 since = trio.current_time()
@@ -77,11 +80,22 @@ class Ledger:
 
 
 @asynccontextmanager
-async def load(port: int, *, clients: int = 6, largest: int = 100_000, endpoint: str = "web") -> AsyncIterator[Ledger]:
-    """Clients that ask as fast as they can while the block runs; their last requests end before it does."""
+async def load(
+    port: int,
+    *,
+    clients: int = 6,
+    largest: int = 100_000,
+    endpoint: str = "web",
+    tls: ssl.SSLContext | None = None,
+    keep: bool = True,
+) -> AsyncIterator[Ledger]:
+    """Clients that ask as fast as they can while the block runs; their last requests end before it does.
+
+    Without `keep`, each request has a connection of its own.
+    """
     ledger = Ledger()
     async with trio.open_nursery() as nursery:
         for _ in range(clients):
-            nursery.start_soon(ledger.run_client, port, endpoint, largest)
+            nursery.start_soon(ledger.run_client, port, endpoint, largest, tls, keep)
         yield ledger
         ledger._closing = True
