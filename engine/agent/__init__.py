@@ -5,5 +5,7 @@ uplink      one endpoint's way to its node, dialled again after every loss
 rhythm      how soon it pings
 service     where the service is, and how to connect to it
 http        streams of requests, to a pool of connections
+application an ASGI application as the service, in a process of its own
+hosted      that process
 tcp         a connection for each stream
 """

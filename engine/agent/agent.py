@@ -18,6 +18,7 @@ import trio
 
 from engine.access_log import AccessLog, HeaderFilter
 from engine.admin.metrics import AgentMetrics
+from engine.agent.application import Application, open_applications
 from engine.agent.http import HttpUpstream
 from engine.agent.service import Service
 from engine.agent.tcp import TcpUpstream
@@ -64,12 +65,19 @@ async def run_agent(
     server = Server(connect.url, tls, connect.tls.server_name or None, connect.router())
     metrics, token = AgentMetrics(), await AgentToken.open(connect)
     remembered = Remembered(connect.memory, connect.way()) if connect.memory else None
-    async with open_reactor(alone=alone) as reactor, trio.open_nursery() as nursery:
+    async with (
+        open_applications(config.listeners, config.grace_period) as applications,
+        open_reactor(alone=alone) as reactor,
+        trio.open_nursery() as nursery,
+    ):
         if config.server.enabled:
             await _serve_metrics(config, metrics, nursery)
         dials = trio.CapacityLimiter(PARALLEL_DIALS)
         said = [SaidOfVisitors(listener) for listener in config.listeners]
-        upstreams = [_upstream(listener, reactor, metrics, nursery) for listener in config.listeners]
+        upstreams = [
+            _upstream(listener, application, reactor, metrics, nursery)
+            for listener, application in zip(config.listeners, applications, strict=True)
+        ]
         if config.inspect.bind_addr:
             await _serve_inspector(config, upstreams, reactor, nursery)
         uplinks = [
@@ -100,12 +108,15 @@ async def run_agent(
             nursery.start_soon(token.keep, partial(_renew, uplinks))
             for uplink, visitors in zip(uplinks, said, strict=True):
                 nursery.start_soon(visitors.keep, uplink.renew)
-            nursery.start_soon(_connect_all, uplinks, config, nursery, task_status)
+            nursery.start_soon(_start, applications, upstreams, uplinks, config, nursery, task_status)
             await anext(signals)
             log.info("shutting down", grace_seconds=config.grace_period)
             left = await until_signal(partial(_leave, uplinks), config.grace_period, signals)
         for end in (*uplinks, *upstreams):
             end.close()
+        for application in applications:
+            if application is not None and not left:
+                application.stop_seconds = 0
         if left:
             with trio.move_on_after(FAREWELL_SECONDS):
                 for uplink in uplinks:
@@ -119,6 +130,21 @@ class AgentSession(NamedTuple):
 
     endpoint: str
     session: Session
+
+
+async def _start(
+    applications: list[Application | None],
+    upstreams: list[HttpUpstream | TcpUpstream],
+    uplinks: list[Uplink],
+    config: AgentConfig,
+    nursery: trio.Nursery,
+    task_status: trio.TaskStatus[None],
+) -> None:
+    """Start the applications, and offer nothing before they serve."""
+    for application, upstream in zip(applications, upstreams, strict=True):
+        if application is not None:
+            await nursery.start(application.run, upstream.close)
+    await _connect_all(uplinks, config, nursery, task_status)
 
 
 async def _connect_all(
@@ -169,13 +195,18 @@ async def _leave(uplinks: list[Uplink]) -> None:
 
 
 def _upstream(
-    listener: ListenerConfig, reactor: Reactor, metrics: AgentMetrics, nursery: trio.Nursery
+    listener: ListenerConfig,
+    application: Application | None,
+    reactor: Reactor,
+    metrics: AgentMetrics,
+    nursery: trio.Nursery,
 ) -> HttpUpstream | TcpUpstream:
     target = listener.target()
     http = listener.http_client
     service = Service(
         host=target.host,
         port=target.port,
+        unix="" if application is None else application.path,
         path=target.path,
         timeout=listener.timeout,
         tls=_certificates("listeners.tls", listener.tls, listener.tls.client_context)

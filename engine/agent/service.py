@@ -13,16 +13,20 @@ from engine.log import Logger
 from engine.loop import certificates
 from engine.loop.certificates import Certificates
 from engine.loop.connection import Connection
-from engine.loop.dial import dial_tcp
+from engine.loop.dial import dial_tcp, dial_unix
 from engine.loop.listen import join_address
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Where the service is and how to speak to it. `timeout`: seconds to connect, and for an answer to begin."""
+    """Where the service is and how to speak to it. `timeout`: seconds to connect, and for an answer to begin.
+
+    With `unix`, the path of a socket, `host` is only what it is called.
+    """
 
     host: str
     port: int
+    unix: str = ""
     path: str = ""  # put before every request's target
     timeout: float = 10.0
     tls: ssl.SSLContext | Certificates | None = None
@@ -32,6 +36,8 @@ class Service:
     keep_alive_seconds: float = 30.0  # between TCP's own questions whether the other end lives
 
     def __str__(self) -> str:
+        if self.unix:
+            return self.host
         return f"{'http' if self.tls is None else 'https'}://{join_address(self.host, self.port)}{self.path}"
 
     async def connect(self, metrics: AgentMetrics, log: Logger, endpoint: str) -> Connection:
@@ -40,7 +46,10 @@ class Service:
         try:
             with trio.fail_after(self.timeout or math.inf):
                 tls = certificates.now(self.tls)
-                connection = await dial_tcp(self.host, self.port, tls=tls, server_name=self.server_name)
+                if self.unix:
+                    connection = await dial_unix(self.unix)
+                else:
+                    connection = await dial_tcp(self.host, self.port, tls=tls, server_name=self.server_name)
         except (OSError, trio.TooSlowError) as error:
             text = "timeout" if isinstance(error, trio.TooSlowError) else str(error)
             log.warning("upstream unreachable", endpoint_id=endpoint, host=self.host, port=self.port, error=text)

@@ -12,6 +12,7 @@ from engine.cli.launch import add_config_check, expect_some, launch, read_role
 from engine.config import AgentConfig, Invocation, ListenerConfig
 
 NO_FLAGS = ("endpoint_id", "addr", "protocol", "tls")  # three are arguments, and TLS is set in the file only
+ONLY_HTTP = ("asgi", "reload", "http_client", "access_log.request_headers", "access_log.response_headers")
 
 
 @takes(AgentConfig, Invocation)
@@ -32,7 +33,7 @@ def agent() -> None:
 @takes(ListenerConfig, without=NO_FLAGS)
 @agent.command()
 @click.argument("endpoint", help="Name that clients ask for.")
-@click.argument("addr", help="The service: a port of localhost, host:port, or a URL.")
+@click.argument("addr", default="", help="The service: a port of localhost, host:port, or a URL.")
 @click.pass_context
 def http(ctx: click.Context, endpoint: str, addr: str) -> int:
     """Offer one HTTP service.
@@ -40,12 +41,16 @@ def http(ctx: click.Context, endpoint: str, addr: str) -> int:
     \b
       trioduct agent http shop 3000 --connect.url http://host:8001
       trioduct agent http shop https://10.0.0.5:3000
+      trioduct agent http shop --asgi package.module:app --reload
     """
     return launch_listener(ctx, "http", endpoint, addr)
 
 
 @takes(AgentConfig, Invocation)
-@takes(ListenerConfig, without=(*NO_FLAGS, "http_client", "access_log.request_headers", "access_log.response_headers"))
+@takes(
+    ListenerConfig,
+    without=(*NO_FLAGS, *ONLY_HTTP),
+)
 @agent.command()
 @click.argument("endpoint", help="Name that clients ask for.")
 @click.argument("addr", help="The service: a port of localhost, or host:port.")

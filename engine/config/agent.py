@@ -11,9 +11,11 @@ from engine.config.address import Target, split_address, split_url
 from engine.config.check import Defect, check_distinct
 from engine.config.connect import ConnectConfig
 from engine.config.kinds import (
+    ApplicationName,
     BindAddr,
     CountOrUnlimited,
     EndpointID,
+    EventLoop,
     HostNames,
     LocalAddrOrNone,
     PathSecret,
@@ -46,6 +48,10 @@ class ListenerConfig(Section):
 
     endpoint_id: Annotated[EndpointID, "Name that clients ask for."] = ""
     addr: Annotated[Service, "The service: a port, host:port, or (http) a URL."] = ""
+    # Ours.
+    asgi: Annotated[ApplicationName, "The service: an ASGI application, which the agent serves without a port."] = ""
+    asgi_loop: Annotated[EventLoop, "The event loop of the application."] = "asyncio"
+    reload: Annotated[Switch, "Start the application again when a Python file here changes, for development."] = False
     protocol: Annotated[Protocol, "What the service speaks."] = "http"
     # Piko has no default for it in the file.
     timeout: Annotated[SecondsAboveZero, "Timeout for connecting to the service."] = 10.0
@@ -58,17 +64,27 @@ class ListenerConfig(Section):
     def verify(self) -> None:
         if not self.endpoint_id:
             raise Defect("endpoint_id", "", "missing; expected the name of an endpoint")
+        if self.asgi and self.protocol != "http":
+            raise Defect("asgi", self.asgi, f"the protocol is {self.protocol}; expected http for an application")
+        if self.asgi and self.addr:
+            raise Defect("asgi", self.asgi, f"addr says {self.shown_addr()} as well; expected one of them")
+        if self.reload and not self.asgi:
+            raise Defect("reload", "", "only an application is started again; expected asgi, such as shop:app")
         try:
             self.target()
         except ValueError:
             url = " or http(s)://host" if self.protocol == "http" else ""
-            expected = f"a port from 1 to 65535, host:port{url}"
-            value = MASK if "@" in self.addr else self.addr
-            raise Defect("addr", value, f"{'' if self.addr else 'missing; '}expected {expected}") from None
+            application = ", or an application (asgi)" if self.protocol == "http" and not self.addr else ""
+            expected = f"a port from 1 to 65535, host:port{url}{application}"
+            raise Defect("addr", self.shown_addr(), f"{'' if self.addr else 'missing; '}expected {expected}") from None
         if self.protocol == "tcp" and self.visitors.basic_auth_file:
             problem = "TCP clients cannot present a password; expected visitors.allow and visitors.deny alone"
             raise Defect("visitors.basic_auth_file", self.visitors.basic_auth_file, problem)
         self.said_of_visitors()
+
+    def shown_addr(self) -> str:
+        """The address without a password."""
+        return MASK if "@" in self.addr else self.addr
 
     def said_of_visitors(self) -> bytes:
         """What a registration says of the visitors, whose file is read anew; empty for nothing. Raises Defect."""
@@ -87,6 +103,8 @@ class ListenerConfig(Section):
 
     def target(self) -> Target:
         """Where the service is. Raises ValueError, but not once the configuration is verified."""
+        if self.asgi:
+            return Target("http", self.asgi, 0, "")
         if self.protocol == "http" and "://" in self.addr:
             return split_url(self.addr, ("http", "https"))
         host, port = split_address(f":{self.addr}" if self.addr.isdecimal() else self.addr)
@@ -134,5 +152,5 @@ class AgentConfig(Section):
 
     def verify(self) -> None:
         # The same endpoint for two services is no mistake: the node takes them in turn.
-        services = [f"{listener.endpoint_id} at {listener.addr}" for listener in self.listeners]
+        services = [f"{listener.endpoint_id} at {listener.addr or listener.asgi}" for listener in self.listeners]
         check_distinct("listeners", "endpoint_id", services)

@@ -59,6 +59,7 @@ def _switch(text: str) -> bool:
 Switch = Annotated[bool, Kind("", "true or false", _switch)]
 Level = Annotated[Literal["debug", "info", "warn", "error"], _one_of("debug", "info", "warn", "error")]
 Protocol = Annotated[Literal["http", "tcp"], _one_of("http", "tcp")]
+EventLoop = Annotated[Literal["asyncio", "trio"], _one_of("asyncio", "trio")]
 Sharing = Annotated[Literal["balanced", "exclusive"], _one_of("balanced", "exclusive")]
 Algorithm = Annotated[
     Literal["", "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512"],
@@ -212,6 +213,14 @@ Origins = Annotated[
     list[str], Kind("LIST", "a list of https://host or http://host:port, or *", _origin, many=True, alone=True)
 ]
 Service = Annotated[str, _url("a port, host:port or URL")]
+
+
+def _application(text: str) -> bool:
+    module, _, attribute = text.partition(":")
+    return all(part.isidentifier() for name in (module, attribute) for part in name.split("."))
+
+
+ApplicationName = Annotated[str, Kind("MODULE:APP", "module:attribute such as shop:app", _only(str, _application))]
 
 
 def _port_of_endpoint(text: str) -> tuple[str, str]:

@@ -27,6 +27,8 @@ from proxy_adapters import Router, Seen, Tunnel, TunnelError, open_tunnel
 
 DIAL_SECONDS: Final = 90.0  # a proxy may need a minute to give up on a target (squid's connect_timeout)
 
+BACKLOG_SECONDS: Final = 0.01  # until a Unix socket that had no room is tried again
+
 log = get_logger("dial")
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
@@ -83,6 +85,22 @@ async def dial_tcp(
     if tls is not None:
         await _secure(connection, tls, server_name or host)
     return connection
+
+
+async def dial_unix(path: str) -> Connection:
+    """A connection to whoever listens on a Unix socket. OSError; deadlines are the caller's."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.setblocking(False)
+    try:
+        while True:
+            try:
+                sock.connect(path)
+                return Connection(sock)
+            except BlockingIOError:  # as many as it takes wait to be accepted, and the kernel tells nobody of room
+                await trio.sleep(BACKLOG_SECONDS)
+    except BaseException:
+        sock.close()
+        raise
 
 
 # A name is resolved in a thread, which takes longer than the connection it is for; so the address that worked is

@@ -10,7 +10,10 @@ from tests.cli.command_line import Captured, complains
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        ("agent http shop", "Missing argument 'ADDR' (trioduct agent http --help)"),
+        (
+            "agent http shop",
+            "ADDR: missing; expected a port from 1 to 65535, host:port or http(s)://host, or an application (asgi)",
+        ),
         ("agent http shop 3000 x", "Got unexpected extra argument (x) (trioduct agent http --help)"),
         ("agent http shop nowhere", "ADDR: 'nowhere': expected a port from 1 to 65535, host:port or http(s)://host"),
         ("agent tcp shop http://a", "ADDR: 'http://a': expected a port from 1 to 65535, host:port"),

@@ -60,7 +60,7 @@ def test_an_agent_file_may_hold_every_key_of_piko(write: Write, pki: Pki) -> Non
     shop, database, zeros = config.listeners
     assert shop == ListenerConfig(endpoint_id="shop", addr="3000", timeout=10)
     left = unchanged(shown(database), shown(ListenerConfig()))
-    assert [key for key in left if not key.startswith("visitors.")] == [
+    assert [key for key in left if not key.startswith(("visitors.", "asgi", "reload"))] == [
         f"access_log.{way}_headers.{kind}_list" for way in ("request", "response") for kind in ("allow", "block")
     ]
     assert database.http_client.max_idle_conns == -1
@@ -73,7 +73,8 @@ WRONG = [
     (
         AgentConfig,
         "listeners:\n- {endpoint_id: a}",
-        "2: listeners[0].addr: missing; expected a port from 1 to 65535, host:port or http(s)://host",
+        "2: listeners[0].addr: missing; expected a port from 1 to 65535, host:port or http(s)://host, "
+        "or an application (asgi)",
     ),
     (
         AgentConfig,
@@ -107,6 +108,16 @@ WRONG = [
         "or [::1]",
     ),
     (AgentConfig, "inspect: {token: short}", "1: inspect.token: '***': expected 16 or more letters, digits, - or _"),
+    (
+        AgentConfig,
+        "listeners:\n- {endpoint_id: a, asgi: 'shop:app', protocol: tcp}",
+        "2: listeners[0].asgi: 'shop:app': the protocol is tcp; expected http for an application",
+    ),
+    (
+        AgentConfig,
+        "listeners:\n- {endpoint_id: a, asgi: 'shop:app', addr: 'http://me:s3cret@host'}",
+        "2: listeners[0].asgi: 'shop:app': addr says *** as well; expected one of them",
+    ),
     (
         AgentConfig,
         "listeners:\n- {endpoint_id: a, addr: 1}\n- {endpoint_id: a, addr: 1}",

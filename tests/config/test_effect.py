@@ -15,7 +15,7 @@ import jwt
 import pytest
 from jwt.algorithms import HMACAlgorithm
 
-from engine.config import AgentConfig, ConnectConfig, Section, ServerConfig, VisitorsConfig
+from engine.config import AgentConfig, ConnectConfig, ListenerConfig, Section, ServerConfig, VisitorsConfig
 from engine.config.auth import AuthConfig, JWKSConfig
 from engine.config.knob import Leaf, ListOf, MapOf, knobs, members
 from engine.config.server import WITHOUT_EFFECT, TenantConfig
@@ -131,6 +131,7 @@ async def test_an_agent_reads_every_knob_but_one_that_asks_for_what_it_does_anyw
     config.server.enabled = True
     config.server.bind_addr = config.inspect.bind_addr = "127.0.0.1:0"
     config.listeners[0].access_log.disable = False
+    config.listeners.append(ListenerConfig(endpoint_id="app", asgi="tests.asgi.starlette_app:app"))
     read: set[str] = set()
     agent = await roles.agent_with(watched(config, read))
     client = await roles.dial(node.proxy)

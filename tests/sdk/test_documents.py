@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 import trio
 
+from tests.programs import TRIODUCT, Programs
 from tests.roles import Roles, RunningNode
 
 PROJECT = Path(__file__).parent.parent.parent
@@ -48,3 +50,20 @@ async def test_the_application_and_who_asks_it(roles: Roles) -> None:
     node = await roles.node()
     async with _running(ASGI, node):
         assert await _output(ASK, node) == "hello\n"
+
+
+SHELL = re.findall(r"^trioduct (agent .*?)(?:  +#.*)?$", (PROJECT / "docs/sdk.md").read_text(), re.M)
+
+
+@pytest.mark.parametrize("line", SHELL)
+async def test_a_line_for_the_shell_serves_an_application(
+    line: str, roles: Roles, programs: Programs, tmp_path: Path
+) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package/module.py").write_text(re.sub(r"(?s)async def main.*", "", ASGI))
+    node = await roles.node()
+    url = f"--connect.url=http://127.0.0.1:{node.upstream}"
+    agent = await programs.start("env", "-C", tmp_path, TRIODUCT, *line.split(), url)
+    await agent.wait_line('"connected"')
+    assert await _output(ASK, node) == "hello\n"
+    assert await agent.stop() == 0
