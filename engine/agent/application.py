@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -88,7 +88,7 @@ class Application:
                     os.unlink(self._next)
                 words = [self._name, self._loop, self._next, str(far.fileno()), str(self._grace_seconds)]
                 process = await trio.lowlevel.open_process(
-                    [sys.executable, "-P", str(HOSTED), *words], pass_fds=[far.fileno()]
+                    [sys.executable, "-P", str(HOSTED), *words], pass_fds=[far.fileno()], env=_not_ours(os.environ)
                 )
             serves = False
             try:
@@ -135,6 +135,11 @@ async def open_applications(
             else None
             for listener in listeners
         ]
+
+
+def _not_ours(environment: Mapping[str, str]) -> dict[str, str]:
+    """What an application may know: variables of the agent may be tokens and passwords."""
+    return {name: value for name, value in environment.items() if not name.startswith("TRIODUCT_")}
 
 
 async def _line(control: trio.socket.SocketType) -> str:

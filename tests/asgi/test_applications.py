@@ -157,6 +157,19 @@ async def test_an_application_ends_with_its_agent_that_is_killed(
         await trio.sleep(0.05)
 
 
+async def test_the_agents_variables_are_not_the_applications(
+    tmp_path: Path, roles: Roles, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await roles.node()
+    monkeypatch.setenv("TRIODUCT_CONNECT_TOKEN", "a.b.c")
+    monkeypatch.setenv("SHOP_DATABASE", "here")
+    (tmp_path / "shop.py").write_text("import os\nprint('knows', sorted(os.environ), flush=True)\n" + SLOW)
+    agent = await _agent(programs, node, "--asgi", "shop:app", folder=tmp_path)
+    knows = (await agent.wait_line(r"knows (.*)"))[1]
+    assert "'SHOP_DATABASE'" in knows
+    assert "TRIODUCT" not in knows
+
+
 async def test_ctrl_c_drains_what_is_under_way(tmp_path: Path, roles: Roles, programs: Programs) -> None:
     node = await roles.node()
     (tmp_path / "shop.py").write_text("import os\nprint('pid', os.getpid(), flush=True)\n" + SLOW)
