@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import aclosing
 from pathlib import Path
 
@@ -14,7 +15,11 @@ from tests.programs import needs
 pytestmark = [needs("redis-server", "haproxy"), pytest.mark.timeout(200)]
 
 
-@pytest.mark.parametrize("fault", [*FAULTS])
+patient = pytest.mark.skipif("TRIODUCT_FULL" not in os.environ, reason="takes a minute; TRIODUCT_FULL=1")
+LONG = {"F4a", "F4b", "F16"}
+
+
+@pytest.mark.parametrize("fault", [pytest.param(one, marks=patient if one in LONG else ()) for one in FAULTS])
 async def test_what_has_to_hold_holds(fault: str, tmp_path: Path) -> None:
     async with open_bed(tmp_path, seconds=190) as bed, aclosing(FAULTS[fault](bed, 1)) as outcomes:
         async for outcome in outcomes:
