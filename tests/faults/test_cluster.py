@@ -16,7 +16,7 @@ pytestmark = [needs("redis-server", "haproxy"), pytest.mark.timeout(200)]
 
 
 patient = pytest.mark.skipif("TRIODUCT_FULL" not in os.environ, reason="takes a minute; TRIODUCT_FULL=1")
-LONG = {"F4a", "F4b", "F16"}
+LONG = {"F4a", "F4b", "F15", "F16"}
 
 
 @pytest.mark.parametrize("fault", [pytest.param(one, marks=patient if one in LONG else ()) for one in FAULTS])
