@@ -147,9 +147,13 @@ def _agents(config: ServerConfig) -> Point:
     return Point("upstream.auth", State.MISSING, told)
 
 
+def _clients_show_tokens(config: ServerConfig) -> bool:
+    return config.proxy.auth.enabled or bool(config.proxy.tenants)
+
+
 def _clients(config: ServerConfig) -> Point:
     proxy = config.proxy
-    if proxy.auth.enabled:
+    if _clients_show_tokens(config):
         return Point("proxy.auth", State.OK, "clients need a token")
     if proxy.tls.client_cas:
         return Point("proxy.auth", State.OK, f"clients need a certificate of {proxy.tls.client_cas}")
@@ -161,7 +165,7 @@ def _tenants(config: ServerConfig) -> Point:
     tenants = config.upstream.tenants
     if not tenants:
         return Point("upstream.tenants", State.OK, "none: whoever has a token of the port is one customer")
-    if not config.proxy.auth.enabled:
+    if not _clients_show_tokens(config):
         told = f"{len(tenants)}, and a client may name each of them; set a key of proxy.auth, whose tokens name one"
         return Point("upstream.tenants", State.RISKY, told)
     return Point("upstream.tenants", State.OK, f"{len(tenants)}, each with keys of its own")
@@ -170,8 +174,9 @@ def _tenants(config: ServerConfig) -> Point:
 def _auths(config: ServerConfig) -> Iterator[tuple[str, AuthConfig]]:
     for name in ("proxy", "upstream", "admin"):
         yield f"{name}.auth", getattr(config, name).auth
-    for index, tenant in enumerate(config.upstream.tenants):
-        yield f"upstream.tenants[{index}].auth", tenant.auth
+    for name, tenants in (("proxy", config.proxy.tenants), ("upstream", config.upstream.tenants)):
+        for index, tenant in enumerate(tenants):
+            yield f"{name}.tenants[{index}].auth", tenant.auth
 
 
 def _revocation(config: ServerConfig) -> Point:

@@ -161,6 +161,14 @@ def test_a_tenant_that_a_client_may_name_as_it_likes_is_told(places: dict[str, s
     assert states(text.replace(f"      {AUTH}\n", "", 1))["upstream.tenants"] is State.RISKY
 
 
+def test_clients_may_be_asked_for_tokens_by_the_keys_of_their_tenants(places: dict[str, str], write: Write) -> None:
+    keys = f"tenants: [{{id: acme, {AUTH}}}]"
+    text = less("proxy", AUTH, keys).replace(f"      {AUTH}\n", f"      {keys}\n", 1)
+    assert {point.state for point in points_of(text, places, write, {})} == {State.OK}
+    found = {point.key: point for point in points_of(text.replace(", revoked_file: REVOKED", "", 1), places, write, {})}
+    assert "proxy.tenants[0].auth" in found["auth.revoked_file"].text
+
+
 def test_a_secret_that_others_can_read_is_told(places: dict[str, str], write: Write) -> None:
     text = f"{GOOD}    cluster: {{secret: {OTHER}}}\n"
 
