@@ -21,6 +21,8 @@ from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Final, NamedTuple
 
+from engine.wire.addresses import as_meant
+
 MAX_PARTIES: Final = 16384
 BURST_SECONDS: Final = 10.0  # what may come at once is what may come within so many
 NETWORK_BITS: Final = 64  # of an IPv6 address: whoever has one has them all
@@ -280,15 +282,14 @@ class Visits:
 def client_of(address: str) -> str:
     """Who has an address: itself, of IPv6 its network; empty for this machine."""
     try:
-        parsed = ip_address(address)
+        parsed = as_meant(ip_address(address))
     except ValueError:
         return address
+    if parsed.is_loopback:
+        return ""
     if isinstance(parsed, IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            parsed = parsed.ipv4_mapped
-        elif not parsed.is_loopback:
-            return str(IPv6Network((int(parsed) >> NETWORK_BITS << NETWORK_BITS, NETWORK_BITS)))
-    return "" if parsed.is_loopback else str(parsed)
+        return str(IPv6Network((int(parsed) >> NETWORK_BITS << NETWORK_BITS, NETWORK_BITS)))
+    return str(parsed)
 
 
 class Whose(NamedTuple):

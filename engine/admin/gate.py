@@ -22,6 +22,7 @@ from engine.auth.verifier import Verifier
 from engine.errors import Unauthorized
 from engine.log import get_logger
 from engine.wire import piko
+from engine.wire.addresses import as_meant
 
 log = get_logger("admin")
 
@@ -98,12 +99,9 @@ def _is_loopback(host: str) -> bool:
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        address = ipaddress.ip_address(host)
+        return as_meant(ipaddress.ip_address(host))
     except ValueError:
         return None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped  # how a port that is open to both shows the other
-    return address
 
 
 def _without_port(host: str) -> str:

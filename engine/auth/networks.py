@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
+
+from engine.wire.addresses import as_meant
 
 KNOWN_ADDRESSES: Final = 4096
 _MAPPED_BITS: Final = 96  # in front of the IPv4 address
@@ -28,19 +30,14 @@ class Networks:
     def _find(self, address: str) -> bool | None:
         """Is this address in one of them? None for what is no address."""
         try:
-            parsed = _address(ip_address(address))
+            parsed = as_meant(ip_address(address))
         except ValueError:
             return None
         return any(parsed in network for network in self._networks)
 
 
-def _address(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address
-
-
 def _network(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
-    first = _address(network.network_address)
+    first = as_meant(network.network_address)
     if isinstance(network, IPv6Network) and isinstance(first, IPv4Address) and network.prefixlen >= _MAPPED_BITS:
         return IPv4Network((int(first), network.prefixlen - _MAPPED_BITS))
     return network

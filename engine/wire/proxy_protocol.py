@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 from engine.errors import RemoteProtocolError
+from engine.wire.addresses import as_meant
 
 SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
 MAX_LINE: Final = 107  # of version 1, its CRLF included
@@ -85,6 +86,5 @@ def _source_of_block(header: bytes) -> Address | None:
     if header[13] == 0x21:  # TCP over IPv6
         if len(block) < 36:
             raise ProxyProtocolError("expected addresses in the PROXY header")
-        address = IPv6Address(block[:16])
-        return str(address.ipv4_mapped or address), int.from_bytes(block[32:34], "big")
+        return str(as_meant(IPv6Address(block[:16]))), int.from_bytes(block[32:34], "big")
     return None  # of a Unix socket, or not known
