@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 
 from engine.limits import Pace
-from engine.loop.duplex import FIRST_READ, NOBODY, Bytes, Duplex, Receiver
-from engine.loop.memory import Account
+from engine.loop.duplex import FIRST_READ, NOBODY, Bytes, Duplex
 from engine.loop.reactor import Reactor
+from engine.tunnel.over import Over
 
 
 def paced(duplex: Duplex, pace: Pace | None, reactor: Reactor) -> Duplex:
@@ -19,24 +19,19 @@ def paced(duplex: Duplex, pace: Pace | None, reactor: Reactor) -> Duplex:
     return duplex if pace is None else Paced(duplex, pace, reactor)
 
 
-class Paced:
-    """A duplex over `duplex`, which it takes over."""
+class Paced(Over):
+    """`duplex`, held to `pace`."""
 
-    __slots__ = ("_duplex", "_held", "_owes_drained", "_pace", "_paused", "_reactor", "deadline", "receiver")
+    __slots__ = ("_held", "_owes_drained", "_pace", "_paused", "_reactor", "deadline")
 
     def __init__(self, duplex: Duplex, pace: Pace, reactor: Reactor) -> None:
-        self.receiver: Receiver = NOBODY
+        super().__init__(duplex)
         self.deadline = math.inf
-        self._duplex = duplex
         self._pace = pace
         self._reactor = reactor
         self._held = False
         self._paused = False  # by whoever takes what is read
         self._owes_drained = False  # to whoever was told to hold back
-        duplex.receiver = self
-
-    def __repr__(self) -> str:
-        return f"<Paced {self._duplex!r}>"
 
     def _passed(self, size: int) -> None:
         now = self._reactor.precise_now()
@@ -62,14 +57,6 @@ class Paced:
     # -- Duplex
 
     @property
-    def account(self) -> Account:
-        return self._duplex.account
-
-    @property
-    def backlog(self) -> int:
-        return self._duplex.backlog
-
-    @property
     def room(self) -> int:
         return min(self._duplex.room, FIRST_READ)
 
@@ -79,9 +66,6 @@ class Paced:
         if more and self._held:
             self._owes_drained = True
         return more and not self._held
-
-    def end(self) -> None:
-        self._duplex.end()
 
     def close(self) -> None:
         self._leave()
@@ -109,17 +93,10 @@ class Paced:
 
     # -- the receiver of the duplex
 
-    @property
-    def idle(self) -> bool:
-        return self.receiver.idle
-
     def received(self, data: memoryview) -> int:
         taken = self.receiver.received(data)
         self._passed(taken)
         return taken
-
-    def ended(self) -> None:
-        self.receiver.ended()
 
     def lost(self, error: Exception) -> None:
         receiver = self.receiver
