@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import ssl
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,11 +14,11 @@ import trustme
 from cryptography import x509
 from trio.testing import MockClock
 
-from engine import log
 from engine.auth.authority import Authority
 from engine.config import ClientTLS
 from engine.config.tls import KeyPair
 from engine.loop.certificates import DAY_SECONDS, WATCH_SECONDS
+from tests.node.conftest import Written
 from tests.roles import GET, Roles, RunningNode, Talk, agent_config, answer, server_config, settle, tell_head
 
 METRIC = "trioduct_certificate_expiry_timestamp_seconds"
@@ -64,22 +62,6 @@ class Files:
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
     return Files(tmp_path)
-
-
-Written = Callable[[], list[dict[str, object]]]
-
-
-@pytest.fixture
-def written() -> Iterator[Written]:
-    stream = io.StringIO()
-    log.configure("info", (), stream)
-
-    def lines() -> list[dict[str, object]]:
-        assert log.flush()
-        return [line for line in map(json.loads, stream.getvalue().splitlines()) if line["subsystem"] == "tls"]
-
-    yield lines
-    log.configure("warn")
 
 
 async def start(roles: Roles, files: Files, *, mutual: bool = False) -> RunningNode:
@@ -140,7 +122,7 @@ async def test_a_new_certificate_is_shown_on_every_port_and_nobody_is_cut_off(
         assert (await client.ask()).body == b"done"
     may_answer.set()
     assert (await under_way.answer()).body == b"done"
-    assert [line["msg"] for line in written()] == ["files reloaded"] * 9
+    assert [line["msg"] for line in written("tls")] == ["files reloaded"] * 9
 
 
 @pytest.mark.parametrize("only", ["cert.pem", "key.pem"])
@@ -152,7 +134,7 @@ async def test_a_certificate_without_its_key_changes_nothing_until_the_key_has_c
     for _ in range(3):
         await looked(mock_clock)
         assert await shown(node.proxy) == "cert 1"
-    assert [line["level"] for line in written()] == ["warn"] * 3  # once for each port
+    assert [line["level"] for line in written("tls")] == ["warn"] * 3  # once for each port
     files.renew()
     await looked(mock_clock)
     assert await shown(node.proxy) == "cert 3"
@@ -232,7 +214,7 @@ async def test_no_request_fails_while_certificates_change_under_load(
                 pass  # each is a handshake of its own
         renewed = True
     assert served > 0
-    assert all(line["level"] == "info" or "another certificate" in str(line["error"]) for line in written())
+    assert all(line["level"] == "info" or "another certificate" in str(line["error"]) for line in written("tls"))
 
 
 async def test_an_agent_that_dials_again_shows_its_new_certificate_and_believes_the_new_authority(
@@ -314,7 +296,7 @@ async def test_a_certificate_that_ends_soon_is_warned_of_once_a_day(
     await roles.node(config)
     for day in range(1, 4):
         await settle()
-        lines = written()
+        lines = written("tls")
         assert [line["msg"] for line in lines] == ([says] * day if says else [])
         assert all((line["level"], line["port"], line["file"]) == ("warn", "proxy", str(files.cert)) for line in lines)
         mock_clock.jump(DAY_SECONDS)
@@ -326,7 +308,7 @@ async def test_an_agent_warns_of_its_own_certificate(roles: Roles, files: Files,
     config = agent_config(node.upstream, await roles.service(tell_head))
     config.connect.tls = ClientTLS(cert=str(files.cert), key=str(files.key))
     await roles.agent_with(config)
-    assert [(line["msg"], line["port"]) for line in written()] == [("certificate expires soon", "connect")]
+    assert [(line["msg"], line["port"]) for line in written("tls")] == [("certificate expires soon", "connect")]
 
 
 class Several:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jwt
 import pytest
 import trio
 
-from engine import log
 from engine.auth.visitors import Users
 from engine.config import AgentConfig, ServerConfig, VisitorsConfig
 from engine.config.server import TenantConfig
 from engine.errors import Refused
 from engine.wire.visitors import FIELD
 from tests.auth.test_visitors import HASH, basic, hash_of
+from tests.node.conftest import Written
 from tests.node.test_agent_port import UPGRADE
 from tests.node.test_peers import Cluster
 from tests.programs import get
@@ -360,17 +358,17 @@ async def test_a_file_that_changes_is_read_again(
     assert (await client.ask(request(ALICE))).status == 401
     for content in (b"bob:%b\nalice\n" % hash_of("other"), b""):
         write(htpasswd, content)
-        before = len(written())
-        while len(lines := written()) == before:  # noqa: ASYNC110
+        before = len(written("tls", "proxy.access"))
+        while len(lines := written("tls", "proxy.access")) == before:  # noqa: ASYNC110
             await trio.sleep(0.01)
         assert lines[-1]["msg"] == "files do not match, keeping the old ones"
         assert (await client.ask(request(shown("bob", "builder")))).status == 200
     htpasswd.unlink()
-    before = len(written())
-    while len(lines := written()) == before:  # noqa: ASYNC110
+    before = len(written("tls", "proxy.access"))
+    while len(lines := written("tls", "proxy.access")) == before:  # noqa: ASYNC110
         await trio.sleep(0.01)
     await trio.sleep(0.1)
-    assert len(written()) == len(lines) == 4  # each once
+    assert len(written("tls", "proxy.access")) == len(lines) == 4  # each once
     assert "line 2: no NAME:HASH" in str(lines[1]["error"])
     assert (await client.ask(request(shown("bob", "builder")))).status == 200
 
@@ -590,25 +588,6 @@ async def test_a_registration_that_says_what_cannot_be_is_refused(roles: Roles, 
 
 # What is told ------------------------------------------------------------------------------------------------
 
-Written = Callable[[], list[dict[str, object]]]
-
-
-@pytest.fixture
-def written() -> Iterator[Written]:
-    stream = io.StringIO()
-    log.configure("info", (), stream)
-
-    def lines() -> list[dict[str, object]]:
-        assert log.flush()
-        return [
-            line
-            for line in map(json.loads, stream.getvalue().splitlines())
-            if line["subsystem"] in ("tls", "proxy.access")
-        ]
-
-    yield lines
-    log.configure("warn")
-
 
 async def test_the_access_log_says_why(roles: Roles, whose: str, htpasswd: Path, written: Written) -> None:
     config = server_config()
@@ -617,7 +596,7 @@ async def test_the_access_log_says_why(roles: Roles, whose: str, htpasswd: Path,
     client = await roles.dial(node.proxy)
     for fields in ([], [shown("alice", "other")], [ALICE]):
         await client.ask(request(*fields))
-    lines = written()
+    lines = written("tls", "proxy.access")
     assert [line.get("refused") for line in lines] == ["credentials", "credentials", None]
     assert [line["endpoint-id"] for line in lines] == ["web"] * 3
     assert "other" not in json.dumps(lines[1])
