@@ -132,6 +132,7 @@ async def test_what_comes_to_a_worker_without_a_session_is_served_by_the_other(
     alone = server_config()
     alone.upstream.sharing = "exclusive"  # the agent is not to have a session on each
     first = await supervisor.start(alone)
+    first.say(Accept([0, 1]))  # wherever the agent comes
     await roles.agent_with(agent_config(supervisor.upstream, await roles.service(tell_head), carriers=["websocket"]))
     change = (await first.hear(Changed)).change
     assert (change.endpoint, change.count, change.revision) == ("web", 1, 1)
