@@ -73,7 +73,8 @@ async def run_agent(
         if config.server.enabled:
             await _serve_metrics(config, metrics, nursery)
         dials = trio.CapacityLimiter(PARALLEL_DIALS)
-        said = [SaidOfVisitors(listener) for listener in config.listeners]
+        said = [SaidOfVisitors(one) if one.said_of_visitors() else None for one in config.listeners]
+        kinds, on_connect = tuple(map(Kind, connect.carriers)), partial(metrics.connected, "node")
         upstreams = [
             _upstream(listener, application, reactor, metrics, nursery)
             for listener, application in zip(config.listeners, applications, strict=True)
@@ -88,11 +89,11 @@ async def run_agent(
                 token=token,
                 tenant=connect.tenant_id,
                 resume_seconds=connect.resume,
-                kinds=tuple(map(Kind, connect.carriers)),
+                kinds=kinds,
                 remembered=remembered,
                 said_of_visitors=visitors,
                 dials=dials,
-                on_connect=partial(metrics.connected, "node"),
+                on_connect=on_connect,
                 on_reconnect=metrics.reconnected,
             )
             for listener, upstream, visitors in zip(config.listeners, upstreams, said, strict=True)
@@ -107,7 +108,8 @@ async def run_agent(
             nursery.start_soon(warn_of_expiry, [tls])
             nursery.start_soon(token.keep, partial(_renew, uplinks))
             for uplink, visitors in zip(uplinks, said, strict=True):
-                nursery.start_soon(visitors.keep, uplink.renew)
+                if visitors is not None:
+                    nursery.start_soon(visitors.keep, uplink.renew)
             nursery.start_soon(_start, applications, upstreams, uplinks, config, nursery, task_status)
             await anext(signals)
             log.info("shutting down", grace_seconds=config.grace_period)

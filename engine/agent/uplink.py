@@ -52,7 +52,7 @@ class Uplink:
 
     `token` is asked at each dial, so that a rotated one is picked up; a session waits for `resume_seconds` for the next
     carrier when its own is lost; `summaries`: who reads the streams understands them (see wire.http1.summary);
-    `said_of_visitors` is asked at each dial whom the node may let in (see wire.visitors);
+    `said_of_visitors` is asked at each dial whom the node may let in (see wire.visitors), None lets in anybody;
     `dials` bounds how many uplinks dial at once; `on_connect` is told how many seconds each registration took,
     `on_reconnect` the reason of every loss.
     """
@@ -69,7 +69,7 @@ class Uplink:
         kinds: tuple[Kind, ...] = LADDER,
         remembered: Remembered | None = None,
         summaries: bool = True,
-        said_of_visitors: Callable[[], bytes] = bytes,
+        said_of_visitors: Callable[[], bytes] | None = None,
         dials: trio.CapacityLimiter | None = None,
         backoff: Backoff | None = None,
         on_connect: Callable[[float], None] | None = None,
@@ -80,7 +80,7 @@ class Uplink:
         self.error: Exception | None = None  # why the last attempt to connect failed
         self.reach: Reach | None = None  # how clients reach the endpoint, if the node has told it
         self._server = server
-        self._said_of_visitors = said_of_visitors
+        self._is_guarded = said_of_visitors is not None
         errand = registration(
             server,
             endpoint,
@@ -196,21 +196,20 @@ class Uplink:
 
     def _begin(self, carrier: Carrier, over: trio.Event) -> Session:
         """A session on `carrier`; `over` is set when it has ended, or its node has asked us to go away."""
-
-        def changed() -> None:
-            if session.suspended:
-                self._learn_from(session)
-
         session = Session(
             carrier,
             accepts=True,
             on_stream=self._on_stream,
             on_away=over.set,
-            on_change=changed,
+            on_change=self._changed,
             ping_seconds=self._rhythm.seconds,
         )
         self.sessions.add(session)
         return session
+
+    def _changed(self, session: Session) -> None:
+        if session.suspended:
+            self._learn_from(session)
 
     def _learn_from(self, session: Session) -> None:
         """It was cut: if what is silent is, ping sooner, on its next carrier and by the next session."""
@@ -329,7 +328,7 @@ class Uplink:
 
     async def _register(self) -> tuple[Carrier, Seat | None]:
         carrier, answer = await open_carrier(self._ladder, self._resume_seconds)
-        if self._said_of_visitors() and not answer.visitors:
+        if self._is_guarded and not answer.visitors:
             carrier.abort()  # before anybody's request is served
             raise Refused(f"{self._server.url} lets everybody in, not only the agent's `visitors`: {STRANGER}")
         self.reach = answer.public_url.reach(self.endpoint) if answer.public_url else None

@@ -9,7 +9,7 @@ from engine.loop.certificates import Renewed, watch
 
 
 class SaidOfVisitors:
-    """What a listener's registration says (see wire.visitors); empty for nothing. The last that could be read stays.
+    """What a listener's registration says (see wire.visitors). The last that could be read stays.
 
     Raises ConfigError.
     """

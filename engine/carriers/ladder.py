@@ -56,17 +56,14 @@ def registration(
     credentials: Callable[[], Fields],
     *,
     summaries: bool = True,
-    said_of_visitors: Callable[[], bytes] = bytes,
+    said_of_visitors: Callable[[], bytes] | None = None,
 ) -> Errand:
-    """An agent offers `endpoint`, and understands `summaries` or not; `said_of_visitors` is asked for each time (see
-    wire.visitors; empty: nothing).
+    """An agent offers `endpoint`, and understands `summaries` or not; `said_of_visitors`, if there is something to say,
+    is asked for each time (see wire.visitors).
     """
-
-    def opening() -> Fields:
-        said = said_of_visitors()
-        return [(visitors.FIELD, said)] if said else []
-
-    place = Place(server, posts.UPSTREAM_PATH, endpoint, credentials, opening)
+    place = Place(server, posts.UPSTREAM_PATH, endpoint, credentials)
+    if said_of_visitors is not None:
+        place = place._replace(opening=lambda: [(visitors.FIELD, said_of_visitors())])
     fields = [(piko.SUMMARIES, b"1")] if summaries else []
     return Errand(place, piko.upstream_path(endpoint), fields, MAX_FRAME, summaries)
 

@@ -393,7 +393,7 @@ class AgentPort:
                 self._registry.withdraw(registration)
             registration.moved.set()
 
-        def change() -> None:
+        def change(session: Session) -> None:
             if session.suspended:
                 registration.back_by = self._reactor.now + (resumable.seconds if resumable else 0)
                 self._registry.set_aside(registration)

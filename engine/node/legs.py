@@ -193,7 +193,7 @@ class Legs:
         self._reactor.clock(running)
         return partial(self._run, running, done)
 
-    def _change(self) -> None:
+    def _change(self, _session: Session) -> None:
         self._changed.set()
         self._reactor.hand_over()
 

@@ -58,7 +58,7 @@ class Session:
 
     `accepts` says which end this is: that of who accepts streams (`on_stream`) is the yamux client, as an agent is to
     its node; the other opens them. `on_away` is called when the other end wants no new streams, and when the session
-    has ended; `on_change` when its carrier was lost, and when it has the next.
+    has ended; `on_change`, with it, when its carrier was lost, and when it has the next.
     """
 
     idle = False
@@ -70,7 +70,7 @@ class Session:
         accepts: bool,
         on_stream: Callable[[Stream], None] | None = None,
         on_away: Callable[[], None] | None = None,
-        on_change: Callable[[], None] | None = None,
+        on_change: Callable[[Session], None] | None = None,
         ping_seconds: float = PING_SECONDS,
     ) -> None:
         self.carrier = carrier
@@ -360,7 +360,7 @@ class Session:
         else:
             self._ping()
         if self._on_change is not None:
-            self._on_change()
+            self._on_change(self)
 
     def expired(self) -> None:
         """No pong in time, or time for the next ping."""
