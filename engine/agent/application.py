@@ -87,7 +87,7 @@ class Application:
                 with suppress(FileNotFoundError):  # left by one that has failed
                     os.unlink(self._next)
                 words = [self._name, self._loop, self._next, str(far.fileno()), str(self._grace_seconds)]
-                # A module that has changed within a second, and not its size, would be read from what was compiled before.
+                # What was compiled before would stand for a module that has changed within the second, and not its size.
                 flags = ["-P", "-B"] if self._reload else ["-P"]
                 process = await trio.lowlevel.open_process(
                     [sys.executable, *flags, str(HOSTED), *words], pass_fds=[far.fileno()], env=_not_ours(os.environ)
