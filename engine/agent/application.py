@@ -87,7 +87,7 @@ class Application:
                 with suppress(FileNotFoundError):  # left by one that has failed
                     os.unlink(self._next)
                 words = [self._name, self._loop, self._next, str(far.fileno()), str(self._grace_seconds)]
-                # What was compiled before would stand for a module that has changed within the second, and not its size.
+                # What was compiled before would stand for a module that changes within a second, and not in size.
                 flags = ["-P", "-B"] if self._reload else ["-P"]
                 process = await trio.lowlevel.open_process(
                     [sys.executable, *flags, str(HOSTED), *words], pass_fds=[far.fileno()], env=_not_ours(os.environ)
