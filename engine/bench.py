@@ -25,7 +25,7 @@ from engine.config import AgentConfig, BenchConfig, ListenerConfig
 from engine.errors import HTTPError
 from engine.loop.connection import Connection
 from engine.loop.dial import Server, dial_server
-from engine.loop.leaving import stop_signals
+from engine.loop.leaving import open_stop_signals
 from engine.loop.listen import Room, open_listeners, serve
 from engine.loop.run import open_reactor
 from engine.wire import http1, piko
@@ -39,25 +39,24 @@ async def run_bench(config: BenchConfig, *, out: TextIO = sys.stdout) -> int:
     Raises Unreachable when agents or clients cannot connect, and Refused when the node will not have them.
     """
     is_over = False
-    async with open_reactor(), trio.open_nursery() as nursery:
-        agents = await _start_service(nursery, config)
-        await nursery.start(run_agent, agents)
-        connect = config.connect
-        context = config.tls.client_context() if connect.proxy_url.startswith(("https", "wss")) else None
-        server = Server(connect.proxy_url, context, config.tls.server_name or None)
-        requests = [_request(server, f"bench-{number}", config) for number in range(config.endpoints)]
-        results = Results(config.requests)
-        clients = [Client(await dial_server(server), requests, results) for _ in range(config.clients)]
-        # Opened after those of the agent, which would otherwise drain.
-        with trio.open_signal_receiver(*stop_signals()) as signals:
+    with open_stop_signals() as signals:
+        async with open_reactor(), trio.open_nursery() as nursery:
             nursery.start_soon(_stop, signals, nursery.cancel_scope)
+            agents = await _start_service(nursery, config)
+            await nursery.start(run_agent, agents)
+            connect = config.connect
+            context = config.tls.client_context() if connect.proxy_url.startswith(("https", "wss")) else None
+            server = Server(connect.proxy_url, context, config.tls.server_name or None)
+            requests = [_request(server, f"bench-{number}", config) for number in range(config.endpoints)]
+            results = Results(config.requests)
+            clients = [Client(await dial_server(server), requests, results) for _ in range(config.clients)]
             begun, used = time.perf_counter(), time.process_time()
             async with trio.open_nursery() as running:
                 for client in clients:
                     running.start_soon(client.run)
             seconds, used = time.perf_counter() - begun, time.process_time() - used
             is_over = True
-        nursery.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
     if not is_over:
         return 130
     for line in results.report(seconds, used / seconds):

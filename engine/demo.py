@@ -37,7 +37,7 @@ from engine import __version__
 from engine.agent.agent import run_agent
 from engine.config import AgentConfig, ListenerConfig, ServerConfig
 from engine.errors import Unreachable
-from engine.loop.leaving import stop_signals
+from engine.loop.leaving import open_stop_signals
 from engine.node.node import run_node
 
 START_SECONDS = 30
@@ -85,9 +85,8 @@ async def run_demo(once: bool, *, out: TextIO = sys.stdout) -> int:
 
         if not once:
             say("\nCtrl-C ends it.")
-            # Opened after those of the roles, which would otherwise drain one by one.
-            with trio.open_signal_receiver(*stop_signals()) as signals:
-                await anext(aiter(signals))
+            with open_stop_signals() as signals:
+                await anext(signals)
         nursery.cancel_scope.cancel()
     return 0 if answered else 1
 

@@ -25,7 +25,7 @@ import trio
 
 from engine.demo import ask, start_service
 from engine.errors import Refused, Unreachable
-from engine.loop.leaving import stop_signals
+from engine.loop.leaving import open_stop_signals
 
 CLIENTS = 4  # of each node that is asked
 START_SECONDS = 30
@@ -104,9 +104,9 @@ async def run_cluster_demo(once: bool, *, out: TextIO = sys.stdout) -> int:
             say(f"\n{counter.ok} requests succeeded, {counter.failed} failed.")
             if not once:
                 say("\nKill nodes or Redis yourself, and see; Ctrl-C ends it.\n")
-                with trio.open_signal_receiver(*stop_signals()) as signals:
+                with open_stop_signals() as signals:
                     nursery.start_soon(_watch, counter, float("inf"), say)
-                    await anext(aiter(signals))
+                    await anext(signals)
             nursery.cancel_scope.cancel()
     return 0 if counter.ok and counter.failed <= 2 * CLIENTS else 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 
 import pytest
 import trio
@@ -63,6 +64,18 @@ async def test_ctrl_c_ends_it(programs: Programs) -> None:
     await node.wait_registered("bench-1", 2)
     with trio.fail_after(10):
         assert await command.stop(signal.SIGINT) == 130
+    assert "Traceback" not in command.text
+
+
+async def test_ctrl_c_ends_it_where_its_clients_are_still_connecting(programs: Programs) -> None:
+    node = Node(programs)
+    await node.start()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        command = await bench(programs, node, f"--connect.proxy-url=https://127.0.0.1:{port}")
+        await node.wait_registered("bench-1", 2)
+        with trio.fail_after(10):
+            assert await command.stop(signal.SIGINT) == 130
     assert "Traceback" not in command.text
 
 

@@ -33,7 +33,7 @@ from engine.log import INFO, get_logger, is_readable, show
 from engine.loop.certificates import Certificates, warn_of_expiry
 from engine.loop.connection import address_of
 from engine.loop.dial import Server
-from engine.loop.leaving import stop_signals, until_signal
+from engine.loop.leaving import open_stop_signals, until_signal
 from engine.loop.listen import join_address, open_listeners
 from engine.loop.reactor import Reactor
 from engine.loop.run import open_reactor
@@ -58,7 +58,7 @@ async def run_agent(
     Started when all are registered. Raises Refused when a node will not have one of them, and Unreachable when the
     first registration did not succeed within `connect.timeout`.
 
-    `alone`: nothing else runs in this Trio run.
+    `alone`: the process is this role's; otherwise it heeds no signal.
     """
     connect = config.connect
     tls = _certificates("connect.tls", connect.tls, connect.client_context)
@@ -104,7 +104,7 @@ async def run_agent(
         metrics.sessions = lambda: [
             AgentSession(uplink.endpoint, session) for uplink in uplinks for session in uplink.sessions
         ]
-        with trio.open_signal_receiver(*stop_signals()) as signals:
+        with open_stop_signals(alone=alone) as signals:
             nursery.start_soon(warn_of_expiry, [tls])
             nursery.start_soon(token.keep, partial(_renew, uplinks))
             for uplink, visitors in zip(uplinks, said, strict=True):

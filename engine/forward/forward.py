@@ -17,7 +17,7 @@ from engine.log import get_logger
 from engine.loop.certificates import Certificates, Renewed, warn_of_expiry
 from engine.loop.connection import Address, Connection
 from engine.loop.dial import Server
-from engine.loop.leaving import stop_signals, until_signal
+from engine.loop.leaving import open_stop_signals, until_signal
 from engine.loop.listen import Room, open_listeners, serve
 from engine.loop.run import open_reactor
 from engine.session.dialled import Dialled, open_carrier
@@ -55,7 +55,7 @@ async def run_forward(
     use. A forward that is told to stop lets nobody in any more and ends with its last connection, or after
     `GRACE_SECONDS`; a second signal ends it at once.
 
-    `alone`: nothing else runs in this Trio run.
+    `alone`: the process is this role's; otherwise it heeds no signal.
     """
     connect = config.connect
     files = connect.tls
@@ -102,7 +102,7 @@ async def run_forward(
                             log.info("forwarding", addr=listeners[0].getsockname()[:2], endpoint_id=way.endpoint)
             over.set()
 
-        with trio.open_signal_receiver(*stop_signals()) as signals:
+        with open_stop_signals(alone=alone) as signals:
             async with open_reactor(alone=alone), trio.open_nursery() as nursery:
                 nursery.start_soon(run_ports)
                 nursery.start_soon(warn_of_expiry, [tls])

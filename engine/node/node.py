@@ -37,7 +37,7 @@ from engine.limits import Counts, Rates, Traffic, Visits
 from engine.log import get_logger
 from engine.loop.certificates import SOON_SECONDS, Certificates, Expiry, Renewed, warn_of_expiry, watch
 from engine.loop.connection import Address, Connection
-from engine.loop.leaving import stop_signals, until_signal
+from engine.loop.leaving import open_stop_signals, until_signal
 from engine.loop.listen import Room, join_address, open_listeners, serve, split_address
 from engine.loop.memory import Shares
 from engine.loop.reactor import Reactor
@@ -88,7 +88,7 @@ async def run_node(
 
     Raises OSError for a port in use and ConfigError for certificates and keys that do not fit.
 
-    `alone`: nothing else runs in this Trio run. With a `membership` it has peers.
+    `alone`: the process is this role's; otherwise it heeds no signal. With a `membership` it has peers.
     """
     with ExitStack() as stack:
         proxy, upstream, admin = (
@@ -128,7 +128,7 @@ async def run_node(
                 verifier=(await open_tokens_of(config.admin.auth, nursery)).verifier,
                 hosts=[*config.admin.hosts, *names_of(config.admin.advertise_addr)],
             )
-            with trio.open_signal_receiver(*stop_signals()) as signals:  # before anything is served
+            with open_stop_signals(alone=alone) as signals:  # before anything is served
                 if node.store is not None:
                     await nursery.start(node.store.run)
                 await nursery.start(partial(serve_admin, admin, app, tls=lambda: node.admin_tls.context))

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from engine.loop.leaving import stop_signals, until_signal
+from engine.loop.leaving import open_stop_signals, until_signal
 
 
 class Leaver:
@@ -72,11 +72,32 @@ async def test_whoever_cancels_it_is_obeyed(autojump_clock: MockClock) -> None:
     assert leaver.cancelled
 
 
-def test_a_hang_up_that_is_ignored_stays_so() -> None:
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_a_role_that_is_the_process_heeds_its_signals(sign: signal.Signals) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
-        assert stop_signals() == [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        assert stop_signals() == [signal.SIGTERM, signal.SIGINT]
+        with open_stop_signals() as signals:
+            signal.raise_signal(sign)
+            assert await anext(signals) == sign
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+async def test_a_hang_up_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with open_stop_signals() as signals:
+            signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(signal.SIGTERM)
+            assert await anext(signals) == signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+async def test_a_role_beside_others_leaves_signals_to_whoever_runs_them(autojump_clock: MockClock) -> None:
+    with open_stop_signals() as all_of_them, open_stop_signals(alone=False) as signals:
+        signal.raise_signal(signal.SIGTERM)
+        assert await anext(all_of_them) == signal.SIGTERM
+        with trio.move_on_after(1000) as scope:
+            await anext(signals)
+        assert scope.cancelled_caught
