@@ -119,12 +119,18 @@ class ServerTLS(Section):
         """All that the context is made of; "" for none."""
         return [*self.chains, *(pair.key for pair in self.pairs), self.client_cas]
 
-    def server_context(self) -> ssl.SSLContext | None:
-        """What the port needs to speak TLS, anew each time; None if it does not. Raises ConfigError."""
+    def server_context(self, *, http2: bool = False) -> ssl.SSLContext | None:
+        """What the port needs to speak TLS, anew each time; None if it does not. `http2`: it offers HTTP/2 as well.
+
+        Raises ConfigError.
+        """
         pairs = self.pairs
         if not pairs:
             return None
         contexts = [self._context_of(pair) for pair in pairs]
+        if http2:
+            for context in contexts:
+                context.set_alpn_protocols(["h2", "http/1.1"])
         if len(pairs) > 1:
             by_name: dict[str, ssl.SSLContext] = {}
             for pair, context in zip(pairs, contexts, strict=True):

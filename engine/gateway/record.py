@@ -6,15 +6,17 @@ from engine.access_log import AccessLog, Finished
 from engine.gateway.exchange import Exchange
 
 
-def write(access_log: AccessLog, exchange: Exchange, *, client: str, endpoint: str, tenant: str = "") -> None:
-    """A line for `exchange`, if there was a request."""
+def write(
+    access_log: AccessLog, exchange: Exchange, *, client: str, endpoint: str, tenant: str = "", proto: bytes = b""
+) -> None:
+    """A line for `exchange`, if there was a request; `proto`: what it came by, if not by HTTP/1."""
     request, response = exchange.request, exchange.response
     if request is None:
         return
     repeats = request.repeats and response is not None and response.repeats
     access_log.record(
         Finished(
-            b"HTTP/1.1" if request.version == 11 else b"HTTP/1.0",
+            proto or b"HTTP/1.1" if request.version == 11 else b"HTTP/1.0",
             request.method,
             request.host,
             request.target,
