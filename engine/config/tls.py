@@ -35,11 +35,16 @@ class TLSClient(Section):
         """All that the context is made of; "" for none."""
         return self.cert, self.key, self.root_cas
 
-    def client_context(self) -> ssl.SSLContext:
-        """What a client needs, also when nothing is configured; anew each time. Raises ConfigError."""
+    def client_context(self, *, http2: bool = False) -> ssl.SSLContext:
+        """What a client needs, also when nothing is configured; anew each time. `http2`: for who speaks nothing else.
+
+        Raises ConfigError.
+        """
         import ssl
 
         context = _usual(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+        if http2:
+            context.set_alpn_protocols(["h2"])
         # As in Go: whatever stands in root_cas is believed, be it an intermediate authority.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         if self.root_cas:

@@ -78,8 +78,9 @@ class Timeouts:
 class Connection:
     """See above. Becomes the receiver of `duplex`.
 
-    A server calls `on_stream` for each request: who is given the stream makes itself its receiver. A client has `open`.
-    `on_end` is told why the connection has ended: "" if as it should, or by what name it is counted.
+    A server calls `on_stream` for each request: who is given the stream makes itself its receiver. A client has `open`,
+    and is told by `on_room` when there is room for another stream; none may be opened before. `on_end` is told why the
+    connection has ended: "" if as it should, or by what name it is counted.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Connection:
         timeouts: Timeouts,
         on_end: Callable[[str], None],
         on_stream: Callable[[Stream, list[Field]], None] | None = None,
+        on_room: Callable[[], None] | None = None,
         max_head: int = MAX_HEAD,
         scheme: bytes = b"http",
         seen: int = 0,
@@ -102,12 +104,14 @@ class Connection:
         self.idle_since = reactor.now
         self.leaving = False  # no new streams: one of the two ends has said so
         self.over = False
-        self.peer_streams = math.inf if on_stream is None else 0.0  # that a client may have open at once
+        self.peer_streams = 0  # that a client may have open at once
+        self.heard_settings = False
         self.deadline = reactor.now + TICK_SECONDS
         self._duplex = duplex
         self._timeouts = timeouts
         self._on_stream = on_stream
         self._on_end = on_end
+        self._on_room = on_room
         self._floods = Floods()
         # In.
         self._header = b""  # the beginning of a frame's
@@ -221,6 +225,11 @@ class Connection:
         if not self.streams:
             self.idle_since = self.reactor.now
             self._end_if_left()
+        self._tell_of_room()
+
+    def _tell_of_room(self) -> None:
+        if self._on_room is not None and self.has_room:
+            self._on_room()
 
     def overdrawn(self) -> None:
         self.end("memory", ErrorCodes.ENHANCE_YOUR_CALM)
@@ -331,9 +340,10 @@ class Connection:
             elif isinstance(event, StreamReset):
                 self._reset(stream, event)
             elif isinstance(event, RemoteSettingsChanged):
-                if self.client_side:
-                    self.peer_streams = self.h2.remote_settings.max_concurrent_streams
+                self.heard_settings = True
+                self.peer_streams = self.h2.remote_settings.max_concurrent_streams
                 self._go_on(list(self.streams.values()))
+                self._tell_of_room()
             elif stream is None:
                 pass
             elif isinstance(event, StreamEnded):
