@@ -35,7 +35,7 @@ from engine.config.server import TenantConfig
 from engine.config.tracing import TracingConfig
 from engine.gateway.clocks import Timeouts
 from engine.limits import Counts, Rates, Traffic, Visits
-from engine.log import get_logger, worker
+from engine.log import get_logger
 from engine.loop.certificates import SOON_SECONDS, Certificates, Expiry, Renewed, warn_of_expiry, watch
 from engine.loop.connection import Address, Connection
 from engine.loop.leaving import open_stop_signals, until_signal
@@ -331,7 +331,7 @@ class Node:
             headers=config.read_headers(),
             service=config.service_name,
             otherwise="trioduct-node",
-            instance=self.id if worker() is None else f"{self.id}/{worker()}",
+            instance=self.id,
         )
         self._clients.tracer = tracer
         self.metrics.spans = exporter

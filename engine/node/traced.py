@@ -67,7 +67,7 @@ class TracedClient(Client):
             span.attributes["trioduct.carrier"] = str(way.session.carrier.kind)
             span.attributes["network.peer.address"] = way.client
         elif isinstance(way, PeerWay):
-            span.attributes["trioduct.peer"] = way.link.entry.node
+            span.attributes["trioduct.peer"] = way.link.entry.id
         head = asked.traced_head_for(trace, span.id, summaries=way.summaries, hides=self._hides)
         return Route(outbound, head)
 

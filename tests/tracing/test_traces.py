@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jwt
 import pytest
 import trio
 
 from engine import log
-from engine.config import AgentConfig, ServerConfig
+from engine.config import AgentConfig, AuthConfig, ServerConfig, VisitorsConfig
+from engine.config.server import TenantConfig
+from tests.auth.test_visitors import HASH, basic
 from tests.node.conftest import Written
+from tests.node.test_peers import Cluster
+from tests.programs import Node, Programs, get
 from tests.roles import (
     Roles,
     RunningNode,
@@ -26,6 +31,7 @@ from tests.roles import (
 )
 from tests.tracing.collector import Collector, Got
 
+SECRET = "a secret of thirty-two characters, or more"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "b7ad6b7169203331"
 PARENT = f"traceparent: 00-{TRACE}-{SPAN}-01\r\ntracestate: vendor=1\r\n".encode()
@@ -339,3 +345,98 @@ async def test_an_access_log_has_the_trace_of_a_client_that_is_not_sampled(
     await client.ask(request(PARENT))
     await collector.wait_for(2)
     assert [line["trace_id"] for line in written("proxy.access")] == [TRACE] * 2
+
+
+async def test_another_node_in_between_keeps_the_trace(roles: Roles, collector: Collector) -> None:
+    cluster = Cluster(roles)
+    first = await cluster.node("first", config=traced_node(collector))
+    second = await cluster.node("second", config=traced_node(collector))
+    await roles.agent_with(traced_agent(collector, second.upstream, await roles.service(tell_head)))
+    client = await roles.dial(first.proxy)
+    told = (await client.ask(request())).body
+    server, attempt, agent = by_role(await collector.wait_for(3))
+    assert (server.attributes["trioduct.node"], attempt.attributes["trioduct.peer"]) == ("first", "second")
+    assert (attempt.parent, agent.parent) == (server.id, attempt.id)
+    assert values_of(told, b"traceparent") == [f"00-{server.trace}-{agent.id}-01".encode()]
+
+
+async def test_a_node_that_has_to_ask_for_a_password_tells_of_the_request_where_it_is_asked(
+    roles: Roles, collector: Collector, tmp_path: Path
+) -> None:
+    htpasswd = tmp_path / "htpasswd"
+    htpasswd.write_bytes(b"alice:%b\n" % HASH)
+    cluster = Cluster(roles)
+    first = await cluster.node("first", config=traced_node(collector))
+    second = await cluster.node("second", config=traced_node(collector))
+    config = traced_agent(collector, second.upstream, await roles.service(tell_head))
+    config.listeners[0].visitors = VisitorsConfig(basic_auth_file=str(htpasswd))
+    await roles.agent_with(config)
+    client = await roles.dial(first.proxy)
+    assert (await client.ask(request())).status == 401
+    (refused,) = await collector.wait_for(1)
+    assert refused.attributes["trioduct.node"] == "second"
+    collector.spans.clear()
+    told = await client.ask(request(b"Authorization: " + basic("alice", "secret") + b"\r\n" + PARENT))
+    assert told.status == 200
+    server, _, agent = by_role(await collector.wait_for(3))
+    assert values_of(told.body, b"authorization") == []
+    assert values_of(told.body, b"traceparent") == [f"00-{TRACE}-{agent.id}-01".encode()]
+    assert (server.trace, server.parent) == (TRACE, SPAN)
+
+
+async def test_tenants_are_named(roles: Roles, collector: Collector) -> None:
+    config = traced_node(collector)
+    config.upstream.tenants = [TenantConfig("acme", AuthConfig(hmac_secret_key=SECRET))]
+    node = await roles.node(config)
+    of_agent = agent_config(node.upstream, await roles.service(says(b"hello")))
+    of_agent.connect.tenant_id = "acme"
+    of_agent.connect.token = jwt.encode({}, SECRET, "HS256")
+    await roles.agent_with(of_agent)
+    client = await roles.dial(node.proxy)
+    assert (await client.ask(request(b"x-piko-tenant-id: acme\r\n"))).body == b"hello"
+    for span in await collector.wait_for(2):
+        assert (span.attributes["trioduct.endpoint"], span.attributes["trioduct.tenant"]) == ("web", "acme")
+
+
+async def test_metrics_say_what_became_of_spans_where_there_are_any(roles: Roles, collector: Collector) -> None:
+    node = await roles.node(traced_node(collector))
+    client = await roles.dial(node.proxy)
+    await client.ask(request())
+    await collector.wait_for(1)
+    exported = ""
+    while "trioduct_spans_exported_total 1.0" not in exported:
+        _, exported = await get(node.admin, "/metrics")
+    for reason in ("queue", "collector", "rejected"):
+        assert f'trioduct_spans_dropped_total{{reason="{reason}"}} 0.0' in exported
+    _, silent = await get((await roles.node()).admin, "/metrics")
+    assert "trioduct_spans" not in silent
+
+
+@pytest.mark.timeout(120)
+async def test_workers_and_an_agent_of_their_own_processes_tell_of_what_passed_before_they_ended(
+    programs: Programs, origin: int
+) -> None:
+    async with trio.open_nursery() as nursery:
+        collector = await Collector().start(Roles(nursery))
+        node = Node(programs, options=("--workers=2", f"--tracing.url={collector.url}", "--tracing.rate=0"))
+        server = await node.start()
+        await server.wait_line('"node started"')
+        agent = await node.start_agent("web", origin, f"--tracing.url={collector.url}")
+        await node.wait_registered("web", 2)
+        for _ in range(20):
+            stream = await trio.open_tcp_stream("127.0.0.1", node.proxy)
+            async with stream:
+                await stream.send_all(b"GET /mirror?answer=3 HTTP/1.0\r\nx-piko-endpoint: web\r\n\r\n")
+                assert b" 200 " in b"".join([part async for part in stream])
+        for program in (agent, server):
+            assert await program.stop() == 0
+        spans = await collector.wait_for(60)
+        nursery.cancel_scope.cancel()
+    assert len(spans) == 60
+    served = {str(span.resource["service.instance.id"]) for span in spans if span.kind == "server"}
+    assert {name[-2:] for name in served} == {".1", ".2"}
+    traces = [[span for span in spans if span.trace == trace] for trace in {span.trace for span in spans}]
+    assert [len(trace) for trace in traces] == [3] * 20
+    for trace in traces:
+        server_span, attempt, agent_span = by_role(trace)
+        assert (attempt.parent, agent_span.parent) == (server_span.id, attempt.id)
