@@ -31,7 +31,7 @@ class TracedClient(Client):
         super().__init__(connection, port, handed=handed)
         self._exchange: Exchange | None = None  # that `_trace` is about
         self._trace: Trace | None = None
-        self._own: bytes = b""  # the id of the node's span
+        self._own: bytes = b""  # the id of the node's span, if there is one
         self._sent: Span | None = None  # the attempt under way
 
     def _trace_of(self, exchange: Exchange) -> Trace | None:
@@ -40,7 +40,7 @@ class TracedClient(Client):
         if exchange is not self._exchange and tracer is not None and request is not None:
             self._exchange, self._sent = exchange, None
             self._trace = tracer.trace_of(request.head, self._port.reactor.now)
-            self._own = new_span_id()
+            self._own = new_span_id() if self._trace is not None and self._trace.sampled else b""
         return self._trace
 
     def trace_id(self, exchange: Exchange) -> str:
