@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
@@ -14,9 +16,11 @@ from engine.tracing.export import Exporter
 from engine.tracing.span import Kind, Span
 from engine.tracing.tracer import Tracer, new_span_id
 from tests.node.conftest import Written
+from tests.programs import Programs
 from tests.roles import Roles, Talk
 from tests.tracing.collector import Collector, answered, rejecting
 
+EXAMPLE = Path(__file__).parents[2] / "examples/spans.py"
 TRACE = b"0af7651916cd43dd8448eb211c80319c"
 
 
@@ -199,3 +203,12 @@ async def test_threads_that_a_collector_keeps_are_few(
             put(tracer)
             await until(lambda number=number: exporter.dropped["collector"] == number)  # type: ignore[misc]
     assert connections == export.THREADS
+
+
+async def test_the_example_draws_a_trace(programs: Programs) -> None:
+    collector = await programs.start(sys.executable, str(EXAMPLE), "0")
+    port = int((await collector.wait_line(r"waiting for spans at http://127.0.0.1:(\d+)"))[1])
+    async with exporting(f"http://127.0.0.1:{port}") as (tracer, _):
+        put(tracer)
+    await collector.wait_line(f"^trace {TRACE.decode()}$")
+    await collector.wait_line("trioduct-node +client GET .* web")
