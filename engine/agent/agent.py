@@ -253,6 +253,7 @@ def _tracer(config: AgentConfig, metrics: AgentMetrics, reactor: Reactor, nurser
         service=tracing.service_name,
         otherwise="trioduct-agent",
         instance=token_hex(8),
+        direct=tracing.is_here(),
     )
     nursery.start_soon(exporter.run)
     return tracer

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from engine.config.address import is_loopback, split_address, split_store, split_url
+from engine.config.address import is_loopback, split_address, split_store
 from engine.config.auth import AuthConfig
 from engine.config.draft import Draft
 from engine.config.knob import Leaf, ListOf, MapOf, Section, members
@@ -396,8 +396,7 @@ def _traces(config: ServerConfig) -> Point:
     tracing = config.tracing
     if not tracing.url:
         return Point("tracing.url", State.OK, "no traces")
-    target = split_url(tracing.url)
-    if target.scheme == "http" and not is_loopback(target.host):
+    if tracing.is_clear():
         with_secrets = bool(tracing.headers or tracing.headers_file)
         told = f"paths and addresses of clients{', and the headers,' * with_secrets} go to {tracing.url} in clear text"
         return Point("tracing.url", State.MISSING if with_secrets else State.RISKY, f"{told}; set an https URL")

@@ -29,6 +29,14 @@ class TracingConfig(Section):
         """The URL that spans are posted to."""
         return self.url if split_url(self.url).path else self.url.rstrip("/") + SPANS_PATH
 
+    def is_clear(self) -> bool:
+        """Whether others can read what is sent there."""
+        return split_url(self.url).scheme == "http" and not self.is_here()
+
+    def is_here(self) -> bool:
+        """Whether the collector is on this machine, to which no proxy leads."""
+        return is_loopback(split_url(self.url).host)
+
     def verify(self) -> None:
         if self.headers and self.headers_file:
             raise Defect("headers_file", self.headers_file, "set as well as headers; expected one of the two")
@@ -56,11 +64,10 @@ class TracingConfig(Section):
             raise Defect("url", "", "needs OpenTelemetry; expected `pip install 'trioduct[otel]'`")
 
     def warnings(self, said: Collection[str]) -> Iterator[str]:
-        target = split_url(self.url) if self.url else None
-        if target is None:
+        if not self.url:
             if idle := [key for key in said if key.startswith("tracing.") and key != "tracing.url"]:
                 yield f"{', '.join(idle)}: of no effect without tracing.url"
-        elif target.scheme == "http" and not is_loopback(target.host) and (self.headers or self.headers_file):
+        elif self.is_clear() and (self.headers or self.headers_file):
             yield f"tracing.url {self.url}: the headers are sent in clear text; https keeps them secret"
 
 

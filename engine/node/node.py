@@ -332,6 +332,7 @@ class Node:
             service=config.service_name,
             otherwise="trioduct-node",
             instance=self.id,
+            direct=config.is_here(),
         )
         self._clients.tracer = tracer
         self.metrics.spans = exporter

@@ -55,7 +55,8 @@ _ERROR: Final = Status(StatusCode.ERROR)
 
 class Exporter:
     """Sends what `tracer` has queued to the collector at `url`, as spans of `service`, of which this is the `instance`.
-    Where `service` is empty, OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES count, and then `otherwise`.
+    Where `service` is empty, OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES count, and then `otherwise`. `direct`:
+    no proxy leads there, whatever the environment says.
 
     `exported` and `dropped` count spans; the latter by reason.
     """
@@ -69,6 +70,7 @@ class Exporter:
         service: str,
         otherwise: str,
         instance: str,
+        direct: bool = False,
     ) -> None:
         self.exported = 0
         self._tracer = tracer
@@ -76,6 +78,7 @@ class Exporter:
         self._url = url
         self._headers = dict(headers)
         self._resource = _resource(service, otherwise, instance)
+        self._direct = direct
         self._failing = False
         self._limiter = trio.CapacityLimiter(THREADS)
         for name in ("opentelemetry", "urllib3"):  # which would write to stderr, again and again
@@ -137,6 +140,7 @@ class Exporter:
 
     def _open(self) -> tuple[_Session, OTLPSpanExporter]:
         session = _Session()
+        session.trust_env = not self._direct
         exporter = OTLPSpanExporter(self._url, headers=self._headers, session=session, timeout=SEND_SECONDS * 0.9)
         return session, exporter
 

@@ -33,10 +33,16 @@ def put(tracer: Tracer, count: int = 1) -> None:
 
 
 @asynccontextmanager
-async def exporting(url: str, **headers: str) -> AsyncIterator[tuple[Tracer, Exporter]]:
+async def exporting(url: str, *, direct: bool = True, **headers: str) -> AsyncIterator[tuple[Tracer, Exporter]]:
     tracer = Tracer(1, 0, 0)
     exporter = Exporter(
-        tracer, url=f"{url}/v1/traces", headers=headers, service="", otherwise="trioduct-node", instance="n1"
+        tracer,
+        url=f"{url}/v1/traces",
+        headers=headers,
+        service="",
+        otherwise="trioduct-node",
+        instance="n1",
+        direct=direct,
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(exporter.run)
@@ -88,6 +94,21 @@ async def test_what_is_left_when_a_role_ends_is_sent(
         await trio.testing.wait_all_tasks_blocked()
         put(tracer, 3)
     assert len(collector.spans) == 3
+
+
+async def test_the_environment_may_say_by_which_proxy_but_not_to_this_machine(
+    roles: Roles, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = await Collector().start(roles)
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    async with exporting(collector.url) as (tracer, _):
+        put(tracer)
+        await collector.wait_for(1)
+    assert proxy.heads == []
+    async with exporting("http://otel.test", direct=False) as (tracer, _):
+        put(tracer)
+        await proxy.wait_for(1)
+    assert proxy.heads[0].startswith(b"POST http://otel.test/v1/traces HTTP/1.1\r\n")
 
 
 # What may be said in place of an answer, and what is told of it.
