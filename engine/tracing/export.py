@@ -77,7 +77,6 @@ class Exporter:
         self._lost: Counter[str] = Counter({"collector": 0, "rejected": 0})
         self._url = url
         self._headers = dict(headers)
-        self._resource = _resource(service, otherwise, instance)
         self._direct = direct
         self._failing = False
         self._limiter = trio.CapacityLimiter(THREADS)
@@ -85,6 +84,7 @@ class Exporter:
             logger = logging.getLogger(name)
             logger.addHandler(logging.NullHandler())
             logger.propagate = False
+        self._resource = _resource(service, otherwise, instance)
         self._session, self._exporter = self._open()
 
     @property
@@ -117,6 +117,8 @@ class Exporter:
                 sent = await trio.to_thread.run_sync(
                     self._export, exporter, batch, abandon_on_cancel=True, limiter=self._limiter
                 )
+        except Exception as error:  # a span, or a thread that cannot be started, does not end the role
+            session.said = f"{type(error).__name__}: {error}"[:200]
         finally:
             if not sent:
                 self._lost["collector"] += len(batch)

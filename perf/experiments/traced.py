@@ -6,7 +6,6 @@ Two nodes, each with an agent, beside one nginx and one collector: without traci
 
 from __future__ import annotations
 
-import statistics
 import sys
 import tempfile
 import threading
@@ -18,7 +17,7 @@ from pathlib import Path
 import click
 
 from perf.experiments.cluster import wait_open
-from perf.experiments.inspected import NGINX, ask, start, wait_answer
+from perf.experiments.inspected import NGINX, ask, start, tell, wait_answer
 from perf.topologies.processes import free_port
 
 
@@ -72,19 +71,7 @@ def main(rounds: int, seconds: int, connections: int, flags: tuple[str, ...]) ->
                 if number:  # the first round warms up
                     figures[name].append(figure)
         click.echo(f"{connections} connections, {rounds} rounds of {seconds} s, load {getloadavg()[0]:.1f}")
-        for name in ("again", "traced"):
-            for unit, mine, others in zip(
-                ("requests/s", "p50", "p99"),
-                zip(*figures[name], strict=True),
-                zip(*figures["off"], strict=True),
-                strict=True,
-            ):
-                ratios = sorted(one / other for one, other in zip(mine, others, strict=True))
-                low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
-                click.echo(
-                    f"{name:7} {unit:10} {statistics.median(mine):9.2f}, {statistics.median(ratios):.3f} of off "
-                    f"(half of the rounds {low:.3f}–{high:.3f})"
-                )
+        tell(figures)
 
 
 if __name__ == "__main__":

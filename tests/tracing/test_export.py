@@ -207,6 +207,22 @@ async def test_a_collector_that_does_not_answer_loses_its_spans_and_nothing_else
     assert line["msg"] == "spans are lost"
 
 
+async def test_a_defect_of_the_exporter_costs_its_batch_alone(
+    roles: Roles, collector: Collector, written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(span: Span, resource: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with exporting(collector.url) as (tracer, exporter):
+        with monkeypatch.context() as patch:
+            patch.setattr(export, "readable", broken)
+            put(tracer, 2)
+            await until(lambda: exporter.dropped["collector"] == 2)
+        put(tracer, 3)
+        await collector.wait_for(3)
+    assert written("tracing")[0]["error"] == "RuntimeError: can't start new thread"
+
+
 async def test_threads_that_a_collector_keeps_are_few(
     roles: Roles, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
