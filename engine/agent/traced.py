@@ -20,7 +20,7 @@ from engine.session.stream import Stream
 from engine.tracing.span import Kind, Span, Value, described_towards, name_of
 from engine.tracing.tracer import Trace, Tracer, new_span_id
 from engine.wire import http1
-from engine.wire.trace_context import replaced
+from engine.wire.trace_context import parent_of, replaced
 
 
 class TracedUpstream(HttpUpstream):
@@ -38,7 +38,7 @@ class TracedUpstream(HttpUpstream):
     ) -> None:
         super().__init__(service, endpoint, reactor, metrics, nursery, access_log)
         self._tracer = tracer
-        self._under_way: dict[Exchange, tuple[Trace, Span | None]] = {}  # None: not sampled here
+        self._under_way: dict[Exchange, tuple[Trace, Span]] = {}  # those that are sampled
         self._server: dict[str, Value] = {"server.address": service.host}
         if service.port:
             self._server["server.port"] = service.port
@@ -48,7 +48,7 @@ class TracedUpstream(HttpUpstream):
         if lost is None:
             self._trace(inbound, exchange)
         decision = super().begin(inbound, exchange, lost)
-        if isinstance(decision, Route):
+        if self._under_way and isinstance(decision, Route):
             return Route(decision.outbound, self._told(exchange, decision.head))
         return decision
 
@@ -58,11 +58,8 @@ class TracedUpstream(HttpUpstream):
     def _trace(self, inbound: Waiting, exchange: Exchange) -> None:
         request = exchange.request
         assert request is not None
-        trace = self._tracer.trace_of(request.head, self._reactor.now)
+        trace = self._tracer.sample(request.head, self._reactor.now)
         if trace is None:
-            return
-        if not trace.sampled:
-            self._under_way[exchange] = trace, None
             return
         span = Span(
             Kind.CLIENT, name_of(request), trace.id, new_span_id(), trace.parent, trace.flags, exchange.started_at
@@ -78,19 +75,23 @@ class TracedUpstream(HttpUpstream):
 
     def _told(self, exchange: Exchange, head: bytes) -> bytes:
         """The request's head, with this span as the service's parent."""
-        trace, span = self._under_way.get(exchange, (None, None))
-        if trace is None or span is None:
+        known = self._under_way.get(exchange)
+        if known is None:
             return head
+        trace, span = known
         lines = head.split(b"\r\n")[:-2]
         return http1.encode_lines(replaced(lines, trace.id, span.id, trace.flags, begins=not trace.parent))
 
     def trace_id(self, exchange: Exchange) -> str:
-        trace, _ = self._under_way.get(exchange, (None, None))
-        return trace.id.decode() if trace is not None else ""
+        known, request = self._under_way.get(exchange), exchange.request
+        if known is not None:
+            return known[0].id.decode()
+        parent = parent_of(request.head) if request is not None else None
+        return parent.trace.decode() if parent is not None else ""
 
     def finished(self, inbound: Waiting, exchange: Exchange) -> None:
         super().finished(inbound, exchange)
-        _, span = self._under_way.pop(exchange, (None, None))
-        if span is not None:
-            span.end(exchange)
-            self._tracer.put(span)
+        known = self._under_way.pop(exchange, None)
+        if known is not None:
+            known[1].end(exchange)
+            self._tracer.put(known[1])

@@ -22,6 +22,7 @@ from engine.routing import tenants
 from engine.session.session import NoStream
 from engine.tracing.span import Kind, Span, Value, described, described_towards, host_of, name_of, server_of
 from engine.tracing.tracer import Trace, new_span_id
+from engine.wire.trace_context import parent_of
 
 
 class TracedClient(Client):
@@ -35,21 +36,24 @@ class TracedClient(Client):
         self._sent: Span | None = None  # the attempt under way
 
     def _trace_of(self, exchange: Exchange) -> Trace | None:
-        """Of the request; which is decided when it is first asked for."""
+        """Of a request that is sampled; which is decided when it is first asked for."""
         tracer, request = self._port.tracer, exchange.request
         if exchange is not self._exchange and tracer is not None and request is not None:
             self._exchange, self._sent = exchange, None
-            self._trace = tracer.trace_of(request.head, self._port.reactor.now)
-            self._own = new_span_id() if self._trace is not None and self._trace.sampled else b""
+            self._trace = tracer.sample(request.head, self._port.reactor.now)
+            self._own = b"" if self._trace is None else new_span_id()
         return self._trace
 
     def trace_id(self, exchange: Exchange) -> str:
-        trace = self._trace_of(exchange)
-        return trace.id.decode() if trace is not None else ""
+        trace, request = self._trace_of(exchange), exchange.request
+        if trace is not None:
+            return trace.id.decode()
+        parent = parent_of(request.head) if request is not None else None
+        return parent.trace.decode() if parent is not None else ""
 
     def _route(self, way: Way, exchange: Exchange, asked: Asked) -> Decision:
         trace, request = self._trace_of(exchange), exchange.request
-        if trace is None or not trace.sampled or request is None:
+        if trace is None or request is None:
             return super()._route(way, exchange, asked)
         self._end_attempt(None, "connection_lost")
         try:
@@ -74,7 +78,7 @@ class TracedClient(Client):
     def finished(self, inbound: Waiting, exchange: Exchange) -> None:
         super().finished(inbound, exchange)
         trace, request, tracer = self._trace_of(exchange), exchange.request, self._port.tracer
-        if trace is None or not trace.sampled or request is None or tracer is None:
+        if trace is None or request is None or tracer is None:
             return
         self._end_attempt(exchange)
         span = Span(Kind.SERVER, name_of(request), trace.id, self._own, trace.parent, trace.flags, exchange.started_at)

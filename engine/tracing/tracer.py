@@ -1,7 +1,8 @@
 """Which requests are traced, and the spans that wait for the exporter. Nothing here waits.
 
 The parent decides (its sampled flag), and where there is none, chance. Strangers may set that flag on all they ask, so
-there is a most per second, too. Who is over it is passed on as it came, as if this hop knew of no traces.
+there is a most per second, too. Who is over it is passed on as it came, and not even looked at: a node that has much to
+do is over it most of the time.
 """
 
 from __future__ import annotations
@@ -18,12 +19,11 @@ QUEUE: Final = 8192  # spans, of a KiB or two
 
 
 class Trace(NamedTuple):
-    """A trace that a request is part of. `parent` is the span that it comes from, empty if the trace begins here."""
+    """A trace that is sampled. `parent` is the span that a request comes from, empty if the trace begins here."""
 
     id: bytes
     parent: bytes
     flags: int
-    sampled: bool  # here
 
 
 class Tracer:
@@ -38,16 +38,24 @@ class Tracer:
         self._sample = sample
         self._rate = rate
         self._bucket = Bucket(rate, now)
+        self._empty_until = now
 
-    def trace_of(self, head: bytes, now: float) -> Trace | None:
-        """The trace of a request with this head; None if it has none, and none begins here."""
-        parent = parent_of(head)
-        if parent is not None:
-            sampled = parent.sampled and self._has_room(now)
-            return Trace(parent.trace, parent.span, parent.flags, sampled)
-        if random() >= self._sample or not self._has_room(now):
+    def sample(self, head: bytes, now: float) -> Trace | None:
+        """The trace of a request with this head, if it is sampled."""
+        if self._rate and (now < self._empty_until or not self._has_room(now)):
             return None
-        return Trace(b"%032x" % (getrandbits(128) or 1), b"", SAMPLED, True)
+        parent = parent_of(head)
+        if parent is None:
+            if random() >= self._sample:
+                return None
+            trace = Trace(b"%032x" % (getrandbits(128) or 1), b"", SAMPLED)
+        elif parent.sampled:
+            trace = Trace(parent.trace, parent.span, parent.flags)
+        else:
+            return None
+        if self._rate:
+            self._bucket.charge(1)
+        return trace
 
     def put(self, span: Span) -> None:
         """A span is over."""
@@ -57,12 +65,9 @@ class Tracer:
             self.queue.append(span)
 
     def _has_room(self, now: float) -> bool:
-        if not self._rate:
-            return True
-        if self._bucket.left(self._rate, now) < 1:
-            return False
-        self._bucket.charge(1)
-        return True
+        wait = self._bucket.wait(self._rate, now)
+        self._empty_until = now + wait
+        return not wait
 
 
 def new_span_id() -> bytes:

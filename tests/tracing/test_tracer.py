@@ -20,20 +20,18 @@ def head(flags: bytes = b"") -> bytes:
 def test_the_parent_decides() -> None:
     never, always = Tracer(0, 0, 0), Tracer(1, 0, 0)
     for tracer in (never, always):
-        sampled = tracer.trace_of(head(b"03"), 0)
-        assert sampled == (TRACE, SPAN, 3, True)
-        unsampled = tracer.trace_of(head(b"00"), 0)
-        assert unsampled == (TRACE, SPAN, 0, False)
+        assert tracer.sample(head(b"03"), 0) == (TRACE, SPAN, 3)
+        assert tracer.sample(head(b"02"), 0) is None
 
 
 def test_without_a_parent_it_is_chance() -> None:
     tracer = Tracer(0.25, 0, 0)
-    begun = [trace for trace in (tracer.trace_of(head(), 0) for _ in range(4000)) if trace is not None]
+    begun = [trace for trace in (tracer.sample(head(), 0) for _ in range(4000)) if trace is not None]
     assert 800 < len(begun) < 1200  # six sigma
-    assert all(trace.sampled and trace.flags == 1 and not trace.parent for trace in begun)
+    assert all(trace.flags == 1 and not trace.parent for trace in begun)
     assert len({trace.id for trace in begun}) == len(begun)
     assert all(re.fullmatch(rb"[0-9a-f]{32}", trace.id) for trace in begun)
-    assert Tracer(0, 0, 0).trace_of(head(), 0) is None
+    assert Tracer(0, 0, 0).sample(head(), 0) is None
 
 
 @pytest.mark.parametrize("flags", [b"", b"01"])
@@ -41,18 +39,17 @@ def test_there_is_a_most_per_second_whoever_wants_them(flags: bytes) -> None:
     tracer = Tracer(1, 2, 0)
 
     def traced(now: float) -> int:
-        traces = [tracer.trace_of(head(flags), now) for _ in range(100)]
-        return sum(trace is not None and trace.sampled for trace in traces)
+        return sum(tracer.sample(head(flags), now) is not None for _ in range(100))
 
     assert traced(0) == 20  # of ten seconds at once
     assert traced(0) == 0
     assert traced(3) == 6
 
 
-def test_who_is_over_the_most_has_its_trace_all_the_same() -> None:
-    tracer = Tracer(1, 1, 0)
-    traces = [tracer.trace_of(head(b"01"), 0) for _ in range(11)]
-    assert traces[-1] == (TRACE, SPAN, 1, False)
+def test_what_is_not_sampled_takes_nothing_from_the_most() -> None:
+    tracer = Tracer(0, 1, 0)
+    assert [tracer.sample(head(flags), 0) for flags in (b"", b"00") * 50] == [None] * 100
+    assert sum(tracer.sample(head(b"01"), 0) is not None for _ in range(100)) == 10
 
 
 def test_the_queue_is_bounded_and_what_does_not_fit_is_counted() -> None:
