@@ -401,6 +401,6 @@ def _traces(config: ServerConfig) -> Point:
         told = f"paths and addresses of clients{', and the headers,' * with_secrets} go to {tracing.url} in clear text"
         return Point("tracing.url", State.MISSING if with_secrets else State.RISKY, f"{told}; set an https URL")
     if not tracing.rate:
-        told = "a stranger may have each request traced, which costs two thirds of the throughput; set tracing.rate"
+        told = "a stranger may have each request traced, which costs half of the throughput; set tracing.rate"
         return Point("tracing.url", State.RISKY, told)
     return Point("tracing.url", State.OK, f"{tracing.rate} traces per second at most")

@@ -64,22 +64,6 @@ def ask(proxy: int, endpoint: str, connections: int, seconds: int) -> tuple[floa
     return float(rate[1]), middle, last
 
 
-def tell(figures: dict[str, list[tuple[float, float, float]]]) -> None:
-    """What `ask` has found of each, beside what it found of "off" in the same rounds."""
-    for name, rows in figures.items():
-        if name == "off":
-            continue
-        for unit, mine, others in zip(
-            ("requests/s", "p50", "p99"), zip(*rows, strict=True), zip(*figures["off"], strict=True), strict=True
-        ):
-            ratios = sorted(one / other for one, other in zip(mine, others, strict=True))
-            low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
-            click.echo(
-                f"{name:7} {unit:10} {statistics.median(mine):9.2f}, {statistics.median(ratios):.3f} of off "
-                f"(half of the rounds {low:.3f}–{high:.3f})"
-            )
-
-
 @click.command()
 @click.option("--rounds", default=9, show_default=True)
 @click.option("--seconds", default=2, show_default=True, help="Of each in a round.")
@@ -117,7 +101,18 @@ def main(rounds: int, seconds: int, connections: int, beside: Path | None) -> No
                 if number:  # the first round warms up
                     figures[name].append(figure)
         click.echo(f"{connections} connections, {rounds} rounds of {seconds} s, load {getloadavg()[0]:.1f}")
-        tell(figures)
+        for name, rows in figures.items():
+            if name == "off":
+                continue
+            for unit, mine, others in zip(
+                ("requests/s", "p50", "p99"), zip(*rows, strict=True), zip(*figures["off"], strict=True), strict=True
+            ):
+                ratios = sorted(one / other for one, other in zip(mine, others, strict=True))
+                low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
+                click.echo(
+                    f"{name:7} {unit:10} {statistics.median(mine):9.2f}, {statistics.median(ratios):.3f} of off "
+                    f"(half of the rounds {low:.3f}–{high:.3f})"
+                )
 
 
 if __name__ == "__main__":
