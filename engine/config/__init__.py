@@ -30,9 +30,11 @@ from engine.config.command import (
     CertsConfig,
     ChecklistConfig,
     ExaminationConfig,
+    InitConfig,
     Invocation,
     StatusConfig,
     TokenConfig,
+    WritingConfig,
 )
 from engine.config.connect import ConnectConfig
 from engine.config.draft import Draft, expand
@@ -60,6 +62,7 @@ __all__ = [
     "Draft",
     "ExaminationConfig",
     "ForwardConfig",
+    "InitConfig",
     "Invocation",
     "Knob",
     "Leaf",
@@ -74,6 +77,7 @@ __all__ = [
     "Target",
     "TokenConfig",
     "VisitorsConfig",
+    "WritingConfig",
     "expand",
     "format_duration",
     "knobs",
