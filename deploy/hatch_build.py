@@ -53,7 +53,8 @@ def write_all(folder: Path, root: Path, version: str) -> None:
         from engine.cli.root import trioduct
     finally:
         sys.path.remove(str(root))
-    environment = os.environ | {"PYTHONPATH": str(root), "COLUMNS": "100"}
+    # With what pip has put beside us for the build.
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), *sys.path]), "COLUMNS": "100"}
     manual = folder / "share/man/man1"
     manual.mkdir(parents=True)
     for words, summary in commands(trioduct):

@@ -16,6 +16,7 @@ The declarations:
     way_out, connect   the proxies between here and a node; the connection to the node
     server, agent, forward   everything about a role
     command            what a command line says beside a role's configuration
+    reference          the pages of docs/reference, made of the declarations
     public             what a node on the public Internet needs of its configuration
 
 Anything that takes long to import (ssl, yaml, cryptography, proxy_adapters) is imported where it is used, because
