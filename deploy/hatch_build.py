@@ -1,7 +1,7 @@
 """Man pages and shell completion for the packages, made of the command's own help.
 
-A hook of hatchling's (https://hatch.pypa.io/latest/plugins/build-hook/custom/), on when HATCH_BUILD_HOOK_ENABLE_CUSTOM is
-true: it needs help2man (Debian's package of that name) and everything that `trioduct --help` imports, which somebody
+A hook of hatchling's (https://hatch.pypa.io/latest/plugins/build-hook/custom/), on when HATCH_BUILD_HOOK_ENABLE_CUSTOM
+is true: it needs help2man (Debian's package of that name) and everything that `trioduct --help` imports, which somebody
 who only installs from the sources does not.
 """
 

@@ -48,10 +48,11 @@ ABOUT_FILE = """\
 
 <!-- Written by `python -m engine.config.reference docs/reference` from the declarations in engine/config. -->
 
-`proxy.bind_addr` is `bind_addr` below `proxy` in the YAML file (`--config.path`), the flag `--proxy.bind-addr`, and the variable
-`TRIODUCT_PROXY_BIND_ADDR`. The file wins over flags, and flags over the environment. Keys with `[]` or `NAME` in them stand in
-the file alone, but for those of one listener, which are flags of the command that offers it. Values in the file that begin with
-a number or a colon are best quoted. `config check` prints what a configuration comes to.
+`proxy.bind_addr` is `bind_addr` below `proxy` in the YAML file (`--config.path`), the flag `--proxy.bind-addr`, and
+the variable `TRIODUCT_PROXY_BIND_ADDR`. The file wins over flags, and flags over the environment. Keys with `[]` or
+`NAME` in them stand in the file alone, but for those of one listener, which are flags of the command that offers
+it. Values in the file that begin with a number or a colon are best quoted. `config check` prints what a
+configuration comes to.
 """
 ABOUT_COMMANDS = """\
 # Flags of the other commands
