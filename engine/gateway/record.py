@@ -7,9 +7,18 @@ from engine.gateway.exchange import Exchange
 
 
 def write(
-    access_log: AccessLog, exchange: Exchange, *, client: str, endpoint: str, tenant: str = "", proto: bytes = b""
+    access_log: AccessLog,
+    exchange: Exchange,
+    *,
+    client: str,
+    endpoint: str,
+    tenant: str = "",
+    trace: str = "",
+    proto: bytes = b"",
 ) -> None:
-    """A line for `exchange`, if there was a request; `proto`: what it came by, if not by HTTP/1."""
+    """A line for `exchange`, if there was a request; `trace` is the id of the one that it is part of, `proto` what it
+    came by, if not by HTTP/1.
+    """
     request, response = exchange.request, exchange.response
     if request is None:
         return
@@ -32,5 +41,6 @@ def write(
             exchange.seconds,
             tenant,
             exchange.refused,
+            trace,
         )
     )

@@ -16,6 +16,7 @@ from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 
+from engine.errors import HTTPError
 from engine.loop.duplex import LEAST_READ, MOST_READ, NOBODY, Bytes, Receiver
 from engine.loop.memory import Account
 from engine.loop.reactor import Reactor
@@ -71,6 +72,7 @@ class Stream:
         "_chunks",
         "_closing",
         "_ended",
+        "_failed",
         "_held",
         "_is_whole",
         "_link",
@@ -117,6 +119,7 @@ class Stream:
         self._behind = False  # `put` has said False
         self._said = False  # the last frame was sent
         self._closing = False
+        self._failed: Exception | None = None
 
     def __repr__(self) -> str:
         return f"<http2.Stream {self.id} on {self._link!r}>"
@@ -191,6 +194,8 @@ class Stream:
 
     def turn(self) -> None:
         """Go on with what is held."""
+        if self._failed is not None and not self.gone:
+            self._give_up(self._failed)
         if self.gone or self._paused:
             return
         if self._held:
@@ -203,6 +208,12 @@ class Stream:
         if self._is_whole and not self.gone and not self._held and not self._paused:
             self._tell_end()
             self._end_if_over()
+
+    def _give_up(self, error: Exception) -> None:
+        """What was put cannot be sent."""
+        receiver = self.receiver
+        self.abort()
+        self._link.reactor.call("lost", receiver, receiver.lost, error)
 
     def break_off(self, error: Exception) -> None:
         receiver = self.receiver
@@ -223,8 +234,16 @@ class Stream:
         return max(LEAST_READ, min(window, MOST_READ))
 
     def put(self, *parts: Bytes) -> bool:
-        if self.gone or self._said or self._closing or self.refusal is not None:
+        if self.gone or self._said or self._closing or self.refusal is not None or self._failed is not None:
             return True
+        try:
+            return self._put(parts)
+        except (HTTPError, ProtocolError) as error:  # told in a turn of our own, not from inside the call that sends
+            self._failed = error
+            self._link.reactor.again(self)
+            return True
+
+    def _put(self, parts: tuple[Bytes, ...]) -> bool:
         for part in parts:
             data = memoryview(part)
             while data and not self._is_gone():

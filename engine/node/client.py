@@ -46,6 +46,7 @@ from engine.routing.registry import Registry
 from engine.routing.tenants import HostPattern
 from engine.session.liveness import Budget
 from engine.session.session import NoStream
+from engine.tracing.tracer import Tracer
 from engine.tunnel.paced import paced
 from engine.tunnel.relay import Relay
 from engine.wire import http1, http2, peers, piko, posts, proxy_protocol, resumption, websocket
@@ -126,6 +127,7 @@ class Clients:
     http2_ended: Counter[str] = field(default_factory=Counter)  # connections and streams of HTTP/2, by reason
     streaming: Timeouts = field(init=False)  # for requests whose bodies may rest
     host: Host[Leg] = field(init=False)
+    tracer: Tracer | None = None
     legs: Legs = field(kw_only=True)
     visitors: Visitors = field(kw_only=True)
     peers: Peers | None = None
@@ -444,10 +446,21 @@ class Client:
             port.aborts.count(self._client, port.reactor.now)
         if port.access_log is not None:
             endpoint, tenant = tenants.split(exchange.endpoint)
-            proto = b"" if self._stream is None else b"HTTP/2.0"
-            record.write(port.access_log, exchange, client=self._client, endpoint=endpoint, tenant=tenant, proto=proto)
+            record.write(
+                port.access_log,
+                exchange,
+                client=self._client,
+                endpoint=endpoint,
+                tenant=tenant,
+                trace=self.trace_id(exchange),
+                proto=b"" if self._stream is None else b"HTTP/2.0",
+            )
         elif exchange.status == 502 and not exchange.attempts and exchange.request is not None:
             port.unserved.tell(exchange.endpoint, self._client, port.reactor.now)
+
+    def trace_id(self, exchange: Exchange) -> str:
+        """Of the trace that an exchange is part of, if that is known."""
+        return ""
 
     def _accept_link(self, peers: Peers, request: Request) -> None:
         """Another node wants to send what it has for our sessions."""

@@ -21,6 +21,7 @@ from engine.loop.connection import Connection
 from engine.loop.reading import start_tls
 from engine.node.client import HANDSHAKE_SECONDS, Client, Clients
 from engine.node.http2 import converse
+from engine.node.traced import TracedClient
 
 log = get_logger("proxy")
 
@@ -58,7 +59,8 @@ class ClientPort:
         if self._clients.http2 is not None and connection.alpn == "h2":
             self._speak_http2(connection, 0)
         else:
-            inbound = Inbound(connection, Client(connection, self._clients, handed=handed), reactor)
+            made = Client if self._clients.tracer is None else TracedClient
+            inbound = Inbound(connection, made(connection, self._clients, handed=handed), reactor)
             if self._leaving:
                 inbound.leave()
             self._talks[connection] = inbound

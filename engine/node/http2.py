@@ -8,6 +8,7 @@ from engine.http2.connection import Timeouts
 from engine.http2.stream import Stream
 from engine.loop.connection import Connection
 from engine.node.client import Client, Clients
+from engine.node.traced import TracedClient
 from engine.wire.http2 import Field
 
 
@@ -15,7 +16,8 @@ def converse(connection: Connection, port: Clients, *, seen: int) -> http2.Conne
     """Speak HTTP/2 on `connection` from now on. So much of the client's preface has been `seen` by somebody else."""
 
     def begin(stream: Stream, fields: list[Field]) -> None:
-        client = Client(connection, port, stream=stream, streams_body=is_grpc(fields))
+        made = Client if port.tracer is None else TracedClient
+        client = made(connection, port, stream=stream, streams_body=is_grpc(fields))
         Inbound(stream, client, port.reactor)
 
     def ended(reason: str) -> None:

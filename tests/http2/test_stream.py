@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from h2.errors import ErrorCodes
 
+from engine.errors import HTTPError
 from engine.http2.connection import STREAM_WINDOW
 from engine.loop.reactor import Reactor
+from engine.wire.http1 import PEER_HEAD
 from tests.http2.bench import Bench
 from tests.loop.ends import Clumsy
 
@@ -148,6 +150,18 @@ async def test_a_refusal_takes_the_place_of_an_answer(reactor: Reactor) -> None:
     bench.run()
     assert str(answer.error) == "reset: HTTP_1_1_REQUIRED"
     assert not answer.data
+
+
+async def test_what_cannot_be_sent_ends_its_stream_and_nobody_who_puts_it(reactor: Reactor) -> None:
+    bench = Bench(reactor)
+    _, answer = bench.ask(GET)
+    bench.run()
+    ((stream, ear),) = bench.streams
+    assert stream.put(b"HTTP/1.1 200 OK\r\nX: " + b"x" * PEER_HEAD + b"\r\n\r\n")
+    bench.run()
+    assert isinstance(ear.error, HTTPError)
+    assert str(answer.error) == "reset: INTERNAL_ERROR"
+    assert not bench.far.closed
 
 
 async def test_a_receiver_that_fails_ends_its_stream_alone(reactor: Reactor) -> None:
