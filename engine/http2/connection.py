@@ -373,18 +373,19 @@ class Connection:
         self._last = max(self._last, id)
         if self.leaving or len(self.streams) >= MAX_STREAMS:
             self.h2.reset_stream(id, ErrorCodes.REFUSED_STREAM)
-            self._count_reset()
+            self._count_reset(math.inf)
             return
         try:
             head, chunks = http2.request_head(fields, ended=ended)
         except HTTPError as error:
             log.info("request refused", error=str(error), status=error.status)
             self.h2.reset_stream(id, ErrorCodes.PROTOCOL_ERROR)
-            self._count_reset()
+            self._count_reset(0.0)
             return
         method = next(value for name, value in fields if name == b":method")
         stream = self.streams[id] = Stream(self, id, method)
         stream.heard = ended
+        stream.begun_at = self.reactor.precise_now()
         assert self._on_stream is not None
         try:
             self._on_stream(stream, fields)
@@ -393,9 +394,11 @@ class Connection:
             self.reactor.failed("stream", stream, error)
 
     def _reset(self, stream: Stream | None, event: StreamReset) -> None:
+        if stream is None:  # it was over
+            return
         if not self.client_side:
-            self._count_reset()
-        if stream is not None:
+            self._count_reset(self.reactor.precise_now() - stream.begun_at)
+        if not stream.gone:
             stream.lost(ConnectionResetError(f"reset: {_name_of(event.error_code)}"))
 
     def _refuse(self, stream: Stream, error: HTTPError) -> None:
@@ -403,10 +406,10 @@ class Connection:
         stream.refuse(ErrorCodes.PROTOCOL_ERROR)
         self.reactor.call("lost", receiver, receiver.lost, error)
         if not self.client_side:
-            self._count_reset()
+            self._count_reset(0.0)
 
-    def _count_reset(self) -> None:
-        if flood := self._floods.reset(self.reactor.now):
+    def _count_reset(self, age_seconds: float) -> None:
+        if flood := self._floods.reset(self.reactor.now, age_seconds):
             self.end(flood, ErrorCodes.ENHANCE_YOUR_CALM)
 
     def _hear_goaway(self, payload: bytes) -> None:

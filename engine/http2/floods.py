@@ -16,6 +16,8 @@ from engine.session.liveness import Budget
 
 SECONDS: Final = 10.0
 MAX_RESETS: Final = 1000  # of requests, within SECONDS
+MAX_RAPID: Final = 200  # of those, sooner than RAPID_SECONDS after they came
+RAPID_SECONDS: Final = 0.1
 MAX_BLOCK_FRAMES: Final = 32  # that one head comes in
 MAX_BLOCK_BYTES: Final = 64 * 1024  # compressed
 GRANTS: Final = 8  # window updates for each frame of data that was sent
@@ -58,6 +60,7 @@ class Floods:
         self._budgets = {int(kind): (name, Budget(limit, SECONDS)) for kind, (name, limit) in _LIMITS.items()}
         self._useless = Budget(1000, SECONDS)  # empty data, priorities, and what nobody knows
         self._resets = Budget(MAX_RESETS, SECONDS)
+        self._rapid = Budget(MAX_RAPID, SECONDS)
         self._windows = Budget(10000, SECONDS)
         self._granted = 0
         self._block_frames = 0
@@ -87,6 +90,8 @@ class Floods:
         """A frame of data was sent, for which windows may be opened."""
         self._granted = min(self._granted + GRANTS, 1 << 20)
 
-    def reset(self, now: float) -> str:
+    def reset(self, now: float, age_seconds: float) -> str:
         """A request was reset before its answer was whole, by the peer or because of it."""
+        if age_seconds < RAPID_SECONDS and not self._rapid.spend(now):
+            return "resets"
         return "" if self._resets.spend(now) else "resets"

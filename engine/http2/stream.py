@@ -81,6 +81,7 @@ class Stream:
         "_said",
         "_untaken",
         "backlog",
+        "begun_at",
         "gone",
         "heard",
         "id",
@@ -99,6 +100,7 @@ class Stream:
         self.queued = False
         self.gone = False
         self.heard = False  # its last frame has come
+        self.begun_at = 0.0  # when its request came, by `Reactor.precise_now`
         self.refusal: ErrorCodes | None = None  # what it is reset with in place of an answer
         self.moved_at = 0.0  # when something of the queue was sent last, in the reactor's seconds
         self.ungranted = 0  # bytes that were taken, and for which the window has not been opened

@@ -10,7 +10,9 @@ from engine.http2.floods import (
     GRANTS,
     MAX_BLOCK_BYTES,
     MAX_BLOCK_FRAMES,
+    MAX_RAPID,
     MAX_RESETS,
+    RAPID_SECONDS,
     SECONDS,
     Floods,
     Kind,
@@ -64,7 +66,8 @@ def test_and_in_so_many_bytes() -> None:
     assert floods.frame(Kind.CONTINUATION, 0, 1, 0.0) == "head"
 
 
-def test_resets_have_a_budget() -> None:
+@pytest.mark.parametrize(("age_seconds", "most"), [(RAPID_SECONDS, MAX_RESETS), (0.0, MAX_RAPID)])
+def test_resets_have_a_budget_and_rapid_ones_a_smaller_one(age_seconds: float, most: int) -> None:
     floods = Floods()
-    assert {floods.reset(5.0) for _ in range(MAX_RESETS)} == {""}
-    assert floods.reset(5.0) == "resets"
+    assert {floods.reset(5.0, age_seconds) for _ in range(most)} == {""}
+    assert floods.reset(5.0, age_seconds) == "resets"
