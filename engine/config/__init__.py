@@ -12,7 +12,7 @@ The ground that declarations stand on, and what reads them:
 
 The declarations:
 
-    tls, auth, log, limits, visitors   what several roles and ports share
+    tls, auth, log, limits, tracing, visitors   what several roles and ports share
     way_out, connect   the proxies between here and a node; the connection to the node
     server, agent, forward   everything about a role
     command            what a command line says beside a role's configuration

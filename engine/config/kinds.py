@@ -183,6 +183,17 @@ StoreURL = Annotated[
 ]
 
 
+def _collector_url(text: str) -> object:
+    # Credentials belong into a header: a URL is logged.
+    return not text or (split_url(text, ("http", "https")) and not re.search("[@?#]", text))
+
+
+CollectorURL = Annotated[
+    str,
+    _url("an http:// or https:// URL without user and query; secrets go into headers", _collector_url),
+]
+
+
 def _public_url(text: str) -> object:
     from engine.wire.public_url import PublicURL as Parts
 
