@@ -16,6 +16,7 @@ The declarations:
     way_out, connect   the proxies between here and a node; the connection to the node
     server, agent, forward   everything about a role
     command            what a command line says beside a role's configuration
+    reference          the pages of docs/reference, made of the declarations
     public             what a node on the public Internet needs of its configuration
 
 Anything that takes long to import (ssl, yaml, cryptography, proxy_adapters) is imported where it is used, because
@@ -30,9 +31,11 @@ from engine.config.command import (
     CertsConfig,
     ChecklistConfig,
     ExaminationConfig,
+    InitConfig,
     Invocation,
     StatusConfig,
     TokenConfig,
+    WritingConfig,
 )
 from engine.config.connect import ConnectConfig
 from engine.config.draft import Draft, expand
@@ -60,6 +63,7 @@ __all__ = [
     "Draft",
     "ExaminationConfig",
     "ForwardConfig",
+    "InitConfig",
     "Invocation",
     "Knob",
     "Leaf",
@@ -74,6 +78,7 @@ __all__ = [
     "Target",
     "TokenConfig",
     "VisitorsConfig",
+    "WritingConfig",
     "expand",
     "format_duration",
     "knobs",
