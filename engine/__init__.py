@@ -55,6 +55,7 @@ Strata, each importing only what stands below it (the contracts are in pyproject
     tracing                spans of what passes, for a collector
     admin, cluster         what looks at a node; what nodes share
     gateway                one HTTP hop: requests, answers, and what follows what
+    http2                  a connection of HTTP/2 as many duplexes of HTTP/1.1
     tunnel                 bytes that are no HTTP: two duplexes joined
     session                yamux on a carrier: streams, windows, whether the other end lives
     carriers               what a session rides on: an ordered channel of bytes to the other end

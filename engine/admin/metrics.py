@@ -332,8 +332,9 @@ class StoreFigures(Protocol):
 class NodeMetrics(RoleMetrics):
     """A node's. `endpoints` gives the registered endpoints and their numbers of sessions, `carriers_refused` how many
     carriers were refused because too many were open, `suspensions_refused` how many sessions were not kept because
-    too many had lost their carrier, `visitors_refused` how many clients might not use an endpoint, by reason, `peers`
-    how many other nodes there are, `store` what they know of each other by; the role sets them.
+    too many had lost their carrier, `visitors_refused` how many clients might not use an endpoint, by reason,
+    `http2_ended` how many connections and streams of HTTP/2 had to end, by reason, `peers` how many other nodes there
+    are, `store` what they know of each other by; the role sets them.
     """
 
     def __init__(self) -> None:
@@ -344,6 +345,7 @@ class NodeMetrics(RoleMetrics):
         self.store: Callable[[], StoreFigures | None] = lambda: None
         self.suspensions_refused: Callable[[], int] = int
         self.visitors_refused: Callable[[], Mapping[str, int]] = dict
+        self.http2_ended: Mapping[str, int] = {}
         self._started = 0
         self._done = 0
         self._answers: _Answers = {}
@@ -448,6 +450,12 @@ class NodeMetrics(RoleMetrics):
         for reason, count in self.visitors_refused().items():
             visitors.add_metric([reason], count)
         yield visitors
+        http2 = CounterMetricFamily(
+            "trioduct_http2_ended", "Connections and streams of HTTP/2 that had to end, by reason.", labels=["reason"]
+        )
+        for reason, count in self.http2_ended.items():
+            http2.add_metric([reason], count)
+        yield http2
         requests = CounterMetricFamily(
             "trioduct_endpoint_requests", "Requests that a session of an endpoint served.", labels=self._names
         )

@@ -209,13 +209,14 @@ def _upstream(
 ) -> HttpUpstream | TcpUpstream:
     target = listener.target()
     http = listener.http_client
+    speaks_http2 = listener.protocol == "h2"
     service = Service(
         host=target.host,
         port=target.port,
         unix="" if application is None else application.path,
         path=target.path,
         timeout=listener.timeout,
-        tls=_certificates("listeners.tls", listener.tls, listener.tls.client_context)
+        tls=_certificates("listeners.tls", listener.tls, partial(listener.tls.client_context, http2=speaks_http2))
         if target.scheme == "https"
         else None,
         server_name=listener.tls.server_name or None,
@@ -235,6 +236,10 @@ def _upstream(
             request_headers=HeaderFilter(chosen.request_headers.allow_list, chosen.request_headers.block_list),
             response_headers=HeaderFilter(chosen.response_headers.allow_list, chosen.response_headers.block_list),
         )
+    if speaks_http2:
+        from engine.agent.http2 import Http2Upstream  # h2 takes 40 ms to import, and few agents need it
+
+        return Http2Upstream(service, listener.endpoint_id, reactor, metrics, nursery, access_log)
     if tracer is not None:
         return TracedUpstream(service, listener.endpoint_id, reactor, metrics, nursery, access_log, tracer)
     return HttpUpstream(service, listener.endpoint_id, reactor, metrics, nursery, access_log)

@@ -97,6 +97,10 @@ class HttpUpstream:
         if self.watch is not None and exchange.watch is None:
             exchange.watch = self.watch(exchange)
         head = (_known_head if request.repeats else _head)(request, self._base_path)
+        return self.find(inbound, exchange, head, lost)
+
+    def find(self, inbound: Waiting, exchange: Exchange, head: bytes, lost: Outbound | None) -> Decision:
+        """By which connection a request goes, as which `head` says it."""
         while self.idle and lost is None:
             outbound, _ = self.idle.popitem()
             if outbound.connection.look():

@@ -61,6 +61,22 @@ def http(ctx: click.Context, endpoint: str, addr: str) -> int:
 
 
 @takes(AgentConfig, Invocation)
+@takes(ListenerConfig, without=(*NO_FLAGS, "asgi", "reload"))
+@agent.command()
+@click.argument("endpoint", help="Name that clients ask for.")
+@click.argument("addr", help="The service: a port of localhost, host:port, or a URL.")
+@click.pass_context
+def h2(ctx: click.Context, endpoint: str, addr: str) -> int:
+    """Offer one service that speaks HTTP/2, such as gRPC.
+
+    \b
+      trioduct agent h2 greeter 50051 --connect.url http://host:8001
+      trioduct agent h2 greeter https://10.0.0.5:50051
+    """
+    return launch_listener(ctx, "h2", endpoint, addr)
+
+
+@takes(AgentConfig, Invocation)
 @takes(
     ListenerConfig,
     without=(*NO_FLAGS, *ONLY_HTTP),

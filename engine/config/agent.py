@@ -48,12 +48,12 @@ class ListenerConfig(Section):
     title: ClassVar[str] = "Endpoint"
 
     endpoint_id: Annotated[EndpointID, "Name that clients ask for."] = ""
-    addr: Annotated[Service, "The service: a port, host:port, or (http) a URL."] = ""
+    addr: Annotated[Service, "The service: a port, host:port, or (http, h2) a URL."] = ""
     # Ours.
     asgi: Annotated[ApplicationName, "The service: an ASGI application, which the agent serves without a port."] = ""
     asgi_loop: Annotated[EventLoop, "The event loop of the application."] = "asyncio"
     reload: Annotated[Switch, "Start the application again when a Python file here changes, for development."] = False
-    protocol: Annotated[Protocol, "What the service speaks."] = "http"
+    protocol: Annotated[Protocol, "What the service speaks: http is HTTP/1.1, h2 is HTTP/2 (gRPC)."] = "http"
     # Piko has no default for it in the file.
     timeout: Annotated[SecondsAboveZero, "Timeout for connecting to the service."] = 10.0
     # Ours; the node lets in only whom both have let in.
@@ -74,7 +74,7 @@ class ListenerConfig(Section):
         try:
             self.target()
         except ValueError:
-            url = " or http(s)://host" if self.protocol == "http" else ""
+            url = " or http(s)://host" if self.protocol != "tcp" else ""
             application = ", or an application (asgi)" if self.protocol == "http" and not self.addr else ""
             expected = f"a port from 1 to 65535, host:port{url}{application}"
             raise Defect("addr", self.shown_addr(), f"{'' if self.addr else 'missing; '}expected {expected}") from None
@@ -106,12 +106,12 @@ class ListenerConfig(Section):
         """Where the service is. Raises ValueError, but not once the configuration is verified."""
         if self.asgi:
             return Target("http", self.asgi, 0, "")
-        if self.protocol == "http" and "://" in self.addr:
+        if self.protocol != "tcp" and "://" in self.addr:
             return split_url(self.addr, ("http", "https"))
         host, port = split_address(f":{self.addr}" if self.addr.isdecimal() else self.addr)
         if port == 0:
             raise ValueError("nothing listens on port 0")
-        return Target(self.protocol, host or "localhost", port, "")
+        return Target("tcp" if self.protocol == "tcp" else "http", host or "localhost", port, "")
 
 
 class MetricsServerConfig(Section):
@@ -149,7 +149,7 @@ class AgentConfig(Section):
         return metrics + [("inspect.bind_addr", self.inspect.bind_addr)] * bool(self.inspect.bind_addr)
 
     def warnings(self, said: Collection[str]) -> Iterator[str]:
-        if self.inspect.bind_addr and not any(listener.protocol == "http" for listener in self.listeners):
+        if self.inspect.bind_addr and all(listener.protocol == "tcp" for listener in self.listeners):
             yield "inspect.bind_addr has nothing to show: only HTTP is inspected, and no listener is of that protocol"
 
         yield from self.tracing.warnings(said)

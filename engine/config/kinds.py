@@ -58,7 +58,7 @@ def _switch(text: str) -> bool:
 
 Switch = Annotated[bool, Kind("", "true or false", _switch)]
 Level = Annotated[Literal["debug", "info", "warn", "error"], _one_of("debug", "info", "warn", "error")]
-Protocol = Annotated[Literal["http", "tcp"], _one_of("http", "tcp")]
+Protocol = Annotated[Literal["http", "h2", "tcp"], _one_of("http", "h2", "tcp")]
 EventLoop = Annotated[Literal["asyncio", "trio"], _one_of("asyncio", "trio")]
 Sharing = Annotated[Literal["balanced", "exclusive"], _one_of("balanced", "exclusive")]
 Algorithm = Annotated[

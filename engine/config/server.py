@@ -101,6 +101,7 @@ class ProxyConfig(Section):
     ] = field(default_factory=lambda: [*TRUSTED_HEADERS])
     proxy_protocol: Annotated[Switch, "They send the PROXY protocol (v1 or v2) first on each connection."] = False
     timeout: Annotated[Seconds, "Timeout until the first byte of a response; 0: no limit."] = 30.0
+    http2: Annotated[Switch, "Speak HTTP/2 with clients that do: by TLS (ALPN), or by prior knowledge."] = False  # ours
     # Ours, all three.
     tcp: Annotated[
         PortsOfEndpoints, "Public TCP ports: PORT or HOST:PORT, and the TCP endpoint, or TENANT/ENDPOINT."

@@ -35,11 +35,16 @@ class TLSClient(Section):
         """All that the context is made of; "" for none."""
         return self.cert, self.key, self.root_cas
 
-    def client_context(self) -> ssl.SSLContext:
-        """What a client needs, also when nothing is configured; anew each time. Raises ConfigError."""
+    def client_context(self, *, http2: bool = False) -> ssl.SSLContext:
+        """What a client needs, also when nothing is configured; anew each time. `http2`: for who speaks nothing else.
+
+        Raises ConfigError.
+        """
         import ssl
 
         context = _usual(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+        if http2:
+            context.set_alpn_protocols(["h2"])
         # As in Go: whatever stands in root_cas is believed, be it an intermediate authority.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         if self.root_cas:
@@ -119,12 +124,18 @@ class ServerTLS(Section):
         """All that the context is made of; "" for none."""
         return [*self.chains, *(pair.key for pair in self.pairs), self.client_cas]
 
-    def server_context(self) -> ssl.SSLContext | None:
-        """What the port needs to speak TLS, anew each time; None if it does not. Raises ConfigError."""
+    def server_context(self, *, http2: bool = False) -> ssl.SSLContext | None:
+        """What the port needs to speak TLS, anew each time; None if it does not. `http2`: it offers HTTP/2 as well.
+
+        Raises ConfigError.
+        """
         pairs = self.pairs
         if not pairs:
             return None
         contexts = [self._context_of(pair) for pair in pairs]
+        if http2:
+            for context in contexts:
+                context.set_alpn_protocols(["h2", "http/1.1"])
         if len(pairs) > 1:
             by_name: dict[str, ssl.SSLContext] = {}
             for pair, context in zip(pairs, contexts, strict=True):

@@ -46,11 +46,11 @@ class ProxyTLS(TLSClient):
     pin: Annotated[Pin, "SHA-256 of the only certificate to accept, in hexadecimal."] = ""
     min_version: Annotated[TLSVersion, "Minimum TLS version."] = "1.2"
 
-    def client_context(self) -> ssl.SSLContext:
+    def client_context(self, *, http2: bool = False) -> ssl.SSLContext:
         """What a client of such a proxy needs, anew each time. Raises ConfigError."""
         import ssl
 
-        context = super().client_context()
+        context = super().client_context(http2=http2)
         if self.min_version == "1.3":
             context.minimum_version = ssl.TLSVersion.TLSv1_3
         return context

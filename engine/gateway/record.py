@@ -7,16 +7,25 @@ from engine.gateway.exchange import Exchange
 
 
 def write(
-    access_log: AccessLog, exchange: Exchange, *, client: str, endpoint: str, tenant: str = "", trace: str = ""
+    access_log: AccessLog,
+    exchange: Exchange,
+    *,
+    client: str,
+    endpoint: str,
+    tenant: str = "",
+    trace: str = "",
+    proto: bytes = b"",
 ) -> None:
-    """A line for `exchange`, if there was a request; `trace` is the id of the one that it is part of."""
+    """A line for `exchange`, if there was a request; `trace` is the id of the one that it is part of, `proto` what it
+    came by, if not by HTTP/1.
+    """
     request, response = exchange.request, exchange.response
     if request is None:
         return
     repeats = request.repeats and response is not None and response.repeats
     access_log.record(
         Finished(
-            b"HTTP/1.1" if request.version == 11 else b"HTTP/1.0",
+            proto or b"HTTP/1.1" if request.version == 11 else b"HTTP/1.0",
             request.method,
             request.host,
             request.target,

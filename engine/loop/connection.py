@@ -191,6 +191,11 @@ class Connection:
         return f"<Connection {self.peer[0]}:{self.peer[1]} {self.state.name}>"
 
     @property
+    def alpn(self) -> str:
+        """The protocol that was agreed on with TLS (RFC 7301); "" for none."""
+        return self._tls[-1].object.selected_alpn_protocol() or "" if self._tls else ""
+
+    @property
     def alive(self) -> bool:
         """False once the socket is closed."""
         return self.state is not _CLOSED

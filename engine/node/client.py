@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
 import trio
+from h2.errors import ErrorCodes
 
 from engine.access_log import AccessLog
 from engine.admin.metrics import NodeMetrics
@@ -23,6 +25,7 @@ from engine.gateway.clocks import Timeouts
 from engine.gateway.exchange import Exchange
 from engine.gateway.outbound import Outbound
 from engine.gateway.role import Decision, Refuse, Route, TakeOver, Wait, Waiting
+from engine.http2.stream import Stream
 from engine.limits import Counts, Rates, Traffic, Visits, Whose, client_of
 from engine.log import get_logger
 from engine.loop.connection import Connection
@@ -46,7 +49,7 @@ from engine.session.session import NoStream
 from engine.tracing.tracer import Tracer
 from engine.tunnel.paced import paced
 from engine.tunnel.relay import Relay
-from engine.wire import http1, peers, piko, posts, proxy_protocol, resumption, websocket
+from engine.wire import http1, http2, peers, piko, posts, proxy_protocol, resumption, websocket
 from engine.wire.http1 import MAX_HEAD, Fields, Request
 from engine.wire.origin import may_open
 from engine.wire.peers import Port
@@ -55,6 +58,8 @@ from engine.wire.resumption import New, Resume
 LEG_PATH: Final = posts.TCP_PATH.encode()
 NO_UPSTREAMS = Refuse(502, piko.NO_AVAILABLE_UPSTREAMS)
 BUSY = Refuse(503, "too many streams are open")
+HTTP1_ONLY = Refuse(505, "expected HTTP/1.1")
+PREFACE: Final = Request(http2.PREFACE_HEAD, [], False, b"PRI", b"*", 11, b"", 0, True, b"", False, [])
 
 LINK_SECONDS: Final = 2.0  # for the link to a peer that has a session
 UNSERVED_LINES: Final = 10
@@ -117,6 +122,10 @@ class Clients:
     shares: Shares | None = None  # of the memory, where clients have names
     guards: Guards | None = field(init=False)  # of `visitors`
     relayed: int = 0  # raw TCP connections without a session
+    # Speaks HTTP/2 on a connection, of whose preface so much was read; None where it is not spoken.
+    http2: Callable[[Connection, int], None] | None = None
+    http2_ended: Counter[str] = field(default_factory=Counter)  # connections and streams of HTTP/2, by reason
+    streaming: Timeouts = field(init=False)  # for requests whose bodies may rest
     host: Host[Leg] = field(init=False)
     tracer: Tracer | None = None
     legs: Legs = field(kw_only=True)
@@ -125,6 +134,7 @@ class Clients:
 
     def __post_init__(self) -> None:
         self.host = Host(self.legs, self.reactor)
+        self.streaming = replace(self.timeouts, pause=math.inf)
         self.guards = self.visitors.guards
 
     async def let_in(self, connection: Connection) -> bool:
@@ -178,12 +188,23 @@ class Clients:
 
 
 class Client:
-    """A client's connection: the role of its inbound (see gateway.role)."""
+    """A client's connection, or a stream of one: the role of its inbound (see gateway.role)."""
 
-    def __init__(self, connection: Connection, port: Clients, *, handed: bool = False) -> None:
-        """`handed`: another node has handed the connection over to us."""
-        self.timeouts: Timeouts = port.timeouts
+    def __init__(
+        self,
+        connection: Connection,
+        port: Clients,
+        *,
+        handed: bool = False,
+        stream: Stream | None = None,
+        streams_body: bool = False,
+    ) -> None:
+        """`handed`: another node has handed the connection over to us. `stream`: it speaks HTTP/2, and this is one of
+        its streams; `streams_body`: what comes on it may rest.
+        """
+        self.timeouts: Timeouts = port.streaming if streams_body else port.timeouts
         self._connection = connection
+        self._stream = stream
         self._port = port
         self._handed = handed
         self._proto = b"https" if port.secure else b"http"
@@ -196,7 +217,18 @@ class Client:
         self._hides = False  # what it shows as Authorization was for the node
 
     def next_request(self, data: memoryview, start: int) -> tuple[Request, int] | None:
-        return http1.next_request(data, start, self._port.max_head)
+        try:
+            return http1.next_request(data, start, self._port.max_head)
+        except HTTPError:
+            if self._speaks_http2(data, start):
+                return PREFACE, start + len(http2.PREFACE_HEAD)
+            raise
+
+    def _speaks_http2(self, data: memoryview, start: int) -> bool:
+        """Has a connection begun with the preface of HTTP/2 (RFC 9113, 3.3)? By TLS it is agreed on before."""
+        if self._port.http2 is None or self._stream is not None or self._connection.bytes_out:
+            return False
+        return data[start : start + 18] == http2.PREFACE_HEAD
 
     @property
     def address(self) -> str:
@@ -207,12 +239,13 @@ class Client:
         assert request is not None
         if port.peers is not None and not self._handed:
             if request.target == peers.PATH:
-                return TakeOver(partial(self._accept_link, port.peers, request))
+                return self._take_over(partial(self._accept_link, port.peers, request))
             if (owner := port.peers.owner(request)) is not None:
-                return TakeOver(partial(port.peers.start_hand_over, owner, self._connection, Port.PROXY, request))
+                start = partial(port.peers.start_hand_over, owner, self._connection, Port.PROXY, request)
+                return self._take_over(start)
         if request.method == b"POST" and request.target.startswith(LEG_PATH):
             back = partial(_give_back, inbound)
-            return TakeOver(partial(port.host.take, self._connection, request, back, last=self._handed))
+            return self._take_over(partial(port.host.take, self._connection, request, back, last=self._handed))
         if lost is None:
             port.metrics.request_started()
         # A client that repeats itself asks for the same; and the parser gives equal heads the same object.
@@ -232,7 +265,7 @@ class Client:
             return Refuse(400, asked.defect)
         exchange.endpoint = key = asked.key
         if not asked.endpoint:
-            return Refuse(400, piko.MISSING_ENDPOINT_ID)
+            return TakeOver(self._begin_http2) if request is PREFACE else Refuse(400, piko.MISSING_ENDPOINT_ID)
         self._claims = None
         self._hides = False
         if port.verifier is not None:
@@ -262,6 +295,19 @@ class Client:
                 go_on = partial(self._let_in, inbound, exchange, asked, lost)
                 return self._ask(guard, inbound, exchange, asked, go_on)
         return self._let_in(inbound, exchange, asked, lost)
+
+    def _take_over(self, start: Callable[[], None]) -> Decision:
+        """Go on with the connection itself, which has to be this request's alone."""
+        if self._stream is None:
+            return TakeOver(start)
+        self._stream.refusal = ErrorCodes.HTTP_1_1_REQUIRED  # browsers ask again, by HTTP/1.1
+        return HTTP1_ONLY
+
+    def _begin_http2(self) -> None:
+        begin = self._port.http2
+        assert begin is not None
+        self._port.metrics.request_left()
+        begin(self._connection, len(http2.PREFACE_HEAD))
 
     def _let_in(self, inbound: Waiting, exchange: Exchange, asked: Asked, lost: Outbound | None) -> Decision:
         """By the node's own word the request may go on."""
@@ -324,7 +370,7 @@ class Client:
             return self._ask(guard, inbound, exchange, asked, go_on)
         if self._handed or not isinstance(way, PeerWay):  # it has moved meanwhile: the next attempt finds it
             return NO_UPSTREAMS
-        return TakeOver(partial(self._hand_over, exchange, way.link))
+        return self._take_over(partial(self._hand_over, exchange, way.link))
 
     def _hand_over(self, exchange: Exchange, link: Link) -> None:
         """Another node goes on with the connection, from this request on, and tells of it."""
@@ -400,8 +446,15 @@ class Client:
             port.aborts.count(self._client, port.reactor.now)
         if port.access_log is not None:
             endpoint, tenant = tenants.split(exchange.endpoint)
-            trace = self.trace_id(exchange)
-            record.write(port.access_log, exchange, client=self._client, endpoint=endpoint, tenant=tenant, trace=trace)
+            record.write(
+                port.access_log,
+                exchange,
+                client=self._client,
+                endpoint=endpoint,
+                tenant=tenant,
+                trace=self.trace_id(exchange),
+                proto=b"" if self._stream is None else b"HTTP/2.0",
+            )
         elif exchange.status == 502 and not exchange.attempts and exchange.request is not None:
             port.unserved.tell(exchange.endpoint, self._client, port.reactor.now)
 
@@ -419,9 +472,13 @@ class Client:
             self._connection.close()
 
     def break_off(self, why: str) -> None:
-        """End the connection with the request under way."""
+        """End the connection, or the stream, with the request under way."""
         port_log.info("connection ended", client_ip=self._client, reason=why)
-        self._connection.break_off(ConnectionAbortedError(why))
+        error = ConnectionAbortedError(why)
+        if self._stream is not None:
+            self._stream.break_off(error)
+        else:
+            self._connection.break_off(error)
 
     # -- raw TCP
 

@@ -1,33 +1,41 @@
 """The proxy port: a task for each client, from its first byte to its last.
 
 client socket -> Inbound (its role: Client) -> stream of a session -> ... the agent
+
+Where HTTP/2 is spoken, it is agreed on with TLS (ALPN), or begins with its preface (RFC 9113, 3.3), which is no request
+of HTTP/1.1: who reads that finds it out where it would be refused, so that nobody else pays for it.
 """
 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import trio
 
 from engine.gateway.inbound import Inbound
+from engine.http2 import Connection as Http2
 from engine.log import Logger, get_logger
 from engine.loop.certificates import Certificates
 from engine.loop.connection import Connection
 from engine.loop.reading import start_tls
 from engine.node.client import HANDSHAKE_SECONDS, Client, Clients
+from engine.node.http2 import converse
 from engine.node.traced import TracedClient
 
 log = get_logger("proxy")
 
 
 class ClientPort:
-    """Takes clients; `tls.context`, if there is one, is what they have to speak."""
+    """Takes clients; `tls.context`, if there is one, is what they have to speak. `http2`: they may speak it."""
 
-    def __init__(self, clients: Clients, tls: Certificates) -> None:
+    def __init__(self, clients: Clients, tls: Certificates, *, http2: bool) -> None:
         self._clients = clients
         self._tls = tls
         self._leaving = False
-        self._inbounds: set[Inbound] = set()
+        self._talks: dict[Connection, Inbound | Http2] = {}
+        if http2:
+            clients.http2 = self._speak_http2
         self._gone = trio.Event()  # a client has left
 
     async def serve(self, connection: Connection) -> None:
@@ -48,29 +56,38 @@ class ClientPort:
         reactor = self._clients.reactor
         if self._clients.timeouts.stall < math.inf:
             connection.stall_seconds = self._clients.timeouts.stall
-        made = Client if self._clients.tracer is None else TracedClient
-        inbound = Inbound(connection, made(connection, self._clients, handed=handed), reactor)
-        if self._leaving:
-            inbound.leave()
-        self._inbounds.add(inbound)
+        if self._clients.http2 is not None and connection.alpn == "h2":
+            self._speak_http2(connection, 0)
+        else:
+            made = Client if self._clients.tracer is None else TracedClient
+            inbound = Inbound(connection, made(connection, self._clients, handed=handed), reactor)
+            if self._leaving:
+                inbound.leave()
+            self._talks[connection] = inbound
         try:
             await connection.run()
         finally:
-            self._inbounds.discard(inbound)
-            reactor.unclock(inbound)
+            reactor.unclock(self._talks.pop(connection))
             self._gone.set()
+
+    def _speak_http2(self, connection: Connection, seen: int) -> None:
+        """From now on. So much of the client's preface has been read."""
+        talk = self._talks[connection] = converse(connection, self._clients, seen=seen)
+        if self._leaving:
+            talk.leave()
 
     def leave(self, *, carriers: bool) -> None:
         """No new requests on the connections there are (those under way go on), but those of `carriers` if they do not
         leave yet.
         """
         self._leaving = True
-        for inbound in tuple(self._inbounds):
-            self._clients.reactor.call("leave", inbound, inbound.leave, carriers=carriers)
+        for talk in tuple(self._talks.values()):
+            leave = partial(talk.leave, carriers=carriers) if isinstance(talk, Inbound) else talk.leave
+            self._clients.reactor.call("leave", talk, leave)
 
     async def wait_quiet(self) -> None:
         """Return when no client is connected any more."""
-        while self._inbounds:
+        while self._talks:
             self._gone = trio.Event()
             await self._gone.wait()
 

@@ -280,7 +280,8 @@ class Node:
         )
         if clients is not None:
             clients.on_revoked = self._clients.end_revoked
-        self.clients = ClientPort(self._clients, tls)
+        self.clients = ClientPort(self._clients, tls, http2=config.proxy.http2)
+        self.metrics.http2_ended = self._clients.http2_ended
         self.exclusive = config.upstream.sharing == "exclusive"
         self.agents = AgentPort(
             self.registry,
@@ -476,12 +477,12 @@ class Node:
 def certificates_of(config: ServerConfig) -> list[Certificates]:
     """Those of its ports: proxy, upstream, admin, and the one for other nodes."""
     return [
-        Certificates(f"{port}.tls", files.files, files.server_context, chains=files.chains)
-        for port, files in (
-            ("proxy", config.proxy.tls),
-            ("upstream", config.upstream.tls),
-            ("admin", config.admin.tls),
-            ("cluster", config.cluster.tls),
+        Certificates(f"{port}.tls", files.files, partial(files.server_context, http2=http2), chains=files.chains)
+        for port, files, http2 in (
+            ("proxy", config.proxy.tls, config.proxy.http2),
+            ("upstream", config.upstream.tls, False),
+            ("admin", config.admin.tls, False),
+            ("cluster", config.cluster.tls, False),
         )
     ]
 

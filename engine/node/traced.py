@@ -12,6 +12,7 @@ from time import perf_counter
 
 from engine.gateway.exchange import Exchange
 from engine.gateway.role import Decision, Route, Waiting
+from engine.http2.stream import Stream
 from engine.loop.connection import Connection
 from engine.node.asked import Asked
 from engine.node.client import BUSY, Client, Clients
@@ -28,8 +29,16 @@ from engine.wire.trace_context import parent_of
 class TracedClient(Client):
     """One request after the other, so what is known of the latest is all there is to know."""
 
-    def __init__(self, connection: Connection, port: Clients, *, handed: bool = False) -> None:
-        super().__init__(connection, port, handed=handed)
+    def __init__(
+        self,
+        connection: Connection,
+        port: Clients,
+        *,
+        handed: bool = False,
+        stream: Stream | None = None,
+        streams_body: bool = False,
+    ) -> None:
+        super().__init__(connection, port, handed=handed, stream=stream, streams_body=streams_body)
         self._exchange: Exchange | None = None  # that `_trace` is about
         self._trace: Trace | None = None
         self._own: bytes = b""  # the id of the node's span, if there is one

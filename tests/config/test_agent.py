@@ -95,7 +95,7 @@ WRONG = [
     (
         AgentConfig,
         "listeners: [{endpoint_id: a, addr: 1, protocol: udp}]",
-        "1: listeners[0].protocol: 'udp': expected one of http, tcp",
+        "1: listeners[0].protocol: 'udp': expected one of http, h2, tcp",
     ),
     (
         AgentConfig,

@@ -115,6 +115,7 @@ grace_period: 90s
         "proxy.trusted_proxies",  # ours
         "proxy.trusted_headers",  # ours
         "proxy.proxy_protocol",  # ours
+        "proxy.http2",  # ours
         "proxy.tcp_without_token",  # ours
         "proxy.resume",  # ours
         *(f"proxy.limits.{name}" for name in (*LIMITS, *TRAFFIC, *MEMORY)),  # ours

@@ -36,6 +36,11 @@ class Body:
     def until_close(self) -> bool:
         return self._left == UNTIL_CLOSE
 
+    @property
+    def trailers(self) -> bytes:
+        """What of its trailers may go on, when it is done: field lines and an empty one, or nothing."""
+        return self._chunked.trailers if self._chunked is not None else b""
+
     def receive(self, data: memoryview) -> list[Bytes]:
         """Take the next bytes, `taken` of them, and give what goes on.
 

@@ -34,12 +34,13 @@ class ChunkedBody:
 
     The views that are returned are the caller's own memory: send or copy them before it is written again.
 
-    `done` says that the body has ended. `taken` is how many bytes of its data the last call of `receive` has taken:
+    `done` says that the body has ended, and `trailers` what of its trailers may go on, with the empty line behind them.
+    `taken` is how many bytes of its data the last call of `receive` has taken:
     all, or those up to the end of the body, or up to where it stopped because of its limit. `rest` is what followed
     the body in the call that ended it.
     """
 
-    __slots__ = ("_decode", "_extensions", "_held", "_left", "_state", "done", "rest", "taken")
+    __slots__ = ("_decode", "_extensions", "_held", "_left", "_state", "done", "rest", "taken", "trailers")
 
     def __init__(self, *, decode: bool = False) -> None:
         self._decode = decode
@@ -50,6 +51,7 @@ class ChunkedBody:
         self.done = False
         self.rest = memoryview(b"")
         self.taken = 0
+        self.trailers = b""
 
     def receive(self, data: memoryview, limit: int | None = None) -> list[memoryview | bytes]:
         """Take the next bytes, return the parts to send on: chunks with their framing, or (`decode`) only their data.
@@ -133,7 +135,7 @@ class ChunkedBody:
                     return parts
                 if length > MAX_TRAILERS + 4:
                     raise HTTPError(431, f"more than {MAX_TRAILERS} bytes of trailers")
-                trailers = passable_trailers(block[:length])
+                self.trailers = trailers = passable_trailers(block[:length])
                 pos += length - len(self._held)
                 self._held = b""
                 self._state = _DONE

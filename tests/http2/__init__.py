@@ -1,0 +1,1 @@
+"""HTTP/2: a connection as streams, and what a peer may not do."""
