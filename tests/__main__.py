@@ -31,6 +31,7 @@ PROGRAMS = {
     "slowhttptest": "slowhttptest",
     "git": "git",
     "chromium": "chromium",
+    "tmux": "tmux",
     # Forward proxies, and what some of them want to know a user by.
     "squid": "squid",
     "tinyproxy": "tinyproxy-bin",

@@ -33,6 +33,7 @@ from engine.config.command import (
     Invocation,
     StatusConfig,
     TokenConfig,
+    TopConfig,
 )
 from engine.config.connect import ConnectConfig
 from engine.config.draft import Draft, expand
@@ -73,6 +74,7 @@ __all__ = [
     "StatusConfig",
     "Target",
     "TokenConfig",
+    "TopConfig",
     "VisitorsConfig",
     "expand",
     "format_duration",
