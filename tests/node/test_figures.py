@@ -9,7 +9,8 @@ from engine.admin.metrics import NodeMetrics
 from engine.admin.reading import MOST_ROWS, Reading
 from engine.node.figures import Figures
 from engine.node.node import Node
-from tests.roles import GET, Roles, Talk, agent_config, answer, settle
+from tests.agent.proxies import Proxy
+from tests.roles import GET, Roles, Talk, agent_config, answer, settle, values_of
 
 
 async def serve(talk: Talk) -> None:
@@ -67,3 +68,40 @@ async def test_thousands_of_endpoints_are_a_hundred_rows() -> None:
     metrics.endpoints = lambda: endpoints
     seen: Reading = await Figures((), metrics).read()
     assert (len(seen.endpoints), seen.endpoint_count) == (MOST_ROWS, 5000)
+
+
+async def test_the_way_out_is_told_by_the_kinds_of_its_proxies(roles: Roles, nodes: list[Node]) -> None:
+    running = await roles.node()
+    proxy = await roles.service(Proxy("user:password").http)
+    config = agent_config(running.upstream, await roles.service(serve))
+    config.connect.proxy.url = [f"http://user:password@127.0.0.1:{proxy}"]
+    await roles.agent_with(config)
+    (row,) = (await nodes[0].figures.read()).sessions
+    assert row.way == "http"
+
+
+async def test_a_session_that_goes_on_elsewhere_is_told_anew(roles: Roles, nodes: list[Node]) -> None:
+    running = await roles.node()
+
+    async def register(wish: bytes, about: bytes) -> tuple[Talk, bytes]:
+        agent = await roles.dial(running.upstream)
+        await agent.say(
+            b"GET /piko/v1/upstream/web HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            b"X-Trioduct-Session: %b\r\nX-Trioduct-Agent: %b\r\n\r\n" % (wish, about)
+        )
+        return agent, await agent.until(b"\r\n\r\n")
+
+    agent, head = await register(b"new 60", b"1.0 direct")
+    await settle()
+    (before,) = (await nodes[0].figures.read()).sessions
+    assert (before.version, before.way, before.suspended) == ("1.0", "direct", False)
+    await agent.reset()
+    await settle()
+    (lost,) = (await nodes[0].figures.read()).sessions
+    assert lost.suspended
+    _, head = await register(b"resume %b 1 0" % values_of(head, b"x-trioduct-session")[0].split()[1], b"2.0 http")
+    assert head.startswith(b"HTTP/1.1 101")
+    await settle()
+    (after,) = (await nodes[0].figures.read()).sessions
+    assert (after.id, after.version, after.way, after.resumptions) == (before.id, "2.0", "http", 1)
