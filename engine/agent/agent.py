@@ -8,9 +8,9 @@ second signal ends it at once.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
-from secrets import token_urlsafe
+from secrets import token_hex, token_urlsafe
 from shlex import quote
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from engine.agent.http import HttpUpstream
 from engine.agent.service import Service
 from engine.agent.tcp import TcpUpstream
 from engine.agent.token import AgentToken
+from engine.agent.traced import TracedUpstream
 from engine.agent.uplink import HINT, Uplink
 from engine.agent.visitors import SaidOfVisitors
 from engine.carriers.carrier import Kind
@@ -33,11 +34,12 @@ from engine.log import INFO, get_logger, is_readable, show
 from engine.loop.certificates import Certificates, warn_of_expiry
 from engine.loop.connection import address_of
 from engine.loop.dial import Server
-from engine.loop.leaving import open_stop_signals, until_signal
+from engine.loop.leaving import NEVER, until_signal
 from engine.loop.listen import join_address, open_listeners
 from engine.loop.reactor import Reactor
 from engine.loop.run import open_reactor
 from engine.session.session import Session
+from engine.tracing.tracer import Tracer
 from engine.wire import piko
 
 PARALLEL_DIALS = 32  # proxies count connections, and some take too many at once for an attack
@@ -51,14 +53,15 @@ async def run_agent(
     config: AgentConfig,
     *,
     alone: bool = False,
+    signals: AsyncIterator[int] = NEVER,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve every listener until SIGTERM or SIGINT has drained the agent, or until cancelled.
+    """Serve every listener until a signal has drained the agent, or until cancelled.
 
     Started when all are registered. Raises Refused when a node will not have one of them, and Unreachable when the
     first registration did not succeed within `connect.timeout`.
 
-    `alone`: the process is this role's; otherwise it heeds no signal.
+    `alone`: nothing else runs in this Trio run. Each of `signals` tells it to leave, the second at once.
     """
     connect = config.connect
     tls = _certificates("connect.tls", connect.tls, connect.client_context)
@@ -75,8 +78,9 @@ async def run_agent(
         dials = trio.CapacityLimiter(PARALLEL_DIALS)
         said = [SaidOfVisitors(one) if one.said_of_visitors() else None for one in config.listeners]
         kinds, on_connect = tuple(map(Kind, connect.carriers)), partial(metrics.connected, "node")
+        tracer = _tracer(config, metrics, reactor, nursery) if config.tracing.url else None
         upstreams = [
-            _upstream(listener, application, reactor, metrics, nursery)
+            _upstream(listener, application, reactor, metrics, nursery, tracer)
             for listener, application in zip(config.listeners, applications, strict=True)
         ]
         if config.inspect.bind_addr:
@@ -104,16 +108,15 @@ async def run_agent(
         metrics.sessions = lambda: [
             AgentSession(uplink.endpoint, session) for uplink in uplinks for session in uplink.sessions
         ]
-        with open_stop_signals(alone=alone) as signals:
-            nursery.start_soon(warn_of_expiry, [tls])
-            nursery.start_soon(token.keep, partial(_renew, uplinks))
-            for uplink, visitors in zip(uplinks, said, strict=True):
-                if visitors is not None:
-                    nursery.start_soon(visitors.keep, uplink.renew)
-            nursery.start_soon(_start, applications, upstreams, uplinks, config, nursery, task_status)
-            await anext(signals)
-            log.info("shutting down", grace_seconds=config.grace_period)
-            left = await until_signal(partial(_leave, uplinks), config.grace_period, signals)
+        nursery.start_soon(warn_of_expiry, [tls])
+        nursery.start_soon(token.keep, partial(_renew, uplinks))
+        for uplink, visitors in zip(uplinks, said, strict=True):
+            if visitors is not None:
+                nursery.start_soon(visitors.keep, uplink.renew)
+        nursery.start_soon(_start, applications, upstreams, uplinks, config, nursery, task_status)
+        await anext(signals)
+        log.info("shutting down", grace_seconds=config.grace_period)
+        left = await until_signal(partial(_leave, uplinks), config.grace_period, signals)
         for end in (*uplinks, *upstreams):
             end.close()
         for application in applications:
@@ -202,6 +205,7 @@ def _upstream(
     reactor: Reactor,
     metrics: AgentMetrics,
     nursery: trio.Nursery,
+    tracer: Tracer | None,
 ) -> HttpUpstream | TcpUpstream:
     target = listener.target()
     http = listener.http_client
@@ -231,7 +235,28 @@ def _upstream(
             request_headers=HeaderFilter(chosen.request_headers.allow_list, chosen.request_headers.block_list),
             response_headers=HeaderFilter(chosen.response_headers.allow_list, chosen.response_headers.block_list),
         )
+    if tracer is not None:
+        return TracedUpstream(service, listener.endpoint_id, reactor, metrics, nursery, access_log, tracer)
     return HttpUpstream(service, listener.endpoint_id, reactor, metrics, nursery, access_log)
+
+
+def _tracer(config: AgentConfig, metrics: AgentMetrics, reactor: Reactor, nursery: trio.Nursery) -> Tracer:
+    """What traces requests, and exports the spans in `nursery`."""
+    from engine.tracing.export import Exporter  # which takes half a second
+
+    tracing = config.tracing
+    tracer = Tracer(tracing.sample, tracing.rate, reactor.now)
+    metrics.spans = exporter = Exporter(
+        tracer,
+        url=tracing.endpoint(),
+        headers=tracing.read_headers(),
+        service=tracing.service_name,
+        otherwise="trioduct-agent",
+        instance=token_hex(8),
+        direct=tracing.is_here(),
+    )
+    nursery.start_soon(exporter.run)
+    return tracer
 
 
 def _certificates(name: str, files: ClientTLS, make: Callable[[], ssl.SSLContext | None]) -> Certificates:

@@ -12,10 +12,11 @@ The ground that declarations stand on, and what reads them:
 
 The declarations:
 
-    tls, auth, log, limits, visitors   what several roles and ports share
+    tls, auth, log, limits, tracing, visitors   what several roles and ports share
     way_out, connect   the proxies between here and a node; the connection to the node
     server, agent, forward   everything about a role
     command            what a command line says beside a role's configuration
+    reference          the pages of docs/reference, made of the declarations
     public             what a node on the public Internet needs of its configuration
 
 Anything that takes long to import (ssl, yaml, cryptography, proxy_adapters) is imported where it is used, because
@@ -30,10 +31,12 @@ from engine.config.command import (
     CertsConfig,
     ChecklistConfig,
     ExaminationConfig,
+    InitConfig,
     Invocation,
     StatusConfig,
     TokenConfig,
     TopConfig,
+    WritingConfig,
 )
 from engine.config.connect import ConnectConfig
 from engine.config.draft import Draft, expand
@@ -61,6 +64,7 @@ __all__ = [
     "Draft",
     "ExaminationConfig",
     "ForwardConfig",
+    "InitConfig",
     "Invocation",
     "Knob",
     "Leaf",
@@ -76,6 +80,7 @@ __all__ = [
     "TokenConfig",
     "TopConfig",
     "VisitorsConfig",
+    "WritingConfig",
     "expand",
     "format_duration",
     "knobs",

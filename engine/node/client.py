@@ -43,6 +43,7 @@ from engine.routing.registry import Registry
 from engine.routing.tenants import HostPattern
 from engine.session.liveness import Budget
 from engine.session.session import NoStream
+from engine.tracing.tracer import Tracer
 from engine.tunnel.paced import paced
 from engine.tunnel.relay import Relay
 from engine.wire import http1, peers, piko, posts, proxy_protocol, resumption, websocket
@@ -117,6 +118,7 @@ class Clients:
     guards: Guards | None = field(init=False)  # of `visitors`
     relayed: int = 0  # raw TCP connections without a session
     host: Host[Leg] = field(init=False)
+    tracer: Tracer | None = None
     legs: Legs = field(kw_only=True)
     visitors: Visitors = field(kw_only=True)
     peers: Peers | None = None
@@ -398,9 +400,14 @@ class Client:
             port.aborts.count(self._client, port.reactor.now)
         if port.access_log is not None:
             endpoint, tenant = tenants.split(exchange.endpoint)
-            record.write(port.access_log, exchange, client=self._client, endpoint=endpoint, tenant=tenant)
+            trace = self.trace_id(exchange)
+            record.write(port.access_log, exchange, client=self._client, endpoint=endpoint, tenant=tenant, trace=trace)
         elif exchange.status == 502 and not exchange.attempts and exchange.request is not None:
             port.unserved.tell(exchange.endpoint, self._client, port.reactor.now)
+
+    def trace_id(self, exchange: Exchange) -> str:
+        """Of the trace that an exchange is part of, if that is known."""
+        return ""
 
     def _accept_link(self, peers: Peers, request: Request) -> None:
         """Another node wants to send what it has for our sessions."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -34,12 +34,13 @@ from engine.cluster.entry import Entry
 from engine.cluster.store import Store
 from engine.config import AccessLogConfig, AuthConfig, ServerConfig
 from engine.config.server import TenantConfig
+from engine.config.tracing import TracingConfig
 from engine.gateway.clocks import Timeouts
 from engine.limits import Counts, Rates, Traffic, Visits
 from engine.log import get_logger
 from engine.loop.certificates import SOON_SECONDS, Certificates, Expiry, Renewed, warn_of_expiry, watch
 from engine.loop.connection import Address, Connection
-from engine.loop.leaving import open_stop_signals, until_signal
+from engine.loop.leaving import NEVER, until_signal
 from engine.loop.listen import Room, join_address, open_listeners, serve, split_address
 from engine.loop.memory import Shares
 from engine.loop.reactor import Reactor
@@ -60,6 +61,7 @@ from engine.node.way import Way
 from engine.routing.rebalance import Part, by_node, excess
 from engine.routing.registry import SharedRegistry
 from engine.routing.tenants import HostPattern, split
+from engine.tracing.tracer import Tracer
 from engine.wire.peers import Port
 from engine.wire.public_url import PublicURL
 
@@ -84,14 +86,16 @@ async def run_node(
     config: ServerConfig,
     *,
     alone: bool = False,
+    signals: AsyncIterator[int] = NEVER,
     membership: Membership | None = None,
     task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run a node until SIGTERM or SIGINT has drained it, or until cancelled.
+    """Run a node until a signal has drained it, or until cancelled.
 
     Raises OSError for a port in use and ConfigError for certificates and keys that do not fit.
 
-    `alone`: the process is this role's; otherwise it heeds no signal. With a `membership` it has peers.
+    `alone`: nothing else runs in this Trio run. Each of `signals` tells it to leave, the second at once. With a
+    `membership` it has peers.
     """
     with ExitStack() as stack:
         proxy, upstream, admin = (
@@ -139,31 +143,30 @@ async def run_node(
                 verifier=(await open_tokens_of(config.admin.auth, nursery)).verifier,
                 hosts=[*config.admin.hosts, *names_of(config.admin.advertise_addr)],
             )
-            with open_stop_signals(alone=alone) as signals:  # before anything is served
-                if node.store is not None:
-                    await nursery.start(node.store.run)
-                await nursery.start(partial(serve_admin, admin, app, tls=lambda: node.admin_tls.context))
-                nursery.start_soon(live.run)
-                nursery.start_soon(watch, node.certificates)
-                nursery.start_soon(warn_of_expiry, node.certificates)
-                nursery.start_soon(node.rebalance)
-                nursery.start_soon(node.accept_links, links, nursery)
-                nursery.start_soon(node.accept_agents, upstream, nursery)
-                nursery.start_soon(node.accept_clients, proxy, tcp, nursery)
-                node.not_ready = None
-                log.info(
-                    "node started",
-                    node_id=node.id,
-                    proxy=shown(addresses.proxy),
-                    upstream=shown(addresses.upstream),
-                    admin=shown(addresses.admin),
-                )
-                for (_, key), address in zip(tcp_ports, addresses.tcp, strict=True):
-                    log.info("tcp port open", addr=shown(address), **logged(key))
-                task_status.started(addresses)
-                await anext(signals)
-                log.info("shutting down", grace_seconds=config.grace_period)
-                await until_signal(node.leave, config.grace_period, signals)
+            if node.store is not None:
+                await nursery.start(node.store.run)
+            await nursery.start(partial(serve_admin, admin, app, tls=lambda: node.admin_tls.context))
+            nursery.start_soon(live.run)
+            nursery.start_soon(watch, node.certificates)
+            nursery.start_soon(warn_of_expiry, node.certificates)
+            nursery.start_soon(node.rebalance)
+            nursery.start_soon(node.accept_links, links, nursery)
+            nursery.start_soon(node.accept_agents, upstream, nursery)
+            nursery.start_soon(node.accept_clients, proxy, tcp, nursery)
+            node.not_ready = None
+            log.info(
+                "node started",
+                node_id=node.id,
+                proxy=shown(addresses.proxy),
+                upstream=shown(addresses.upstream),
+                admin=shown(addresses.admin),
+            )
+            for (_, key), address in zip(tcp_ports, addresses.tcp, strict=True):
+                log.info("tcp port open", addr=shown(address), **logged(key))
+            task_status.started(addresses)
+            await anext(signals)
+            log.info("shutting down", grace_seconds=config.grace_period)
+            await until_signal(node.leave, config.grace_period, signals)
             node.agents.close()
             nursery.cancel_scope.cancel()
     log.info("node stopped")
@@ -181,6 +184,8 @@ async def open_node(config: ServerConfig, reactor: Reactor, nursery: trio.Nurser
     tenants = await _open_tenants(config.upstream.tenants, nursery)
     node = Node(config, reactor, clients, upstream_tokens, nursery, tenants=tenants)
     nursery.start_soon(node.visitors.run)
+    if config.tracing.url:
+        node.trace(config.tracing, nursery)
     return node
 
 
@@ -328,6 +333,24 @@ class Node:
             "proxy": {**self._clients.visits.refused, **traffic.refused, **shares.ended},
             "upstream": self.agents.refused,
         }
+
+    def trace(self, config: TracingConfig, nursery: trio.Nursery) -> None:
+        """Trace requests of clients that are to come, and export the spans in `nursery`."""
+        from engine.tracing.export import Exporter  # which takes half a second
+
+        tracer = Tracer(config.sample, config.rate, self._clients.reactor.now, node=self.id)
+        exporter = Exporter(
+            tracer,
+            url=config.endpoint(),
+            headers=config.read_headers(),
+            service=config.service_name,
+            otherwise="trioduct-node",
+            instance=self.id,
+            direct=config.is_here(),
+        )
+        self._clients.tracer = tracer
+        self.metrics.spans = exporter
+        nursery.start_soon(exporter.run)
 
     @property
     def limits(self) -> dict[str, Rates | Counts]:
