@@ -194,10 +194,10 @@ async def test_a_token_that_is_taken_back_ends_the_feed(nursery: trio.Nursery) -
 async def test_who_takes_nothing_is_let_go_and_others_go_on(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.admin.live.EVERY_SECONDS", 0.005)
+    monkeypatch.setattr("engine.admin.live.EVERY_SECONDS", 0.05)
 
     async def read_much() -> tuple[Reading, str]:
-        noise = [SessionRow(str(number), secrets.token_hex(500)) for number in range(100)]  # which cannot be deflated
+        noise = [SessionRow(str(number), secrets.token_hex(2000)) for number in range(100)]  # which cannot be deflated
         return Reading(noise), ""
 
     live = made(read_much)
