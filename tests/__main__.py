@@ -32,6 +32,7 @@ PROGRAMS = {
     "git": "git",
     "help2man": "help2man",
     "chromium": "chromium",
+    "tmux": "tmux",
     # Forward proxies, and what some of them want to know a user by.
     "squid": "squid",
     "tinyproxy": "tinyproxy-bin",

@@ -37,7 +37,7 @@ PAGES += sorted((PROJECT / "docs").rglob("*.md"))
 # What stands above a block: a comment, which Markdown does not show.
 MARK = re.compile(r"<!-- (?:run by (?P<tests>tests/\S+(?:, tests/\S+)*)|not run: (?P<reason>.+)) -->\Z")
 # Their `--config.check` says whether they could start; the others are run as they are.
-STARTING = ("server", "agent", "forward", "doctor", "demo", "bench")
+STARTING = ("server", "agent", "forward", "top", "doctor", "demo", "bench")
 CHECKLIST = "--public"  # ends with 1 where a node lacks something
 
 

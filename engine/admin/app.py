@@ -24,8 +24,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from engine.admin import dashboard
 from engine.admin.ask import INCOMPLETE, ask
 from engine.admin.gate import Gate, error_answer, with_field
+from engine.admin.live import Live
 from engine.auth.verifier import Verifier
 from engine.errors import RemoteProtocolError
 from engine.log import get_logger
@@ -125,6 +127,7 @@ def node_app(
     hosts: Collection[str] = (),
     refresh: Callable[[bool], Awaitable[str]] = _nothing,
     reload: Callable[[], Awaitable[str]] | None = None,
+    live: Live | None = None,
 ) -> ASGIApp:
     """A node's. `not_ready` says why the node should get no traffic, None if it may; `degraded` what is wrong though it
     may; `local` what it is, `expiries` until when its certificates are good, and `peers` the other nodes, whose admin
@@ -132,7 +135,8 @@ def node_app(
     awaited before status or metrics are told, True if other nodes are part of it; what it says is missing in the answer
     is told in its head.
 
-    `reload` replaces the processes of a node that has several, and says what is wrong, or nothing.
+    `reload` replaces the processes of a node that has several, and says what is wrong, or nothing. `live` is what the
+    dashboard shows.
     `hosts`: more names than localhost and the machine's own under which it may be asked.
     """
 
@@ -174,9 +178,16 @@ def node_app(
             Route("/status/cluster/nodes", nodes),
             Route("/status/cluster/nodes/{id}", node),
             Route("/status/gossip/{rest:path}", gossip),
+            *(dashboard.Dashboard(live).routes if live is not None else ()),
         ],
         middleware=[
-            Middleware(Gate, verifier, hosts),
+            Middleware(
+                Gate,
+                verifier,
+                hosts,
+                public=dashboard.PUBLIC if live is not None else (),
+                websockets=(dashboard.LIVE_PATH,) if live is not None else (),
+            ),
             Middleware(_Fresh, refresh),
             Middleware(_Forward, lambda: local().id, peers, tls),
         ],

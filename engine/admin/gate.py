@@ -5,7 +5,11 @@ A port of this machine is reachable by more than its operators:
 - a Host that means this machine: an address, its own name, or a name that it was told. A page of another site can
   have its own name resolve to any address of ours (DNS rebinding), but it cannot send another name than its own;
 - no Origin but ours: nothing here is for pages of other sites;
-- a token, where the port has a verifier (for every route, as in Piko: a probe needs one, too).
+- a token, where the port has a verifier (for every route, as in Piko: a probe needs one, too; but for those that say
+  nothing of this machine).
+
+A script of a page can set no field of a WebSocket's opening but the subprotocols: there `trioduct.token.TOKEN` is as
+good as `Authorization: Bearer TOKEN`. It is in no URL, and is not agreed on.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Collection
+from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
@@ -23,6 +28,11 @@ from engine.errors import Unauthorized
 from engine.log import get_logger
 from engine.wire import piko
 from engine.wire.addresses import as_meant
+
+PERMITS: Final = "trioduct.permits"
+"""In the scope of what was let in: a function that says whether it may still be shown what is for holders of tokens."""
+
+TOKEN_PROTOCOL: Final = "trioduct.token."
 
 log = get_logger("admin")
 
@@ -35,7 +45,8 @@ class Gate:
     """Lets a request in, or answers it.
 
     `hosts`: more names that mean this machine; `advice` is what to do about one that does not. `tells_path`: the path
-    of what was refused may be logged.
+    of what was refused may be logged. The paths in `public` are for those as well who have no token, and at those in
+    `websockets` a WebSocket may be opened.
     """
 
     def __init__(
@@ -45,8 +56,12 @@ class Gate:
         hosts: Collection[str] = (),
         advice: str = "admin.hosts (server.hosts of an agent) may name it",
         tells_path: bool = True,
+        public: Collection[str] = (),
+        websockets: Collection[str] = (),
     ) -> None:
         self._app = app
+        self._public = public
+        self._websockets = websockets
         self._advice = advice
         self._tells_path = tells_path
         self._verifier = verifier
@@ -55,6 +70,7 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = None if scope["type"] == "lifespan" else self._refusal(scope)
         if refusal is None:
+            scope[PERMITS] = lambda: self._wrong_token(scope) is None
             await self._app(scope, receive, _with_caution(send))
             return
         status, reason = refusal
@@ -64,7 +80,7 @@ class Gate:
         await error_answer(status, reason)(scope, receive, _with_caution(send))
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
-        if scope["type"] == "websocket":
+        if scope["type"] == "websocket" and scope["path"] not in self._websockets:
             return 404, "not found"
         headers = Headers(scope=scope)
         host = headers.get("host", "")
@@ -73,14 +89,25 @@ class Gate:
             return 403, f"this host name is not mine; {self._advice}"
         if "origin" in headers and headers["origin"] != f"{_web_scheme(scope)}://{host}":
             return 403, "not for pages of other sites"
-        if self._verifier is not None:
-            own, standard, tenant = (
-                [value.encode("latin-1") for value in headers.getlist(name.decode())] for name in piko.CREDENTIALS
-            )
-            try:
-                self._verifier.verify(own, standard, tenant)
-            except Unauthorized as error:
-                return 401, str(error)
+        if scope["path"] not in self._public and (problem := self._wrong_token(scope)) is not None:
+            return 401, problem
+        return None
+
+    def _wrong_token(self, scope: Scope) -> str | None:
+        """None if there is a good one, or none is wanted."""
+        if self._verifier is None:
+            return None
+        headers = Headers(scope=scope)
+        own, standard, tenant = (
+            [value.encode("latin-1") for value in headers.getlist(name.decode())] for name in piko.CREDENTIALS
+        )
+        if scope["type"] == "websocket" and not own and not standard:
+            offered = [one for one in scope["subprotocols"] if one.startswith(TOKEN_PROTOCOL)]
+            standard = [f"Bearer {one.removeprefix(TOKEN_PROTOCOL)}".encode() for one in offered]
+        try:
+            self._verifier.verify(own, standard, tenant)
+        except Unauthorized as error:
+            return str(error)
         return None
 
     def _is_this_machine(self, host: str, server: str) -> bool:

@@ -38,10 +38,13 @@ METHODS: Final = frozenset(
     b" PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK REPORT SEARCH".split()
 )
 
-# Bounds, as Go writes them: prometheus.DefBuckets, and ExponentialBuckets(256, 4, 8).
+# Bounds, as Go writes them: prometheus.DefBuckets, and ExponentialBuckets(256, 4, 8). Seconds are counted in finer
+# steps, so that quantiles mean something, and shown in these.
 SECONDS: Final = ("0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10")
 BYTES: Final = ("256", "1024", "4096", "16384", "65536", "262144", "1.048576e+06", "4.194304e+06")
-SECONDS_BOUNDS: Final = tuple(map(float, SECONDS))
+STEPS: Final = ("1", "1.25", "1.5", "2", "2.5", "3", "4", "5", "6", "8")
+SECONDS_BOUNDS: Final = (*(float(f"{step}e{power}") for power in range(-4, 1) for step in STEPS), 10.0)
+_SHOWN: Final = tuple(SECONDS_BOUNDS.index(float(bound)) for bound in SECONDS)
 BYTES_BOUNDS: Final = tuple(map(float, BYTES))
 
 
@@ -117,6 +120,7 @@ class RoleMetrics:
         self.spans: Spans | None = None
         self._ended: dict[str, _Totals] = {}  # of the sessions that do not live any more
         self._tcp: dict[str, _Traffic] = {}
+        self.sessions_ended = 0
         self._reconnects: defaultdict[str, int] = defaultdict(int)
         self._connect: defaultdict[str, _Histogram] = defaultdict(_seconds)
         self._first_byte = _seconds()
@@ -132,6 +136,7 @@ class RoleMetrics:
 
     def session_ended(self, session: Registration) -> None:
         """A session is not among `sessions` any more: keep its totals."""
+        self.sessions_ended += 1
         _bounded(self._ended, session.endpoint, _Totals).add(session.session)
 
     def reconnected(self, reason: str) -> None:
@@ -242,6 +247,7 @@ class RoleMetrics:
             tcp_bytes.add_metric([*labels, "out"], tcp.bytes_out)
         yield connections
         yield tcp_bytes
+        yield CounterMetricFamily("trioduct_sessions_ended", "Sessions that have ended.", self.sessions_ended)
         reconnects = CounterMetricFamily(
             "trioduct_reconnects", "Sessions that were lost and are replaced.", labels=["reason"]
         )
@@ -392,10 +398,40 @@ class NodeMetrics(RoleMetrics):
             if requests is None:
                 requests = _bounded(self._requests, endpoint, _Traffic)
             requests.count += 1
+            if status >= 500:
+                requests.errors += 1
 
     def forwarded(self, node_id: str) -> None:
         """A request was sent to another node."""
         self._remote[node_id] = self._remote.get(node_id, 0) + 1
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that have come and are not over."""
+        return self._started - self._done
+
+    def answers(self) -> tuple[list[int], dict[int, int]]:
+        """How many requests took how long (between two of SECONDS_BOUNDS each, and beyond them), and how many had which
+        status (0: one of those for which there was no room), since the start.
+        """
+        latencies = [0] * (len(SECONDS_BOUNDS) + 1)
+        statuses: dict[int, int] = {}
+        for (_, status), histogram in self._answers.items():
+            statuses[status] = statuses.get(status, 0) + sum(histogram.counts)
+            for index, count in enumerate(histogram.counts):
+                latencies[index] += count
+        return latencies, statuses
+
+    def served(self) -> dict[str, tuple[int, int]]:
+        """By the keys of endpoints: requests that a session has served, and how many of them had a status of 500 or
+        above, since the start.
+        """
+        return {key: (served.count, served.errors) for key, served in self._requests.items()}
+
+    @property
+    def ended_resumptions(self) -> int:
+        """How often sessions that do not live any more had gone on with another carrier."""
+        return sum(total.resumptions for total in self._ended.values())
 
     def collect(self) -> Iterator[Metric]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -462,6 +498,14 @@ class NodeMetrics(RoleMetrics):
         for endpoint, served in self._requests.items():
             requests.add_metric(self._labels(endpoint), served.count)
         yield requests
+        errors = CounterMetricFamily(
+            "trioduct_endpoint_errors",
+            "Requests that a session of an endpoint served, with a status of 500 or above.",
+            labels=self._names,
+        )
+        for endpoint, served in self._requests.items():
+            errors.add_metric(self._labels(endpoint), served.errors)
+        yield errors
         if self.has_tenants:
             of_tenants: defaultdict[str, int] = defaultdict(int)
             for key, count in endpoints.items():
@@ -598,10 +642,10 @@ def _new_answers(answers: _Answers, method: bytes, status: int) -> _Histogram:
 class _Traffic:
     """Of requests or connections."""
 
-    __slots__ = ("bytes_in", "bytes_out", "count")
+    __slots__ = ("bytes_in", "bytes_out", "count", "errors")
 
     def __init__(self) -> None:
-        self.count = self.bytes_in = self.bytes_out = 0
+        self.count = self.errors = self.bytes_in = self.bytes_out = 0
 
 
 class _Totals:
@@ -691,7 +735,11 @@ def _histograms(
 
     family = HistogramMetricFamily(name, meaning, labels=names)
     for labels, histogram in histograms.items():
-        bounds = SECONDS if histogram.bounds is SECONDS_BOUNDS else BYTES
-        buckets = list(zip((*bounds, "+Inf"), accumulate(histogram.counts), strict=True))
+        below = list(accumulate(histogram.counts))
+        if histogram.bounds is SECONDS_BOUNDS:
+            buckets = [(bound, below[index]) for bound, index in zip(SECONDS, _SHOWN, strict=True)]
+        else:
+            buckets = list(zip(BYTES, below, strict=False))
+        buckets.append(("+Inf", below[-1]))
         family.add_metric(labels, buckets, histogram.total)
     return family

@@ -35,6 +35,8 @@ MAX_CONNECTIONS: Final = 32  # within the descriptors that the node's other port
 RESERVED: Final = 8  # of them for who has asked for something
 STALL_SECONDS: Final = 30
 HEAD_SECONDS: Final = 10  # half a request, or silence
+PING_SECONDS: Final = 4.0  # on WebSockets, whose other end is silent but for its pongs
+MAX_MESSAGE: Final = 4096  # of those, who have nothing to say
 
 log = get_logger("admin")
 
@@ -58,6 +60,8 @@ async def serve_admin(
     config.keep_alive_timeout = HEAD_SECONDS
     config.read_timeout = HEAD_SECONDS
     config.ssl_handshake_timeout = HEAD_SECONDS
+    config.websocket_ping_interval = PING_SECONDS
+    config.websocket_max_message_size = MAX_MESSAGE
     context = WorkerContext(None)
     silent: dict[trio.socket.SocketType, None] = {}  # nothing is under way on them; in order of arrival
     asking: dict[trio.socket.SocketType, None] = {}

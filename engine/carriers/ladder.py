@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from engine import __version__
 from engine.carriers.carrier import LADDER, Carrier, Kind
 from engine.carriers.opening import open_websocket
 from engine.carriers.posting import Place, open_poll, open_stream
@@ -16,7 +17,7 @@ from engine.carriers.remembered import Remembered
 from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
 from engine.errors import Refused, RemoteProtocolError, Unreachable
 from engine.loop.dial import Server
-from engine.wire import piko, posts, resumption, visitors, websocket
+from engine.wire import agents, piko, posts, resumption, visitors, websocket
 from engine.wire.http1 import Fields
 from engine.wire.posts import Hello
 from engine.wire.public_url import PublicURL, told, told_text
@@ -61,9 +62,12 @@ def registration(
     """An agent offers `endpoint`, and understands `summaries` or not; `said_of_visitors`, if there is something to say,
     is asked for each time (see wire.visitors).
     """
-    place = Place(server, posts.UPSTREAM_PATH, endpoint, credentials)
-    if said_of_visitors is not None:
-        place = place._replace(opening=lambda: [(visitors.FIELD, said_of_visitors())])
+
+    def opening() -> Fields:
+        about = [(agents.FIELD, agents.About(__version__, server.way.taken).encode())]
+        return about if said_of_visitors is None else [*about, (visitors.FIELD, said_of_visitors())]
+
+    place = Place(server, posts.UPSTREAM_PATH, endpoint, credentials, opening)
     fields = [(piko.SUMMARIES, b"1")] if summaries else []
     return Errand(place, piko.upstream_path(endpoint), fields, MAX_FRAME, summaries)
 

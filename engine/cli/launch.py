@@ -22,6 +22,7 @@ from engine.config import (
     Section,
     ServerConfig,
     StatusConfig,
+    TopConfig,
     to_yaml,
 )
 from engine.errors import ConfigError
@@ -72,7 +73,7 @@ def show(draft: Draft[S]) -> int:
     for warning in draft.warnings():
         complain(warning, 0)
     way = config.connect if isinstance(config, AgentConfig | ForwardConfig) else config
-    if isinstance(way, ConnectConfig | StatusConfig) and (route := way.environment_route()):
+    if isinstance(way, ConnectConfig | StatusConfig | TopConfig) and (route := way.environment_route()):
         click.echo(f"# the way to the node: {route} ({route.source})")
     click.echo(to_yaml(config), nl=False)
     return 0

@@ -19,6 +19,7 @@ from engine.cli.forward import forward
 from engine.cli.init import init
 from engine.cli.server import server
 from engine.cli.token import token
+from engine.cli.top import top
 from engine.errors import ConfigError, Refused, Unreachable
 from engine.wire import mux
 
@@ -42,7 +43,7 @@ def trioduct() -> None:
     """
 
 
-for _command in (init, server, agent, forward, token, certs, doctor, bench, demo, completion):
+for _command in (init, server, agent, forward, top, token, certs, doctor, bench, demo, completion):
     trioduct.add_command(_command)
 
 

@@ -255,20 +255,25 @@ def ask(
         problem = log.printable(str(error)).replace("--connect.", "--") or f"no answer within {seconds:g} s"
         problem = problem.removeprefix(f"{host}:{target.port}: ")
         raise Unreachable(f"{place}: {problem}; --server.url must be a node's admin port") from error
-    if response.status == 401:
-        raise Refused(f"{place}: 401: it requires a valid token; set TRIODUCT_TOKEN or --token")
     if response.status == 409:
         raise Refused(f"{place}: {_complaint(body)}")
-    if response.status == 404:
-        raise Refused(f"{place}: 404 to {path}: no such node, or not an admin port")
     if response.status != 200:
-        raise Refused(f"{place}: status {response.status} to {path}")
+        raise refusal(place, response.status, path)
     if missing := response.getheader("x-trioduct-incomplete"):
         complain(log.printable(missing), 0)
     try:
         return msgspec.json.decode(body, type=shape)
     except UNREADABLE as error:
         raise Unreachable(f"{place}: not the response of an admin port to {path}: {error}") from error
+
+
+def refusal(place: str, status: int, path: str) -> Refused:
+    """What such an answer of the admin port means."""
+    if status == 401:
+        return Refused(f"{place}: 401: it requires a valid token; set TRIODUCT_TOKEN or --token")
+    if status == 404:
+        return Refused(f"{place}: 404 to {path}: no such node, or not an admin port")
+    return Refused(f"{place}: status {status} to {path}")
 
 
 def _complaint(body: bytes) -> str:

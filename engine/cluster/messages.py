@@ -150,6 +150,13 @@ class Ask(Message, frozen=True):
     nodes: bool = False
 
 
+class Look(Message, frozen=True):
+    """Read yourself (Seen), for those who look on, and, if `nodes`, say what you know of other nodes."""
+
+    number: int
+    nodes: bool = False
+
+
 class Leave(Message, frozen=True):
     """Send everybody elsewhere, and end when nothing is under way."""
 
@@ -158,7 +165,9 @@ class Stop(Message, frozen=True):
     """End at once."""
 
 
-ToWorker = Begin | Accept | Peers | Changed | Held | Count | Taken | Share | Lose | Leaves | Gone | Ask | Leave | Stop
+ToWorker = (
+    Begin | Accept | Peers | Changed | Held | Count | Taken | Share | Lose | Leaves | Gone | Ask | Look | Leave | Stop
+)
 
 # From a worker -----------------------------------------------------------------------------------------------
 
@@ -208,13 +217,21 @@ class Answer(Message, frozen=True):
     nodes: list[Entry] | None = None
 
 
+class Seen(Message, frozen=True):
+    """A reading of me (admin.reading), in MessagePack."""
+
+    number: int
+    reading: msgspec.Raw
+    nodes: list[Entry] | None = None
+
+
 class Farewell(Message, frozen=True):
     """What I have counted, for the last time."""
 
     metrics: list[Family]
 
 
-ToSupervisor = Ready | State | Changed | Held | Count | Taken | Leaving | Beat | Answer | Farewell
+ToSupervisor = Ready | State | Changed | Held | Count | Taken | Leaving | Beat | Answer | Seen | Farewell
 
 # The form ----------------------------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ from engine.config.command import (
     Invocation,
     StatusConfig,
     TokenConfig,
+    TopConfig,
     WritingConfig,
 )
 from engine.config.connect import ConnectConfig
@@ -77,6 +78,7 @@ __all__ = [
     "StatusConfig",
     "Target",
     "TokenConfig",
+    "TopConfig",
     "VisitorsConfig",
     "WritingConfig",
     "expand",

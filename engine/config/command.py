@@ -76,6 +76,21 @@ class StatusConfig(Section):
         return environment_route(self.server.url)
 
 
+class TopConfig(Section):
+    """Everything about `top`. All of it is ours; what `server status` has is the same."""
+
+    title: ClassVar[str] = "Top"
+
+    server: StatusServerConfig = field(default_factory=lambda: StatusServerConfig(url="http://localhost:8002"))
+    token: Annotated[Token, "Token (JWT), where the admin port requires one."] = ""
+    once: Annotated[Switch, "Print how the node is once, as text, and exit."] = False
+    tls: ClientTLS = field(default_factory=ClientTLS)
+
+    def environment_route(self) -> ProxyRoute | None:
+        """The way to the admin port by the environment; None if it names none. Raises ConfigError."""
+        return environment_route(self.server.url)
+
+
 class ExaminationConfig(Section):
     """What `doctor` does beside looking at the way. All of it is ours."""
 

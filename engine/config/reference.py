@@ -22,6 +22,7 @@ from engine.config.command import (
     Invocation,
     StatusConfig,
     TokenConfig,
+    TopConfig,
     WritingConfig,
 )
 from engine.config.forward import ForwardConfig
@@ -38,6 +39,7 @@ COMMANDS: dict[str, tuple[type[Section], ...]] = {
     "init": (InitConfig, WritingConfig),
     "token": (TokenConfig,),
     "certs": (CertsConfig,),
+    "top": (TopConfig,),
     "doctor": (ExaminationConfig,),
     "server status": (StatusConfig,),
     "server config check": (ChecklistConfig,),

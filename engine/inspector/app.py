@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from pathlib import Path
 from secrets import compare_digest
@@ -18,22 +18,15 @@ from typing import Final, cast
 from urllib.parse import parse_qsl, urlencode
 
 import trio
-from jinja2 import Environment, FileSystemLoader
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import (
-    FileResponse,
-    HTMLResponse,
-    PlainTextResponse,
-    RedirectResponse,
-    Response,
-    StreamingResponse,
-)
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.admin.gate import Gate, error_answer
+from engine.admin.pages import files, guarded, templates
 from engine.inspector import edit, export, show, view
 from engine.inspector.record import Record
 from engine.inspector.recorder import Recorder
@@ -51,10 +44,6 @@ LIVE_SECONDS: Final = 8.0  # then the browser asks again: hypercorn ends who say
 REST_SECONDS: Final = 0.25  # between two events
 FORM_BYTES: Final = 2 * 1024 * 1024
 
-POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
 OF_STRANGERS: Final = "sandbox; default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 
 
@@ -73,18 +62,11 @@ def inspector_app(recorder: Recorder, replays: Replays, token: str) -> ASGIApp:
             Route("/requests/{number:int}/curl", pages.curl),
             Route("/requests/{number:int}/har", pages.har),
             Route("/requests/{number:int}/{side:str}/body", pages.body),
-            *(Route(f"/{name}", _file(name)) for name in ("inspector.js", "inspector.css", "icon.svg")),
+            *files(HERE / "static", "inspector.js", "inspector.css"),
         ],
         exception_handlers={HTTPException: pages.problem},
     )
     return Gate(_Key(inner, token), advice="use the URL that the agent has shown", tells_path=False)
-
-
-def _file(name: str) -> Callable[[Request], Awaitable[FileResponse]]:
-    async def answer(request: Request) -> FileResponse:
-        return FileResponse(HERE / "static" / name)
-
-    return answer
 
 
 class Pages:
@@ -98,9 +80,7 @@ class Pages:
         self._turns = trio.Lock()
         self._next_page = -math.inf
         recorder.on_change = self._bell.ring
-        self._templates = Environment(
-            loader=FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-        )
+        self._templates = templates(HERE / "templates")
         self._templates.globals |= {"root": self._root, "size": show.size_text, "seconds": show.seconds_text}
 
     # -- what is there
@@ -374,20 +354,4 @@ class _Key:
         elif not slash:
             await RedirectResponse(f"{path}/", 307)(scope, receive, send)
         else:
-            await self._app({**scope, "root_path": f"/{first}"}, receive, _guarded(send))
-
-
-def _guarded(send: Send) -> Send:
-    async def wrapped(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            names = {name.lower() for name, _ in message["headers"]}
-            message["headers"] += [
-                (b"referrer-policy", b"same-origin"),
-                (b"cross-origin-resource-policy", b"same-origin"),
-                (b"cross-origin-opener-policy", b"same-origin"),
-            ]
-            if b"content-security-policy" not in names:
-                message["headers"].append((b"content-security-policy", POLICY.encode()))
-        await send(message)
-
-    return wrapped
+            await self._app({**scope, "root_path": f"/{first}"}, receive, guarded(send))

@@ -23,7 +23,7 @@ from engine.loop.certificates import Certificates
 from engine.loop.connection import Connection, tune
 from engine.loop.reading import start_tls
 from engine.wire.tls import TLS
-from proxy_adapters import Router, Seen, Tunnel, TunnelError, open_tunnel
+from proxy_adapters import Route, Router, Seen, Tunnel, TunnelError, open_tunnel
 
 DIAL_SECONDS: Final = 90.0  # a proxy may need a minute to give up on a target (squid's connect_timeout)
 
@@ -31,18 +31,34 @@ BACKLOG_SECONDS: Final = 0.01  # until a Unix socket that had no room is tried a
 
 log = get_logger("dial")
 
+DIRECT: Final = "direct"
+
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+class Way:
+    """The way out that the last connection to a server has taken: the kinds of the proxies on it, in their order."""
+
+    def __init__(self) -> None:
+        self.taken = ""  # http,socks5h; or direct; empty before the first
+
+    def take(self, route: Route | None) -> None:
+        self.taken = ",".join(hop.url.scheme for hop in route.hops) if route is not None else ""
+        self.taken = self.taken or DIRECT
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where a node is, and how to get there. `tls` is for https and wss URLs; `pause` is what a proxy asked for."""
+    """Where a node is, and how to get there. `tls` is for https and wss URLs; `pause` is what a proxy asked for, and
+    `way` is written by whoever dials.
+    """
 
     url: str
     tls: ssl.SSLContext | Certificates | None = None
     server_name: str | None = None
     router: Router | None = None  # the way out; None: what the environment says
     pause: Pause = field(default_factory=Pause, compare=False, repr=False)
+    way: Way = field(default_factory=Way, compare=False, repr=False)
 
     @property
     def secure(self) -> bool:
@@ -149,6 +165,7 @@ async def dial_server(server: Server) -> Connection:
             if server.secure:
                 context = certificates.now(server.tls) or ssl.create_default_context()
                 await _secure(connection, context, server.server_name or host)
+            server.way.take(tunnel.route)
     except TunnelError as error:
         words, seconds = _way_words(error), error.retry_after_seconds
         if seconds:

@@ -42,6 +42,7 @@ from engine.routing.registry import Registry
 from engine.session.probe import Answering
 from engine.session.session import Session
 from engine.wire import http1, piko, posts, resumption, visitors, websocket, workers
+from engine.wire.agents import About, about_in
 from engine.wire.http1 import Request
 from engine.wire.peers import Port
 from engine.wire.posts import Hello, Welcome
@@ -65,6 +66,7 @@ class _Asked(NamedTuple):
     claims: Claims | None  # of its token, if it needs one
     tenant: bytes
     guard: Guard | None  # whom it lets in, if not anybody
+    about: About
 
     @property
     def key(self) -> str:
@@ -319,7 +321,10 @@ class AgentPort:
             received = wish.received
 
             def go_on() -> None:
-                self._permits[resumable].renew(asked.claims)
+                permit = self._permits[resumable]
+                permit.renew(asked.claims)
+                if permit.registration is not None:
+                    permit.registration.client, permit.registration.about = carrier.peer[0], asked.about
                 self._shares.book(carrier.account, asked.party, asked.tenant_of_token)
                 resumable.attach(carrier, received)
 
@@ -408,6 +413,8 @@ class AgentPort:
         registration = Registration(session, asked.key, self._reactor, summaries=summaries)
         registration.principal = asked.principal
         registration.client = carrier.peer[0]
+        registration.about = asked.about
+        self._permits[carrier].registration = registration
         registration.guard = asked.guard
         if asked.guard is not None:
             held.enter_context(_counted(self.guarded, asked.key))
@@ -541,7 +548,7 @@ def _check_endpoint(endpoint: str) -> None:
 
 
 def _asked(request: Request, endpoint: str | None, claims: Claims | None) -> _Asked:
-    return _Asked(endpoint, claims, tenant_in(request.fields), guard_in(request.fields))
+    return _Asked(endpoint, claims, tenant_in(request.fields), guard_in(request.fields), about_in(request.fields))
 
 
 @contextmanager
@@ -562,6 +569,7 @@ class _Permit:
     def __init__(self, claims: Claims | None) -> None:
         self.scope = trio.CancelScope()
         self.revoked = False
+        self.registration: Registration | None = None  # that it has let in
         self.renew(claims)
 
     def renew(self, claims: Claims | None) -> None:

@@ -22,7 +22,9 @@ import trio
 
 from engine.access_log import AccessLog, HeaderFilter
 from engine.admin.app import NodeStatus, SessionStatus, node_app
+from engine.admin.live import Live
 from engine.admin.metrics import NodeMetrics
+from engine.admin.reading import Reading
 from engine.admin.serve import serve_admin
 from engine.auth.by_tenant import ByTenant
 from engine.auth.key_set import Tokens, open_tokens
@@ -47,6 +49,7 @@ from engine.node.admission import logged
 from engine.node.agent_port import AgentPort
 from engine.node.client import Clients
 from engine.node.client_port import ClientPort, secured
+from engine.node.figures import Figures
 from engine.node.kept import Kept
 from engine.node.legs import Legs
 from engine.node.membership import join_by_store
@@ -121,8 +124,16 @@ async def run_node(
                 )
             if membership is not None:
                 node.join(membership, nursery)
+            live = Live(
+                node.id,
+                node.read,
+                nodes=lambda: [one.summary() for one in (node.status(addresses, sessions=False), *node.peers_status())],
+                reason=lambda: node.not_ready,
+                degraded=lambda: node.degraded,
+            )
             app = node_app(
                 node.metrics,
+                live=live,
                 not_ready=lambda: node.not_ready,
                 local=partial(node.status, addresses),
                 peers=node.peers_status,
@@ -135,6 +146,7 @@ async def run_node(
             if node.store is not None:
                 await nursery.start(node.store.run)
             await nursery.start(partial(serve_admin, admin, app, tls=lambda: node.admin_tls.context))
+            nursery.start_soon(live.run)
             nursery.start_soon(watch, node.certificates)
             nursery.start_soon(warn_of_expiry, node.certificates)
             nursery.start_soon(node.rebalance)
@@ -300,6 +312,7 @@ class Node:
         self.metrics.sessions = lambda: self.agents.registrations
         self.metrics.endpoints = self.registry.endpoints
         self.metrics.has_tenants = bool(tenants)
+        self.figures = Figures(self.agents.registrations, self.metrics)
         self.metrics.carriers_refused = lambda: self.agents.carriers_refused + self._clients.host.crowd.refused
         self.metrics.suspensions_refused = lambda: self.agents.kept.crowd.refused + self._legs.kept.crowd.refused
         self.metrics.visitors_refused = lambda: self.visitors.refused
@@ -352,8 +365,12 @@ class Node:
         """What is not as it should be, though it serves."""
         return self.store.degraded if self.store is not None else ""
 
-    def status(self, addresses: Addresses) -> NodeStatus:
-        """This node as others may see it."""
+    async def read(self) -> tuple[Reading, str]:
+        """See Live."""
+        return await self.figures.read(), ""
+
+    def status(self, addresses: Addresses, *, sessions: bool = True) -> NodeStatus:
+        """This node as others may see it, with its `sessions` or without."""
         return NodeStatus(
             id=self.id,
             proxy_addr=self._config.proxy.advertise_addr or shown(addresses.proxy),
@@ -371,7 +388,9 @@ class Node:
                 )
                 for one in self.agents.registrations
                 for endpoint, tenant in (split(one.endpoint),)
-            ],
+            ]
+            if sessions
+            else (),
         )
 
     def join(self, membership: Membership, nursery: trio.Nursery) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import trio
@@ -10,6 +11,9 @@ from engine.loop.reactor import Reactor
 from engine.node.way import Way
 from engine.session.session import NoStream, Session
 from engine.session.stream import Stream
+from engine.wire.agents import UNKNOWN, About
+
+_numbers = itertools.count(1)
 
 
 class Crowd:
@@ -48,7 +52,8 @@ class Crowd:
 
 class Registration(Way):
     """One agent's session for one endpoint, which `endpoint` is the key of. `principal` is whom its token names (empty:
-    nobody), `client` the address that it came from. It is one of a `crowd`, if it is named.
+    nobody), `client` the address that it came from, `about` what its agent has said of itself. It is one of a `crowd`,
+    if it is named. `number` is its own in this process.
     """
 
     def __init__(self, session: Session, endpoint: str, reactor: Reactor, *, summaries: bool = False) -> None:
@@ -56,6 +61,8 @@ class Registration(Way):
         self.session = session
         self.principal = ""
         self.client = ""
+        self.about: About = UNKNOWN
+        self.number: int = next(_numbers)
         self.crowd: Crowd | None = None
         self.since = reactor.now
         self.moved = trio.Event()  # its agent has gone elsewhere, or the session has ended

@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Final, NamedTuple
 
+import msgspec
 import trio
 from msgspec.structs import replace
 
@@ -44,9 +45,11 @@ from engine.cluster.messages import (
     Leave,
     Leaves,
     Leaving,
+    Look,
     Lose,
     Peers,
     Ready,
+    Seen,
     Session,
     Share,
     Sockets,
@@ -261,8 +264,9 @@ class _Worker:
                     if isinstance(limit, Counts):
                         limit.forget(id)
             case Ask(number, nodes):
-                others = [one for one in self._directory.peers if not one.addr.startswith(UNIX)] if nodes else None
-                self._channel.send(Answer(number, self._sessions(), self.metrics(), others))
+                self._channel.send(Answer(number, self._sessions(), self.metrics(), self._others() if nodes else None))
+            case Look(number, nodes):
+                self._nursery.start_soon(self._look, number, nodes)
             case Leave():
                 self._leave()
             case Stop():
@@ -327,6 +331,15 @@ class _Worker:
             )
             for one in self._node.agents.registrations
         ]
+
+    def _others(self) -> list[Entry]:
+        """Those of other nodes, and of their workers."""
+        return [one for one in self._directory.peers if not one.addr.startswith(UNIX)]
+
+    async def _look(self, number: int, nodes: bool) -> None:
+        reading = await self._node.figures.read(id=self._begin.id)
+        told = msgspec.Raw(msgspec.msgpack.encode(reading))
+        self._channel.send(Seen(number, told, self._others() if nodes else None))
 
     def metrics(self) -> list[Family]:
         return families_of(self._node.metrics) + families_of_process()

@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final, Protocol
 
+import msgspec
 import trio
 
+from engine.admin.reading import Reading
 from engine.cluster.channel import Channel
 from engine.cluster.entry import Entry
 from engine.cluster.messages import (
@@ -24,15 +26,17 @@ from engine.cluster.messages import (
     Farewell,
     Leave,
     Leaving,
+    Look,
     Message,
     Peers,
     Ready,
+    Seen,
     Session,
     Share,
     Stop,
     ToSupervisor,
 )
-from engine.errors import RemoteProtocolError
+from engine.errors import UNREADABLE, RemoteProtocolError
 from engine.log import get_logger
 
 VARIABLE: Final = "TRIODUCT_WORKER"  # the descriptor of its end of the channel
@@ -81,6 +85,7 @@ class Worker:
         self.since = trio.current_time()
         self.metrics: list[Family] = []  # these two as it has told them last
         self.sessions: list[Session] = []
+        self.reading = Reading()
         self.degraded = ""  # as it has said last
         self.waiting = 0  # bytes for its peers, likewise
         self.missed = 0  # beats in a row
@@ -188,10 +193,17 @@ class Worker:
 
     async def ask(self, *, nodes: bool = False) -> None:
         """Have `metrics`, `sessions` and, if so, `nodes` as they are now, if it answers in time."""
+        await self._wait_answer(lambda number: Ask(number, nodes))
+
+    async def look(self, *, nodes: bool = False) -> None:
+        """Have `reading` and, if so, `nodes` as they are now, if it answers in time."""
+        await self._wait_answer(lambda number: Look(number, nodes))
+
+    async def _wait_answer(self, question: Callable[[int], Message]) -> None:
         self._questions += 1
         number = self._questions
         self._asked[number] = answered = trio.Event()
-        self.send(Ask(number, nodes))
+        self.send(question(number))
         with trio.move_on_after(ANSWER_SECONDS) as waiting:
             await answered.wait()
         del self._asked[number]
@@ -221,6 +233,12 @@ class Worker:
                 self.nodes = self.nodes if nodes is None else nodes
                 if number in self._asked:
                     self._asked[number].set()
+            case Seen(number, reading, nodes):
+                self.late = False
+                self.reading = _reading(reading)
+                self.nodes = self.nodes if nodes is None else nodes
+                if number in self._asked:
+                    self._asked[number].set()
             case Farewell(metrics):
                 self.metrics = metrics
             case Leaving():
@@ -239,3 +257,11 @@ class Worker:
                 answered.set()
             self.ended.set()
         self._watcher.changed(self)
+
+
+def _reading(said: msgspec.Raw) -> Reading:
+    """Raises RemoteProtocolError for what is none."""
+    try:
+        return msgspec.msgpack.decode(said, type=Reading)
+    except UNREADABLE as error:
+        raise RemoteProtocolError("not a reading", str(error)) from error

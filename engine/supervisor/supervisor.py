@@ -32,7 +32,10 @@ from typing import Final
 import trio
 
 from engine.admin.app import NodeStatus, SessionStatus, node_app
+from engine.admin.live import Live
 from engine.admin.merge import Family, Joined, counted, families_of, families_of_process, join
+from engine.admin.reading import Reading, WorkerRow
+from engine.admin.reading import join as join_readings
 from engine.admin.serve import serve_admin
 from engine.cluster.directory import Directory
 from engine.cluster.messages import (
@@ -127,8 +130,18 @@ async def run_supervisor(config: ServerConfig) -> int:
             supervisor = Supervisor(config, _command(), addresses, links_at, sockets, held, folder, nursery)
             certificates = certificates_of(config)
             _, _, tls, _ = certificates
+            live = Live(
+                supervisor.id,
+                supervisor.read,
+                nodes=lambda: [
+                    one.summary() for one in (supervisor.status(sessions=False), *supervisor.peers_status())
+                ],
+                reason=lambda: supervisor.not_ready,
+                degraded=lambda: supervisor.degraded,
+            )
             app = node_app(
                 Joined(supervisor.metrics),
+                live=live,
                 not_ready=lambda: supervisor.not_ready,
                 degraded=lambda: supervisor.degraded,
                 local=supervisor.status,
@@ -145,6 +158,7 @@ async def run_supervisor(config: ServerConfig) -> int:
                 nursery.start_soon(supervisor.start)
                 nursery.start_soon(supervisor.watch)
                 await nursery.start(partial(serve_admin, admin, app, tls=lambda: tls.context))
+                nursery.start_soon(live.run)
                 nursery.start_soon(watch, certificates)
                 nursery.start_soon(warn_of_expiry, certificates)
                 await supervisor.run()
@@ -495,6 +509,24 @@ class Supervisor:
             for worker in self._workers:
                 if worker.phase in (Phase.READY, Phase.LEAVING):
                     nursery.start_soon(partial(worker.ask, nodes=nodes and worker is self._informed))
+        return self._missing
+
+    async def read(self) -> tuple[Reading, str]:
+        """See Live. Workers that do not answer are as they were read last."""
+        async with trio.open_nursery() as nursery:
+            for worker in self._workers:
+                if worker.phase in (Phase.READY, Phase.LEAVING):
+                    nursery.start_soon(partial(worker.look, nodes=worker is self._informed))
+        workers = sorted(self._workers, key=lambda one: one.index)
+        reading = join_readings(worker.reading for worker in workers)
+        rows = {row.id: row for row in reading.workers}
+        reading.workers = [rows.get(one.id) or WorkerRow(one.id, one.pid, "") for one in workers]
+        for row, worker in zip(reading.workers, workers, strict=True):
+            row.phase = worker.phase.value
+        return reading, self._missing
+
+    @property
+    def _missing(self) -> str:
         late = sorted(worker.index + 1 for worker in self._late)
         return f"not answered: worker {', '.join(map(str, late))}; their figures are of earlier" if late else ""
 
@@ -511,7 +543,8 @@ class Supervisor:
         """The other nodes, as a worker knows them."""
         return nodes_of(self._informed.nodes) if self._informed is not None else []
 
-    def status(self) -> NodeStatus:
+    def status(self, *, sessions: bool = True) -> NodeStatus:
+        """This node as others may see it, with its `sessions` or without."""
         return NodeStatus(
             id=self.id,
             proxy_addr=self._config.proxy.advertise_addr or shown(self._addresses.proxy),
@@ -523,7 +556,9 @@ class Supervisor:
                 for worker in self._workers
                 for one in worker.sessions
                 for endpoint, tenant in (split(one.endpoint),)
-            ],
+            ]
+            if sessions
+            else (),
         )
 
     def metrics(self) -> list[Family]:

@@ -281,7 +281,7 @@ async def test_pages_of_other_sites_are_refused(port: Port) -> None:
         assert (answer.status, answer.json()) == (403, {"error": "not for pages of other sites"})
 
 
-async def test_a_web_socket_is_refused_too(port: Port) -> None:
+async def test_a_web_socket_is_refused_where_there_is_none(port: Port) -> None:
     for host in ("evil.example", f"127.0.0.1:{port.number}"):
         answer = await port.get(
             "/status/live",

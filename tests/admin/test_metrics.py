@@ -132,7 +132,23 @@ def test_a_nodes_requests_are_counted() -> None:
     assert value(samples, "piko_proxy_response_size_bytes_bucket", le="+Inf") == 3
     assert value(samples, "piko_upstreams_upstream_requests_total") == 2
     assert value(samples, "trioduct_endpoint_requests_total", endpoint="e") == 2
+    assert value(samples, "trioduct_endpoint_errors_total", endpoint="e") == 0
     assert value(samples, "trioduct_first_byte_seconds_count") == 2
+
+
+def test_latencies_are_counted_in_finer_steps_than_shown() -> None:
+    metrics = NodeMetrics()
+    for seconds in (0.0004, 0.0011, 0.0049, 0.0051, 11.0):
+        metrics.request_done(b"GET", 503, seconds, 0, 0, "e")
+    latencies, statuses = metrics.answers()
+    assert [count for count in latencies if count] == [1] * 5
+    assert statuses == {503: 5}
+    assert metrics.served() == {"e": (5, 5)}
+    samples = samples_of(metrics)
+    for bound, below in (("0.005", 3), ("0.01", 4), ("10", 4), ("+Inf", 5)):
+        labels = {"le": bound, "method": "GET", "status": "503"}
+        assert value(samples, "piko_proxy_request_latency_seconds_bucket", **labels) == below
+    assert value(samples, "trioduct_endpoint_errors_total", endpoint="e") == 5
 
 
 def test_an_agents_requests_are_counted_by_endpoint() -> None:

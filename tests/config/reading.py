@@ -20,6 +20,7 @@ from engine.config import (
     ServerConfig,
     StatusConfig,
     TokenConfig,
+    TopConfig,
 )
 from engine.errors import ConfigError
 
@@ -30,6 +31,7 @@ ROOTS: list[type[Section]] = [
     ForwardConfig,
     Invocation,
     StatusConfig,
+    TopConfig,
     TokenConfig,
     CertsConfig,
     ListenerConfig,

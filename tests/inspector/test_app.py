@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio_websocket
 
+from engine.admin.pages import POLICY
 from engine.inspector import app
 from engine.inspector.kept import BODY_BYTES
 from tests.inspector import har
@@ -356,7 +357,7 @@ async def test_only_who_has_the_url_gets_in(
     assert answer.values(b"x-content-type-options") == [b"nosniff"]
     assert TOKEN.encode() not in answer.body or status in (200, 307, 404)
     if status == 200:
-        assert answer.values(b"content-security-policy") == [app.POLICY.encode()]
+        assert answer.values(b"content-security-policy") == [POLICY.encode()]
     if path == "/":
         assert TOKEN.encode() not in answer.body
 

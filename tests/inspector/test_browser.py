@@ -10,7 +10,7 @@ import pytest
 import trio
 from playwright.sync_api import expect
 
-from tests.inspector.browser import Chromium, Tab, open_chromium
+from tests.browser import Chromium, Tab, open_chromium
 from tests.inspector.inspected import Inspected
 from tests.programs import needs
 

@@ -11,8 +11,10 @@ import socket
 import sys
 from typing import Any
 
+import msgspec
 import trio
 
+from engine.admin.reading import Reading, WorkerRow
 from engine.cluster.channel import Channel
 from engine.cluster.entry import Change, Entry
 from engine.cluster.messages import (
@@ -27,7 +29,9 @@ from engine.cluster.messages import (
     Held,
     Leave,
     Leaving,
+    Look,
     Ready,
+    Seen,
     Session,
     State,
     Stop,
@@ -83,6 +87,16 @@ async def main(how: str) -> int:
                     if how != "hangs":
                         channel.send(
                             Answer(number, [Session(one, "", "", 0, "poll", False) for one in told], count(asked))
+                        )
+                case Look(number):
+                    reading = Reading(
+                        requests=10.0 * (begin.index + 1),
+                        session_count=1,
+                        workers=[WorkerRow(begin.id, os.getpid(), "ready")],
+                    )
+                    if how != "hangs":
+                        channel.send(
+                            Seen(number, msgspec.Raw(msgspec.msgpack.encode(reading) if how != "reads" else b"\xa0"))
                         )
                 case Leave() if how != "stays":
                     channel.send(Leaving())

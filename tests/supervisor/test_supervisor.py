@@ -95,6 +95,23 @@ async def test_what_one_serves_is_told_to_all_others_and_counted_together(tmp_pa
         assert bed.value("process_resident_memory_bytes") > 0
 
 
+async def test_the_readings_of_all_are_one(tmp_path: Path) -> None:
+    async with running(tmp_path, "serves") as bed:
+        await bed.wait_ready()
+        reading, missing = await bed.supervisor.read()
+        assert (reading.requests, reading.session_count, missing) == (30.0, 2, "")
+        assert [(row.id, row.phase) for row in reading.workers] == [(one.id, "ready") for one in bed.workers]
+
+
+async def test_one_whose_reading_is_none_is_ended(tmp_path: Path) -> None:
+    async with running(tmp_path, "reads") as bed:
+        await bed.wait_ready()
+        doomed = bed.workers
+        bed.play("serves")
+        await bed.supervisor.read()
+        await bed.wait(lambda: all(one.phase is Phase.ENDED for one in doomed))
+
+
 async def test_one_that_dies_is_replaced_its_sockets_are_anothers_meanwhile_and_its_counters_stay(
     tmp_path: Path,
 ) -> None:
