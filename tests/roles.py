@@ -249,7 +249,7 @@ class Roles:
 
     async def node(self, config: ServerConfig | None = None, *, membership: Membership | None = None) -> RunningNode:
         node = RunningNode()
-        run = partial(run_node, config or server_config(), membership=membership)
+        run = partial(run_node, config or server_config(), membership=membership, alone=True)
         node.addresses = await self._start(node, run)
         return node
 
@@ -265,7 +265,7 @@ class Roles:
 
     async def agent_with(self, config: AgentConfig) -> Role:
         agent = Role()
-        await self._start(agent, partial(run_agent, config))
+        await self._start(agent, partial(run_agent, config, alone=True))
         return agent
 
     async def failure_of_agent(self, config: AgentConfig) -> Exception:
@@ -285,7 +285,7 @@ class Roles:
 
     async def forward_with(self, config: ForwardConfig) -> RunningForward:
         forward = RunningForward()
-        forward.ports = await self._start(forward, partial(run_forward, config))
+        forward.ports = await self._start(forward, partial(run_forward, config, alone=True))
         return forward
 
     async def _start(self, role: Role, run: Callable[..., Awaitable[None]]) -> Any:
