@@ -19,6 +19,7 @@ import trio
 from engine.access_log import AccessLog, HeaderFilter
 from engine.admin.metrics import AgentMetrics
 from engine.agent.application import Application, open_applications
+from engine.agent.health import Health, figures
 from engine.agent.http import HttpUpstream
 from engine.agent.service import Service
 from engine.agent.tcp import TcpUpstream
@@ -98,6 +99,11 @@ async def run_agent(
             )
             for listener, upstream, visitors in zip(config.listeners, upstreams, said, strict=True)
         ]
+        healths = [
+            Health(listener.health, upstream.service, listener.endpoint_id) if listener.health.check != "off" else None
+            for listener, upstream in zip(config.listeners, upstreams, strict=True)
+        ]
+        metrics.health = partial(figures, [health for health in healths if health is not None])
         metrics.expiries = tls.expiries
         metrics.internal_errors = reactor.internal_errors
         metrics.ended = lambda: {"memory": reactor.memory.ended}
@@ -110,7 +116,7 @@ async def run_agent(
             for uplink, visitors in zip(uplinks, said, strict=True):
                 if visitors is not None:
                     nursery.start_soon(visitors.keep, uplink.renew)
-            nursery.start_soon(_start, applications, upstreams, uplinks, config, nursery, task_status)
+            nursery.start_soon(_start, applications, upstreams, uplinks, healths, config, nursery, task_status)
             await anext(signals)
             log.info("shutting down", grace_seconds=config.grace_period)
             left = await until_signal(partial(_leave, uplinks), config.grace_period, signals)
@@ -138,14 +144,19 @@ async def _start(
     applications: list[Application | None],
     upstreams: list[HttpUpstream | TcpUpstream],
     uplinks: list[Uplink],
+    healths: list[Health | None],
     config: AgentConfig,
     nursery: trio.Nursery,
     task_status: trio.TaskStatus[None],
 ) -> None:
-    """Start the applications, and offer nothing before they serve."""
+    """Start the applications, and offer nothing before they serve, or are well where that is asked."""
     for application, upstream in zip(applications, upstreams, strict=True):
         if application is not None:
             await nursery.start(application.run, upstream.close)
+    async with trio.open_nursery() as checking:
+        for health, uplink in zip(healths, uplinks, strict=True):
+            if health is not None:
+                checking.start_soon(nursery.start, health.run, uplink.offer)
     await _connect_all(uplinks, config, nursery, task_status)
 
 
@@ -243,7 +254,14 @@ async def _serve_metrics(config: AgentConfig, metrics: AgentMetrics, nursery: tr
     from engine.admin.serve import serve_admin
 
     sockets = open_listeners(config.server.bind_addr)
-    await nursery.start(serve_admin, sockets, agent_app(metrics, hosts=config.server.hosts))
+    await nursery.start(
+        serve_admin, sockets, agent_app(metrics, not_ready=partial(_not_ready, metrics), hosts=config.server.hosts)
+    )
+
+
+def _not_ready(metrics: AgentMetrics) -> str | None:
+    ill = [f"{endpoint} at {service}" for endpoint, service, is_well, _ in metrics.health() if not is_well]
+    return f"unhealthy, so not offered: {', '.join(ill)}" if ill else None
 
 
 async def _serve_inspector(

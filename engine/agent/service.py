@@ -40,16 +40,24 @@ class Service:
             return self.host
         return f"{'http' if self.tls is None else 'https'}://{join_address(self.host, self.port)}{self.path}"
 
+    @property
+    def authority(self) -> bytes:
+        """What a request of the agent's own names as its host."""
+        return (self.host if self.unix else join_address(self.host, self.port)).encode()
+
+    async def dial(self) -> Connection:
+        """A connection. Raises OSError; the deadline is the caller's."""
+        if self.unix:
+            return await dial_unix(self.unix)
+        tls = certificates.now(self.tls)
+        return await dial_tcp(self.host, self.port, tls=tls, server_name=self.server_name)
+
     async def connect(self, metrics: AgentMetrics, log: Logger, endpoint: str) -> Connection:
         """Raises OSError, or TooSlowError after `timeout`, behind a line in the log."""
         since = trio.current_time()
         try:
             with trio.fail_after(self.timeout or math.inf):
-                tls = certificates.now(self.tls)
-                if self.unix:
-                    connection = await dial_unix(self.unix)
-                else:
-                    connection = await dial_tcp(self.host, self.port, tls=tls, server_name=self.server_name)
+                connection = await self.dial()
         except (OSError, trio.TooSlowError) as error:
             text = "timeout" if isinstance(error, trio.TooSlowError) else str(error)
             log.warning("upstream unreachable", endpoint_id=endpoint, host=self.host, port=self.port, error=text)

@@ -31,7 +31,7 @@ class TcpUpstream:
         access_level: str = "debug",
     ) -> None:
         self.endpoint = endpoint
-        self._service = service
+        self.service = service
         self._reactor = reactor
         self._nursery = nursery
         self._metrics = metrics
@@ -47,7 +47,7 @@ class TcpUpstream:
 
     async def _serve(self, stream: Stream, waiting: _Waiting) -> None:
         try:
-            connection = await self._service.connect(self._metrics, log, self.endpoint)
+            connection = await self.service.connect(self._metrics, log, self.endpoint)
         except (OSError, trio.TooSlowError):
             stream.abort()
             return

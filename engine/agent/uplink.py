@@ -3,6 +3,9 @@
 When the node says go-away (it is draining), the next session is opened *before* the old one ends: requests go on
 arriving on the old one until the node closes it, and on the new one as soon as it is registered.
 
+Where the service is not well, there is no session: those that there are say go-away and end behind what is under way on
+them, and the next is dialled when it is well again.
+
 A node may consist of several workers, and says so. Then there is to be a session on each: which worker a connection
 comes to is chance, so it is dialled until all have one, and what comes to one that has is ended again. What is lacking
 in the end the node makes up for itself: a worker that has no session asks the others.
@@ -97,6 +100,8 @@ class Uplink:
         self._on_reconnect = on_reconnect
         self._gone = trio.Event()  # a session is
         self._leaving = False
+        self._offered = trio.Event()
+        self._offered.set()
         self._rhythm = Rhythm()
         self._complained = ("", 0.0)  # of what, and when
         self._over = trio.Event()  # the session is no more, or is to be replaced
@@ -109,7 +114,7 @@ class Uplink:
         self._replaced: list[Session] = []  # beside the first: their workers have asked us to go away
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve for ever; started once the first registration stands.
+        """Serve for ever; started once the first registration stands, or if nothing is offered.
 
         Raises Refused when the node will not have us.
         """
@@ -117,6 +122,12 @@ class Uplink:
             nursery.start_soon(self._spread, nursery)
             registered = False
             while True:
+                if not self._offered.is_set():
+                    self._withdraw(nursery)
+                    if not registered:
+                        registered = True
+                        task_status.started()
+                    await self._offered.wait()
                 try:
                     async with self._dials:
                         replaces = self._renewing
@@ -149,6 +160,8 @@ class Uplink:
                 self._over = over = trio.Event()
                 session = self._begin(carrier, over)
                 self._take_seat(session, seat, nursery)
+                if not self._offered.is_set():
+                    over.set()
                 if self._left is not None:
                     if replaces:
                         nursery.start_soon(_close_when_quiet, self._left)
@@ -167,6 +180,8 @@ class Uplink:
                     return
                 if not session.alive:
                     self._learn_from(session)
+                if not self._offered.is_set():
+                    continue
                 if self._renewing and session.alive and not session.away:
                     self._left = session
                     continue
@@ -188,6 +203,23 @@ class Uplink:
                     self._on_reconnect(reason)
                 if hasty or not session.alive:
                     await trio.sleep(self._backoff.next())
+
+    def offer(self, well: bool) -> None:
+        """Have sessions, or none: whether the service is well."""
+        if well:
+            self._offered.set()
+        elif self._offered.is_set():
+            self._offered = trio.Event()
+            self._over.set()
+
+    def _withdraw(self, nursery: trio.Nursery) -> None:
+        """End the sessions behind what is under way on them."""
+        self._renewing, self._left = False, None  # the next is dialled with the token that there is then
+        self._seats.clear()
+        self._replaced.clear()
+        for session in self.sessions:
+            session.go_away()
+            nursery.start_soon(_close_when_quiet, session, "the service is unhealthy")
 
     def renew(self) -> None:
         """Open another session, with the token that there is now, and then leave the one that is here."""
@@ -231,7 +263,7 @@ class Uplink:
 
     @property
     def _is_lacking(self) -> bool:
-        return not self._leaving and 0 < len(self._held()) < self._workers
+        return not self._leaving and self._offered.is_set() and 0 < len(self._held()) < self._workers
 
     def _take_seat(self, session: Session, seat: Seat | None, nursery: trio.Nursery) -> None:
         """The session is with this worker, in place of another that is there already."""
@@ -268,7 +300,7 @@ class Uplink:
                 over = trio.Event()
                 session = self._begin(carrier, over)
                 self._start(session, nursery)
-                if seat is None or seat.number in self._held():
+                if seat is None or seat.number in self._held() or not self._offered.is_set():
                     nursery.start_soon(self._retire, session)
                     await trio.sleep(wait * random.uniform(0.5, 1))
                     wait = min(2 * wait, DIAL_AGAIN_CEILING_SECONDS)
@@ -281,7 +313,7 @@ class Uplink:
     async def _follow(self, session: Session, over: trio.Event) -> None:
         """Have another in place of a session beside the first when its worker is leaving, or gone."""
         await over.wait()
-        if self._leaving:
+        if self._leaving or not self._offered.is_set():
             return
         seat = self._seats.pop(session, None)
         if session.alive and self._held():
@@ -386,12 +418,12 @@ def _shown_seat(seat: Seat | None) -> dict[str, str]:
     return {"worker": str(seat)} if seat is not None else {}
 
 
-async def _close_when_quiet(session: Session) -> None:
-    """Close a session that another stands for, when nothing is under way on it any more."""
+async def _close_when_quiet(session: Session, reason: str = "another session stands for this one") -> None:
+    """Close a session when nothing is under way on it any more."""
     if session.alive and not session.suspended:
         await session.round_trip_done()
     await session.wait_quiet()
-    session.close(reason="another session stands for this one")
+    session.close(reason=reason)
 
 
 def _reason(session: Session) -> str:

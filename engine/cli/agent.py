@@ -12,7 +12,14 @@ from engine.cli.launch import add_config_check, expect_some, launch, read_role
 from engine.config import AgentConfig, Invocation, ListenerConfig
 
 NO_FLAGS = ("endpoint_id", "addr", "protocol", "tls")  # three are arguments, and TLS is set in the file only
-ONLY_HTTP = ("asgi", "reload", "http_client", "access_log.request_headers", "access_log.response_headers")
+ONLY_HTTP = (
+    "health.path",
+    "asgi",
+    "reload",
+    "http_client",
+    "access_log.request_headers",
+    "access_log.response_headers",
+)
 
 
 @takes(AgentConfig, Invocation)

@@ -13,6 +13,7 @@ The ground that declarations stand on, and what reads them:
 The declarations:
 
     tls, auth, log, limits, visitors   what several roles and ports share
+    health             what listeners of an agent have
     way_out, connect   the proxies between here and a node; the connection to the node
     server, agent, forward   everything about a role
     command            what a command line says beside a role's configuration
@@ -38,6 +39,7 @@ from engine.config.connect import ConnectConfig
 from engine.config.draft import Draft, expand
 from engine.config.duration import format_duration, parse_duration, parse_lifetime
 from engine.config.forward import ForwardConfig, PortConfig
+from engine.config.health import HealthConfig
 from engine.config.knob import Knob, Leaf, Section, knobs, members, shown, to_yaml
 from engine.config.limits import AgentLimits
 from engine.config.log import AccessLogConfig
@@ -60,6 +62,7 @@ __all__ = [
     "Draft",
     "ExaminationConfig",
     "ForwardConfig",
+    "HealthConfig",
     "Invocation",
     "Knob",
     "Leaf",

@@ -10,6 +10,7 @@ from msgspec import field
 from engine.config.address import Target, split_address, split_url
 from engine.config.check import Defect, check_distinct
 from engine.config.connect import ConnectConfig
+from engine.config.health import HealthConfig
 from engine.config.kinds import (
     ApplicationName,
     BindAddr,
@@ -57,6 +58,8 @@ class ListenerConfig(Section):
     timeout: Annotated[SecondsAboveZero, "Timeout for connecting to the service."] = 10.0
     # Ours; the node lets in only whom both have let in.
     visitors: VisitorsConfig = field(default_factory=VisitorsConfig)
+    # Ours.
+    health: HealthConfig = field(default_factory=HealthConfig)
     access_log: AccessLogConfig = field(default_factory=AccessLogConfig)
     http_client: HTTPClientConfig = field(default_factory=HTTPClientConfig)
     tls: ClientTLS = field(default_factory=ClientTLS)
@@ -80,6 +83,8 @@ class ListenerConfig(Section):
         if self.protocol == "tcp" and self.visitors.basic_auth_file:
             problem = "TCP clients cannot present a password; expected visitors.allow and visitors.deny alone"
             raise Defect("visitors.basic_auth_file", self.visitors.basic_auth_file, problem)
+        if self.protocol == "tcp" and self.health.check == "http":
+            raise Defect("health.check", "http", "the protocol is tcp; expected tcp, or off")
         self.said_of_visitors()
 
     def shown_addr(self) -> str:

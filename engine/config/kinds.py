@@ -59,6 +59,7 @@ def _switch(text: str) -> bool:
 Switch = Annotated[bool, Kind("", "true or false", _switch)]
 Level = Annotated[Literal["debug", "info", "warn", "error"], _one_of("debug", "info", "warn", "error")]
 Protocol = Annotated[Literal["http", "tcp"], _one_of("http", "tcp")]
+HealthCheck = Annotated[Literal["off", "tcp", "http"], _one_of("off", "tcp", "http")]
 EventLoop = Annotated[Literal["asyncio", "trio"], _one_of("asyncio", "trio")]
 Sharing = Annotated[Literal["balanced", "exclusive"], _one_of("balanced", "exclusive")]
 Algorithm = Annotated[
@@ -213,6 +214,8 @@ Origins = Annotated[
     list[str], Kind("LIST", "a list of https://host or http://host:port, or *", _origin, many=True, alone=True)
 ]
 Service = Annotated[str, _url("a port, host:port or URL")]
+_target = re.compile(r"/[!-~]*", re.ASCII).fullmatch
+Target = Annotated[str, Kind("PATH", "a path that begins with /, without blanks", _only(str, _target))]
 
 
 def _application(text: str) -> bool:

@@ -60,7 +60,7 @@ def test_an_agent_file_may_hold_every_key_of_piko(write: Write, pki: Pki) -> Non
     shop, database, zeros = config.listeners
     assert shop == ListenerConfig(endpoint_id="shop", addr="3000", timeout=10)
     left = unchanged(shown(database), shown(ListenerConfig()))
-    assert [key for key in left if not key.startswith(("visitors.", "asgi", "reload"))] == [
+    assert [key for key in left if not key.startswith(("visitors.", "health.", "asgi", "reload"))] == [
         f"access_log.{way}_headers.{kind}_list" for way in ("request", "response") for kind in ("allow", "block")
     ]
     assert database.http_client.max_idle_conns == -1
