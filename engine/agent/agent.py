@@ -93,6 +93,7 @@ async def run_agent(
                 kinds=kinds,
                 remembered=remembered,
                 said_of_visitors=visitors,
+                asks_for_clients=listener.proxy_version > 0,
                 dials=dials,
                 on_connect=on_connect,
                 on_reconnect=metrics.reconnected,
@@ -229,6 +230,7 @@ def _upstream(
         max_idle=http.max_idle_conns,
         idle_seconds=http.idle_conn_timeout,
         keep_alive_seconds=http.keep_alive_timeout,
+        proxy_protocol=listener.proxy_version,
     )
     chosen = listener.access_log
     if listener.protocol == "tcp":

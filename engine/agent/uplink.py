@@ -56,6 +56,7 @@ class Uplink:
     `token` is asked at each dial, so that a rotated one is picked up; a session waits for `resume_seconds` for the next
     carrier when its own is lost; `summaries`: who reads the streams understands them (see wire.http1.summary);
     `said_of_visitors` is asked at each dial whom the node may let in (see wire.visitors), None lets in anybody;
+    `asks_for_clients`: who reads the streams wants to know whose they are (see wire.clients);
     `dials` bounds how many uplinks dial at once; `on_connect` is told how many seconds each registration took,
     `on_reconnect` the reason of every loss.
     """
@@ -73,6 +74,7 @@ class Uplink:
         remembered: Remembered | None = None,
         summaries: bool = True,
         said_of_visitors: Callable[[], bytes] | None = None,
+        asks_for_clients: bool = False,
         dials: trio.CapacityLimiter | None = None,
         backoff: Backoff | None = None,
         on_connect: Callable[[float], None] | None = None,
@@ -84,12 +86,14 @@ class Uplink:
         self.reach: Reach | None = None  # how clients reach the endpoint, if the node has told it
         self._server = server
         self._is_guarded = said_of_visitors is not None
+        self._asks_for_clients = asks_for_clients
         errand = registration(
             server,
             endpoint,
             lambda: piko.credentials(token(), tenant),
             summaries=summaries,
             said_of_visitors=said_of_visitors,
+            asks_for_clients=asks_for_clients,
         )
         self._ladder = Ladder(errand, kinds, remembered)
         self._on_stream = on_stream
@@ -363,6 +367,9 @@ class Uplink:
         if self._is_guarded and not answer.visitors:
             carrier.abort()  # before anybody's request is served
             raise Refused(f"{self._server.url} lets everybody in, not only the agent's `visitors`: {STRANGER}")
+        if self._asks_for_clients and not answer.clients:
+            carrier.abort()  # the service would take the agent for every client
+            raise Refused(f"{self._server.url} does not tell who clients are, as proxy_protocol needs it: {STRANGER}")
         self.reach = answer.public_url.reach(self.endpoint) if answer.public_url else None
         return carrier, answer.seat
 

@@ -21,6 +21,7 @@ from engine.config.kinds import (
     LocalAddrOrNone,
     PathSecret,
     Protocol,
+    ProxyProtocol,
     SecondsAboveZero,
     SecondsOrDefault,
     Service,
@@ -54,6 +55,10 @@ class ListenerConfig(Section):
     asgi_loop: Annotated[EventLoop, "The event loop of the application."] = "asyncio"
     reload: Annotated[Switch, "Start the application again when a Python file here changes, for development."] = False
     protocol: Annotated[Protocol, "What the service speaks."] = "http"
+    proxy_protocol: Annotated[
+        ProxyProtocol,
+        "Tell the service first whose a connection is, by this version of the PROXY protocol.",
+    ] = "off"
     # Piko has no default for it in the file.
     timeout: Annotated[SecondsAboveZero, "Timeout for connecting to the service."] = 10.0
     # Ours; the node lets in only whom both have let in.
@@ -71,6 +76,9 @@ class ListenerConfig(Section):
             raise Defect("asgi", self.asgi, f"the protocol is {self.protocol}; expected http for an application")
         if self.asgi and self.addr:
             raise Defect("asgi", self.asgi, f"addr says {self.shown_addr()} as well; expected one of them")
+        if self.asgi and self.proxy_protocol != "off":
+            problem = "an application learns of clients by X-Forwarded-For; expected off"
+            raise Defect("proxy_protocol", self.proxy_protocol, problem)
         if self.reload and not self.asgi:
             raise Defect("reload", "", "only an application is started again; expected asgi, such as shop:app")
         try:
@@ -86,6 +94,11 @@ class ListenerConfig(Section):
         if self.protocol == "tcp" and self.health.check == "http":
             raise Defect("health.check", "http", "the protocol is tcp; expected tcp, or off")
         self.said_of_visitors()
+
+    @property
+    def proxy_version(self) -> int:
+        """Of the PROXY protocol; 0: the service is told nothing."""
+        return 0 if self.proxy_protocol == "off" else int(self.proxy_protocol)
 
     def shown_addr(self) -> str:
         """The address without a password."""

@@ -41,7 +41,7 @@ from engine.routing.owners import Answer, Owners, defect_of_name
 from engine.routing.registry import Registry
 from engine.session.probe import Answering
 from engine.session.session import Session
-from engine.wire import http1, piko, posts, resumption, visitors, websocket, workers
+from engine.wire import clients, http1, piko, posts, resumption, visitors, websocket, workers
 from engine.wire.http1 import Request
 from engine.wire.peers import Port
 from engine.wire.posts import Hello, Welcome
@@ -65,6 +65,7 @@ class _Asked(NamedTuple):
     claims: Claims | None  # of its token, if it needs one
     tenant: bytes
     guard: Guard | None  # whom it lets in, if not anybody
+    wants_clients: bool  # to be told who they are
 
     @property
     def key(self) -> str:
@@ -128,7 +129,7 @@ class AgentPort:
         self.visits = Visits(limits.connections, limits.connection_rate)
         self._principals = Counts(limits.sessions)
         self._registering = Rates(limits.registrations)
-        self.guarded: Counter[str] = Counter()  # sessions that let in certain visitors only, by the endpoint's key
+        self.guarded: Counter[str] = Counter()  # sessions that go by who a client is, by the endpoint's key
         self._shares = Shares(reactor.memory, limits.principal_memory, limits.tenant_memory)
         self._streams = limits.streams
         self._streams_refused = 0  # of principals that have no session any more
@@ -254,6 +255,8 @@ class AgentPort:
             fields.append((piko.PUBLIC_URL, url))
         if asked.guard is not None:
             fields.append((visitors.FIELD, visitors.KEPT))
+        if asked.wants_clients:
+            fields.append((clients.FIELD, clients.TOLD))
         if self.seat is not None and not isinstance(wish, Resume):  # which other programs pass over
             fields.append((workers.FIELD, str(self.seat).encode()))
         connection.put(http1.encode_response(101, b"Switching Protocols", fields))
@@ -303,8 +306,8 @@ class AgentPort:
         answer, start = self._begin(carrier, asked, wish, summaries=hello.summaries)
         seat = str(self.seat) if self.seat is not None else ""
         url = self._url_for(asked.claims).decode()
-        visitors = asked.guard is not None
-        return Welcome(answer.decode(), url, self.kept.tag.decode(), seat, visitors=visitors), start
+        visitors, tells = asked.guard is not None, asked.wants_clients
+        return Welcome(answer.decode(), url, self.kept.tag.decode(), seat, visitors=visitors, clients=tells), start
 
     # -- sessions
 
@@ -409,7 +412,8 @@ class AgentPort:
         registration.principal = asked.principal
         registration.client = carrier.peer[0]
         registration.guard = asked.guard
-        if asked.guard is not None:
+        registration.tells_clients = asked.wants_clients
+        if asked.guard is not None or asked.wants_clients:
             held.enter_context(_counted(self.guarded, asked.key))
         self.registrations.add(registration)
         if asked.party:
@@ -541,7 +545,8 @@ def _check_endpoint(endpoint: str) -> None:
 
 
 def _asked(request: Request, endpoint: str | None, claims: Claims | None) -> _Asked:
-    return _Asked(endpoint, claims, tenant_in(request.fields), guard_in(request.fields))
+    fields = request.fields
+    return _Asked(endpoint, claims, tenant_in(fields), guard_in(fields), clients.are_asked_for(fields))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from engine.gateway.head import head_for_go, request_head
 from engine.node.trust import Trust
 from engine.routing import tenants
 from engine.routing.tenants import HostPattern
-from engine.wire import http1, piko
+from engine.wire import clients, http1, piko
 from engine.wire.http1 import Request, claims
 from engine.wire.http1.summary import with_summary
 
@@ -118,14 +118,18 @@ class Asked:
         self.head = request_head(request, lines + added)
         self._with_summary = b""
 
-    def head_for(self, *, summaries: bool, hides: bool = False) -> bytes:
+    def head_for(self, *, summaries: bool, hides: bool = False, client: bytes = b"") -> bytes:
         """The head for an agent of ours, which understands summaries, or for one that may be Piko's; it `hides` what
-        was shown to the node as Authorization.
+        was shown to the node as Authorization, and tells of the `client` (see wire.clients).
         """
         head = self.head
-        if hides:
+        if hides or client:
             lines = head.split(b"\r\n")[:-2]
-            head = http1.encode_lines(line for line in lines if line[:14].lower() != b"authorization:")
+            if hides:
+                lines = [line for line in lines if line[:14].lower() != b"authorization:"]
+            if client:
+                lines.append(b"%b: %b" % (clients.OF_REQUEST, client))
+            head = http1.encode_lines(lines)
             return with_summary(self.request, head) if summaries else head_for_go(self.request, head)
         if not summaries:
             return head_for_go(self.request, head)

@@ -45,7 +45,7 @@ from engine.session.liveness import Budget
 from engine.session.session import NoStream
 from engine.tunnel.paced import paced
 from engine.tunnel.relay import Relay
-from engine.wire import http1, peers, piko, posts, proxy_protocol, resumption, websocket
+from engine.wire import clients, http1, peers, piko, posts, proxy_protocol, resumption, websocket
 from engine.wire.http1 import MAX_HEAD, Fields, Request
 from engine.wire.origin import may_open
 from engine.wire.peers import Port
@@ -199,6 +199,10 @@ class Client:
     @property
     def address(self) -> str:
         return self._connection.peer[0]
+
+    @property
+    def _client_port(self) -> int:
+        return self._connection.peer[1] if self._client == self._connection.peer[0] else 0
 
     def begin(self, inbound: Waiting, exchange: Exchange, lost: Outbound | None) -> Decision:
         port, request = self._port, exchange.request
@@ -368,7 +372,8 @@ class Client:
             outbound = way.take(fresh=bool(exchange.attempts))
         except NoStream:
             return BUSY
-        return Route(outbound, asked.head_for(summaries=way.summaries, hides=self._hides))
+        told = clients.encode(self._client, self._client_port) if way.tells_clients else b""
+        return Route(outbound, asked.head_for(summaries=way.summaries, hides=self._hides, client=told))
 
     def _wait(
         self, until: float, inbound: Waiting, exchange: Exchange, again: Callable[[Way | None], Decision]
@@ -464,7 +469,7 @@ class Client:
                 lambda found: self._begin_tcp(inbound, exchange, asked, found, since),
             )
         try:
-            stream = way.open()
+            stream = way.open_bytes(self._client, self._client_port)
         except NoStream:
             return BUSY
         exchange.attempts = 1

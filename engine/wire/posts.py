@@ -61,8 +61,8 @@ class Hello(msgspec.Struct):
 
 
 class Welcome(msgspec.Struct):
-    """The answer: what became of the wish, where clients reach the node, which node or worker it is, and whether it
-    keeps to what was said of visitors.
+    """The answer: what became of the wish, where clients reach the node, which node or worker it is, whether it
+    keeps to what was said of visitors, and whether it tells who clients are.
     """
 
     session: str = ""
@@ -70,6 +70,7 @@ class Welcome(msgspec.Struct):
     owner: str = ""  # the tag of the node that has the session, if there are several
     workers: str = ""  # and which of how many workers (see workers)
     visitors: bool = False
+    clients: bool = False
 
     def __repr__(self) -> str:
         return f"Welcome(public_url={self.public_url!r})"  # the session's name is a secret
