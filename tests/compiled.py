@@ -3,7 +3,7 @@
 In a copy of the sources, with the environment that `python3 -m tests` has made; as root on Debian a C compiler is
 installed where there is none. Compiled code insists on its types: the tests of `gateway` and `faults`, which put
 stand-ins in their places, and those that are marked `interpreted`, run on the interpreted modules only. Arguments are
-pytest's.
+pytest's; without any it is the rooms of the data path, and foreign programs with whole ones of ours.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tests.__main__ import PROJECT, TWO_AT_A_TIME, VENV_PYTHON, install_packages
 
-ROOMS = ("wire", "loop", "session", "tunnel", "node", "agent", "forward", "interop", "system")
+ROOMS = ("wire", "loop", "session", "tunnel", "node", "agent", "forward", "interop")
 HOOK = "HATCH_BUILD_HOOK_ENABLE_MYPYC"
 
 

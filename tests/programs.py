@@ -27,6 +27,7 @@ import trio
 
 TRIODUCT = str(Path(sys.executable).with_name("trioduct"))
 START_SECONDS = 15
+DRAIN_SECONDS = 1
 STOP_SECONDS = 10
 
 
@@ -190,11 +191,13 @@ class Programs:
 
     async def _stop_all(self) -> None:
         running = [program.process for program in self._started if program.process.poll() is None]
-        for process in running:
-            process.terminate()
-        with trio.move_on_after(STOP_SECONDS):
+        for seconds in (DRAIN_SECONDS, STOP_SECONDS):  # a second signal ends who drains
             for process in running:
-                await process.wait()
+                process.terminate()
+            with trio.move_on_after(seconds):
+                for process in running:
+                    await process.wait()
+                return
         for process in running:
             if process.poll() is None:
                 process.kill()

@@ -14,9 +14,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -231,15 +229,6 @@ class RunningForward(Role):
     ports: list[tuple[str, int]]
 
 
-_signals_of_this_role: ContextVar[trio.MemoryReceiveChannel[int]] = ContextVar("signals")
-
-
-@contextmanager
-def _open_signal_receiver(*_: int) -> Iterator[trio.MemoryReceiveChannel[int]]:
-    # The process has one handler per signal; several roles in it would take it from one another.
-    yield _signals_of_this_role.get()
-
-
 class Roles:
     """Starts roles, services and clients, all of which end with the test. `running`: roles that were started."""
 
@@ -249,7 +238,7 @@ class Roles:
 
     async def node(self, config: ServerConfig | None = None, *, membership: Membership | None = None) -> RunningNode:
         node = RunningNode()
-        run = partial(run_node, config or server_config(), membership=membership, alone=True)
+        run = partial(run_node, config or server_config(), membership=membership)
         node.addresses = await self._start(node, run)
         return node
 
@@ -265,12 +254,11 @@ class Roles:
 
     async def agent_with(self, config: AgentConfig) -> Role:
         agent = Role()
-        await self._start(agent, partial(run_agent, config, alone=True))
+        await self._start(agent, partial(run_agent, config))
         return agent
 
     async def failure_of_agent(self, config: AgentConfig) -> Exception:
         """Run an agent that ends by itself; the error that ended it."""
-        _signals_of_this_role.set(Role().signals)
         try:
             await run_agent(config)
         except ExceptionGroup as group:
@@ -285,17 +273,16 @@ class Roles:
 
     async def forward_with(self, config: ForwardConfig) -> RunningForward:
         forward = RunningForward()
-        forward.ports = await self._start(forward, partial(run_forward, config, alone=True))
+        forward.ports = await self._start(forward, partial(run_forward, config))
         return forward
 
     async def _start(self, role: Role, run: Callable[..., Awaitable[None]]) -> Any:
         self.running.append(role)
 
         async def task(task_status: trio.TaskStatus[object]) -> None:
-            _signals_of_this_role.set(role.signals)
             try:
                 with role.scope:
-                    await run(task_status=task_status)
+                    await run(signals=role.signals, task_status=task_status)
             finally:
                 role.ended.set()
 
@@ -362,7 +349,6 @@ async def _close_in_the_end(stream: trio.SocketStream) -> None:
 @pytest.fixture
 async def roles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Roles]:
     """Nodes do not wait for agents that are to come, so that an endpoint nobody serves is told of at once."""
-    monkeypatch.setattr(trio, "open_signal_receiver", _open_signal_receiver)
     monkeypatch.setattr("engine.node.node.PATIENCE_SECONDS", 0.0)
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)

@@ -8,7 +8,7 @@ second signal ends it at once.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from secrets import token_urlsafe
 from shlex import quote
@@ -34,7 +34,7 @@ from engine.log import INFO, get_logger, is_readable, show
 from engine.loop.certificates import Certificates, warn_of_expiry
 from engine.loop.connection import address_of
 from engine.loop.dial import Server
-from engine.loop.leaving import open_stop_signals, until_signal
+from engine.loop.leaving import NEVER, until_signal
 from engine.loop.listen import join_address, open_listeners
 from engine.loop.reactor import Reactor
 from engine.loop.run import open_reactor
@@ -52,14 +52,15 @@ async def run_agent(
     config: AgentConfig,
     *,
     alone: bool = False,
+    signals: AsyncIterator[int] = NEVER,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve every listener until SIGTERM or SIGINT has drained the agent, or until cancelled.
+    """Serve every listener until a signal has drained the agent, or until cancelled.
 
     Started when all are registered. Raises Refused when a node will not have one of them, and Unreachable when the
     first registration did not succeed within `connect.timeout`.
 
-    `alone`: the process is this role's; otherwise it heeds no signal.
+    `alone`: nothing else runs in this Trio run. Each of `signals` tells it to leave, the second at once.
     """
     connect = config.connect
     tls = _certificates("connect.tls", connect.tls, connect.client_context)
@@ -111,16 +112,15 @@ async def run_agent(
         metrics.sessions = lambda: [
             AgentSession(uplink.endpoint, session) for uplink in uplinks for session in uplink.sessions
         ]
-        with open_stop_signals(alone=alone) as signals:
-            nursery.start_soon(warn_of_expiry, [tls])
-            nursery.start_soon(token.keep, partial(_renew, uplinks))
-            for uplink, visitors in zip(uplinks, said, strict=True):
-                if visitors is not None:
-                    nursery.start_soon(visitors.keep, uplink.renew)
-            nursery.start_soon(_start, applications, upstreams, uplinks, healths, config, nursery, task_status)
-            await anext(signals)
-            log.info("shutting down", grace_seconds=config.grace_period)
-            left = await until_signal(partial(_leave, uplinks), config.grace_period, signals)
+        nursery.start_soon(warn_of_expiry, [tls])
+        nursery.start_soon(token.keep, partial(_renew, uplinks))
+        for uplink, visitors in zip(uplinks, said, strict=True):
+            if visitors is not None:
+                nursery.start_soon(visitors.keep, uplink.renew)
+        nursery.start_soon(_start, applications, upstreams, uplinks, healths, config, nursery, task_status)
+        await anext(signals)
+        log.info("shutting down", grace_seconds=config.grace_period)
+        left = await until_signal(partial(_leave, uplinks), config.grace_period, signals)
         for end in (*uplinks, *upstreams):
             end.close()
         for application in applications:

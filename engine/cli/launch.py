@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
@@ -78,26 +79,29 @@ def show(draft: Draft[S]) -> int:
 
 
 def role_of(config: ServerConfig | AgentConfig | ForwardConfig) -> Role:
-    """What runs with such a configuration."""
+    """What runs with such a configuration, told to leave by this process's signals."""
+    from engine.loop.leaving import heed_signals
+
     if isinstance(config, ServerConfig):
         if (descriptor := os.environ.pop(WORKER, "")).isdecimal():
             from engine.node.worker import run_worker
 
-            return partial(run_worker, config, int(descriptor), alone=True)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it means a reload, to the supervisor
+            return partial(heed_signals, partial(run_worker, config, int(descriptor), alone=True))
         if config.worker_count() > 1:
             from engine.supervisor.supervisor import run_supervisor
 
             return partial(run_supervisor, config)
         from engine.node.node import run_node
 
-        return partial(run_node, config, alone=True)
+        return partial(heed_signals, partial(run_node, config, alone=True))
     if isinstance(config, AgentConfig):
         from engine.agent.agent import run_agent
 
-        return partial(run_agent, config, alone=True)
+        return partial(heed_signals, partial(run_agent, config, alone=True))
     from engine.forward.forward import run_forward
 
-    return partial(run_forward, config, alone=True)
+    return partial(heed_signals, partial(run_forward, config, alone=True))
 
 
 def run(role: Role, draft: RoleDraft | None = None) -> int:

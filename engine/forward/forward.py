@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,7 @@ from engine.log import get_logger
 from engine.loop.certificates import Certificates, Renewed, warn_of_expiry
 from engine.loop.connection import Address, Connection
 from engine.loop.dial import Server
-from engine.loop.leaving import open_stop_signals, until_signal
+from engine.loop.leaving import NEVER, until_signal
 from engine.loop.listen import Room, open_listeners, serve
 from engine.loop.run import open_reactor
 from engine.session.dialled import Dialled, open_carrier
@@ -47,15 +48,16 @@ async def run_forward(
     config: ForwardConfig,
     *,
     alone: bool = False,
+    signals: AsyncIterator[int] = NEVER,
     task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Forward every configured port until SIGTERM or SIGINT, or until cancelled.
+    """Forward every configured port until a signal, or until cancelled.
 
     Started with the addresses that are listened on, in the order of `config.ports`. Raises OSError for a port in
     use. A forward that is told to stop lets nobody in any more and ends with its last connection, or after
     `GRACE_SECONDS`; a second signal ends it at once.
 
-    `alone`: the process is this role's; otherwise it heeds no signal.
+    `alone`: nothing else runs in this Trio run. Each of `signals` tells it to leave, the second at once.
     """
     connect = config.connect
     files = connect.tls
@@ -102,16 +104,15 @@ async def run_forward(
                             log.info("forwarding", addr=listeners[0].getsockname()[:2], endpoint_id=way.endpoint)
             over.set()
 
-        with open_stop_signals(alone=alone) as signals:
-            async with open_reactor(alone=alone), trio.open_nursery() as nursery:
-                nursery.start_soon(run_ports)
-                nursery.start_soon(warn_of_expiry, [tls])
-                task_status.started([listeners[0].getsockname()[:2] for listeners in sockets])
-                await anext(signals)
-                log.info("shutting down")
-                accepting.cancel()
-                await until_signal(over.wait, GRACE_SECONDS, signals)
-                nursery.cancel_scope.cancel()
+        async with open_reactor(alone=alone), trio.open_nursery() as nursery:
+            nursery.start_soon(run_ports)
+            nursery.start_soon(warn_of_expiry, [tls])
+            task_status.started([listeners[0].getsockname()[:2] for listeners in sockets])
+            await anext(signals)
+            log.info("shutting down")
+            accepting.cancel()
+            await until_signal(over.wait, GRACE_SECONDS, signals)
+            nursery.cancel_scope.cancel()
 
 
 async def _forward(way: _Way, local: Connection) -> None:

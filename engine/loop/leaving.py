@@ -1,7 +1,7 @@
 """Shutdown: finish what is under way, within the grace period; a second signal ends it at once.
 
-Signals are the process's. A role heeds them where it is the process; where it runs beside others (a demo, a benchmark,
-a test) whoever runs them all heeds them, and ends the role by cancelling it.
+Signals are the process's, so whoever runs a role hands it those that it is to heed: all of them where the role is what
+the process is for, and none where several run side by side (a demo, a benchmark), which end by being cancelled.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import trio
 
@@ -17,19 +18,33 @@ from engine.log import get_logger
 log = get_logger("main")
 
 
+class Never:
+    """Signals of which none ever comes: whoever runs a role with them ends it by cancelling it."""
+
+    def __aiter__(self) -> AsyncIterator[int]:
+        return self
+
+    async def __anext__(self) -> int:
+        await trio.sleep_forever()
+
+
+NEVER: Final = Never()
+
+
 @contextmanager
-def open_stop_signals(*, alone: bool = True) -> Iterator[AsyncIterator[int]]:
-    """The signals that tell a role to leave, as they come: SIGTERM, SIGINT, and SIGHUP (the terminal has gone) unless
-    whoever has started us ignores it, as nohup(1) does. None ever comes to a role that is not alone in its process.
+def open_stop_signals() -> Iterator[AsyncIterator[int]]:
+    """The process's signals that tell a role to leave, as they come: SIGTERM, SIGINT, and SIGHUP (the terminal has
+    gone) unless whoever has started us ignores it, as nohup(1) does.
     """
-    if alone:
-        hang_up = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *hang_up) as signals:
-            yield signals
-    else:
-        send, receive = trio.open_memory_channel[int](0)
-        with send, receive:
-            yield receive
+    hang_up = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *hang_up) as signals:
+        yield signals
+
+
+async def heed_signals(role: Callable[..., Awaitable[None]]) -> None:
+    """Run a role that is told to leave by the process's signals, which it takes as `signals`."""
+    with open_stop_signals() as signals:
+        await role(signals=signals)
 
 
 async def until_signal(leave: Callable[[], Awaitable[None]], grace_seconds: float, signals: AsyncIterator[int]) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -37,7 +37,7 @@ from engine.limits import Counts, Rates, Traffic, Visits
 from engine.log import get_logger
 from engine.loop.certificates import SOON_SECONDS, Certificates, Expiry, Renewed, warn_of_expiry, watch
 from engine.loop.connection import Address, Connection
-from engine.loop.leaving import open_stop_signals, until_signal
+from engine.loop.leaving import NEVER, until_signal
 from engine.loop.listen import Room, join_address, open_listeners, serve, split_address
 from engine.loop.memory import Shares
 from engine.loop.reactor import Reactor
@@ -81,14 +81,16 @@ async def run_node(
     config: ServerConfig,
     *,
     alone: bool = False,
+    signals: AsyncIterator[int] = NEVER,
     membership: Membership | None = None,
     task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run a node until SIGTERM or SIGINT has drained it, or until cancelled.
+    """Run a node until a signal has drained it, or until cancelled.
 
     Raises OSError for a port in use and ConfigError for certificates and keys that do not fit.
 
-    `alone`: the process is this role's; otherwise it heeds no signal. With a `membership` it has peers.
+    `alone`: nothing else runs in this Trio run. Each of `signals` tells it to leave, the second at once. With a
+    `membership` it has peers.
     """
     with ExitStack() as stack:
         proxy, upstream, admin = (
@@ -128,30 +130,29 @@ async def run_node(
                 verifier=(await open_tokens_of(config.admin.auth, nursery)).verifier,
                 hosts=[*config.admin.hosts, *names_of(config.admin.advertise_addr)],
             )
-            with open_stop_signals(alone=alone) as signals:  # before anything is served
-                if node.store is not None:
-                    await nursery.start(node.store.run)
-                await nursery.start(partial(serve_admin, admin, app, tls=lambda: node.admin_tls.context))
-                nursery.start_soon(watch, node.certificates)
-                nursery.start_soon(warn_of_expiry, node.certificates)
-                nursery.start_soon(node.rebalance)
-                nursery.start_soon(node.accept_links, links, nursery)
-                nursery.start_soon(node.accept_agents, upstream, nursery)
-                nursery.start_soon(node.accept_clients, proxy, tcp, nursery)
-                node.not_ready = None
-                log.info(
-                    "node started",
-                    node_id=node.id,
-                    proxy=shown(addresses.proxy),
-                    upstream=shown(addresses.upstream),
-                    admin=shown(addresses.admin),
-                )
-                for (_, key), address in zip(tcp_ports, addresses.tcp, strict=True):
-                    log.info("tcp port open", addr=shown(address), **logged(key))
-                task_status.started(addresses)
-                await anext(signals)
-                log.info("shutting down", grace_seconds=config.grace_period)
-                await until_signal(node.leave, config.grace_period, signals)
+            if node.store is not None:
+                await nursery.start(node.store.run)
+            await nursery.start(partial(serve_admin, admin, app, tls=lambda: node.admin_tls.context))
+            nursery.start_soon(watch, node.certificates)
+            nursery.start_soon(warn_of_expiry, node.certificates)
+            nursery.start_soon(node.rebalance)
+            nursery.start_soon(node.accept_links, links, nursery)
+            nursery.start_soon(node.accept_agents, upstream, nursery)
+            nursery.start_soon(node.accept_clients, proxy, tcp, nursery)
+            node.not_ready = None
+            log.info(
+                "node started",
+                node_id=node.id,
+                proxy=shown(addresses.proxy),
+                upstream=shown(addresses.upstream),
+                admin=shown(addresses.admin),
+            )
+            for (_, key), address in zip(tcp_ports, addresses.tcp, strict=True):
+                log.info("tcp port open", addr=shown(address), **logged(key))
+            task_status.started(addresses)
+            await anext(signals)
+            log.info("shutting down", grace_seconds=config.grace_period)
+            await until_signal(node.leave, config.grace_period, signals)
             node.agents.close()
             nursery.cancel_scope.cancel()
     log.info("node stopped")

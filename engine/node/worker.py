@@ -61,7 +61,7 @@ from engine.errors import ConfigError, RemoteProtocolError
 from engine.limits import Counts, Rates
 from engine.log import get_logger
 from engine.loop.certificates import watch
-from engine.loop.leaving import until_signal
+from engine.loop.leaving import NEVER, until_signal
 from engine.loop.listen import BACKLOG, MANY, Room, serve
 from engine.loop.reactor import Reactor
 from engine.loop.run import open_reactor
@@ -80,6 +80,7 @@ async def run_worker(
     descriptor: int,
     *,
     alone: bool = False,
+    signals: AsyncIterator[int] = NEVER,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a worker whose end of the channel is `descriptor`, until it has left.
@@ -87,10 +88,8 @@ async def run_worker(
     Raises ConfigError for what a worker cannot do with its supervisor's sockets, or for certificates and keys that do
     not fit.
 
-    `alone`: the process is this worker's.
+    `alone`: the process is this worker's. Each of `signals` tells it to leave, the second at once.
     """
-    if alone:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     channel: Channel[ToWorker] = Channel(socket.socket(fileno=descriptor), ToWorker, lambda: worker.state())
     with ExitStack() as stack:
         stack.callback(channel.close)
@@ -120,19 +119,18 @@ async def run_worker(
             nursery.start_soon(channel.run)
             nursery.start_soon(worker.listen)
             nursery.start_soon(worker.beat)
-            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-                nursery.start_soon(worker.heed, signals)
-                if store is not None:
-                    await nursery.start(store.run)
-                nursery.start_soon(node.rebalance)
-                node.not_ready = None
-                channel.send(Ready(worker.entry))
-                task_status.started()
-                log.info("worker started", pid=os.getpid(), node_id=begin.id)
-                await anext(worker.ends)
-                log.info("shutting down", grace_seconds=config.grace_period)
-                channel.send(Leaving())
-                await until_signal(node.leave, config.grace_period, worker.ends)
+            nursery.start_soon(worker.heed, signals)
+            if store is not None:
+                await nursery.start(store.run)
+            nursery.start_soon(node.rebalance)
+            node.not_ready = None
+            channel.send(Ready(worker.entry))
+            task_status.started()
+            log.info("worker started", pid=os.getpid(), node_id=begin.id)
+            await anext(worker.ends)
+            log.info("shutting down", grace_seconds=config.grace_period)
+            channel.send(Leaving())
+            await until_signal(node.leave, config.grace_period, worker.ends)
             node.agents.close()
             with trio.move_on_after(FAREWELL_SECONDS):
                 channel.send(Farewell(worker.metrics()))

@@ -58,6 +58,7 @@ async def test_it_answers_takes_a_form_and_hears_that_a_client_leaves(
     await talk.until(b"part\n")
     await talk.reset()
     await agent.wait_line("^left$")
+    assert await agent.stop() == 0
 
 
 @pytest.mark.parametrize("framework", WITHOUT_DJANGO)
@@ -78,7 +79,7 @@ async def test_websocket_background_task_and_lifespan(framework: str, roles: Rol
 @pytest.mark.parametrize("framework", ["starlette", "quart"])
 async def test_request_and_answer_stream_at_the_same_time(framework: str, roles: Roles, programs: Programs) -> None:
     node = await roles.node()
-    await _serving(programs, node, framework)
+    agent = await _serving(programs, node, framework)
     talk = await roles.dial(node.proxy)
     await talk.say(b"POST /both/ HTTP/1.1\r\nHost: x\r\nx-piko-endpoint: shop\r\nTransfer-Encoding: chunked\r\n\r\n")
     await talk.say(b"5\r\nfirst\r\n")
@@ -87,6 +88,7 @@ async def test_request_and_answer_stream_at_the_same_time(framework: str, roles:
     await talk.until(b"SECOND")
     await talk.say(b"0\r\n\r\n")
     await talk.until(b"0\r\n\r\n")
+    assert await agent.stop() == 0
 
 
 # Reload -----------------------------------------------------------------------------------------------------

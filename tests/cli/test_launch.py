@@ -12,6 +12,7 @@ from engine.cli import main
 from engine.cli.launch import role_of
 from engine.config import ServerConfig
 from engine.config.draft import Draft
+from engine.loop.leaving import heed_signals
 from engine.node.node import run_node
 from tests.cli.command_line import Captured, complains, effective, value_of
 
@@ -104,4 +105,5 @@ def test_one_worker_is_the_node_that_runs_without_the_option() -> None:
     assert told.finish() == untold.finish()
     role = role_of(told.finish())
     assert isinstance(role, partial)
-    assert role.func is run_node
+    assert role.func is heed_signals
+    assert role.args[0].func is run_node

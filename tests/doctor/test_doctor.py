@@ -362,6 +362,13 @@ async def inspect(node: int, outer: Talk) -> None:
     await outer.say(answer.replace(b"\r\n", b"\r\nVia: 1.1 inspector.corp\r\n", 1))
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For who answers neither a stream nor a poll."""
+    monkeypatch.setattr("engine.doctor.carriers.SESSION_SECONDS", 1)
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_an_upgrade_that_is_stripped_inside_tls_is_told(roles: Roles, pki: Pki, examine: Examine) -> None:
     node = await roles.node()
     inspector = await roles.service(partial(inspect, node.upstream), tls=pki.server_context())
@@ -506,6 +513,7 @@ async def test_a_reset_at_the_upgrade_is_shown_to_be_about_the_upgrade(
     assert "a request without an upgrade is answered (200 OK: hello)" in done.verdict.text
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_websocket_that_dies_of_its_first_frame_is_told(roles: Roles, examine: Examine) -> None:
     node = await roles.node()
 

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from engine.loop.leaving import open_stop_signals, until_signal
+from engine.loop.leaving import NEVER, heed_signals, open_stop_signals, until_signal
 
 
 class Leaver:
@@ -73,7 +73,7 @@ async def test_whoever_cancels_it_is_obeyed(autojump_clock: MockClock) -> None:
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-async def test_a_role_that_is_the_process_heeds_its_signals(sign: signal.Signals) -> None:
+async def test_each_of_the_three_tells_to_leave(sign: signal.Signals) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
         with open_stop_signals() as signals:
@@ -94,10 +94,17 @@ async def test_a_hang_up_that_is_ignored_stays_so() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-async def test_a_role_beside_others_leaves_signals_to_whoever_runs_them(autojump_clock: MockClock) -> None:
-    with open_stop_signals() as all_of_them, open_stop_signals(alone=False) as signals:
+async def test_a_role_that_is_given_no_signals_leaves_by_being_cancelled(autojump_clock: MockClock) -> None:
+    with trio.move_on_after(1000) as scope:
+        await anext(NEVER)
+    assert scope.cancelled_caught
+
+
+async def test_a_role_is_handed_the_signals_of_the_process() -> None:
+    async def role(*, signals: AsyncIterator[int]) -> None:
         signal.raise_signal(signal.SIGTERM)
-        assert await anext(all_of_them) == signal.SIGTERM
-        with trio.move_on_after(1000) as scope:
-            await anext(signals)
-        assert scope.cancelled_caught
+        heard.append(await anext(signals))
+
+    heard: list[int] = []
+    await heed_signals(role)
+    assert heard == [signal.SIGTERM]

@@ -13,7 +13,7 @@ from tests.programs import Node, Program, Programs, free_port, needs
 from tests.system.ledger import load
 
 FULL = "TRIODUCT_FULL" in os.environ
-FAULTS = 60 if FULL else 6
+FAULTS = 60 if FULL else 4
 
 
 async def test_after_kill_9_at_random_every_request_is_whole_or_visibly_failed(programs: Programs, origin: int) -> None:
