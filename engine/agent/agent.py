@@ -21,6 +21,7 @@ from engine.admin.metrics import AgentMetrics
 from engine.agent.application import Application, open_applications
 from engine.agent.health import Health, figures
 from engine.agent.http import HttpUpstream
+from engine.agent.onward import Rewriting
 from engine.agent.service import Service
 from engine.agent.tcp import TcpUpstream
 from engine.agent.token import AgentToken
@@ -244,7 +245,8 @@ def _upstream(
             request_headers=HeaderFilter(chosen.request_headers.allow_list, chosen.request_headers.block_list),
             response_headers=HeaderFilter(chosen.response_headers.allow_list, chosen.response_headers.block_list),
         )
-    return HttpUpstream(service, listener.endpoint_id, reactor, metrics, nursery, access_log)
+    rewriting = Rewriting.of(listener.rewrite)
+    return HttpUpstream(service, listener.endpoint_id, reactor, metrics, nursery, access_log, rewriting)
 
 
 def _certificates(name: str, files: ClientTLS, make: Callable[[], ssl.SSLContext | None]) -> Certificates:

@@ -13,7 +13,7 @@ import trio
 
 from engine.access_log import AccessLog
 from engine.admin.metrics import AgentMetrics
-from engine.agent.onward import Onward
+from engine.agent.onward import Onward, Rewriting
 from engine.agent.service import Service
 from engine.gateway import record
 from engine.gateway.clocks import Timeouts
@@ -68,6 +68,7 @@ class HttpUpstream:
         metrics: AgentMetrics,
         nursery: trio.Nursery,
         access_log: AccessLog | None = None,
+        rewriting: Rewriting | None = None,
     ) -> None:
         # How slow a client may be is the node's to judge.
         self.timeouts = Timeouts(math.inf, math.inf, math.inf, service.timeout or math.inf, math.inf)
@@ -77,7 +78,9 @@ class HttpUpstream:
         self.deadline = reactor.now + SWEEP_SECONDS
         self.service = service
         self._base_path = service.path.rstrip("/").encode()
-        self._onward = Onward(self._base_path) if service.proxy_protocol else None
+        told = service.proxy_protocol > 0
+        self._onward = Onward(service, rewriting, told=told) if told or rewriting is not None else None
+        self._has_client = told  # each connection
         self._idle_of: dict[Client | None, ServiceOutbound] = {}  # those of `idle`, where each is one client's
         self._reactor = reactor
         self._metrics = metrics
@@ -110,8 +113,11 @@ class HttpUpstream:
                     return Route(outbound, head)
         else:
             head, client = self._onward.sent(request)
-            own = self._idle_of.get(client) if lost is None else None
-            if own is not None:
+            exchange.amend = self._onward.amend
+            while lost is None:
+                own = self._idle_of.get(client) if self._has_client else next(reversed(self.idle), None)
+                if own is None:
+                    break
                 self.forget(own)
                 if own.connection.look():
                     return Route(own, head)
@@ -146,7 +152,7 @@ class HttpUpstream:
     def put_back(self, outbound: ServiceOutbound) -> None:
         outbound.idle_since = self._reactor.now
         self.idle[outbound] = None
-        if self._onward is not None:
+        if self._has_client:
             before = self._idle_of.get(outbound.client)
             if before is not None:  # a client has one, for its requests come one behind the other
                 self.forget(before)
@@ -156,7 +162,7 @@ class HttpUpstream:
     def forget(self, outbound: ServiceOutbound) -> None:
         """It does not wait for a request any more."""
         self.idle.pop(outbound, None)
-        if self._onward is not None and self._idle_of.get(outbound.client) is outbound:
+        if self._has_client and self._idle_of.get(outbound.client) is outbound:
             del self._idle_of[outbound.client]
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from engine.config import AgentConfig, Invocation, ListenerConfig
 NO_FLAGS = ("endpoint_id", "addr", "protocol", "tls")  # three are arguments, and TLS is set in the file only
 ONLY_HTTP = (
     "health.path",
+    "rewrite",
     "asgi",
     "reload",
     "http_client",

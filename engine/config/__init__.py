@@ -13,7 +13,7 @@ The ground that declarations stand on, and what reads them:
 The declarations:
 
     tls, auth, log, limits, visitors   what several roles and ports share
-    health             what listeners of an agent have
+    health, rewrite    what listeners of an agent have
     way_out, connect   the proxies between here and a node; the connection to the node
     server, agent, forward   everything about a role
     command            what a command line says beside a role's configuration
@@ -44,6 +44,7 @@ from engine.config.knob import Knob, Leaf, Section, knobs, members, shown, to_ya
 from engine.config.limits import AgentLimits
 from engine.config.log import AccessLogConfig
 from engine.config.mask import MASK
+from engine.config.rewrite import RewriteConfig
 from engine.config.server import ServerConfig
 from engine.config.tls import ClientTLS, ServerTLS
 from engine.config.visitors import VisitorsConfig
@@ -70,6 +71,7 @@ __all__ = [
     "MASK",
     "OutConfig",
     "PortConfig",
+    "RewriteConfig",
     "Section",
     "ServerConfig",
     "ServerTLS",

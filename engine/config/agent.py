@@ -30,6 +30,7 @@ from engine.config.kinds import (
 from engine.config.knob import Section
 from engine.config.log import AccessLogConfig, LogConfig
 from engine.config.mask import MASK
+from engine.config.rewrite import RewriteConfig
 from engine.config.tls import ClientTLS
 from engine.config.visitors import VisitorsConfig
 
@@ -63,7 +64,8 @@ class ListenerConfig(Section):
     timeout: Annotated[SecondsAboveZero, "Timeout for connecting to the service."] = 10.0
     # Ours; the node lets in only whom both have let in.
     visitors: VisitorsConfig = field(default_factory=VisitorsConfig)
-    # Ours.
+    # Ours, both.
+    rewrite: RewriteConfig = field(default_factory=RewriteConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
     access_log: AccessLogConfig = field(default_factory=AccessLogConfig)
     http_client: HTTPClientConfig = field(default_factory=HTTPClientConfig)
@@ -91,6 +93,8 @@ class ListenerConfig(Section):
         if self.protocol == "tcp" and self.visitors.basic_auth_file:
             problem = "TCP clients cannot present a password; expected visitors.allow and visitors.deny alone"
             raise Defect("visitors.basic_auth_file", self.visitors.basic_auth_file, problem)
+        if self.protocol == "tcp" and self.rewrite != RewriteConfig():
+            raise Defect("rewrite", "", "the protocol is tcp, which has nothing to rewrite; expected it with http")
         if self.protocol == "tcp" and self.health.check == "http":
             raise Defect("health.check", "http", "the protocol is tcp; expected tcp, or off")
         self.said_of_visitors()

@@ -215,6 +215,10 @@ Origins = Annotated[
 ]
 Service = Annotated[str, _url("a port, host:port or URL")]
 _target = re.compile(r"/[!-~]*", re.ASCII).fullmatch
+_prefix = re.compile(r"(?:/[!-.0-9-=>@-~]+)+|", re.ASCII).fullmatch
+PathPrefix = Annotated[str, Kind("PATH", "a path such as /shop, without / at its end", _only(str, _prefix))]
+_host_and_port = re.compile(r"(?:[\w.-]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?|", re.ASCII).fullmatch
+HostAndPort = Annotated[str, Kind("HOST", "a host, or host:port", _only(str, _host_and_port))]
 Target = Annotated[str, Kind("PATH", "a path that begins with /, without blanks", _only(str, _target))]
 
 

@@ -61,7 +61,9 @@ def test_an_agent_file_may_hold_every_key_of_piko(write: Write, pki: Pki) -> Non
     assert shop == ListenerConfig(endpoint_id="shop", addr="3000", timeout=10)
     left = unchanged(shown(database), shown(ListenerConfig()))
     assert [
-        key for key in left if not key.startswith(("visitors.", "health.", "proxy_protocol", "asgi", "reload"))
+        key
+        for key in left
+        if not key.startswith(("visitors.", "rewrite.", "health.", "proxy_protocol", "asgi", "reload"))
     ] == [f"access_log.{way}_headers.{kind}_list" for way in ("request", "response") for kind in ("allow", "block")]
     assert database.http_client.max_idle_conns == -1
     assert zeros.http_client == ListenerConfig().http_client  # a zero is what nobody set
