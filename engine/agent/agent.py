@@ -96,6 +96,7 @@ async def run_agent(
                 remembered=remembered,
                 said_of_visitors=visitors,
                 asks_for_clients=listener.proxy_version > 0,
+                claims=listener.domains,
                 dials=dials,
                 on_connect=on_connect,
                 on_reconnect=metrics.reconnected,

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -56,7 +56,7 @@ class Uplink:
     `token` is asked at each dial, so that a rotated one is picked up; a session waits for `resume_seconds` for the next
     carrier when its own is lost; `summaries`: who reads the streams understands them (see wire.http1.summary);
     `said_of_visitors` is asked at each dial whom the node may let in (see wire.visitors), None lets in anybody;
-    `asks_for_clients`: who reads the streams wants to know whose they are (see wire.clients);
+    `asks_for_clients`: who reads the streams wants to know whose they are (see wire.clients); it `claims` domains;
     `dials` bounds how many uplinks dial at once; `on_connect` is told how many seconds each registration took,
     `on_reconnect` the reason of every loss.
     """
@@ -75,6 +75,7 @@ class Uplink:
         summaries: bool = True,
         said_of_visitors: Callable[[], bytes] | None = None,
         asks_for_clients: bool = False,
+        claims: Sequence[str] = (),
         dials: trio.CapacityLimiter | None = None,
         backoff: Backoff | None = None,
         on_connect: Callable[[float], None] | None = None,
@@ -94,7 +95,9 @@ class Uplink:
             summaries=summaries,
             said_of_visitors=said_of_visitors,
             asks_for_clients=asks_for_clients,
+            claims=claims,
         )
+        self._claims = claims
         self._ladder = Ladder(errand, kinds, remembered)
         self._on_stream = on_stream
         self._resume_seconds = round(resume_seconds)
@@ -370,6 +373,9 @@ class Uplink:
         if self._asks_for_clients and not answer.clients:
             carrier.abort()  # the service would take the agent for every client
             raise Refused(f"{self._server.url} does not tell who clients are, as proxy_protocol needs it: {STRANGER}")
+        if self._claims and not answer.domains:
+            carrier.abort()
+            raise Refused(f"{self._server.url} gives the endpoint no domains: {STRANGER}")
         self.reach = answer.public_url.reach(self.endpoint) if answer.public_url else None
         return carrier, answer.seat
 

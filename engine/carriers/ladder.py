@@ -16,7 +16,7 @@ from engine.carriers.remembered import Remembered
 from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
 from engine.errors import Refused, RemoteProtocolError, Unreachable
 from engine.loop.dial import Server
-from engine.wire import clients, piko, posts, resumption, visitors, websocket
+from engine.wire import clients, domains, piko, posts, resumption, visitors, websocket
 from engine.wire.http1 import Fields
 from engine.wire.posts import Hello
 from engine.wire.public_url import PublicURL, told, told_text
@@ -39,6 +39,7 @@ class Answer(NamedTuple):
     seat: Seat | None = None  # the worker that has the session, if there are several
     visitors: bool = False  # it keeps to what was said of them
     clients: bool = False  # it tells who they are
+    domains: bool = False  # the endpoint has those that were claimed
 
 
 class Errand(NamedTuple):
@@ -59,16 +60,22 @@ def registration(
     summaries: bool = True,
     said_of_visitors: Callable[[], bytes] | None = None,
     asks_for_clients: bool = False,
+    claims: Sequence[str] = (),
 ) -> Errand:
     """An agent offers `endpoint`, and understands `summaries` or not; `said_of_visitors`, if there is something to say,
-    is asked for each time (see wire.visitors); `asks_for_clients`: it wants to know who they are (see wire.clients).
+    is asked for each time (see wire.visitors); `asks_for_clients`: it wants to know who they are (see wire.clients);
+    it `claims` these domains.
     """
     place = Place(server, posts.UPSTREAM_PATH, endpoint, credentials)
-    if said_of_visitors is not None or asks_for_clients:
+    if said_of_visitors is not None or asks_for_clients or claims:
 
         def opening() -> Fields:
             said: Fields = [] if said_of_visitors is None else [(visitors.FIELD, said_of_visitors())]
-            return [*said, (clients.FIELD, b"1")] if asks_for_clients else said
+            if asks_for_clients:
+                said.append((clients.FIELD, b"1"))
+            if claims:
+                said.append((domains.FIELD, domains.encode(claims)))
+            return said
 
         place = place._replace(opening=opening)
     fields = [(piko.SUMMARIES, b"1")] if summaries else []
@@ -151,7 +158,9 @@ class Ladder:
             carrier.abort()
             raise Refused(str(error)) from error
         seat = parse_seat(welcome.workers)
-        return carrier, Answer(session, told_text(welcome.public_url), seat, welcome.visitors, welcome.clients)
+        return carrier, Answer(
+            session, told_text(welcome.public_url), seat, welcome.visitors, welcome.clients, welcome.domains
+        )
 
     async def _open_websocket(self, wish: Wish) -> tuple[Carrier, Answer]:
         errand = self._errand
@@ -165,7 +174,9 @@ class Ladder:
         try:
             session = resumption.answer_in(answer.fields)
             kept, tells = visitors.are_kept(answer.fields), clients.are_told(answer.fields)
-            said = Answer(session, told(answer.fields), seat_in(answer.fields), kept, tells)
+            said = Answer(
+                session, told(answer.fields), seat_in(answer.fields), kept, tells, domains.are_kept(answer.fields)
+            )
         except RemoteProtocolError as error:
             connection.abort()
             raise Refused(str(error)) from error

@@ -15,6 +15,7 @@ NO_FLAGS = ("endpoint_id", "addr", "protocol", "tls")  # three are arguments, an
 ONLY_HTTP = (
     "health.path",
     "rewrite",
+    "domains",
     "asgi",
     "reload",
     "http_client",

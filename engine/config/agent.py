@@ -15,6 +15,7 @@ from engine.config.kinds import (
     ApplicationName,
     BindAddr,
     CountOrUnlimited,
+    Domains,
     EndpointID,
     EventLoop,
     HostNames,
@@ -62,6 +63,7 @@ class ListenerConfig(Section):
     ] = "off"
     # Piko has no default for it in the file.
     timeout: Annotated[SecondsAboveZero, "Timeout for connecting to the service."] = 10.0
+    domains: Annotated[Domains, "Domains that are to be the endpoint's, if the token permits."] = []
     # Ours; the node lets in only whom both have let in.
     visitors: VisitorsConfig = field(default_factory=VisitorsConfig)
     # Ours, both.
@@ -93,6 +95,8 @@ class ListenerConfig(Section):
         if self.protocol == "tcp" and self.visitors.basic_auth_file:
             problem = "TCP clients cannot present a password; expected visitors.allow and visitors.deny alone"
             raise Defect("visitors.basic_auth_file", self.visitors.basic_auth_file, problem)
+        if self.protocol == "tcp" and self.domains:
+            raise Defect("domains", self.domains[0], "TCP clients name no domain; expected none")
         if self.protocol == "tcp" and self.rewrite != RewriteConfig():
             raise Defect("rewrite", "", "the protocol is tcp, which has nothing to rewrite; expected it with http")
         if self.protocol == "tcp" and self.health.check == "http":

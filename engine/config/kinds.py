@@ -250,6 +250,38 @@ PortsOfEndpoints = Annotated[
 ]
 
 
+def _domain_of_endpoint(text: str) -> tuple[str, str]:
+    where, _, endpoint = text.partition("=")
+    if not _segment(endpoint.rpartition("/")[2]) or endpoint.startswith("/"):
+        raise ValueError("no name of an endpoint")
+    return _domain(where), endpoint
+
+
+def _domain(text: str) -> str:
+    from engine.wire.domains import is_domain
+
+    wildcard, name = ("*.", text[2:]) if text.startswith("*.") else ("", text)
+    domain = f"{wildcard}{_host(name)}"
+    if not is_domain(domain):
+        raise ValueError("no domain")
+    return domain
+
+
+Domains = Annotated[
+    list[str], Kind("LIST", "a list of domains such as shop.example.com", _domain, many=True, alone=True)
+]
+DomainsOfEndpoints = Annotated[
+    list[tuple[str, str]],
+    Kind(
+        "DOMAIN=ENDPOINT",
+        "a domain and an endpoint: shop.example.com=shop, or in a file {shop.example.com: shop}; *. for any label",
+        _domain_of_endpoint,
+        many=True,
+        pairs=True,
+    ),
+]
+
+
 def _host_pattern(text: str) -> object:
     from engine.routing.tenants import HostPattern as Pattern
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import MappingProxyType
@@ -37,11 +37,13 @@ from engine.node.peers import Peers
 from engine.node.registration import Crowd, Registration
 from engine.node.way import Way
 from engine.routing import tenants
+from engine.routing.domains import Domains, Taken, permits
 from engine.routing.owners import Answer, Owners, defect_of_name
 from engine.routing.registry import Registry
 from engine.session.probe import Answering
 from engine.session.session import Session
 from engine.wire import clients, http1, piko, posts, resumption, visitors, websocket, workers
+from engine.wire import domains as of_domains
 from engine.wire.http1 import Request
 from engine.wire.peers import Port
 from engine.wire.posts import Hello, Welcome
@@ -66,6 +68,7 @@ class _Asked(NamedTuple):
     tenant: bytes
     guard: Guard | None  # whom it lets in, if not anybody
     wants_clients: bool  # to be told who they are
+    domains: Sequence[str]  # that it claims
 
     @property
     def key(self) -> str:
@@ -107,6 +110,7 @@ class AgentPort:
         tls: Certificates,
         public_url: str = "",
         public_urls: Mapping[str, str] = MappingProxyType({}),
+        domains: Domains | None = None,
         limits: AgentLimits,
         exclusive: bool = False,
         resume_seconds: float = 0,
@@ -122,6 +126,7 @@ class AgentPort:
         self._tokens = tokens
         self._by_tenant = by_tenant
         self._tls = tls
+        self._domains = domains if domains is not None else Domains()
         self._public_url = str(PublicURL.parse(public_url)).encode() if public_url else b""
         self._public_urls = {tenant: url.encode() for tenant, url in public_urls.items()}
         self._host: Host[_Asked] = Host(self, reactor)
@@ -257,6 +262,8 @@ class AgentPort:
             fields.append((visitors.FIELD, visitors.KEPT))
         if asked.wants_clients:
             fields.append((clients.FIELD, clients.TOLD))
+        if asked.domains:
+            fields.append((of_domains.FIELD, of_domains.KEPT))
         if self.seat is not None and not isinstance(wish, Resume):  # which other programs pass over
             fields.append((workers.FIELD, str(self.seat).encode()))
         connection.put(http1.encode_response(101, b"Switching Protocols", fields))
@@ -307,7 +314,9 @@ class AgentPort:
         seat = str(self.seat) if self.seat is not None else ""
         url = self._url_for(asked.claims).decode()
         visitors, tells = asked.guard is not None, asked.wants_clients
-        return Welcome(answer.decode(), url, self.kept.tag.decode(), seat, visitors=visitors, clients=tells), start
+        tag, keeps = self.kept.tag.decode(), bool(asked.domains)
+        welcome = Welcome(answer.decode(), url, tag, seat, visitors=visitors, clients=tells, domains=keeps)
+        return welcome, start
 
     # -- sessions
 
@@ -328,6 +337,7 @@ class AgentPort:
 
             return resumed.encode(), go_on
         self._refuse_taken(asked)
+        self._refuse_domains(asked)
         self._refuse_excess(asked.party)
         session, answer = self.kept.begin(carrier, wish, asked.purpose)
         self._permits[session] = _Permit(asked.claims)
@@ -335,6 +345,7 @@ class AgentPort:
         def start() -> None:
             held = ExitStack()  # from here on, for others may ask before the task runs
             held.enter_context(self.owners.hold(asked.key, asked.principal))
+            held.enter_context(self._domains.claim(asked.domains, asked.key))
             if asked.party:
                 held.enter_context(self._principals.hold(asked.party))
             for one in (carrier, session):
@@ -374,6 +385,16 @@ class AgentPort:
             raise HTTPError(403, "the endpoint is taken by somebody else, or a name like it")
         if answer is Answer.BUSY:
             raise HTTPError(503, "the endpoint is taken, and for one session at a time")
+
+    def _refuse_domains(self, asked: _Asked) -> None:
+        permitted = asked.claims.domains if asked.claims is not None else ()
+        for name in asked.domains:
+            if not permits(permitted, name):
+                raise HTTPError(403, f"the token does not permit the domain {name}")
+        try:
+            self._domains.check(asked.domains, asked.key)
+        except Taken as error:
+            raise HTTPError(409, str(error)) from None
 
     def _refuse_excess(self, party: str) -> None:
         """Who is named by no token is not told from others, so that one of them could keep out the rest."""
@@ -546,7 +567,8 @@ def _check_endpoint(endpoint: str) -> None:
 
 def _asked(request: Request, endpoint: str | None, claims: Claims | None) -> _Asked:
     fields = request.fields
-    return _Asked(endpoint, claims, tenant_in(fields), guard_in(fields), clients.are_asked_for(fields))
+    tells = clients.are_asked_for(fields)
+    return _Asked(endpoint, claims, tenant_in(fields), guard_in(fields), tells, of_domains.domains_in(fields))
 
 
 @contextmanager

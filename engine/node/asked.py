@@ -8,6 +8,7 @@ from urllib.parse import quote, unquote_to_bytes
 from engine.gateway.head import head_for_go, request_head
 from engine.node.trust import Trust
 from engine.routing import tenants
+from engine.routing.domains import Domains
 from engine.routing.tenants import HostPattern
 from engine.wire import clients, http1, piko
 from engine.wire.http1 import Request, claims
@@ -24,6 +25,7 @@ class Asked:
         "client",
         "credentials",
         "defect",
+        "domains_then",
         "endpoint",
         "head",
         "is_tcp",
@@ -42,11 +44,13 @@ class Asked:
         takes_tokens: bool,
         trust: Trust | None = None,
         hosts: HostPattern | None = None,
+        domains: Domains | None = None,
     ) -> None:
         """`peer` is the address that the request comes from, `proto` http or https, whether by TLS; `takes_tokens`:
         an Authorization field is the node's to look at. With `trust`, the peer is a proxy whose word counts for who
         the client is; what others say of that is dropped (see wire.http1.claims). `hosts` are those that name a
-        tenant; None where there are no tenants.
+        tenant; None where there are no tenants. `domains` are those that endpoints have, which come before the first
+        label of the Host, but behind x-piko-endpoint; `domains_then`: how many changes of theirs there had been.
 
         `key` is the endpoint's in the tenant that the request names; that of its token is not looked at here. `defect`
         says why the request cannot be meant; empty if it can.
@@ -87,7 +91,11 @@ class Asked:
                 lines = lines.copy()
             lines.remove(line)
         self.endpoint = tcp_endpoint or (named or b"").decode("utf-8", "replace")
+        self.domains_then = 0 if domains is None else domains.changes
+        mapped = domains.find(request.host) if domains and not self.is_tcp else None
         by_host = hosts.parse(request.host) if hosts is not None else None
+        if mapped is not None:
+            by_host = tenants.split(mapped)
         if by_host is not None:
             self.tenants.append(by_host[1].encode())
         if not self.endpoint:

@@ -39,6 +39,7 @@ from engine.node.visitors import BUSY as CHECKS_BUSY
 from engine.node.visitors import CHECK_SECONDS, Visitors
 from engine.node.way import ELSEWHERE, StreamOutbound, Way
 from engine.routing import tenants
+from engine.routing.domains import Domains
 from engine.routing.registry import Registry
 from engine.routing.tenants import HostPattern
 from engine.session.liveness import Budget
@@ -102,6 +103,7 @@ class Clients:
     max_head: int = MAX_HEAD
     verifier: Verifies | None = None
     hosts: HostPattern | None = None  # that name a tenant; None where there are no tenants
+    domains: Domains = field(default_factory=Domains)
     trust: Trust = field(default_factory=Trust)
     proxy_protocol: bool = False  # spoken by who is trusted
     allowed_origins: frozenset[str] = frozenset()  # of pages that may open TCP endpoints
@@ -219,7 +221,7 @@ class Client:
             port.metrics.request_started()
         # A client that repeats itself asks for the same; and the parser gives equal heads the same object.
         asked = self._asked
-        if asked is None or asked.request is not request:
+        if asked is None or asked.request is not request or asked.domains_then != port.domains.changes:
             asked = Asked(
                 request,
                 self.address,
@@ -227,6 +229,7 @@ class Client:
                 takes_tokens=port.verifier is not None,
                 trust=self._trust,
                 hosts=port.hosts,
+                domains=port.domains,
             )
             self._asked = asked if request.repeats else None
             self._client = asked.client

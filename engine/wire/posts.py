@@ -62,7 +62,8 @@ class Hello(msgspec.Struct):
 
 class Welcome(msgspec.Struct):
     """The answer: what became of the wish, where clients reach the node, which node or worker it is, whether it
-    keeps to what was said of visitors, and whether it tells who clients are.
+    keeps to what was said of visitors, whether it tells who clients are, and whether the
+    endpoint has the domains that were claimed.
     """
 
     session: str = ""
@@ -71,6 +72,7 @@ class Welcome(msgspec.Struct):
     workers: str = ""  # and which of how many workers (see workers)
     visitors: bool = False
     clients: bool = False
+    domains: bool = False
 
     def __repr__(self) -> str:
         return f"Welcome(public_url={self.public_url!r})"  # the session's name is a secret
