@@ -40,7 +40,7 @@ from engine.loop.listen import join_address, open_listeners
 from engine.loop.reactor import Reactor
 from engine.loop.run import open_reactor
 from engine.session.session import Session
-from engine.wire import piko
+from engine.wire import agents, piko
 
 PARALLEL_DIALS = 32  # proxies count connections, and some take too many at once for an attack
 
@@ -97,6 +97,7 @@ async def run_agent(
                 said_of_visitors=visitors,
                 asks_for_clients=listener.proxy_version > 0,
                 claims=listener.domains,
+                agent=agents.new_name(),
                 dials=dials,
                 on_connect=on_connect,
                 on_reconnect=metrics.reconnected,

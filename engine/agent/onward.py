@@ -16,9 +16,10 @@ from engine.agent.service import Service
 from engine.config import RewriteConfig
 from engine.gateway.exchange import Amend
 from engine.gateway.head import request_head
-from engine.wire import clients, http1
+from engine.wire import clients
 from engine.wire.clients import Client
 from engine.wire.http1 import Request, Response
+from engine.wire.http1.message import with_lines
 
 FORWARDED_PREFIX: Final = b"X-Forwarded-Prefix: "
 _absolute: Final = re.compile(rb"((?:(https?):)?//([^/?#]*))([^\x00]*)", re.IGNORECASE).fullmatch
@@ -118,17 +119,7 @@ class Onward:
             if line[:9].lower() == b"location:":
                 fields[index] = b"Location: " + self._location(line[9:].strip(), request)
         lines = [first, *rewriting.answer.follow(fields)]
-        amended = Response(
-            http1.encode_lines(lines),
-            lines,
-            response.intact,
-            response.version,
-            response.status,
-            response.reason,
-            response.body,
-            response.keep_alive,
-            response.upgrade,
-        )
+        amended = with_lines(response, lines)
         amended.repeats = request.repeats and response.repeats
         return amended
 

@@ -16,7 +16,7 @@ from engine.carriers.remembered import Remembered
 from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
 from engine.errors import Refused, RemoteProtocolError, Unreachable
 from engine.loop.dial import Server
-from engine.wire import clients, domains, piko, posts, resumption, visitors, websocket
+from engine.wire import agents, clients, domains, piko, posts, resumption, visitors, websocket
 from engine.wire.http1 import Fields
 from engine.wire.posts import Hello
 from engine.wire.public_url import PublicURL, told, told_text
@@ -61,18 +61,22 @@ def registration(
     said_of_visitors: Callable[[], bytes] | None = None,
     asks_for_clients: bool = False,
     claims: Sequence[str] = (),
+    agent: bytes = b"",
 ) -> Errand:
     """An agent offers `endpoint`, and understands `summaries` or not; `said_of_visitors`, if there is something to say,
     is asked for each time (see wire.visitors); `asks_for_clients`: it wants to know who they are (see wire.clients);
-    it `claims` these domains.
+    it `claims` these domains;
+    `agent` is which one it is.
     """
     place = Place(server, posts.UPSTREAM_PATH, endpoint, credentials)
-    if said_of_visitors is not None or asks_for_clients or claims:
+    if said_of_visitors is not None or asks_for_clients or claims or agent:
 
         def opening() -> Fields:
             said: Fields = [] if said_of_visitors is None else [(visitors.FIELD, said_of_visitors())]
             if asks_for_clients:
                 said.append((clients.FIELD, b"1"))
+            if agent:
+                said.append((agents.FIELD, agent))
             if claims:
                 said.append((domains.FIELD, domains.encode(claims)))
             return said

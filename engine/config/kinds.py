@@ -282,6 +282,25 @@ DomainsOfEndpoints = Annotated[
 ]
 
 
+def _sticky_of_endpoint(text: str) -> tuple[str, str]:
+    name, _, by = text.rpartition("=")
+    if not name or not name.isprintable() or by not in ("cookie", "client"):
+        raise ValueError("no rule")
+    return name, by
+
+
+StickyOfEndpoints = Annotated[
+    list[tuple[str, str]],
+    Kind(
+        "ENDPOINT=HOW",
+        "an endpoint or a pattern, and cookie or client: shop=cookie, or in a file {shop: cookie}",
+        _sticky_of_endpoint,
+        many=True,
+        pairs=True,
+    ),
+]
+
+
 def _host_pattern(text: str) -> object:
     from engine.routing.tenants import HostPattern as Pattern
 

@@ -36,6 +36,7 @@ from engine.config.kinds import (
     SecondsOrNever,
     Secret,
     Sharing,
+    StickyOfEndpoints,
     StoreURL,
     Switch,
     Word,
@@ -98,6 +99,9 @@ class ProxyConfig(Section):
     domains: Annotated[
         DomainsOfEndpoints, "Domains of their own for endpoints, or for TENANT/ENDPOINT: shop.example.com=shop."
     ] = []
+    sticky: Annotated[
+        StickyOfEndpoints, "Endpoints whose clients come back to the same agent, by a cookie or the client's address."
+    ] = []
     allowed_origins: Annotated[Origins, "Web pages that may open TCP endpoints: https://HOST, or * for all."] = []
     trusted_proxies: Annotated[Networks, "Networks of load balancers in front, whose trusted-headers count."] = []
     trusted_headers: Annotated[
@@ -137,6 +141,9 @@ class ProxyConfig(Section):
         twice = next((one for one, count in Counter(one for one, _ in self.domains).items() if count > 1), None)
         if twice is not None:
             raise Defect("domains", twice, "has two endpoints; expected each domain once")
+        twice = next((one for one, count in Counter(one for one, _ in self.sticky).items() if count > 1), None)
+        if twice is not None:
+            raise Defect("sticky", twice, "is there twice; expected each endpoint once")
         if self.proxy_protocol and not self.trusted_proxies:
             problem = "nobody is trusted to say who calls; expected the networks of trusted_proxies beside it"
             raise Defect("proxy_protocol", "true", problem)

@@ -42,7 +42,7 @@ from engine.routing.owners import Answer, Owners, defect_of_name
 from engine.routing.registry import Registry
 from engine.session.probe import Answering
 from engine.session.session import Session
-from engine.wire import clients, http1, piko, posts, resumption, visitors, websocket, workers
+from engine.wire import agents, clients, http1, piko, posts, resumption, visitors, websocket, workers
 from engine.wire import domains as of_domains
 from engine.wire.http1 import Request
 from engine.wire.peers import Port
@@ -69,6 +69,7 @@ class _Asked(NamedTuple):
     guard: Guard | None  # whom it lets in, if not anybody
     wants_clients: bool  # to be told who they are
     domains: Sequence[str]  # that it claims
+    agent: bytes  # which it is (see wire.agents)
 
     @property
     def key(self) -> str:
@@ -434,6 +435,7 @@ class AgentPort:
         registration.client = carrier.peer[0]
         registration.guard = asked.guard
         registration.tells_clients = asked.wants_clients
+        registration.agent = asked.agent
         if asked.guard is not None or asked.wants_clients:
             held.enter_context(_counted(self.guarded, asked.key))
         self.registrations.add(registration)
@@ -568,7 +570,8 @@ def _check_endpoint(endpoint: str) -> None:
 def _asked(request: Request, endpoint: str | None, claims: Claims | None) -> _Asked:
     fields = request.fields
     tells = clients.are_asked_for(fields)
-    return _Asked(endpoint, claims, tenant_in(fields), guard_in(fields), tells, of_domains.domains_in(fields))
+    domains, agent = of_domains.domains_in(fields), agents.name_in(fields)
+    return _Asked(endpoint, claims, tenant_in(fields), guard_in(fields), tells, domains, agent)
 
 
 @contextmanager

@@ -29,11 +29,13 @@ from engine.loop.connection import Connection
 from engine.loop.memory import Shares
 from engine.loop.reactor import Reactor
 from engine.loop.reading import Reader
+from engine.node import sticky
 from engine.node.aborts import Aborts
 from engine.node.admission import logged, party_of, seconds_left, tenant_in
 from engine.node.asked import Asked
 from engine.node.legs import TOO_MANY, Leg, Legs
 from engine.node.peers import Peers, PeerWay
+from engine.node.sticky import Sticky
 from engine.node.trust import Trust
 from engine.node.visitors import BUSY as CHECKS_BUSY
 from engine.node.visitors import CHECK_SECONDS, Visitors
@@ -104,6 +106,7 @@ class Clients:
     verifier: Verifies | None = None
     hosts: HostPattern | None = None  # that name a tenant; None where there are no tenants
     domains: Domains = field(default_factory=Domains)
+    sticky: Sticky | None = None
     trust: Trust = field(default_factory=Trust)
     proxy_protocol: bool = False  # spoken by who is trusted
     allowed_origins: frozenset[str] = frozenset()  # of pages that may open TCP endpoints
@@ -272,10 +275,30 @@ class Client:
         """By the node's own word the request may go on."""
         port = self._port
         avoid = lost.way if isinstance(lost, StreamOutbound) else None
-        way = port.registry.pick(exchange.endpoint, avoid=avoid)
+        way = port.registry.pick(exchange.endpoint, avoid=avoid) if port.sticky is None else self._pick(exchange, avoid)
         if asked.is_tcp:
             return self._begin_tcp(inbound, exchange, asked, way, port.reactor.now)
         return self._find(inbound, exchange, asked, way, port.reactor.now, patient=lost is None)
+
+    def _pick(self, exchange: Exchange, avoid: Way | None) -> Way | None:
+        """A session, where clients may be sticky (see sticky)."""
+        port, request, key = self._port, exchange.request, exchange.endpoint
+        assert port.sticky is not None
+        assert request is not None
+        rule = port.sticky.of(*tenants.split(key))
+        best: Way | None = None
+        if rule == "client":
+            client = client_of(self._client)
+            best = port.registry.pick_best(key, lambda way: sticky.rank(client, way.agent), avoid=avoid)
+        elif rule == "cookie":
+            said = sticky.agent_in(request)
+            if said:
+                best = port.registry.pick_best(key, lambda way: b"1" * (way.agent == said), avoid=avoid)
+            if best is None or best.agent != said:
+                best = port.registry.pick(key, avoid=avoid)
+                if best is not None and best.agent:
+                    exchange.amend = partial(sticky.with_cookie, best.agent, self._proto == b"https")
+        return port.registry.pick(key, avoid=avoid) if best is None else best
 
     def _ask(
         self,
@@ -387,7 +410,8 @@ class Client:
             return NO_UPSTREAMS
 
         def come() -> None:
-            inbound.decide(exchange, again(port.registry.pick(exchange.endpoint)))
+            way = port.registry.pick(exchange.endpoint) if port.sticky is None else self._pick(exchange, None)
+            inbound.decide(exchange, again(way))
 
         forget = port.registry.wait_for(exchange.endpoint, lambda: port.reactor.call("registered", inbound, come))
         return Wait(until, NO_UPSTREAMS, forget)

@@ -50,6 +50,7 @@ from engine.node.kept import Kept
 from engine.node.legs import Legs
 from engine.node.membership import join_by_store
 from engine.node.peers import Peers
+from engine.node.sticky import Sticky
 from engine.node.tcp_port import TCPPort
 from engine.node.trust import Trust
 from engine.node.visitors import Visitors
@@ -264,6 +265,7 @@ class Node:
             verifier=clients,
             hosts=hosts,
             domains=domains,
+            sticky=Sticky(dict(config.proxy.sticky)) if config.proxy.sticky else None,
             trust=trust,
             proxy_protocol=config.proxy.proxy_protocol,
             allowed_origins=frozenset(config.proxy.allowed_origins),

@@ -242,6 +242,17 @@ WRONG = [
         "proxy: {domains: {shop.test: shop, SHOP.test.: web}}",
         "1: proxy.domains: 'shop.test': has two endpoints; expected each domain once",
     ),
+    (
+        ServerConfig,
+        "proxy: {sticky: {shop: address}}",
+        "1: proxy.sticky: 'shop=address': expected an endpoint or a pattern, and cookie or client: shop=cookie, or in a "
+        "file {shop: cookie}",
+    ),
+    (
+        ServerConfig,
+        "proxy: {sticky: ['shop=cookie', 'shop=client']}",
+        "1: proxy.sticky: 'shop': is there twice; expected each endpoint once",
+    ),
     *(
         (
             ServerConfig,
