@@ -245,8 +245,8 @@ WRONG = [
     (
         ServerConfig,
         "proxy: {sticky: {shop: address}}",
-        "1: proxy.sticky: 'shop=address': expected an endpoint or a pattern, and cookie or client: shop=cookie, or in a "
-        "file {shop: cookie}",
+        "1: proxy.sticky: 'shop=address': expected an endpoint or a pattern, and cookie or client: shop=cookie, or in "
+        "a file {shop: cookie}",
     ),
     (
         ServerConfig,
