@@ -52,6 +52,7 @@ Strata, each importing only what stands below it (the contracts are in pyproject
     doctor                 walks an agent's way to a node, and says what is in it
     config                 the knobs: defaults, validation, help, from one declaration
     inspector              what passes an agent, for a person to look at
+    tracing                spans of what passes, for a collector
     admin, cluster         what looks at a node; what nodes share
     gateway                one HTTP hop: requests, answers, and what follows what
     tunnel                 bytes that are no HTTP: two duplexes joined

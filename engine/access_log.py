@@ -4,7 +4,8 @@ A request costs the engine some 50 us, and a log line rendered field by field 15
 writes the lines of some milliseconds together; of equal heads the line's part is made once; and of heads that differ,
 the lines that come again and are public are (`http1.lines.KEPT`).
 Piko's keys come first (`level`, `ts`, `subsystem`, `msg`, `request{…}`), ours behind them: who asked, for
-which endpoint, the bytes each way, when the first of them came back, and the worker, where a node has several.
+which endpoint, the bytes each way, when the first of them came back, the worker, where a node has several, and the
+trace, where there is one.
 
 `path` is the target without its query, as in Piko: queries carry tokens. So do the queries of other URLs (Referer,
 Location), which are left out as well. What is a secret among the header fields (see `secret`) is masked, whatever the
@@ -55,6 +56,7 @@ class Finished(msgspec.Struct, gc=False):
     seconds: float
     tenant: str = ""
     refused: str = ""  # why the visitor was not let in, if it was not
+    trace: str = ""  # the id of its trace, if that is known
 
 
 class AccessLog:
@@ -96,6 +98,7 @@ class AccessLog:
                 endpoint_id=request.endpoint,
                 **({"tenant_id": request.tenant} if request.tenant else {}),
                 **({"refused": request.refused} if request.refused else {}),
+                **({"trace_id": request.trace} if request.trace else {}),
                 client_ip=request.client,
                 took=f"{request.seconds * 1000:.1f}ms",
                 bytes_in=request.bytes_in,
@@ -133,6 +136,7 @@ class AccessLog:
             _cut(request.tenant) if request.tenant else msgspec.UNSET,
             self._worker,
             request.refused or msgspec.UNSET,
+            request.trace or msgspec.UNSET,
         )
         return _encode(object_) + b"\n"
 
@@ -242,6 +246,7 @@ class _Object(msgspec.Struct, rename=log.KEYS):
     tenant_id: str | msgspec.UnsetType
     worker: int | msgspec.UnsetType
     refused: str | msgspec.UnsetType
+    trace_id: str | msgspec.UnsetType
 
 
 class _First(msgspec.Struct):

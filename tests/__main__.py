@@ -30,6 +30,7 @@ PROGRAMS = {
     "wrk": "wrk",
     "slowhttptest": "slowhttptest",
     "git": "git",
+    "help2man": "help2man",
     "chromium": "chromium",
     # Forward proxies, and what some of them want to know a user by.
     "squid": "squid",

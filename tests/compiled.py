@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tests.__main__ import PROJECT, TWO_AT_A_TIME, VENV_PYTHON, install_packages
 
-ROOMS = ("wire", "loop", "session", "tunnel", "node", "agent", "forward", "interop")
+ROOMS = ("wire", "loop", "session", "tunnel", "tracing", "node", "agent", "forward", "interop")
 HOOK = "HATCH_BUILD_HOOK_ENABLE_MYPYC"
 
 

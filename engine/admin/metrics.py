@@ -88,12 +88,23 @@ class Registration(Protocol):
     def session(self) -> Session: ...
 
 
+class Spans(Protocol):
+    """What is told of the spans of traces."""
+
+    @property
+    def exported(self) -> int: ...
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """By reason."""
+
+
 class RoleMetrics:
     """What node and agent both count.
 
     `sessions` gives the sessions that live, `tcp_connections` how many raw TCP connections are being relayed,
     `internal_errors` the defects that have ended a connection, by place, `ended` how many connections had to go, by
-    reason, and `expiries` until when which certificates are good; the role sets them.
+    reason, `expiries` until when which certificates are good, and `spans` what became of those, if there are any; the
+    role sets them.
     """
 
     def __init__(self) -> None:
@@ -103,6 +114,7 @@ class RoleMetrics:
         self.ended: Callable[[], Mapping[str, int]] = dict
         self.limited: Callable[[], Mapping[str, Mapping[str, int]]] = dict
         self.expiries: Callable[[], Iterable[Expiry]] = tuple
+        self.spans: Spans | None = None
         self._ended: dict[str, _Totals] = {}  # of the sessions that do not live any more
         self._tcp: dict[str, _Traffic] = {}
         self._reconnects: defaultdict[str, int] = defaultdict(int)
@@ -279,6 +291,18 @@ class RoleMetrics:
         for expiry in self.expiries():
             expiries.add_metric([expiry.port, expiry.file], expiry.at)
         yield expiries
+        if self.spans is not None:
+            yield CounterMetricFamily(
+                "trioduct_spans_exported", "Spans that the collector has taken.", self.spans.exported
+            )
+            dropped = CounterMetricFamily(
+                "trioduct_spans_dropped",
+                "Spans that were lost: the queue was full, the collector failed, or it rejected them.",
+                labels=["reason"],
+            )
+            for reason, count in self.spans.dropped.items():
+                dropped.add_metric([reason], count)
+            yield dropped
         yield CounterMetricFamily(
             "trioduct_log_lines_dropped", "Log lines lost because nobody took them.", log.dropped()
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from secrets import token_urlsafe
+from secrets import token_hex, token_urlsafe
 from shlex import quote
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ from engine.agent.onward import Rewriting
 from engine.agent.service import Service
 from engine.agent.tcp import TcpUpstream
 from engine.agent.token import AgentToken
+from engine.agent.traced import TracedUpstream
 from engine.agent.uplink import HINT, Uplink
 from engine.agent.visitors import SaidOfVisitors
 from engine.carriers.carrier import Kind
@@ -40,6 +41,7 @@ from engine.loop.listen import join_address, open_listeners
 from engine.loop.reactor import Reactor
 from engine.loop.run import open_reactor
 from engine.session.session import Session
+from engine.tracing.tracer import Tracer
 from engine.wire import agents, piko
 
 PARALLEL_DIALS = 32  # proxies count connections, and some take too many at once for an attack
@@ -78,8 +80,9 @@ async def run_agent(
         dials = trio.CapacityLimiter(PARALLEL_DIALS)
         said = [SaidOfVisitors(one) if one.said_of_visitors() else None for one in config.listeners]
         kinds, on_connect = tuple(map(Kind, connect.carriers)), partial(metrics.connected, "node")
+        tracer = _tracer(config, metrics, reactor, nursery) if config.tracing.url else None
         upstreams = [
-            _upstream(listener, application, reactor, metrics, nursery)
+            _upstream(listener, application, reactor, metrics, nursery, tracer)
             for listener, application in zip(config.listeners, applications, strict=True)
         ]
         if config.inspect.bind_addr:
@@ -217,6 +220,7 @@ def _upstream(
     reactor: Reactor,
     metrics: AgentMetrics,
     nursery: trio.Nursery,
+    tracer: Tracer | None,
 ) -> HttpUpstream | TcpUpstream:
     target = listener.target()
     http = listener.http_client
@@ -248,7 +252,30 @@ def _upstream(
             response_headers=HeaderFilter(chosen.response_headers.allow_list, chosen.response_headers.block_list),
         )
     rewriting = Rewriting.of(listener.rewrite)
+    if tracer is not None:
+        return TracedUpstream(
+            service, listener.endpoint_id, reactor, metrics, nursery, access_log, tracer=tracer, rewriting=rewriting
+        )
     return HttpUpstream(service, listener.endpoint_id, reactor, metrics, nursery, access_log, rewriting)
+
+
+def _tracer(config: AgentConfig, metrics: AgentMetrics, reactor: Reactor, nursery: trio.Nursery) -> Tracer:
+    """What traces requests, and exports the spans in `nursery`."""
+    from engine.tracing.export import Exporter  # which takes half a second
+
+    tracing = config.tracing
+    tracer = Tracer(tracing.sample, tracing.rate, reactor.now)
+    metrics.spans = exporter = Exporter(
+        tracer,
+        url=tracing.endpoint(),
+        headers=tracing.read_headers(),
+        service=tracing.service_name,
+        otherwise="trioduct-agent",
+        instance=token_hex(8),
+        direct=tracing.is_here(),
+    )
+    nursery.start_soon(exporter.run)
+    return tracer
 
 
 def _certificates(name: str, files: ClientTLS, make: Callable[[], ssl.SSLContext | None]) -> Certificates:

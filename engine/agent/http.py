@@ -178,7 +178,11 @@ class HttpUpstream:
             exchange.watch.finished()
         self._metrics.request_done(*exchange.figures(), self.endpoint, exchange.first_byte_seconds)
         if self._access_log is not None:
-            record.write(self._access_log, exchange, client="", endpoint=self.endpoint)
+            record.write(self._access_log, exchange, client="", endpoint=self.endpoint, trace=self.trace_id(exchange))
+
+    def trace_id(self, exchange: Exchange) -> str:
+        """Of the trace that an exchange is part of, if that is known."""
+        return ""
 
     def expired(self) -> None:
         """Close what has idled for too long; and of what is more than `max_idle`, what nobody wanted for a while.

@@ -3,7 +3,7 @@
     root       the command itself, and `main`
     server, agent, forward   the commands that run a role, with `config check` below each
     status     `server status …`: what a running node is asked
-    token, doctor, demo, completion   the commands beside the tunnel
+    init, token, doctor, demo, completion   the commands beside the tunnel
     launch     from a command line to a running role
     ending     exit codes, and the one line that says why a command ended
     flags      knobs as flags, and the help that lists them

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
+import sys
 from functools import partial
 
 import click
 
+from engine.cli.ending import complain
 from engine.cli.flags import FLAGS, FlagGroup, takes
-from engine.cli.launch import add_config_check, expect_some, launch, read_role
+from engine.cli.launch import add_config_check, checks, expect_some, launch, read_role
 from engine.config import AgentConfig, Invocation, ListenerConfig
 
 NO_FLAGS = ("endpoint_id", "addr", "protocol", "tls")  # three are arguments, and TLS is set in the file only
+A_NODE_IN_A_MINUTE = """\
+A node of your own, in a minute:
+  trioduct server                                  # in another terminal: clients on port 8000, agents on 8001
+  trioduct agent {protocol} {endpoint} {addr}
+  {ask}
+On a public machine, for others: `trioduct init --role node` there, then `trioduct init --role agent` here."""
+ASK = {
+    "http": "curl -H 'x-piko-endpoint: {endpoint}' http://localhost:8000/",
+    "tcp": "trioduct forward tcp 10000 {endpoint}         # then connect to port 10000 of this machine",
+}
 ONLY_HTTP = (
     "health.path",
     "rewrite",
@@ -62,7 +76,7 @@ def http(ctx: click.Context, endpoint: str, addr: str) -> int:
 )
 @agent.command()
 @click.argument("endpoint", help="Name that clients ask for.")
-@click.argument("addr", help="The service: a port of localhost, or host:port.")
+@click.argument("addr", default="", help="The service: a port of localhost, or host:port.")
 @click.pass_context
 def tcp(ctx: click.Context, endpoint: str, addr: str) -> int:
     """Offer one TCP service. Clients reach it through `trioduct forward`, or a port of the node (its proxy.tcp).
@@ -75,9 +89,37 @@ def tcp(ctx: click.Context, endpoint: str, addr: str) -> int:
 
 def launch_listener(ctx: click.Context, protocol: str, endpoint: str, addr: str) -> int:
     draft = read_role(ctx, AgentConfig)
+    flags = ctx.meta.get(FLAGS, {})
+    if not draft.says("connect.url"):
+        if not addr and "--asgi" not in flags and is_service(endpoint):
+            wanted = f"`agent {protocol} {endpoint}` names no endpoint and no node"
+            complain(f"{wanted}; expected agent {protocol} NAME {endpoint} --connect.url URL", 2)
+            click.echo(a_node_in_a_minute(protocol, "shop", endpoint), err=True)
+            return 2
+        if sys.stderr.isatty() and not checks(ctx) and not listens("localhost", 8001):
+            complain("no node is named (--connect.url), and none runs on this machine yet", 0)
+            click.echo(a_node_in_a_minute(protocol, endpoint, addr), err=True)
     arguments = {"endpoint_id": ("ENDPOINT", endpoint), "addr": ("ADDR", addr), "protocol": ("", protocol)}
-    draft.take_item("listeners", ListenerConfig(), arguments, ctx.meta.get(FLAGS, {}), os.environ)
+    draft.take_item("listeners", ListenerConfig(), arguments, flags, os.environ)
     return launch(ctx, draft)
+
+
+def is_service(text: str) -> bool:
+    """Whether it can only be meant as the address of a service: a port, host:port or a URL."""
+    return re.fullmatch(r"\d+|[^/]*:\d+|https?://.*", text) is not None
+
+
+def listens(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=0.5).close()
+    except OSError:
+        return False
+    return True
+
+
+def a_node_in_a_minute(protocol: str, endpoint: str, addr: str) -> str:
+    ask = ASK[protocol].format(endpoint=endpoint)
+    return A_NODE_IN_A_MINUTE.format(protocol=protocol, endpoint=endpoint, addr=addr, ask=ask)
 
 
 @takes(AgentConfig, Invocation)

@@ -16,6 +16,7 @@ from engine.cli.doctor import doctor
 from engine.cli.ending import complain, drop_output, forbid_core_files, open_standard_streams
 from engine.cli.flags import FlagGroup
 from engine.cli.forward import forward
+from engine.cli.init import init
 from engine.cli.server import server
 from engine.cli.token import token
 from engine.errors import ConfigError, Refused, Unreachable
@@ -41,7 +42,7 @@ def trioduct() -> None:
     """
 
 
-for _command in (server, agent, forward, token, certs, doctor, bench, demo, completion):
+for _command in (init, server, agent, forward, token, certs, doctor, bench, demo, completion):
     trioduct.add_command(_command)
 
 

@@ -12,11 +12,12 @@ The ground that declarations stand on, and what reads them:
 
 The declarations:
 
-    tls, auth, log, limits, visitors   what several roles and ports share
+    tls, auth, log, limits, tracing, visitors   what several roles and ports share
     health, rewrite    what listeners of an agent have
     way_out, connect   the proxies between here and a node; the connection to the node
     server, agent, forward   everything about a role
     command            what a command line says beside a role's configuration
+    reference          the pages of docs/reference, made of the declarations
     public             what a node on the public Internet needs of its configuration
 
 Anything that takes long to import (ssl, yaml, cryptography, proxy_adapters) is imported where it is used, because
@@ -31,9 +32,11 @@ from engine.config.command import (
     CertsConfig,
     ChecklistConfig,
     ExaminationConfig,
+    InitConfig,
     Invocation,
     StatusConfig,
     TokenConfig,
+    WritingConfig,
 )
 from engine.config.connect import ConnectConfig
 from engine.config.draft import Draft, expand
@@ -64,6 +67,7 @@ __all__ = [
     "ExaminationConfig",
     "ForwardConfig",
     "HealthConfig",
+    "InitConfig",
     "Invocation",
     "Knob",
     "Leaf",
@@ -79,6 +83,7 @@ __all__ = [
     "Target",
     "TokenConfig",
     "VisitorsConfig",
+    "WritingConfig",
     "expand",
     "format_duration",
     "knobs",

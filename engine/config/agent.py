@@ -33,6 +33,7 @@ from engine.config.log import AccessLogConfig, LogConfig
 from engine.config.mask import MASK
 from engine.config.rewrite import RewriteConfig
 from engine.config.tls import ClientTLS
+from engine.config.tracing import AgentTracingConfig
 from engine.config.visitors import VisitorsConfig
 
 
@@ -164,6 +165,7 @@ class AgentConfig(Section):
     server: MetricsServerConfig = field(default_factory=MetricsServerConfig)
     inspect: InspectConfig = field(default_factory=InspectConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    tracing: AgentTracingConfig = field(default_factory=AgentTracingConfig)
     grace_period: Annotated[SecondsAboveZero, "Time for requests in flight to finish after SIGTERM."] = 60.0
     listeners: list[ListenerConfig] = []
 
@@ -175,6 +177,8 @@ class AgentConfig(Section):
     def warnings(self, said: Collection[str]) -> Iterator[str]:
         if self.inspect.bind_addr and not any(listener.protocol == "http" for listener in self.listeners):
             yield "inspect.bind_addr has nothing to show: only HTTP is inspected, and no listener is of that protocol"
+
+        yield from self.tracing.warnings(said)
 
     def verify(self) -> None:
         # The same endpoint for two services is no mistake: the node takes them in turn.

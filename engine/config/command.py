@@ -20,8 +20,12 @@ from engine.config.kinds import (
     EndpointIDs,
     FileName,
     Lifetime,
+    NamedService,
     Output,
+    ProxyOrNone,
+    PublicURL,
     SecondsAboveZero,
+    StartRole,
     SubjectNames,
     Switch,
     Text,
@@ -30,6 +34,7 @@ from engine.config.kinds import (
 )
 from engine.config.knob import Section
 from engine.config.log import LogConfig
+from engine.config.mask import MASK
 from engine.config.tls import ClientTLS
 from engine.errors import ConfigError
 
@@ -151,6 +156,55 @@ class CertsConfig(Section):
                 taken.append(name)
         if self.days > AUTHORITY_DAYS:
             raise Defect("days", str(self.days), f"expected {AUTHORITY_DAYS} at the most, the lifetime of an authority")
+
+
+class InitConfig(Section):
+    """The answers to what `init` asks, and where its files go. All of it is ours."""
+
+    title: ClassVar[str] = "Answers"
+
+    role: Annotated[StartRole, "What runs here."] = ""
+    public_url: Annotated[PublicURL, "Node: where clients reach it; https://*.HOST with a wildcard record."] = ""
+    url: Annotated[URL, "Agent: where the node is, its upstream port."] = "http://localhost:8001"
+    tls: Annotated[FileName, "Node: the folder of fullchain.pem and privkey.pem; empty: no TLS of its own."] = ""
+    proxy: Annotated[ProxyOrNone, "Agent: the forward proxy that it goes out through; empty: none."] = ""
+    endpoints: Annotated[EndpointIDs, "Node: the endpoints of the first agent, which gets a token for them."] = field(
+        default_factory=lambda: ["shop"]
+    )
+    service: Annotated[NamedService, "Agent: the endpoint and its service; NAME=tcp://HOST:PORT for TCP."] = (
+        "shop",
+        "3000",
+        "http",
+    )
+    secret_file: Annotated[
+        FileName, "Node: the key, made if it is missing. Agent: its token. Empty: one in the folder."
+    ] = ""
+
+    def verify(self) -> None:
+        self.proxy_parts()
+
+    def proxy_parts(self) -> tuple[str, str, str]:
+        """The proxy, and the user and the password in its URL; each may be empty. Raises Defect."""
+        from proxy_adapters.url import ProxyURL
+
+        if not self.proxy:
+            return "", "", ""
+        try:
+            parts = ProxyURL.parse(self.proxy)
+        except ValueError as error:
+            raise Defect("proxy", MASK if "@" in self.proxy else self.proxy, str(error)) from None
+        return str(parts), parts.user or "", parts.password or ""
+
+
+class WritingConfig(Section):
+    """Where the files of `init` go, and what it may do. All of it is ours."""
+
+    title: ClassVar[str] = "Files"
+
+    folder: Annotated[FileName, "Where the files are written; made if it is missing."] = "."
+    unit: Annotated[Switch, "Write a systemd unit beside the file."] = False
+    force: Annotated[Switch, "Write over a file or unit that is there; a secret is never written over."] = False
+    yes: Annotated[Switch, "Ask nothing: where no flag says something, the default is meant."] = False
 
 
 class TokenConfig(Section):

@@ -66,6 +66,7 @@ Algorithm = Annotated[
     Literal["", "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512"],
     _one_of("HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512"),
 ]
+StartRole = Annotated[Literal["", "node", "agent"], _one_of("node", "agent")]
 Output = Annotated[Literal["", "table", "yaml", "json"], _one_of("table", "yaml", "json")]
 
 # Numbers and durations --------------------------------------------------------------------------------------
@@ -183,6 +184,17 @@ StoreURL = Annotated[
 ]
 
 
+def _collector_url(text: str) -> object:
+    # Credentials belong into a header: a URL is logged.
+    return not text or (split_url(text, ("http", "https")) and not re.search("[@?#]", text))
+
+
+CollectorURL = Annotated[
+    str,
+    _url("an http:// or https:// URL without user and query; secrets go into headers", _collector_url),
+]
+
+
 def _public_url(text: str) -> object:
     from engine.wire.public_url import PublicURL as Parts
 
@@ -220,6 +232,31 @@ PathPrefix = Annotated[str, Kind("PATH", "a path such as /shop, without / at its
 _host_and_port = re.compile(r"(?:[\w.-]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?|", re.ASCII).fullmatch
 HostAndPort = Annotated[str, Kind("HOST", "a host, or host:port", _only(str, _host_and_port))]
 Target = Annotated[str, Kind("PATH", "a path that begins with /, without blanks", _only(str, _target))]
+
+
+def _named_service(text: str) -> tuple[str, str, str]:
+    name, _, addr = text.partition("=")
+    tcp = addr.startswith("tcp://")
+    addr = addr.removeprefix("tcp://").removesuffix("/")
+    if not _segment(name) or "$" in text:
+        raise ValueError("no name of an endpoint")
+    if "://" in addr:
+        split_url(addr, ("http", "https"))
+    elif not split_address(f":{addr}" if addr.isdecimal() else addr)[1]:
+        raise ValueError("nothing listens on port 0")
+    return name, addr, "tcp" if tcp else "http"
+
+
+# The name of an endpoint, the address of its service, and the protocol.
+NamedService = Annotated[
+    tuple[str, str, str],
+    Kind(
+        "NAME=ADDR",
+        "NAME=PORT, NAME=HOST:PORT or NAME=http(s)://HOST; for TCP NAME=tcp://HOST:PORT",
+        _named_service,
+        lambda service: f"{service[0]}={'tcp://' if service[2] == 'tcp' else ''}{service[1]}",
+    ),
+]
 
 
 def _application(text: str) -> bool:
@@ -317,6 +354,9 @@ HostPattern = Annotated[
 
 # Without a variable: it would be that of proxy.url, which means the same.
 Route = Annotated[str, Kind("URL", "the URL of a proxy", _only(str, str.isprintable), userinfo=True, variable=False)]
+ProxyOrNone = Annotated[
+    str, Kind("URL", "the URL of a proxy, with its port", _only(str, str.isprintable), userinfo=True)
+]
 _routes = _only(str.strip, lambda text: text and text.isprintable())
 Routes = Annotated[
     list[str], Kind("LIST", "the URL of a proxy, or a list of them", _routes, many=True, alone=True, userinfo=True)

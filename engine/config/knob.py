@@ -128,7 +128,11 @@ class Knob(NamedTuple):
 
     def default(self, root: type[Section]) -> str:
         """The default in a configuration, as a person would write it; empty if there is none."""
-        value = _shown_value(self.kind, self.value(root()))
+        return self.written(root())
+
+    def written(self, root: Section) -> str:
+        """What it is set to in a configuration, as a person would write it; a secret is masked."""
+        value = _shown_value(self.kind, self.value(root))
         if isinstance(value, bool):
             return str(value).lower()
         if isinstance(value, list):

@@ -66,6 +66,7 @@ def checklist(draft: Draft[ServerConfig], path: str) -> list[Point]:
         _places(draft, path),
         _key_files(config),
         _logs(config),
+        _traces(config),
     ]
 
 
@@ -389,3 +390,17 @@ def _logs(config: ServerConfig) -> Point:
     if config.proxy.access_log.disable:
         return Point("log.level", State.RISKY, "proxy.access_log is off: who has asked for what cannot be found out")
     return Point("log.level", State.OK, config.log.level)
+
+
+def _traces(config: ServerConfig) -> Point:
+    tracing = config.tracing
+    if not tracing.url:
+        return Point("tracing.url", State.OK, "no traces")
+    if tracing.is_clear():
+        with_secrets = bool(tracing.headers or tracing.headers_file)
+        told = f"paths and addresses of clients{', and the headers,' * with_secrets} go to {tracing.url} in clear text"
+        return Point("tracing.url", State.MISSING if with_secrets else State.RISKY, f"{told}; set an https URL")
+    if not tracing.rate:
+        told = "a stranger may have each request traced, which costs half of the throughput; set tracing.rate"
+        return Point("tracing.url", State.RISKY, told)
+    return Point("tracing.url", State.OK, f"{tracing.rate} traces per second at most")

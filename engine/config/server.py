@@ -47,6 +47,7 @@ from engine.config.limits import AgentLimits, ClientLimits
 from engine.config.log import AccessLogConfig, LogConfig
 from engine.config.mask import MASK
 from engine.config.tls import ServerTLS, TLSClient
+from engine.config.tracing import TracingConfig
 from engine.config.visitors import VisitorsConfig
 
 
@@ -343,6 +344,7 @@ class ServerConfig(Section):
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     log: LogConfig = field(default_factory=LogConfig)
     # Ours.
+    tracing: TracingConfig = field(default_factory=TracingConfig)
     workers: Annotated[Workers, "Processes that share the ports; auto: one for each core it may use."] = 1
     grace_period: Annotated[SecondsAboveZero, "Time for requests in flight to finish after SIGTERM."] = 60.0
 
@@ -448,6 +450,7 @@ class ServerConfig(Section):
                     f"proxy.tcp {address}={endpoint}: anybody may connect, because TCP clients cannot present a token; "
                     "if that is intended, set proxy.tcp_without_token"
                 )
+        yield from self.tracing.warnings(said)
         http = self.proxy.http
         if "proxy.http.max_header_bytes" in said and http.head_limit < http.max_header_bytes:
             yield f"proxy.http.max_header_bytes {http.max_header_bytes}: the maximum is {http.head_limit} bytes"

@@ -6,8 +6,10 @@ from engine.access_log import AccessLog, Finished
 from engine.gateway.exchange import Exchange
 
 
-def write(access_log: AccessLog, exchange: Exchange, *, client: str, endpoint: str, tenant: str = "") -> None:
-    """A line for `exchange`, if there was a request."""
+def write(
+    access_log: AccessLog, exchange: Exchange, *, client: str, endpoint: str, tenant: str = "", trace: str = ""
+) -> None:
+    """A line for `exchange`, if there was a request; `trace` is the id of the one that it is part of."""
     request, response = exchange.request, exchange.response
     if request is None:
         return
@@ -30,5 +32,6 @@ def write(access_log: AccessLog, exchange: Exchange, *, client: str, endpoint: s
             exchange.seconds,
             tenant,
             exchange.refused,
+            trace,
         )
     )

@@ -10,9 +10,11 @@ from engine.node.trust import Trust
 from engine.routing import tenants
 from engine.routing.domains import Domains
 from engine.routing.tenants import HostPattern
+from engine.tracing.tracer import Trace
 from engine.wire import clients, http1, piko
 from engine.wire.http1 import Request, claims
 from engine.wire.http1.summary import with_summary
+from engine.wire.trace_context import replaced
 
 _ONE_SPELLING: Final = bytes.maketrans(b"+/\t\"',;", b"-_     ")  # of base64, and of what stands around it
 
@@ -132,18 +134,25 @@ class Asked:
         """
         head = self.head
         if hides or client:
-            lines = head.split(b"\r\n")[:-2]
-            if hides:
-                lines = [line for line in lines if line[:14].lower() != b"authorization:"]
-            if client:
-                lines.append(b"%b: %b" % (clients.OF_REQUEST, client))
-            head = http1.encode_lines(lines)
-            return with_summary(self.request, head) if summaries else head_for_go(self.request, head)
+            return self._changed(head.split(b"\r\n")[:-2], summaries=summaries, hides=hides, client=client)
         if not summaries:
             return head_for_go(self.request, head)
         if not self._with_summary:
             self._with_summary = with_summary(self.request, head)
         return self._with_summary
+
+    def traced_head_for(self, trace: Trace, span: bytes, *, summaries: bool, hides: bool, client: bytes = b"") -> bytes:
+        """`head_for`, as it is sent by a `span` of the trace."""
+        lines = replaced(self.head.split(b"\r\n")[:-2], trace.id, span, trace.flags, begins=not trace.parent)
+        return self._changed(lines, summaries=summaries, hides=hides, client=client)
+
+    def _changed(self, lines: list[bytes], *, summaries: bool, hides: bool, client: bytes) -> bytes:
+        if hides:
+            lines = [line for line in lines if line[:14].lower() != b"authorization:"]
+        if client:
+            lines = [*lines, b"%b: %b" % (clients.OF_REQUEST, client)]
+        head = http1.encode_lines(lines)
+        return with_summary(self.request, head) if summaries else head_for_go(self.request, head)
 
 
 def _tokens(value: bytes) -> set[bytes]:

@@ -46,6 +46,7 @@ from engine.routing.registry import Registry
 from engine.routing.tenants import HostPattern
 from engine.session.liveness import Budget
 from engine.session.session import NoStream
+from engine.tracing.tracer import Tracer
 from engine.tunnel.paced import paced
 from engine.tunnel.relay import Relay
 from engine.wire import clients, http1, peers, piko, posts, proxy_protocol, resumption, websocket
@@ -122,6 +123,7 @@ class Clients:
     guards: Guards | None = field(init=False)  # of `visitors`
     relayed: int = 0  # raw TCP connections without a session
     host: Host[Leg] = field(init=False)
+    tracer: Tracer | None = None
     legs: Legs = field(kw_only=True)
     visitors: Visitors = field(kw_only=True)
     peers: Peers | None = None
@@ -398,8 +400,11 @@ class Client:
             outbound = way.take(fresh=bool(exchange.attempts))
         except NoStream:
             return BUSY
-        told = clients.encode(self._client, self._client_port) if way.tells_clients else b""
-        return Route(outbound, asked.head_for(summaries=way.summaries, hides=self._hides, client=told))
+        return Route(outbound, asked.head_for(summaries=way.summaries, hides=self._hides, client=self._told(way)))
+
+    def _told(self, way: Way) -> bytes:
+        """What `way`'s agent is told of the client; empty unless it has asked for that."""
+        return clients.encode(self._client, self._client_port) if way.tells_clients else b""
 
     def _wait(
         self, until: float, inbound: Waiting, exchange: Exchange, again: Callable[[Way | None], Decision]
@@ -430,9 +435,14 @@ class Client:
             port.aborts.count(self._client, port.reactor.now)
         if port.access_log is not None:
             endpoint, tenant = tenants.split(exchange.endpoint)
-            record.write(port.access_log, exchange, client=self._client, endpoint=endpoint, tenant=tenant)
+            trace = self.trace_id(exchange)
+            record.write(port.access_log, exchange, client=self._client, endpoint=endpoint, tenant=tenant, trace=trace)
         elif exchange.status == 502 and not exchange.attempts and exchange.request is not None:
             port.unserved.tell(exchange.endpoint, self._client, port.reactor.now)
+
+    def trace_id(self, exchange: Exchange) -> str:
+        """Of the trace that an exchange is part of, if that is known."""
+        return ""
 
     def _accept_link(self, peers: Peers, request: Request) -> None:
         """Another node wants to send what it has for our sessions."""

@@ -15,6 +15,7 @@ from engine.loop.certificates import Certificates
 from engine.loop.connection import Connection
 from engine.loop.reading import start_tls
 from engine.node.client import HANDSHAKE_SECONDS, Client, Clients
+from engine.node.traced import TracedClient
 
 log = get_logger("proxy")
 
@@ -47,7 +48,8 @@ class ClientPort:
         reactor = self._clients.reactor
         if self._clients.timeouts.stall < math.inf:
             connection.stall_seconds = self._clients.timeouts.stall
-        inbound = Inbound(connection, Client(connection, self._clients, handed=handed), reactor)
+        made = Client if self._clients.tracer is None else TracedClient
+        inbound = Inbound(connection, made(connection, self._clients, handed=handed), reactor)
         if self._leaving:
             inbound.leave()
         self._inbounds.add(inbound)

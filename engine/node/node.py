@@ -32,6 +32,7 @@ from engine.cluster.entry import Entry
 from engine.cluster.store import Store
 from engine.config import AccessLogConfig, AuthConfig, ServerConfig
 from engine.config.server import TenantConfig
+from engine.config.tracing import TracingConfig
 from engine.gateway.clocks import Timeouts
 from engine.limits import Counts, Rates, Traffic, Visits
 from engine.log import get_logger
@@ -59,6 +60,7 @@ from engine.routing.domains import Domains
 from engine.routing.rebalance import Part, by_node, excess
 from engine.routing.registry import SharedRegistry
 from engine.routing.tenants import HostPattern, split
+from engine.tracing.tracer import Tracer
 from engine.wire.peers import Port
 from engine.wire.public_url import PublicURL
 
@@ -172,6 +174,8 @@ async def open_node(config: ServerConfig, reactor: Reactor, nursery: trio.Nurser
     tenants = await _open_tenants(config.upstream.tenants, nursery)
     node = Node(config, reactor, clients, upstream_tokens, nursery, tenants=tenants)
     nursery.start_soon(node.visitors.run)
+    if config.tracing.url:
+        node.trace(config.tracing, nursery)
     return node
 
 
@@ -322,6 +326,24 @@ class Node:
             "proxy": {**self._clients.visits.refused, **traffic.refused, **shares.ended},
             "upstream": self.agents.refused,
         }
+
+    def trace(self, config: TracingConfig, nursery: trio.Nursery) -> None:
+        """Trace requests of clients that are to come, and export the spans in `nursery`."""
+        from engine.tracing.export import Exporter  # which takes half a second
+
+        tracer = Tracer(config.sample, config.rate, self._clients.reactor.now, node=self.id)
+        exporter = Exporter(
+            tracer,
+            url=config.endpoint(),
+            headers=config.read_headers(),
+            service=config.service_name,
+            otherwise="trioduct-node",
+            instance=self.id,
+            direct=config.is_here(),
+        )
+        self._clients.tracer = tracer
+        self.metrics.spans = exporter
+        nursery.start_soon(exporter.run)
 
     @property
     def limits(self) -> dict[str, Rates | Counts]:

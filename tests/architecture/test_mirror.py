@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
-ROOMS = ("loop", "session", "gateway", "tunnel", "auth", "routing", "wire", "config", "cli", "carriers")
+ROOMS = ("loop", "session", "gateway", "tunnel", "auth", "routing", "wire", "config", "cli", "carriers", "tracing")
 
 ELSEWHERE = {
     "loop/duplex.py": "a contract: each Duplex keeps it in its own tests",

@@ -55,6 +55,7 @@ def test_an_agent_file_may_hold_every_key_of_piko(write: Write, pki: Pki) -> Non
         "connect.token_command",
         "server.hosts",
         "inspect.",
+        "tracing.",
     )
     assert [key for key in left if not key.startswith(ours)] == []
     shop, database, zeros = config.listeners

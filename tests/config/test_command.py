@@ -11,7 +11,7 @@ WRONG = [
     (
         ServerConfig,
         "config: {path: x}",
-        "1: config: unknown key; expected one of proxy, upstream, admin, cluster, log, workers, grace_period",
+        "1: config: unknown key; expected one of proxy, upstream, admin, cluster, log, tracing, workers, grace_period",
     ),
 ]
 

@@ -154,13 +154,13 @@ WRONG = [
     (
         ServerConfig,
         "xyz: 1",
-        "1: xyz: unknown key; expected one of proxy, upstream, admin, cluster, log, workers, grace_period",
+        "1: xyz: unknown key; expected one of proxy, upstream, admin, cluster, log, tracing, workers, grace_period",
     ),
     (ForwardConfig, "grace_period: 1s", "1: grace_period: unknown key; expected one of connect, log, ports"),
     (
         ServerConfig,
         '"a\\nb": 1',
-        r"1: 'a\nb': unknown key; expected one of proxy, upstream, admin, cluster, log, workers, grace_period",
+        r"1: 'a\nb': unknown key; expected one of proxy, upstream, admin, cluster, log, tracing, workers, grace_period",
     ),
     (AgentConfig, "connect: token", "1: connect: expected a mapping of keys"),
     (AgentConfig, "listeners: {}", "1: listeners: expected a list, each of its items a mapping of keys"),

@@ -93,6 +93,7 @@ async def test_what_a_node_does_not_read_is_what_it_warns_of(
     config.cluster.store, config.cluster.secret = "rediss+sentinel://127.0.0.1:1/main", SECRET  # which is away
     config.upstream.rebalance.threshold = 0.5
     config.proxy.endpoints = {"*": VisitorsConfig()}
+    config.tracing.url = "http://127.0.0.1:1"  # which is away as well
     config.upstream.tenants = [TenantConfig("one", AuthConfig(jwks=JWKSConfig(f"file://{tmp_path}/keys.json")))]
     read: set[str] = set()
     first = await roles.node(watched(config, read))
@@ -130,6 +131,7 @@ async def test_an_agent_reads_every_knob_but_one_that_asks_for_what_it_does_anyw
     config.connect.proxy.tls.insecure_skip_verify = True
     config.server.enabled = True
     config.server.bind_addr = config.inspect.bind_addr = "127.0.0.1:0"
+    config.tracing.url = "http://127.0.0.1:1"
     config.listeners[0].access_log.disable = False
     app = ListenerConfig(endpoint_id="app", asgi="tests.asgi.starlette_app:app")
     app.health.check = "http"

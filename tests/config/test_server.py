@@ -149,6 +149,7 @@ grace_period: 90s
         *(f"cluster.tls.client.{name}" for name in ("cert", "key", "root_cas", "insecure_skip_verify", "server_name")),
         "cluster.tls.certificates",
         "cluster.join",
+        *(f"tracing.{name}" for name in ("url", "headers", "headers_file", "sample", "rate", "service_name")),  # ours
         "workers",  # ours
     ]
 

@@ -1,0 +1,1 @@
+"""Tests of engine.tracing, and a collector of OTLP over HTTP."""
