@@ -6,8 +6,8 @@ One that trickles keeps its thread, of which there are `THREADS`. It is told onc
 they go out again.
 
 Encoding is Python's work, too, and takes the interpreter from the loop, for as long at a time as a thread may keep it:
-0.5 ms here, where 5 are usual. That costs less, too: with 100 traces a second, a crowd's requests took 1.09 times the CPU
-time of those without traces, and 1.13 times with the usual 5 ms.
+0.5 ms here, where 5 are usual. That costs less, too: with 100 traces a second, a crowd's requests took 1.09 times the
+CPU time of those without traces, and 1.13 times with the usual 5 ms.
 """
 
 from __future__ import annotations
