@@ -43,21 +43,22 @@ class Health:
         """Check for ever, started behind the first check. `on_change` is told whether it is well, behind the first and
         whenever that is news.
         """
-        self.why = await self.check()
-        self.well = not self.why
-        if self.why:
-            log.warning("service unhealthy, not offered", **self._named, error=self.why)
-        on_change(self.well)
-        task_status.started()
-        while True:
-            await trio.sleep(self._config.interval)
-            self.why = await self.check()
-            if self._judge(passed=not self.why):
-                if self.well:
-                    log.info("service healthy, offered again", **self._named)
-                else:
-                    log.warning("service unhealthy, withdrawn", **self._named, error=self.why)
-                on_change(self.well)
+        async with trio.open_nursery() as partings:
+            self.why = await self._check(partings)
+            self.well = not self.why
+            if self.why:
+                log.warning("service unhealthy, not offered", **self._named, error=self.why)
+            on_change(self.well)
+            task_status.started()
+            while True:
+                await trio.sleep(self._config.interval)
+                self.why = await self._check(partings)
+                if self._judge(passed=not self.why):
+                    if self.well:
+                        log.info("service healthy, offered again", **self._named)
+                    else:
+                        log.warning("service unhealthy, withdrawn", **self._named, error=self.why)
+                    on_change(self.well)
 
     @property
     def _named(self) -> dict[str, str]:
@@ -74,24 +75,23 @@ class Health:
         self.well, self._in_a_row = passed, 0
         return True
 
-    async def check(self) -> str:
-        """What is wrong with the service; empty for nothing."""
-        why = ""
+    async def _check(self, partings: trio.Nursery) -> str:
+        """What is wrong with the service; empty for nothing. Its connection is closed in `partings`."""
+        why, connection = "", None
         try:
             with trio.fail_after(self._config.timeout):
                 connection = await self.service.dial()
-                try:
-                    if self._config.check == "http":
-                        await self._ask(connection)
-                    connection.close()
-                    with trio.move_on_after(FAREWELL_SECONDS):
-                        await connection.run()
-                finally:
-                    connection.abort()
+                if self._config.check == "http":
+                    await self._ask(connection)
+            partings.start_soon(_part_from, connection)
+            connection = None
         except trio.TooSlowError:
             why = f"no answer within {self._config.timeout:g} s"
         except (OSError, RemoteProtocolError, Ill) as error:
             why = str(error) or type(error).__name__
+        finally:
+            if connection is not None:
+                connection.abort()
         self.checks["failed" if why else "passed"] += 1
         return why
 
@@ -105,6 +105,16 @@ class Health:
             status = http1.parse_response(await read_head(connection), b"GET").status
         if status >= 400:
             raise Ill(f"status {status} for {self._config.path}")
+
+
+async def _part_from(connection: Connection) -> None:
+    """Close it, and wait for a moment for the other end to do so."""
+    try:
+        connection.close()
+        with trio.move_on_after(FAREWELL_SECONDS):
+            await connection.run()
+    finally:
+        connection.abort()
 
 
 def figures(healths: list[Health]) -> list[tuple[str, str, bool, dict[str, int]]]:

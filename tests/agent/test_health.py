@@ -125,6 +125,24 @@ async def test_an_agent_leaves_while_its_service_is_withdrawn(roles: Roles) -> N
     await agent.ended.wait()
 
 
+@pytest.mark.parametrize("check", ["http", "tcp"])
+async def test_a_service_that_leaves_the_end_to_others_is_well(roles: Roles, mock_clock: MockClock, check: str) -> None:
+    async def serve(talk: Talk) -> None:
+        while True:
+            head = await talk.until(b"\r\n\r\n")
+            await talk.say(answer(b"here"))
+            if values_of(head, b"user-agent") == [b"trioduct"]:
+                await trio.sleep_forever()
+
+    node = await roles.node()
+    health = HealthConfig(check=check, interval=10, timeout=5, unhealthy_after=1)  # type: ignore[arg-type]
+    await roles.agent_with(config_for(node, await roles.service(serve), health))
+    for _ in range(2):
+        await later(mock_clock, 10)
+        await later(mock_clock, 5)
+        assert await status(node, roles) == 200
+
+
 async def test_checks_are_counted(roles: Roles, mock_clock: MockClock) -> None:
     service = Sick()
     node = await roles.node()
