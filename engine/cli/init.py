@@ -118,7 +118,8 @@ def ask(draft: Draft[InitConfig], key: str, question: str, default: str) -> None
 
     def judged(text: str) -> str:
         try:
-            draft.read_flags({knob.flag: [text]} if text else {})
+            if text and (text != default or not knob.value(draft.config)):
+                draft.read_flags({knob.flag: [text]})
             if key == "proxy":
                 draft.config.proxy_parts()
         except ConfigError as error:
@@ -232,7 +233,7 @@ def plan_agent(draft: Draft[InitConfig], folder: Path, writing: WritingConfig) -
         "Start it:",
         *start_lines("agent", folder, command, writing),
         "If it does not connect, this says why:",
-        f"  trioduct doctor {endpoint} --config.path {shlex.quote(str(file))}"
+        f"  trioduct doctor {shlex.quote(endpoint)} --config.path {shlex.quote(str(file))}"
         + (" --config.expand-env" if writing.unit else ""),
     ]
     return Plan(text, new, credentials, hints)
@@ -245,7 +246,7 @@ def public_place(url: str) -> tuple[str, int]:
     if not url:
         return "localhost", 8000
     target = split_url(url.replace("*.", "", 1))
-    return target.host, target.port
+    return f"[{target.host}]" if ":" in target.host else target.host, target.port
 
 
 def secret_path(path: Path, writing: WritingConfig) -> str:

@@ -38,7 +38,9 @@ class TracedClient(Client):
     def _trace_of(self, exchange: Exchange) -> Trace | None:
         """Of a request that is sampled; which is decided when it is first asked for."""
         tracer, request = self._port.tracer, exchange.request
-        if exchange is not self._exchange and tracer is not None and request is not None:
+        if tracer is None or request is None:
+            return None
+        if exchange is not self._exchange:
             self._exchange, self._sent = exchange, None
             self._trace = tracer.sample(request.head, self._port.reactor.now)
             self._own = b"" if self._trace is None else new_span_id()
@@ -78,6 +80,7 @@ class TracedClient(Client):
     def finished(self, inbound: Waiting, exchange: Exchange) -> None:
         super().finished(inbound, exchange)
         trace, request, tracer = self._trace_of(exchange), exchange.request, self._port.tracer
+        self._exchange = self._trace = None  # an idle connection keeps nothing
         if trace is None or request is None or tracer is None:
             return
         self._end_attempt(exchange)

@@ -91,6 +91,26 @@ def test_five_questions_are_asked_and_each_answer_is_looked_at(
     assert "5ecret" not in Path("agent.yaml").read_text() + asked
 
 
+def test_whoever_presses_enter_gets_the_defaults_and_no_token(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    types("\n" * 6, monkeypatch)
+    assert main(["init"]) == 0
+    assert [path.name for path in Path().iterdir()] == ["agent.yaml"]
+    assert read("agent.yaml") == {
+        "connect": {"url": "http://localhost:8001"},
+        "listeners": [{"endpoint_id": "shop", "addr": "3000", "protocol": "http"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("url", "agents"), [("http://[::1]:80", "http://[::1]:8001"), ("https://a.b", "https://a.b:8001")]
+)
+def test_the_url_for_agents_is_told(url: str, agents: str, capsys: Captured) -> None:
+    assert main(["init", "--yes", "--role=node", "--public-url", url]) == 0
+    assert f" --url {agents} " in said(capsys)
+
+
 @pytest.mark.parametrize(("role", "name"), [("node", "server"), ("agent", "agent")])
 def test_a_unit_reads_the_secrets_as_credentials(role: str, name: str, capsys: Captured) -> None:
     Path("agent.token").write_text("a.b.c")
