@@ -552,6 +552,8 @@ class AgentMetrics(RoleMetrics):
     def __init__(self) -> None:
         super().__init__()
         self._endpoints: dict[str, _Endpoint] = {}
+        # Of each service that is checked: endpoint, service, whether it is well, and how many checks had which result.
+        self.health: Callable[[], Sequence[tuple[str, str, bool, Mapping[str, int]]]] = tuple
 
     def request_started(self, endpoint: str) -> None:
         """A request has come for `endpoint`."""
@@ -580,7 +582,7 @@ class AgentMetrics(RoleMetrics):
             self._first_byte.observe(first_byte_seconds)
 
     def collect(self) -> Iterator[Metric]:
-        from prometheus_client.core import GaugeMetricFamily
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         in_flight = GaugeMetricFamily(
             "piko_agent_requests_in_flight",
@@ -599,6 +601,15 @@ class AgentMetrics(RoleMetrics):
         yield from _answer_families("piko_agent", ["endpoint"], answers)
         yield _histograms("piko_agent_request_size_bytes", "Request size", ["endpoint"], request_sizes)
         yield _histograms("piko_agent_response_size_bytes", "Response size", ["endpoint"], response_sizes)
+        names = ["endpoint", "service"]
+        well = GaugeMetricFamily("trioduct_service_healthy", "1 if the service is well, 0 if it is not.", labels=names)
+        checks = CounterMetricFamily("trioduct_service_checks", "Checks of a service.", labels=[*names, "result"])
+        for endpoint, service, is_well, results in self.health():
+            well.add_metric([endpoint, service], int(is_well))
+            for result, count in results.items():
+                checks.add_metric([endpoint, service, result], count)
+        yield well
+        yield checks
         yield from super().collect()
 
     def _of(self, endpoint: str) -> _Endpoint:

@@ -19,7 +19,9 @@ import trio
 from engine.access_log import AccessLog, HeaderFilter
 from engine.admin.metrics import AgentMetrics
 from engine.agent.application import Application, open_applications
+from engine.agent.health import Health, figures
 from engine.agent.http import HttpUpstream
+from engine.agent.onward import Rewriting
 from engine.agent.service import Service
 from engine.agent.tcp import TcpUpstream
 from engine.agent.token import AgentToken
@@ -40,7 +42,7 @@ from engine.loop.reactor import Reactor
 from engine.loop.run import open_reactor
 from engine.session.session import Session
 from engine.tracing.tracer import Tracer
-from engine.wire import piko
+from engine.wire import agents, piko
 
 PARALLEL_DIALS = 32  # proxies count connections, and some take too many at once for an attack
 
@@ -96,12 +98,20 @@ async def run_agent(
                 kinds=kinds,
                 remembered=remembered,
                 said_of_visitors=visitors,
+                asks_for_clients=listener.proxy_version > 0,
+                claims=listener.domains,
+                agent=agents.new_name(),
                 dials=dials,
                 on_connect=on_connect,
                 on_reconnect=metrics.reconnected,
             )
             for listener, upstream, visitors in zip(config.listeners, upstreams, said, strict=True)
         ]
+        healths = [
+            Health(listener.health, upstream.service, listener.endpoint_id) if listener.health.check != "off" else None
+            for listener, upstream in zip(config.listeners, upstreams, strict=True)
+        ]
+        metrics.health = partial(figures, [health for health in healths if health is not None])
         metrics.expiries = tls.expiries
         metrics.internal_errors = reactor.internal_errors
         metrics.ended = lambda: {"memory": reactor.memory.ended}
@@ -113,7 +123,7 @@ async def run_agent(
         for uplink, visitors in zip(uplinks, said, strict=True):
             if visitors is not None:
                 nursery.start_soon(visitors.keep, uplink.renew)
-        nursery.start_soon(_start, applications, upstreams, uplinks, config, nursery, task_status)
+        nursery.start_soon(_start, applications, upstreams, uplinks, healths, config, nursery, task_status)
         await anext(signals)
         log.info("shutting down", grace_seconds=config.grace_period)
         left = await until_signal(partial(_leave, uplinks), config.grace_period, signals)
@@ -141,14 +151,19 @@ async def _start(
     applications: list[Application | None],
     upstreams: list[HttpUpstream | TcpUpstream],
     uplinks: list[Uplink],
+    healths: list[Health | None],
     config: AgentConfig,
     nursery: trio.Nursery,
     task_status: trio.TaskStatus[None],
 ) -> None:
-    """Start the applications, and offer nothing before they serve."""
+    """Start the applications, and offer nothing before they serve, or are well where that is asked."""
     for application, upstream in zip(applications, upstreams, strict=True):
         if application is not None:
             await nursery.start(application.run, upstream.close)
+    async with trio.open_nursery() as checking:
+        for health, uplink in zip(healths, uplinks, strict=True):
+            if health is not None:
+                checking.start_soon(nursery.start, health.run, uplink.offer)
     await _connect_all(uplinks, config, nursery, task_status)
 
 
@@ -223,6 +238,7 @@ def _upstream(
         max_idle=http.max_idle_conns,
         idle_seconds=http.idle_conn_timeout,
         keep_alive_seconds=http.keep_alive_timeout,
+        proxy_protocol=listener.proxy_version,
     )
     chosen = listener.access_log
     if listener.protocol == "tcp":
@@ -236,13 +252,16 @@ def _upstream(
             request_headers=HeaderFilter(chosen.request_headers.allow_list, chosen.request_headers.block_list),
             response_headers=HeaderFilter(chosen.response_headers.allow_list, chosen.response_headers.block_list),
         )
+    rewriting = Rewriting.of(listener.rewrite)
     if speaks_http2:
         from engine.agent.http2 import Http2Upstream  # h2 takes 40 ms to import, and few agents need it
 
-        return Http2Upstream(service, listener.endpoint_id, reactor, metrics, nursery, access_log)
+        return Http2Upstream(service, listener.endpoint_id, reactor, metrics, nursery, access_log, rewriting)
     if tracer is not None:
-        return TracedUpstream(service, listener.endpoint_id, reactor, metrics, nursery, access_log, tracer)
-    return HttpUpstream(service, listener.endpoint_id, reactor, metrics, nursery, access_log)
+        return TracedUpstream(
+            service, listener.endpoint_id, reactor, metrics, nursery, access_log, tracer=tracer, rewriting=rewriting
+        )
+    return HttpUpstream(service, listener.endpoint_id, reactor, metrics, nursery, access_log, rewriting)
 
 
 def _tracer(config: AgentConfig, metrics: AgentMetrics, reactor: Reactor, nursery: trio.Nursery) -> Tracer:
@@ -273,7 +292,14 @@ async def _serve_metrics(config: AgentConfig, metrics: AgentMetrics, nursery: tr
     from engine.admin.serve import serve_admin
 
     sockets = open_listeners(config.server.bind_addr)
-    await nursery.start(serve_admin, sockets, agent_app(metrics, hosts=config.server.hosts))
+    await nursery.start(
+        serve_admin, sockets, agent_app(metrics, not_ready=partial(_not_ready, metrics), hosts=config.server.hosts)
+    )
+
+
+def _not_ready(metrics: AgentMetrics) -> str | None:
+    ill = [f"{endpoint} at {service}" for endpoint, service, is_well, _ in metrics.health() if not is_well]
+    return f"unhealthy, so not offered: {', '.join(ill)}" if ill else None
 
 
 async def _serve_inspector(

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 import trio
 
 from engine.access_log import AccessLog
 from engine.admin.metrics import AgentMetrics
+from engine.agent.onward import Onward, Rewriting
 from engine.agent.service import Service
 from engine.gateway import record
 from engine.gateway.clocks import Timeouts
@@ -27,6 +28,7 @@ from engine.loop.connection import Connection
 from engine.loop.reactor import Reactor
 from engine.session.stream import Stream
 from engine.wire import piko
+from engine.wire.clients import Client
 from engine.wire.http1 import Request, summary
 
 SWEEP_SECONDS: Final = 1.0
@@ -39,10 +41,11 @@ log = get_logger("proxy.http")
 class ServiceOutbound(Outbound):
     """A connection to the service, kept alive between requests."""
 
-    __slots__ = ("_pool", "connection", "idle_since")
+    __slots__ = ("_pool", "client", "connection", "idle_since")
 
-    def __init__(self, connection: Connection, pool: HttpUpstream) -> None:
+    def __init__(self, connection: Connection, pool: HttpUpstream, client: Client | None) -> None:
         super().__init__(connection)
+        self.client = client  # whose it is alone, if the service was told
         self.connection = connection
         self.idle_since = 0.0
         self._pool = pool
@@ -51,7 +54,7 @@ class ServiceOutbound(Outbound):
         self._pool.put_back(self)
 
     def gone(self) -> None:
-        self._pool.idle.pop(self, None)
+        self._pool.forget(self)
 
 
 class HttpUpstream:
@@ -65,6 +68,7 @@ class HttpUpstream:
         metrics: AgentMetrics,
         nursery: trio.Nursery,
         access_log: AccessLog | None = None,
+        rewriting: Rewriting | None = None,
     ) -> None:
         # How slow a client may be is the node's to judge.
         self.timeouts = Timeouts(math.inf, math.inf, math.inf, service.timeout or math.inf, math.inf)
@@ -74,6 +78,10 @@ class HttpUpstream:
         self.deadline = reactor.now + SWEEP_SECONDS
         self.service = service
         self._base_path = service.path.rstrip("/").encode()
+        told = service.proxy_protocol > 0
+        self._onward = Onward(service, rewriting, told=told) if told or rewriting is not None else None
+        self._has_client = told  # each connection
+        self._idle_of: dict[Client | None, ServiceOutbound] = {}  # those of `idle`, where each is one client's
         self._reactor = reactor
         self._metrics = metrics
         self._nursery = nursery
@@ -96,26 +104,40 @@ class HttpUpstream:
         exchange.endpoint = self.endpoint
         if self.watch is not None and exchange.watch is None:
             exchange.watch = self.watch(exchange)
-        head = (_known_head if request.repeats else _head)(request, self._base_path)
-        return self.find(inbound, exchange, head, lost)
+        client: Client | None = None
+        if self._onward is None:
+            head = (_known_head if request.repeats else _head)(request, self._base_path)
+        else:
+            head, client = self._onward.sent(request)
+            exchange.amend = self._onward.amend
+        return self.find(inbound, exchange, head, client, lost)
 
-    def find(self, inbound: Waiting, exchange: Exchange, head: bytes, lost: Outbound | None) -> Decision:
-        """By which connection a request goes, as which `head` says it."""
-        while self.idle and lost is None:
-            outbound, _ = self.idle.popitem()
+    def find(
+        self, inbound: Waiting, exchange: Exchange, head: bytes, client: Client | None, lost: Outbound | None
+    ) -> Decision:
+        """By which connection a request goes, as which `head` says it. `client` is whose it has to be alone, if so."""
+        while lost is None and (outbound := self._take(client)) is not None:
             if outbound.connection.look():
                 return Route(outbound, head)
-        self._nursery.start_soon(
-            self._reactor.supervise, "connect", self._connect, inbound, exchange, head, name="service connection"
-        )
+        connect = partial(self._connect, inbound, exchange, head, client)
+        self._nursery.start_soon(self._reactor.supervise, "connect", connect, name="service connection")
         self._reactor.hand_over()
         return Wait(math.inf, UNREACHABLE, _nothing)
 
-    async def _connect(self, inbound: Waiting, exchange: Exchange, head: bytes) -> None:
+    def _take(self, client: Client | None) -> ServiceOutbound | None:
+        """A connection that waits for a request, if there is one: the last one that has begun to."""
+        if not self._has_client:
+            return self.idle.popitem()[0] if self.idle else None
+        own = self._idle_of.get(client)
+        if own is not None:
+            self.forget(own)
+        return own
+
+    async def _connect(self, inbound: Waiting, exchange: Exchange, head: bytes, client: Client | None) -> None:
         """Open a connection for `inbound`'s request, and run it for whatever comes after."""
         since = trio.current_time()
         try:
-            connection = await self.service.connect(self._metrics, log, self.endpoint)
+            connection = await self.service.connect(self._metrics, log, self.endpoint, client)
             if not connection.alive:
                 raise ConnectionError("it has ended the connection at once")
         except (OSError, trio.TooSlowError) as error:
@@ -127,7 +149,7 @@ class HttpUpstream:
             return
         if exchange.watch is not None:
             exchange.watch.connected(trio.current_time() - since)
-        outbound = ServiceOutbound(connection, self)
+        outbound = ServiceOutbound(connection, self, client)
         if exchange.answer is Answer.ROUTING:
             self._reactor.call("connect", inbound, inbound.decide, exchange, Route(outbound, head))
         else:
@@ -137,11 +159,24 @@ class HttpUpstream:
     def put_back(self, outbound: ServiceOutbound) -> None:
         outbound.idle_since = self._reactor.now
         self.idle[outbound] = None
+        if self._has_client:
+            before = self._idle_of.get(outbound.client)
+            if before is not None:  # a client has one, for its requests come one behind the other
+                self.forget(before)
+                before.outlet.close()
+            self._idle_of[outbound.client] = outbound
+
+    def forget(self, outbound: ServiceOutbound) -> None:
+        """It does not wait for a request any more."""
+        self.idle.pop(outbound, None)
+        if self._has_client and self._idle_of.get(outbound.client) is outbound:
+            del self._idle_of[outbound.client]
 
     def close(self) -> None:
         """Say goodbye to the service, on the connections that nobody uses."""
         while self.idle:
             self.idle.popitem()[0].outlet.close()
+        self._idle_of.clear()
 
     def finished(self, inbound: Waiting, exchange: Exchange) -> None:
         if exchange.request is None:
@@ -167,7 +202,7 @@ class HttpUpstream:
             idle_seconds = now - outbound.idle_since
             if idle_seconds < service.idle_seconds and (number >= too_many or idle_seconds < SWEEP_SECONDS):
                 break
-            del self.idle[outbound]
+            self.forget(outbound)
             outbound.outlet.close()
         self.deadline = now + SWEEP_SECONDS
 

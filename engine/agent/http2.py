@@ -16,6 +16,7 @@ from engine import http2
 from engine.access_log import AccessLog
 from engine.admin.metrics import AgentMetrics
 from engine.agent.http import TIMEOUT, UNREACHABLE, HttpUpstream
+from engine.agent.onward import Rewriting
 from engine.agent.service import Service
 from engine.gateway.exchange import Exchange
 from engine.gateway.outbound import Outbound
@@ -23,6 +24,7 @@ from engine.gateway.role import Decision, Refuse, Route, Wait, Waiting
 from engine.http2.connection import Timeouts
 from engine.log import get_logger
 from engine.loop.reactor import Reactor
+from engine.wire.clients import Client
 
 MAX_CONNECTIONS: Final = 16
 STALL_SECONDS: Final = 60.0
@@ -51,13 +53,16 @@ class Http2Upstream(HttpUpstream):
         metrics: AgentMetrics,
         nursery: trio.Nursery,
         access_log: AccessLog | None = None,
+        rewriting: Rewriting | None = None,
     ) -> None:
-        super().__init__(service, endpoint, reactor, metrics, nursery, access_log)
+        super().__init__(service, endpoint, reactor, metrics, nursery, access_log, rewriting)
         self._connections: list[http2.Connection] = []
         self._dials = False
         self._waiting: dict[Exchange, tuple[Waiting, bytes]] = {}
 
-    def find(self, inbound: Waiting, exchange: Exchange, head: bytes, lost: Outbound | None) -> Decision:
+    def find(
+        self, inbound: Waiting, exchange: Exchange, head: bytes, client: Client | None, lost: Outbound | None
+    ) -> Decision:
         request = exchange.request
         assert request is not None
         if request.upgrade:

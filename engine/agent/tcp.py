@@ -6,10 +6,14 @@ import trio
 
 from engine.admin.metrics import AgentMetrics
 from engine.agent.service import Service
+from engine.errors import RemoteProtocolError
 from engine.log import get_logger
 from engine.loop.reactor import Reactor
 from engine.session.stream import Stream
 from engine.tunnel.relay import Relay
+from engine.wire import clients, proxy_protocol
+
+HEADER_SECONDS = 10.0
 
 log = get_logger("proxy.tcp")
 access_log = get_logger("proxy.tcp.access")
@@ -31,7 +35,7 @@ class TcpUpstream:
         access_level: str = "debug",
     ) -> None:
         self.endpoint = endpoint
-        self._service = service
+        self.service = service
         self._reactor = reactor
         self._nursery = nursery
         self._metrics = metrics
@@ -41,13 +45,23 @@ class TcpUpstream:
         """Nothing is kept here."""
 
     def on_stream(self, stream: Stream) -> None:
-        waiting = _Waiting(stream)
+        waiting = _Told(stream) if self.service.proxy_protocol else _Waiting(stream)
         self._nursery.start_soon(self._reactor.supervise, "tcp stream", self._serve, stream, waiting, name="tcp stream")
         self._reactor.hand_over()
 
     async def _serve(self, stream: Stream, waiting: _Waiting) -> None:
+        client = None
+        if isinstance(waiting, _Told):
+            with trio.move_on_after(HEADER_SECONDS):
+                await waiting.over.wait()
+            if not waiting.header:
+                error = str(waiting.error or "it says nothing")
+                log.warning("the node has not told who the client is", endpoint_id=self.endpoint, error=error)
+                stream.abort()
+                return
+            client = waiting.client
         try:
-            connection = await self._service.connect(self._metrics, log, self.endpoint)
+            connection = await self.service.connect(self._metrics, log, self.endpoint, client)
         except (OSError, trio.TooSlowError):
             stream.abort()
             return
@@ -102,3 +116,49 @@ class _Waiting:
 
     def break_off(self, error: Exception) -> None:
         self.lost_ = True
+
+
+class _Told(_Waiting):
+    """The receiver of a stream that begins with who its client is (see wire.clients); what is behind that waits."""
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__(stream)
+        self.over = trio.Event()  # the header has come, or will not
+        self.header = b""
+        self.client: clients.Client | None = None
+        self.error: RemoteProtocolError | None = None
+        self._begun = b""
+        stream.resume()
+
+    def received(self, data: memoryview) -> int:
+        if self.over.is_set():
+            return 0
+        known = len(self._begun)
+        self._begun += data[: proxy_protocol.MOST - known]
+        try:
+            end = proxy_protocol.header_end(self._begun)
+            if end < 0:
+                return len(data)
+            self.header = self._begun[:end]
+            self.client = proxy_protocol.source(self.header)
+        except RemoteProtocolError as error:
+            self.error, self.header, end = error, b"", known
+        self._stream.pause()
+        self._tell()
+        return end - known
+
+    def ended(self) -> None:
+        super().ended()
+        self._tell()
+
+    def lost(self, error: Exception) -> None:
+        super().lost(error)
+        self._tell()
+
+    def break_off(self, error: Exception) -> None:
+        super().break_off(error)
+        self._tell()
+
+    def _tell(self) -> None:
+        self.over.set()
+        self._stream.session.reactor.hand_over()

@@ -9,6 +9,7 @@ import trio
 from engine.access_log import AccessLog
 from engine.admin.metrics import AgentMetrics
 from engine.agent.http import HttpUpstream
+from engine.agent.onward import Rewriting
 from engine.agent.service import Service
 from engine.gateway.exchange import Exchange
 from engine.gateway.inbound import Inbound
@@ -20,6 +21,7 @@ from engine.session.stream import Stream
 from engine.tracing.span import Kind, Span, Value, described_towards, name_of
 from engine.tracing.tracer import Trace, Tracer, new_span_id
 from engine.wire import http1
+from engine.wire.clients import Client
 from engine.wire.trace_context import parent_of, replaced
 
 
@@ -34,9 +36,11 @@ class TracedUpstream(HttpUpstream):
         metrics: AgentMetrics,
         nursery: trio.Nursery,
         access_log: AccessLog | None,
+        rewriting: Rewriting | None = None,
+        *,
         tracer: Tracer,
     ) -> None:
-        super().__init__(service, endpoint, reactor, metrics, nursery, access_log)
+        super().__init__(service, endpoint, reactor, metrics, nursery, access_log, rewriting)
         self._tracer = tracer
         self._under_way: dict[Exchange, tuple[Trace, Span]] = {}  # those that are sampled
         self._server: dict[str, Value] = {"server.address": service.host}
@@ -52,8 +56,8 @@ class TracedUpstream(HttpUpstream):
             return Route(decision.outbound, self._told(exchange, decision.head))
         return decision
 
-    async def _connect(self, inbound: Waiting, exchange: Exchange, head: bytes) -> None:
-        await super()._connect(inbound, exchange, self._told(exchange, head))
+    async def _connect(self, inbound: Waiting, exchange: Exchange, head: bytes, client: Client | None) -> None:
+        await super()._connect(inbound, exchange, self._told(exchange, head), client)
 
     def _trace(self, inbound: Waiting, exchange: Exchange) -> None:
         request = exchange.request

@@ -3,6 +3,9 @@
 When the node says go-away (it is draining), the next session is opened *before* the old one ends: requests go on
 arriving on the old one until the node closes it, and on the new one as soon as it is registered.
 
+Where the service is not well, there is no session: those that there are say go-away and end behind what is under way on
+them, and the next is dialled when it is well again.
+
 A node may consist of several workers, and says so. Then there is to be a session on each: which worker a connection
 comes to is chance, so it is dialled until all have one, and what comes to one that has is ended again. What is lacking
 in the end the node makes up for itself: a worker that has no session asks the others.
@@ -12,7 +15,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -27,7 +30,7 @@ from engine.loop.dial import Server
 from engine.session.dialled import Dialled, open_carrier
 from engine.session.session import Session
 from engine.session.stream import Stream
-from engine.wire import piko
+from engine.wire import agents, piko
 from engine.wire.public_url import Reach
 from engine.wire.workers import Seat
 
@@ -53,6 +56,8 @@ class Uplink:
     `token` is asked at each dial, so that a rotated one is picked up; a session waits for `resume_seconds` for the next
     carrier when its own is lost; `summaries`: who reads the streams understands them (see wire.http1.summary);
     `said_of_visitors` is asked at each dial whom the node may let in (see wire.visitors), None lets in anybody;
+    `asks_for_clients`: who reads the streams wants to know whose they are (see wire.clients); it `claims` domains;
+    `agent` is the name by which its node knows its sessions for one's (see wire.agents);
     `dials` bounds how many uplinks dial at once; `on_connect` is told how many seconds each registration took,
     `on_reconnect` the reason of every loss.
     """
@@ -70,6 +75,9 @@ class Uplink:
         remembered: Remembered | None = None,
         summaries: bool = True,
         said_of_visitors: Callable[[], bytes] | None = None,
+        asks_for_clients: bool = False,
+        claims: Sequence[str] = (),
+        agent: str = "",
         dials: trio.CapacityLimiter | None = None,
         backoff: Backoff | None = None,
         on_connect: Callable[[float], None] | None = None,
@@ -81,13 +89,18 @@ class Uplink:
         self.reach: Reach | None = None  # how clients reach the endpoint, if the node has told it
         self._server = server
         self._is_guarded = said_of_visitors is not None
+        self._asks_for_clients = asks_for_clients
         errand = registration(
             server,
             endpoint,
             lambda: piko.credentials(token(), tenant),
             summaries=summaries,
             said_of_visitors=said_of_visitors,
+            asks_for_clients=asks_for_clients,
+            claims=claims,
+            agent=agent or agents.new_name(),
         )
+        self._claims = claims
         self._ladder = Ladder(errand, kinds, remembered)
         self._on_stream = on_stream
         self._resume_seconds = round(resume_seconds)
@@ -97,6 +110,8 @@ class Uplink:
         self._on_reconnect = on_reconnect
         self._gone = trio.Event()  # a session is
         self._leaving = False
+        self._offered = trio.Event()
+        self._offered.set()
         self._rhythm = Rhythm()
         self._complained = ("", 0.0)  # of what, and when
         self._over = trio.Event()  # the session is no more, or is to be replaced
@@ -109,7 +124,7 @@ class Uplink:
         self._replaced: list[Session] = []  # beside the first: their workers have asked us to go away
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve for ever; started once the first registration stands.
+        """Serve for ever; started once the first registration stands, or if nothing is offered.
 
         Raises Refused when the node will not have us.
         """
@@ -117,6 +132,12 @@ class Uplink:
             nursery.start_soon(self._spread, nursery)
             registered = False
             while True:
+                if not self._offered.is_set():
+                    self._withdraw(nursery)
+                    if not registered:
+                        registered = True
+                        task_status.started()
+                    await self._offered.wait()
                 try:
                     async with self._dials:
                         replaces = self._renewing
@@ -149,6 +170,8 @@ class Uplink:
                 self._over = over = trio.Event()
                 session = self._begin(carrier, over)
                 self._take_seat(session, seat, nursery)
+                if not self._offered.is_set():
+                    over.set()
                 if self._left is not None:
                     if replaces:
                         nursery.start_soon(_close_when_quiet, self._left)
@@ -167,6 +190,8 @@ class Uplink:
                     return
                 if not session.alive:
                     self._learn_from(session)
+                if not self._offered.is_set():
+                    continue
                 if self._renewing and session.alive and not session.away:
                     self._left = session
                     continue
@@ -188,6 +213,23 @@ class Uplink:
                     self._on_reconnect(reason)
                 if hasty or not session.alive:
                     await trio.sleep(self._backoff.next())
+
+    def offer(self, well: bool) -> None:
+        """Have sessions, or none: whether the service is well."""
+        if well:
+            self._offered.set()
+        elif self._offered.is_set():
+            self._offered = trio.Event()
+            self._over.set()
+
+    def _withdraw(self, nursery: trio.Nursery) -> None:
+        """End the sessions behind what is under way on them."""
+        self._renewing, self._left = False, None  # the next is dialled with the token that there is then
+        self._seats.clear()
+        self._replaced.clear()
+        for session in self.sessions:
+            session.go_away()
+            nursery.start_soon(_close_when_quiet, session, "the service is unhealthy")
 
     def renew(self) -> None:
         """Open another session, with the token that there is now, and then leave the one that is here."""
@@ -231,7 +273,7 @@ class Uplink:
 
     @property
     def _is_lacking(self) -> bool:
-        return not self._leaving and 0 < len(self._held()) < self._workers
+        return not self._leaving and self._offered.is_set() and 0 < len(self._held()) < self._workers
 
     def _take_seat(self, session: Session, seat: Seat | None, nursery: trio.Nursery) -> None:
         """The session is with this worker, in place of another that is there already."""
@@ -268,7 +310,7 @@ class Uplink:
                 over = trio.Event()
                 session = self._begin(carrier, over)
                 self._start(session, nursery)
-                if seat is None or seat.number in self._held():
+                if seat is None or seat.number in self._held() or not self._offered.is_set():
                     nursery.start_soon(self._retire, session)
                     await trio.sleep(wait * random.uniform(0.5, 1))
                     wait = min(2 * wait, DIAL_AGAIN_CEILING_SECONDS)
@@ -281,7 +323,7 @@ class Uplink:
     async def _follow(self, session: Session, over: trio.Event) -> None:
         """Have another in place of a session beside the first when its worker is leaving, or gone."""
         await over.wait()
-        if self._leaving:
+        if self._leaving or not self._offered.is_set():
             return
         seat = self._seats.pop(session, None)
         if session.alive and self._held():
@@ -331,6 +373,12 @@ class Uplink:
         if self._is_guarded and not answer.visitors:
             carrier.abort()  # before anybody's request is served
             raise Refused(f"{self._server.url} lets everybody in, not only the agent's `visitors`: {STRANGER}")
+        if self._asks_for_clients and not answer.clients:
+            carrier.abort()  # the service would take the agent for every client
+            raise Refused(f"{self._server.url} does not tell who clients are, as proxy_protocol needs it: {STRANGER}")
+        if self._claims and not answer.domains:
+            carrier.abort()
+            raise Refused(f"{self._server.url} gives the endpoint no domains: {STRANGER}")
         self.reach = answer.public_url.reach(self.endpoint) if answer.public_url else None
         return carrier, answer.seat
 
@@ -386,12 +434,12 @@ def _shown_seat(seat: Seat | None) -> dict[str, str]:
     return {"worker": str(seat)} if seat is not None else {}
 
 
-async def _close_when_quiet(session: Session) -> None:
-    """Close a session that another stands for, when nothing is under way on it any more."""
+async def _close_when_quiet(session: Session, reason: str = "another session stands for this one") -> None:
+    """Close a session when nothing is under way on it any more."""
     if session.alive and not session.suspended:
         await session.round_trip_done()
     await session.wait_quiet()
-    session.close(reason="another session stands for this one")
+    session.close(reason=reason)
 
 
 def _reason(session: Session) -> str:

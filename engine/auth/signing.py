@@ -49,6 +49,7 @@ class SigningKey:
         self,
         *,
         endpoints: Sequence[str] = (),
+        domains: Sequence[str] = (),
         tenant: str = "",
         expires_at: int | None = None,
         subject: str = "",
@@ -64,7 +65,8 @@ class SigningKey:
         import jwt
 
         claims: dict[str, object] = {}
-        scope = {name: value for name, value in (("endpoints", list(endpoints)), ("tenant", tenant)) if value}
+        said = (("endpoints", list(endpoints)), ("tenant", tenant), ("domains", list(domains)))
+        scope = {name: value for name, value in said if value}
         if scope:
             claims["piko"] = scope
         for name, value in (

@@ -140,13 +140,23 @@ def endpoints_of(payload: Mapping[str, object]) -> frozenset[str]:
         return frozenset()
     if not isinstance(piko, dict):
         raise Invalid("piko is no object")
-    _refuse_twins(piko, ("endpoints", "tenant"))
-    endpoints = piko.get("endpoints")
-    if endpoints is None:
+    _refuse_twins(piko, ("endpoints", "tenant", "domains"))
+    return _texts(piko, "endpoints")
+
+
+def domains_of(payload: Mapping[str, object]) -> frozenset[str]:
+    """The domains that a payload permits an agent to claim, in lower case. Raises Invalid."""
+    piko = payload.get("piko")
+    return frozenset(map(str.lower, _texts(piko, "domains"))) if isinstance(piko, dict) else frozenset()
+
+
+def _texts(piko: Mapping[str, object], name: str) -> frozenset[str]:
+    texts = piko.get(name)
+    if texts is None:
         return frozenset()
-    if not isinstance(endpoints, list) or not all(isinstance(endpoint, str) for endpoint in endpoints):
-        raise Invalid("endpoints is no list of texts")
-    return frozenset(endpoints)
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise Invalid(f"{name} is no list of texts")
+    return frozenset(texts)
 
 
 def tenant_of(payload: Mapping[str, object]) -> str:

@@ -23,6 +23,7 @@ from engine.auth.keys import configured_keys, keys_of_set
 from engine.auth.token import (
     Invalid,
     check_audience,
+    domains_of,
     endpoints_of,
     id_of,
     principal_of,
@@ -59,6 +60,8 @@ class Claims(NamedTuple):
     tenant: str = ""
     token_id: str = ""
     """The token's `jti`, by which it can be revoked; empty if it has none."""
+    domains: frozenset[str] = frozenset()
+    """Those that an agent may claim (see routing.domains)."""
 
     def check(self, endpoint: str) -> None:
         """Raise Unauthorized if the token is not good for this endpoint."""
@@ -211,7 +214,8 @@ class Verifier:
         if token_id in self._revoked:
             raise Invalid("revoked")
         ends_at = expires_at if self._cut_at_expiry else None
-        claims = Claims(endpoints_of(payload), ends_at, principal_of(payload), tenant, token_id)
+        principal, domains = principal_of(payload), domains_of(payload)
+        claims = Claims(endpoints_of(payload), ends_at, principal, tenant, token_id, domains)
         return claims, math.inf if expires_at is None else expires_at
 
     def _key_for(self, header: Mapping[str, object]) -> tuple[Material, str]:

@@ -17,7 +17,7 @@ from engine.carriers.remembered import Remembered
 from engine.carriers.websocket import MAX_FRAME, WebSocketCarrier
 from engine.errors import Refused, RemoteProtocolError, Unreachable
 from engine.loop.dial import Server
-from engine.wire import agents, piko, posts, resumption, visitors, websocket
+from engine.wire import agents, clients, domains, piko, posts, resumption, visitors, websocket
 from engine.wire.http1 import Fields
 from engine.wire.posts import Hello
 from engine.wire.public_url import PublicURL, told, told_text
@@ -39,6 +39,8 @@ class Answer(NamedTuple):
     public_url: PublicURL | None
     seat: Seat | None = None  # the worker that has the session, if there are several
     visitors: bool = False  # it keeps to what was said of them
+    clients: bool = False  # it tells who they are
+    domains: bool = False  # the endpoint has those that were claimed
 
 
 class Errand(NamedTuple):
@@ -58,14 +60,24 @@ def registration(
     *,
     summaries: bool = True,
     said_of_visitors: Callable[[], bytes] | None = None,
+    asks_for_clients: bool = False,
+    claims: Sequence[str] = (),
+    agent: str = "",
 ) -> Errand:
     """An agent offers `endpoint`, and understands `summaries` or not; `said_of_visitors`, if there is something to say,
-    is asked for each time (see wire.visitors).
+    is asked for each time (see wire.visitors); `asks_for_clients`: it wants to know who they are (see wire.clients). It
+    `claims` these domains, and `agent` is its name (see wire.agents).
     """
 
     def opening() -> Fields:
-        about = [(agents.FIELD, agents.About(__version__, server.way.taken).encode())]
-        return about if said_of_visitors is None else [*about, (visitors.FIELD, said_of_visitors())]
+        said = [(agents.FIELD, agents.About(__version__, server.way.taken, agent).encode())]
+        if said_of_visitors is not None:
+            said.append((visitors.FIELD, said_of_visitors()))
+        if asks_for_clients:
+            said.append((clients.FIELD, b"1"))
+        if claims:
+            said.append((domains.FIELD, domains.encode(claims)))
+        return said
 
     place = Place(server, posts.UPSTREAM_PATH, endpoint, credentials, opening)
     fields = [(piko.SUMMARIES, b"1")] if summaries else []
@@ -148,7 +160,9 @@ class Ladder:
             carrier.abort()
             raise Refused(str(error)) from error
         seat = parse_seat(welcome.workers)
-        return carrier, Answer(session, told_text(welcome.public_url), seat, welcome.visitors)
+        return carrier, Answer(
+            session, told_text(welcome.public_url), seat, welcome.visitors, welcome.clients, welcome.domains
+        )
 
     async def _open_websocket(self, wish: Wish) -> tuple[Carrier, Answer]:
         errand = self._errand
@@ -161,8 +175,10 @@ class Ladder:
         connection, answer = await open_websocket(errand.place.server, errand.path, fields)
         try:
             session = resumption.answer_in(answer.fields)
-            kept = visitors.are_kept(answer.fields)
-            said = Answer(session, told(answer.fields), seat_in(answer.fields), kept)
+            kept, tells = visitors.are_kept(answer.fields), clients.are_told(answer.fields)
+            said = Answer(
+                session, told(answer.fields), seat_in(answer.fields), kept, tells, domains.are_kept(answer.fields)
+            )
         except RemoteProtocolError as error:
             connection.abort()
             raise Refused(str(error)) from error

@@ -26,7 +26,16 @@ ASK = {
     "http": "curl -H 'x-piko-endpoint: {endpoint}' http://localhost:8000/",
     "tcp": "trioduct forward tcp 10000 {endpoint}         # then connect to port 10000 of this machine",
 }
-ONLY_HTTP = ("asgi", "reload", "http_client", "access_log.request_headers", "access_log.response_headers")
+ONLY_HTTP = (
+    "health.path",
+    "rewrite",
+    "domains",
+    "asgi",
+    "reload",
+    "http_client",
+    "access_log.request_headers",
+    "access_log.response_headers",
+)
 
 
 @takes(AgentConfig, Invocation)

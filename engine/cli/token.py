@@ -44,6 +44,7 @@ def token(ctx: click.Context) -> None:
         raise ConfigError(draft.complaint(defect.key, defect.value, defect.problem)) from None
     signed = key.sign(
         endpoints=config.endpoints,
+        domains=config.domains,
         tenant=config.tenant,
         expires_at=math.ceil(time.time() + config.expires) if config.expires else None,
         subject=config.subject,

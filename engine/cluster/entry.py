@@ -13,7 +13,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     its start on; `start` tells two lives of one id apart (drawn at random, so no clock has to be right). `endpoints`
     maps registry keys to the number of sessions that serve them there; minus their number if all of them have lost
     their carriers, and wait for others. `guarded`: those of them whose agents let in certain visitors only, which is
-    decided there.
+    decided there, or want to know who clients are.
     """
 
     id: str

@@ -13,6 +13,7 @@ The ground that declarations stand on, and what reads them:
 The declarations:
 
     tls, auth, log, limits, tracing, visitors   what several roles and ports share
+    health, rewrite    what listeners of an agent have
     way_out, connect   the proxies between here and a node; the connection to the node
     server, agent, forward   everything about a role
     command            what a command line says beside a role's configuration
@@ -42,10 +43,12 @@ from engine.config.connect import ConnectConfig
 from engine.config.draft import Draft, expand
 from engine.config.duration import format_duration, parse_duration, parse_lifetime
 from engine.config.forward import ForwardConfig, PortConfig
+from engine.config.health import HealthConfig
 from engine.config.knob import Knob, Leaf, Section, knobs, members, shown, to_yaml
 from engine.config.limits import AgentLimits
 from engine.config.log import AccessLogConfig
 from engine.config.mask import MASK
+from engine.config.rewrite import RewriteConfig
 from engine.config.server import ServerConfig
 from engine.config.tls import ClientTLS, ServerTLS
 from engine.config.visitors import VisitorsConfig
@@ -64,6 +67,7 @@ __all__ = [
     "Draft",
     "ExaminationConfig",
     "ForwardConfig",
+    "HealthConfig",
     "InitConfig",
     "Invocation",
     "Knob",
@@ -72,6 +76,7 @@ __all__ = [
     "MASK",
     "OutConfig",
     "PortConfig",
+    "RewriteConfig",
     "Section",
     "ServerConfig",
     "ServerTLS",

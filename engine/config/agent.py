@@ -10,16 +10,19 @@ from msgspec import field
 from engine.config.address import Target, split_address, split_url
 from engine.config.check import Defect, check_distinct
 from engine.config.connect import ConnectConfig
+from engine.config.health import HealthConfig
 from engine.config.kinds import (
     ApplicationName,
     BindAddr,
     CountOrUnlimited,
+    Domains,
     EndpointID,
     EventLoop,
     HostNames,
     LocalAddrOrNone,
     PathSecret,
     Protocol,
+    ProxyProtocol,
     SecondsAboveZero,
     SecondsOrDefault,
     Service,
@@ -28,6 +31,7 @@ from engine.config.kinds import (
 from engine.config.knob import Section
 from engine.config.log import AccessLogConfig, LogConfig
 from engine.config.mask import MASK
+from engine.config.rewrite import RewriteConfig
 from engine.config.tls import ClientTLS
 from engine.config.tracing import AgentTracingConfig
 from engine.config.visitors import VisitorsConfig
@@ -54,10 +58,18 @@ class ListenerConfig(Section):
     asgi_loop: Annotated[EventLoop, "The event loop of the application."] = "asyncio"
     reload: Annotated[Switch, "Start the application again when a Python file here changes, for development."] = False
     protocol: Annotated[Protocol, "What the service speaks: http is HTTP/1.1, h2 is HTTP/2 (gRPC)."] = "http"
+    proxy_protocol: Annotated[
+        ProxyProtocol,
+        "Tell the service first whose a connection is, by this version of the PROXY protocol.",
+    ] = "off"
     # Piko has no default for it in the file.
     timeout: Annotated[SecondsAboveZero, "Timeout for connecting to the service."] = 10.0
+    domains: Annotated[Domains, "Domains that are to be the endpoint's, if the token permits."] = []
     # Ours; the node lets in only whom both have let in.
     visitors: VisitorsConfig = field(default_factory=VisitorsConfig)
+    # Ours, both.
+    rewrite: RewriteConfig = field(default_factory=RewriteConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
     access_log: AccessLogConfig = field(default_factory=AccessLogConfig)
     http_client: HTTPClientConfig = field(default_factory=HTTPClientConfig)
     tls: ClientTLS = field(default_factory=ClientTLS)
@@ -69,6 +81,12 @@ class ListenerConfig(Section):
             raise Defect("asgi", self.asgi, f"the protocol is {self.protocol}; expected http for an application")
         if self.asgi and self.addr:
             raise Defect("asgi", self.asgi, f"addr says {self.shown_addr()} as well; expected one of them")
+        if self.asgi and self.proxy_protocol != "off":
+            problem = "an application learns of clients by X-Forwarded-For; expected off"
+            raise Defect("proxy_protocol", self.proxy_protocol, problem)
+        if self.protocol == "h2" and self.proxy_protocol != "off":
+            problem = "the protocol is h2, whose connections all clients share; expected off"
+            raise Defect("proxy_protocol", self.proxy_protocol, problem)
         if self.reload and not self.asgi:
             raise Defect("reload", "", "only an application is started again; expected asgi, such as shop:app")
         try:
@@ -81,7 +99,18 @@ class ListenerConfig(Section):
         if self.protocol == "tcp" and self.visitors.basic_auth_file:
             problem = "TCP clients cannot present a password; expected visitors.allow and visitors.deny alone"
             raise Defect("visitors.basic_auth_file", self.visitors.basic_auth_file, problem)
+        if self.protocol == "tcp" and self.domains:
+            raise Defect("domains", self.domains[0], "TCP clients name no domain; expected none")
+        if self.protocol == "tcp" and self.rewrite != RewriteConfig():
+            raise Defect("rewrite", "", "the protocol is tcp, which has nothing to rewrite; expected it with http")
+        if self.protocol != "http" and self.health.check == "http":
+            raise Defect("health.check", "http", f"the protocol is {self.protocol}; expected tcp, or off")
         self.said_of_visitors()
+
+    @property
+    def proxy_version(self) -> int:
+        """Of the PROXY protocol; 0: the service is told nothing."""
+        return 0 if self.proxy_protocol == "off" else int(self.proxy_protocol)
 
     def shown_addr(self) -> str:
         """The address without a password."""

@@ -16,6 +16,7 @@ from engine.config.kinds import (
     BenchURL,
     Count,
     CountAboveZero,
+    Domains,
     EndpointIDs,
     FileName,
     Lifetime,
@@ -227,6 +228,7 @@ class TokenConfig(Section):
     title: ClassVar[str] = "Token"
 
     endpoints: Annotated[EndpointIDs, "Endpoints that it is valid for; none: all."] = []
+    domains: Annotated[Domains, "Domains that an agent may claim for them; none: no domain."] = []
     tenant: Annotated[Text, "Tenant that it is valid in, on a node that has tenants."] = ""
     expires: Annotated[Lifetime, "Lifetime: 30d, 12h; empty: it never expires."] = 0.0
     subject: Annotated[Text, "`sub` claim: an endpoint belongs to the subject that registered it first."] = ""

@@ -59,6 +59,7 @@ def _switch(text: str) -> bool:
 Switch = Annotated[bool, Kind("", "true or false", _switch)]
 Level = Annotated[Literal["debug", "info", "warn", "error"], _one_of("debug", "info", "warn", "error")]
 Protocol = Annotated[Literal["http", "h2", "tcp"], _one_of("http", "h2", "tcp")]
+HealthCheck = Annotated[Literal["off", "tcp", "http"], _one_of("off", "tcp", "http")]
 EventLoop = Annotated[Literal["asyncio", "trio"], _one_of("asyncio", "trio")]
 Sharing = Annotated[Literal["balanced", "exclusive"], _one_of("balanced", "exclusive")]
 Algorithm = Annotated[
@@ -225,6 +226,12 @@ Origins = Annotated[
     list[str], Kind("LIST", "a list of https://host or http://host:port, or *", _origin, many=True, alone=True)
 ]
 Service = Annotated[str, _url("a port, host:port or URL")]
+_target = re.compile(r"/[!-~]*", re.ASCII).fullmatch
+_prefix = re.compile(r"(?:/[!-.0-9-=>@-~]+)+|", re.ASCII).fullmatch
+PathPrefix = Annotated[str, Kind("PATH", "a path such as /shop, without / at its end", _only(str, _prefix))]
+_host_and_port = re.compile(r"(?:[\w.-]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?|", re.ASCII).fullmatch
+HostAndPort = Annotated[str, Kind("HOST", "a host, or host:port", _only(str, _host_and_port))]
+Target = Annotated[str, Kind("PATH", "a path that begins with /, without blanks", _only(str, _target))]
 
 
 def _named_service(text: str) -> tuple[str, str, str]:
@@ -274,6 +281,57 @@ PortsOfEndpoints = Annotated[
         "PORT=ENDPOINT",
         "a port from 0 to 65535, or host:port, and an endpoint: 5432=database, or in a file {5432: database}",
         _port_of_endpoint,
+        many=True,
+        pairs=True,
+    ),
+]
+
+
+def _domain_of_endpoint(text: str) -> tuple[str, str]:
+    where, _, endpoint = text.partition("=")
+    if not _segment(endpoint.rpartition("/")[2]) or endpoint.startswith("/"):
+        raise ValueError("no name of an endpoint")
+    return _domain(where), endpoint
+
+
+def _domain(text: str) -> str:
+    from engine.wire.domains import is_domain
+
+    wildcard, name = ("*.", text[2:]) if text.startswith("*.") else ("", text)
+    domain = f"{wildcard}{_host(name)}"
+    if not is_domain(domain):
+        raise ValueError("no domain")
+    return domain
+
+
+Domains = Annotated[
+    list[str], Kind("LIST", "a list of domains such as shop.example.com", _domain, many=True, alone=True)
+]
+DomainsOfEndpoints = Annotated[
+    list[tuple[str, str]],
+    Kind(
+        "DOMAIN=ENDPOINT",
+        "a domain and an endpoint: shop.example.com=shop, or in a file {shop.example.com: shop}; *. for any label",
+        _domain_of_endpoint,
+        many=True,
+        pairs=True,
+    ),
+]
+
+
+def _sticky_of_endpoint(text: str) -> tuple[str, str]:
+    name, _, by = text.rpartition("=")
+    if not name or not name.isprintable() or by not in ("cookie", "client"):
+        raise ValueError("no rule")
+    return name, by
+
+
+StickyOfEndpoints = Annotated[
+    list[tuple[str, str]],
+    Kind(
+        "ENDPOINT=HOW",
+        "an endpoint or a pattern, and cookie or client: shop=cookie, or in a file {shop: cookie}",
+        _sticky_of_endpoint,
         many=True,
         pairs=True,
     ),

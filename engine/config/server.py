@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Annotated, ClassVar
 
@@ -18,6 +19,7 @@ from engine.config.kinds import (
     Count,
     CountAboveZero,
     CountOrDefault,
+    DomainsOfEndpoints,
     FieldNames,
     FileName,
     Fraction,
@@ -34,6 +36,7 @@ from engine.config.kinds import (
     SecondsOrNever,
     Secret,
     Sharing,
+    StickyOfEndpoints,
     StoreURL,
     Switch,
     Word,
@@ -94,6 +97,12 @@ class ProxyConfig(Section):
         PublicURL, "Its URL for clients; agents show it, services learn its scheme: https://*.HOST."
     ] = ""
     tenant_hosts: Annotated[HostPattern, "Hosts that name a tenant, as {endpoint}.{tenant}.example.com."] = ""
+    domains: Annotated[
+        DomainsOfEndpoints, "Domains of their own for endpoints, or for TENANT/ENDPOINT: shop.example.com=shop."
+    ] = []
+    sticky: Annotated[
+        StickyOfEndpoints, "Endpoints whose clients come back to the same agent, by a cookie or the client's address."
+    ] = []
     allowed_origins: Annotated[Origins, "Web pages that may open TCP endpoints: https://HOST, or * for all."] = []
     trusted_proxies: Annotated[Networks, "Networks of load balancers in front, whose trusted-headers count."] = []
     trusted_headers: Annotated[
@@ -131,6 +140,12 @@ class ProxyConfig(Section):
 
     def verify(self) -> None:
         check_distinct("tenants", "id", [tenant.id for tenant in self.tenants])
+        twice = next((one for one, count in Counter(one for one, _ in self.domains).items() if count > 1), None)
+        if twice is not None:
+            raise Defect("domains", twice, "has two endpoints; expected each domain once")
+        twice = next((one for one, count in Counter(one for one, _ in self.sticky).items() if count > 1), None)
+        if twice is not None:
+            raise Defect("sticky", twice, "is there twice; expected each endpoint once")
         if self.proxy_protocol and not self.trusted_proxies:
             problem = "nobody is trusted to say who calls; expected the networks of trusted_proxies beside it"
             raise Defect("proxy_protocol", "true", problem)
@@ -364,7 +379,10 @@ class ServerConfig(Section):
             if one.id not in ids:
                 problem = "no agent can be of it; expected one of upstream.tenants"
                 raise Defect("proxy.tenants", one.id, problem)
-        for where, named in self.proxy.tcp:
+        mapped = [("proxy.tcp", *one) for one in self.proxy.tcp] + [
+            ("proxy.domains", *one) for one in self.proxy.domains
+        ]
+        for key, where, named in mapped:
             tenant, slash, _ = named.rpartition("/")
             if slash and tenant not in ids:
                 problem = f"there is no tenant {quoted(tenant)}; expected one of upstream.tenants in front of the /"
@@ -372,7 +390,7 @@ class ServerConfig(Section):
                 problem = "names no tenant, and each endpoint has one here; expected TENANT/ENDPOINT"
             else:
                 continue
-            raise Defect("proxy.tcp", f"{where}={named}", problem)
+            raise Defect(key, f"{where}={named}", problem)
         self._check_visitors(ids)
 
     def _check_visitors(self, tenants: Collection[str]) -> None:
@@ -399,6 +417,13 @@ class ServerConfig(Section):
 
         parts = [(address, named.rpartition("/")) for address, named in self.proxy.tcp_ports()]
         return [(address, tenants.key(endpoint, tenant)) for address, (tenant, _, endpoint) in parts]
+
+    def domain_keys(self) -> dict[str, str]:
+        """The domains of `proxy.domains`, each with its endpoint's key."""
+        from engine.routing import tenants
+
+        parts = [(domain, named.rpartition("/")) for domain, named in self.proxy.domains]
+        return {domain: tenants.key(endpoint, tenant) for domain, (tenant, _, endpoint) in parts}
 
     def warnings(self, said: Collection[str]) -> Iterator[str]:
         default = ServerConfig()

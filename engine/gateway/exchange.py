@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from time import perf_counter
 from typing import Final, Protocol
 
@@ -12,6 +13,10 @@ from engine.loop.duplex import Bytes, Duplex
 from engine.wire.http1 import Request, Response
 
 _ROUTING: Final[Answer] = Answer.ROUTING  # to look up a member of an enum costs more than a name of the module
+
+
+Amend = Callable[[Request, Response], Response]
+"""What makes of an answer's head the one that goes on."""
 
 
 class Watch(Protocol):
@@ -44,6 +49,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "amend",
         "answer",
         "attempts",
         "bytes_in",
@@ -77,6 +83,7 @@ class Exchange:
         self.pace: Pace | None = None  # of what it becomes by an upgrade
         self.expires_at = math.inf  # when what allows it ends, in the reactor's seconds
         self.watch: Watch | None = None
+        self.amend: Amend | None = None
 
     @property
     def seconds(self) -> float:

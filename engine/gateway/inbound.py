@@ -284,6 +284,8 @@ class Inbound:
         """The final answer's head, as it goes to the client."""
         request = exchange.request
         assert request is not None
+        if exchange.amend is not None:
+            response = exchange.amend(request, response)
         exchange.answer = _BEGUN
         exchange.response = response
         exchange.status = response.status

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -20,7 +21,7 @@ from engine.log import get_logger
 from engine.loop import certificates
 from engine.loop.backoff import Pause
 from engine.loop.certificates import Certificates
-from engine.loop.connection import Connection, tune
+from engine.loop.connection import Address, Connection, tune
 from engine.loop.reading import start_tls
 from engine.wire.tls import TLS
 from proxy_adapters import Route, Router, Seen, Tunnel, TunnelError, open_tunnel
@@ -89,8 +90,12 @@ async def dial_tcp(
     *,
     tls: ssl.SSLContext | None = None,
     server_name: str | None = None,
+    first: Callable[[Address], bytes] | None = None,
 ) -> Connection:
-    """A direct connection (the service beside us). OSError, ssl.SSLError; deadlines are the caller's."""
+    """A direct connection (the service beside us). OSError, ssl.SSLError; deadlines are the caller's.
+
+    What `first` gives for the other end's address is said before everything else.
+    """
     sock = await _connect_again(host, port)
     if sock is None:
         stream = await trio.open_tcp_stream(host, port)
@@ -98,6 +103,8 @@ async def dial_tcp(
         _recent[host, port] = sock.family, sock.getpeername(), trio.current_time()
     tune(sock)
     connection = Connection(sock)
+    if first is not None:
+        connection.put(first(connection.peer))
     if tls is not None:
         await _secure(connection, tls, server_name or host)
     return connection

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import MappingProxyType
@@ -37,11 +37,13 @@ from engine.node.peers import Peers
 from engine.node.registration import Crowd, Registration
 from engine.node.way import Way
 from engine.routing import tenants
+from engine.routing.domains import Domains, Taken, permits
 from engine.routing.owners import Answer, Owners, defect_of_name
 from engine.routing.registry import Registry
 from engine.session.probe import Answering
 from engine.session.session import Session
-from engine.wire import http1, piko, posts, resumption, visitors, websocket, workers
+from engine.wire import clients, http1, piko, posts, resumption, visitors, websocket, workers
+from engine.wire import domains as of_domains
 from engine.wire.agents import About, about_in
 from engine.wire.http1 import Request
 from engine.wire.peers import Port
@@ -67,6 +69,8 @@ class _Asked(NamedTuple):
     tenant: bytes
     guard: Guard | None  # whom it lets in, if not anybody
     about: About
+    wants_clients: bool  # to be told who they are
+    domains: Sequence[str]  # that it claims
 
     @property
     def key(self) -> str:
@@ -108,6 +112,7 @@ class AgentPort:
         tls: Certificates,
         public_url: str = "",
         public_urls: Mapping[str, str] = MappingProxyType({}),
+        domains: Domains | None = None,
         limits: AgentLimits,
         exclusive: bool = False,
         resume_seconds: float = 0,
@@ -123,6 +128,7 @@ class AgentPort:
         self._tokens = tokens
         self._by_tenant = by_tenant
         self._tls = tls
+        self._domains = domains if domains is not None else Domains()
         self._public_url = str(PublicURL.parse(public_url)).encode() if public_url else b""
         self._public_urls = {tenant: url.encode() for tenant, url in public_urls.items()}
         self._host: Host[_Asked] = Host(self, reactor)
@@ -130,7 +136,7 @@ class AgentPort:
         self.visits = Visits(limits.connections, limits.connection_rate)
         self._principals = Counts(limits.sessions)
         self._registering = Rates(limits.registrations)
-        self.guarded: Counter[str] = Counter()  # sessions that let in certain visitors only, by the endpoint's key
+        self.guarded: Counter[str] = Counter()  # sessions that go by who a client is, by the endpoint's key
         self._shares = Shares(reactor.memory, limits.principal_memory, limits.tenant_memory)
         self._streams = limits.streams
         self._streams_refused = 0  # of principals that have no session any more
@@ -256,6 +262,10 @@ class AgentPort:
             fields.append((piko.PUBLIC_URL, url))
         if asked.guard is not None:
             fields.append((visitors.FIELD, visitors.KEPT))
+        if asked.wants_clients:
+            fields.append((clients.FIELD, clients.TOLD))
+        if asked.domains:
+            fields.append((of_domains.FIELD, of_domains.KEPT))
         if self.seat is not None and not isinstance(wish, Resume):  # which other programs pass over
             fields.append((workers.FIELD, str(self.seat).encode()))
         connection.put(http1.encode_response(101, b"Switching Protocols", fields))
@@ -305,8 +315,10 @@ class AgentPort:
         answer, start = self._begin(carrier, asked, wish, summaries=hello.summaries)
         seat = str(self.seat) if self.seat is not None else ""
         url = self._url_for(asked.claims).decode()
-        visitors = asked.guard is not None
-        return Welcome(answer.decode(), url, self.kept.tag.decode(), seat, visitors=visitors), start
+        visitors, tells = asked.guard is not None, asked.wants_clients
+        tag, keeps = self.kept.tag.decode(), bool(asked.domains)
+        welcome = Welcome(answer.decode(), url, tag, seat, visitors=visitors, clients=tells, domains=keeps)
+        return welcome, start
 
     # -- sessions
 
@@ -330,6 +342,7 @@ class AgentPort:
 
             return resumed.encode(), go_on
         self._refuse_taken(asked)
+        self._refuse_domains(asked)
         self._refuse_excess(asked.party)
         session, answer = self.kept.begin(carrier, wish, asked.purpose)
         self._permits[session] = _Permit(asked.claims)
@@ -337,6 +350,7 @@ class AgentPort:
         def start() -> None:
             held = ExitStack()  # from here on, for others may ask before the task runs
             held.enter_context(self.owners.hold(asked.key, asked.principal))
+            held.enter_context(self._domains.claim(asked.domains, asked.key))
             if asked.party:
                 held.enter_context(self._principals.hold(asked.party))
             for one in (carrier, session):
@@ -377,6 +391,16 @@ class AgentPort:
         if answer is Answer.BUSY:
             raise HTTPError(503, "the endpoint is taken, and for one session at a time")
 
+    def _refuse_domains(self, asked: _Asked) -> None:
+        permitted = asked.claims.domains if asked.claims is not None else ()
+        for name in asked.domains:
+            if not permits(permitted, name):
+                raise HTTPError(403, f"the token does not permit the domain {name}")
+        try:
+            self._domains.check(asked.domains, asked.key)
+        except Taken as error:
+            raise HTTPError(409, str(error)) from None
+
     def _refuse_excess(self, party: str) -> None:
         """Who is named by no token is not told from others, so that one of them could keep out the rest."""
         self._refuse_haste(party)
@@ -416,7 +440,9 @@ class AgentPort:
         registration.about = asked.about
         self._permits[carrier].registration = registration
         registration.guard = asked.guard
-        if asked.guard is not None:
+        registration.tells_clients = asked.wants_clients
+        registration.agent = asked.about.name.encode()
+        if asked.guard is not None or asked.wants_clients:
             held.enter_context(_counted(self.guarded, asked.key))
         self.registrations.add(registration)
         if asked.party:
@@ -548,7 +574,16 @@ def _check_endpoint(endpoint: str) -> None:
 
 
 def _asked(request: Request, endpoint: str | None, claims: Claims | None) -> _Asked:
-    return _Asked(endpoint, claims, tenant_in(request.fields), guard_in(request.fields), about_in(request.fields))
+    fields = request.fields
+    return _Asked(
+        endpoint,
+        claims,
+        tenant_in(fields),
+        guard_in(fields),
+        about_in(fields),
+        clients.are_asked_for(fields),
+        of_domains.domains_in(fields),
+    )
 
 
 @contextmanager

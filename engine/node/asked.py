@@ -8,9 +8,10 @@ from urllib.parse import quote, unquote_to_bytes
 from engine.gateway.head import head_for_go, request_head
 from engine.node.trust import Trust
 from engine.routing import tenants
+from engine.routing.domains import Domains
 from engine.routing.tenants import HostPattern
 from engine.tracing.tracer import Trace
-from engine.wire import http1, piko
+from engine.wire import clients, http1, piko
 from engine.wire.http1 import Request, claims
 from engine.wire.http1.summary import with_summary
 from engine.wire.trace_context import replaced
@@ -26,6 +27,7 @@ class Asked:
         "client",
         "credentials",
         "defect",
+        "domains_then",
         "endpoint",
         "head",
         "is_tcp",
@@ -44,11 +46,13 @@ class Asked:
         takes_tokens: bool,
         trust: Trust | None = None,
         hosts: HostPattern | None = None,
+        domains: Domains | None = None,
     ) -> None:
         """`peer` is the address that the request comes from, `proto` http or https, whether by TLS; `takes_tokens`:
         an Authorization field is the node's to look at. With `trust`, the peer is a proxy whose word counts for who
         the client is; what others say of that is dropped (see wire.http1.claims). `hosts` are those that name a
-        tenant; None where there are no tenants.
+        tenant; None where there are no tenants. `domains` are those that endpoints have, which come before the first
+        label of the Host, but behind x-piko-endpoint; `domains_then`: how many changes of theirs there had been.
 
         `key` is the endpoint's in the tenant that the request names; that of its token is not looked at here. `defect`
         says why the request cannot be meant; empty if it can.
@@ -89,7 +93,11 @@ class Asked:
                 lines = lines.copy()
             lines.remove(line)
         self.endpoint = tcp_endpoint or (named or b"").decode("utf-8", "replace")
+        self.domains_then = 0 if domains is None else domains.changes
+        mapped = domains.find(request.host) if domains and not self.is_tcp else None
         by_host = hosts.parse(request.host) if hosts is not None else None
+        if mapped is not None:
+            by_host = tenants.split(mapped)
         if by_host is not None:
             self.tenants.append(by_host[1].encode())
         if not self.endpoint:
@@ -120,31 +128,31 @@ class Asked:
         self.head = request_head(request, lines + added)
         self._with_summary = b""
 
-    def head_for(self, *, summaries: bool, hides: bool = False) -> bytes:
+    def head_for(self, *, summaries: bool, hides: bool = False, client: bytes = b"") -> bytes:
         """The head for an agent of ours, which understands summaries, or for one that may be Piko's; it `hides` what
-        was shown to the node as Authorization.
+        was shown to the node as Authorization, and tells of the `client` (see wire.clients).
         """
         head = self.head
-        if hides:
-            return self._changed(_without_authorization(head.split(b"\r\n")[:-2]), summaries=summaries)
+        if hides or client:
+            return self._changed(head.split(b"\r\n")[:-2], summaries=summaries, hides=hides, client=client)
         if not summaries:
             return head_for_go(self.request, head)
         if not self._with_summary:
             self._with_summary = with_summary(self.request, head)
         return self._with_summary
 
-    def traced_head_for(self, trace: Trace, span: bytes, *, summaries: bool, hides: bool) -> bytes:
+    def traced_head_for(self, trace: Trace, span: bytes, *, summaries: bool, hides: bool, client: bytes = b"") -> bytes:
         """`head_for`, as it is sent by a `span` of the trace."""
         lines = replaced(self.head.split(b"\r\n")[:-2], trace.id, span, trace.flags, begins=not trace.parent)
-        return self._changed(_without_authorization(lines) if hides else lines, summaries=summaries)
+        return self._changed(lines, summaries=summaries, hides=hides, client=client)
 
-    def _changed(self, lines: list[bytes], *, summaries: bool) -> bytes:
+    def _changed(self, lines: list[bytes], *, summaries: bool, hides: bool, client: bytes) -> bytes:
+        if hides:
+            lines = [line for line in lines if line[:14].lower() != b"authorization:"]
+        if client:
+            lines = [*lines, b"%b: %b" % (clients.OF_REQUEST, client)]
         head = http1.encode_lines(lines)
         return with_summary(self.request, head) if summaries else head_for_go(self.request, head)
-
-
-def _without_authorization(lines: list[bytes]) -> list[bytes]:
-    return [line for line in lines if line[:14].lower() != b"authorization:"]
 
 
 def _tokens(value: bytes) -> set[bytes]:

@@ -32,16 +32,19 @@ from engine.loop.connection import Connection
 from engine.loop.memory import Shares
 from engine.loop.reactor import Reactor
 from engine.loop.reading import Reader
+from engine.node import sticky
 from engine.node.aborts import Aborts
 from engine.node.admission import logged, party_of, seconds_left, tenant_in
 from engine.node.asked import Asked
 from engine.node.legs import TOO_MANY, Leg, Legs
 from engine.node.peers import Peers, PeerWay
+from engine.node.sticky import Sticky
 from engine.node.trust import Trust
 from engine.node.visitors import BUSY as CHECKS_BUSY
 from engine.node.visitors import CHECK_SECONDS, Visitors
 from engine.node.way import ELSEWHERE, StreamOutbound, Way
 from engine.routing import tenants
+from engine.routing.domains import Domains
 from engine.routing.registry import Registry
 from engine.routing.tenants import HostPattern
 from engine.session.liveness import Budget
@@ -49,7 +52,7 @@ from engine.session.session import NoStream
 from engine.tracing.tracer import Tracer
 from engine.tunnel.paced import paced
 from engine.tunnel.relay import Relay
-from engine.wire import http1, http2, peers, piko, posts, proxy_protocol, resumption, websocket
+from engine.wire import clients, http1, http2, peers, piko, posts, proxy_protocol, resumption, websocket
 from engine.wire.http1 import MAX_HEAD, Fields, Request
 from engine.wire.origin import may_open
 from engine.wire.peers import Port
@@ -108,6 +111,8 @@ class Clients:
     max_head: int = MAX_HEAD
     verifier: Verifies | None = None
     hosts: HostPattern | None = None  # that name a tenant; None where there are no tenants
+    domains: Domains = field(default_factory=Domains)
+    sticky: Sticky | None = None
     trust: Trust = field(default_factory=Trust)
     proxy_protocol: bool = False  # spoken by who is trusted
     allowed_origins: frozenset[str] = frozenset()  # of pages that may open TCP endpoints
@@ -234,6 +239,10 @@ class Client:
     def address(self) -> str:
         return self._connection.peer[0]
 
+    @property
+    def _client_port(self) -> int:
+        return self._connection.peer[1] if self._client == self._connection.peer[0] else 0
+
     def begin(self, inbound: Waiting, exchange: Exchange, lost: Outbound | None) -> Decision:
         port, request = self._port, exchange.request
         assert request is not None
@@ -250,7 +259,7 @@ class Client:
             port.metrics.request_started()
         # A client that repeats itself asks for the same; and the parser gives equal heads the same object.
         asked = self._asked
-        if asked is None or asked.request is not request:
+        if asked is None or asked.request is not request or asked.domains_then != port.domains.changes:
             asked = Asked(
                 request,
                 self.address,
@@ -258,6 +267,7 @@ class Client:
                 takes_tokens=port.verifier is not None,
                 trust=self._trust,
                 hosts=port.hosts,
+                domains=port.domains,
             )
             self._asked = asked if request.repeats else None
             self._client = asked.client
@@ -313,10 +323,30 @@ class Client:
         """By the node's own word the request may go on."""
         port = self._port
         avoid = lost.way if isinstance(lost, StreamOutbound) else None
-        way = port.registry.pick(exchange.endpoint, avoid=avoid)
+        way = port.registry.pick(exchange.endpoint, avoid=avoid) if port.sticky is None else self._pick(exchange, avoid)
         if asked.is_tcp:
             return self._begin_tcp(inbound, exchange, asked, way, port.reactor.now)
         return self._find(inbound, exchange, asked, way, port.reactor.now, patient=lost is None)
+
+    def _pick(self, exchange: Exchange, avoid: Way | None) -> Way | None:
+        """A session, where clients may be sticky (see sticky)."""
+        port, request, key = self._port, exchange.request, exchange.endpoint
+        assert port.sticky is not None
+        assert request is not None
+        rule = port.sticky.of(*tenants.split(key))
+        best: Way | None = None
+        if rule == "client":
+            client = client_of(self._client)
+            best = port.registry.pick_best(key, lambda way: sticky.rank(client, way.agent), avoid=avoid)
+        elif rule == "cookie":
+            said = sticky.agent_in(request)
+            if said:
+                best = port.registry.pick_best(key, lambda way: b"1" * (way.agent == said), avoid=avoid)
+            if best is None or best.agent != said:
+                best = port.registry.pick(key, avoid=avoid)
+                if best is not None and best.agent:
+                    exchange.amend = partial(sticky.with_cookie, best.agent, self._proto == b"https")
+        return port.registry.pick(key, avoid=avoid) if best is None else best
 
     def _ask(
         self,
@@ -416,7 +446,11 @@ class Client:
             outbound = way.take(fresh=bool(exchange.attempts))
         except NoStream:
             return BUSY
-        return Route(outbound, asked.head_for(summaries=way.summaries, hides=self._hides))
+        return Route(outbound, asked.head_for(summaries=way.summaries, hides=self._hides, client=self._told(way)))
+
+    def _told(self, way: Way) -> bytes:
+        """What `way`'s agent is told of the client; empty unless it has asked for that."""
+        return clients.encode(self._client, self._client_port) if way.tells_clients else b""
 
     def _wait(
         self, until: float, inbound: Waiting, exchange: Exchange, again: Callable[[Way | None], Decision]
@@ -427,7 +461,8 @@ class Client:
             return NO_UPSTREAMS
 
         def come() -> None:
-            inbound.decide(exchange, again(port.registry.pick(exchange.endpoint)))
+            way = port.registry.pick(exchange.endpoint) if port.sticky is None else self._pick(exchange, None)
+            inbound.decide(exchange, again(way))
 
         forget = port.registry.wait_for(exchange.endpoint, lambda: port.reactor.call("registered", inbound, come))
         return Wait(until, NO_UPSTREAMS, forget)
@@ -528,7 +563,7 @@ class Client:
                 lambda found: self._begin_tcp(inbound, exchange, asked, found, since),
             )
         try:
-            stream = way.open()
+            stream = way.open_bytes(self._client, self._client_port)
         except NoStream:
             return BUSY
         exchange.attempts = 1

@@ -54,10 +54,12 @@ from engine.node.kept import Kept
 from engine.node.legs import Legs
 from engine.node.membership import join_by_store
 from engine.node.peers import Peers
+from engine.node.sticky import Sticky
 from engine.node.tcp_port import TCPPort
 from engine.node.trust import Trust
 from engine.node.visitors import Visitors
 from engine.node.way import Way
+from engine.routing.domains import Domains
 from engine.routing.rebalance import Part, by_node, excess
 from engine.routing.registry import SharedRegistry
 from engine.routing.tenants import HostPattern, split
@@ -242,6 +244,7 @@ class Node:
         self.metrics.expiries = self.expiries
         pattern = HostPattern(config.proxy.tenant_hosts)
         hosts = pattern if tenants else None
+        domains = Domains(config.domain_keys())
         limits = config.proxy.limits
         traffic = Traffic(
             (limits.requests, limits.principal_requests, limits.tenant_requests),
@@ -277,6 +280,8 @@ class Node:
             max_head=http.head_limit,
             verifier=clients,
             hosts=hosts,
+            domains=domains,
+            sticky=Sticky(dict(config.proxy.sticky)) if config.proxy.sticky else None,
             trust=trust,
             proxy_protocol=config.proxy.proxy_protocol,
             allowed_origins=frozenset(config.proxy.allowed_origins),
@@ -303,6 +308,7 @@ class Node:
             by_tenant=tenants,
             tls=upstream_tls,
             public_url=config.proxy.public_url,
+            domains=domains,
             public_urls=_public_urls(config.proxy.public_url, pattern, tenants),
             limits=config.upstream.limits,
             exclusive=self.exclusive,

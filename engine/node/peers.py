@@ -56,7 +56,7 @@ class PeerWay(Way):
     def open(self) -> Stream:
         return self._open(self._opening)
 
-    def open_for(self, client: str) -> Stream:
+    def open_for(self, client: str, port: int = 0) -> Stream:
         return self._open(Visit(client, self.endpoint).encode() if self.guard is not None else self._opening)
 
     def _open(self, opening: bytes) -> Stream:

@@ -67,7 +67,7 @@ class TCPPort:
         if clients.shares is not None:
             clients.shares.book(connection.account, whose.party, whose.tenant)
         try:
-            stream = way.open_for(client)
+            stream = way.open_for(client, connection.peer[1])
         except NoStream as error:
             if isinstance(error, NotLetIn):
                 clients.visitors.not_let_in()

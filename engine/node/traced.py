@@ -83,7 +83,7 @@ class TracedClient(Client):
             span.attributes["network.peer.address"] = way.client
         elif isinstance(way, PeerWay):
             span.attributes["trioduct.peer"] = way.link.entry.id
-        head = asked.traced_head_for(trace, span.id, summaries=way.summaries, hides=self._hides)
+        head = asked.traced_head_for(trace, span.id, summaries=way.summaries, hides=self._hides, client=self._told(way))
         return Route(outbound, head)
 
     def finished(self, inbound: Waiting, exchange: Exchange) -> None:

@@ -19,6 +19,7 @@ from engine.loop.reactor import Reactor
 from engine.session.session import NoStream
 from engine.session.stream import Stream
 from engine.tunnel.relay import Relay
+from engine.wire import proxy_protocol
 from engine.wire.http1 import PEER_HEAD
 
 IDLE_SECONDS: Final = 60.0
@@ -59,12 +60,15 @@ class Way:
     """Opens streams for `endpoint`, and keeps those that wait for a request. The subclass says in what.
 
     `summaries`: the agent understands summaries in front of heads. `guard`: whom the agent lets in, if not anybody.
+    `tells_clients`: the agent is told who they are (see wire.clients).
     """
 
     def __init__(self, endpoint: str, reactor: Reactor, *, summaries: bool = False) -> None:
         self.endpoint = endpoint
         self.summaries = summaries
         self.guard: Guard | None = None
+        self.tells_clients = False
+        self.agent = b""  # whose session it is, by the name that it has given itself; empty if that is not known
         self.back_by = math.inf  # when one that is suspended is given up, in the reactor's seconds
         self.idle: dict[StreamOutbound, None] = {}
         self.deadline = reactor.now + IDLE_SECONDS
@@ -84,11 +88,18 @@ class Way:
         """A new stream to the agent. Raises NoStream."""
         raise NotImplementedError
 
-    def open_for(self, client: str) -> Stream:
-        """`open`, for bytes of a client that comes from that address and shows no password. Raises NoStream."""
+    def open_for(self, client: str, port: int = 0) -> Stream:
+        """`open_bytes`, for a client that shows no password. Raises NoStream."""
         if self.guard is not None and self.guard.judge(client, ()) is not Verdict.WELCOME:
             raise NotLetIn(NOT_LET_IN)
-        return self.open()
+        return self.open_bytes(client, port)
+
+    def open_bytes(self, client: str, port: int) -> Stream:
+        """`open`, for bytes of a client that comes from there; 0: its port is not known. Raises NoStream."""
+        stream = self.open()
+        if self.tells_clients:
+            stream.put(proxy_protocol.encode(2, (client, port) if client else None, ("0.0.0.0", 0)))
+        return stream
 
     def break_off(self, error: Exception) -> None:
         """What it rides on has a defect."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 Member = TypeVar("Member")
@@ -22,6 +23,9 @@ class RoundRobin(Generic[Member]):
 
     def __len__(self) -> int:
         return len(self._members)
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(self._members)
 
     def add(self, member: Member) -> None:
         """Let `member` join as the last of the round."""

@@ -48,6 +48,13 @@ class Registry(Protocol[Session]):
     def pick(self, endpoint: str, *, avoid: Session | None = None) -> Session | None:
         """A session of `endpoint`, in turn; `avoid` only if there is no other; None if there is none."""
 
+    def pick_best(
+        self, endpoint: str, rank: Callable[[Session], bytes], *, avoid: Session | None = None
+    ) -> Session | None:
+        """The session of this process with the greatest rank; never `avoid`, or one that is set aside; None if there is
+        no other.
+        """
+
     def endpoints(self) -> dict[str, int]:
         """Endpoints that somebody serves, and by how many sessions."""
 
@@ -119,6 +126,11 @@ class LocalRegistry(Generic[Session]):
     def pick(self, endpoint: str, *, avoid: Session | None = None) -> Session | None:
         sessions = self._rounds.get(endpoint) or self._aside.get(endpoint)
         return None if sessions is None else sessions.next(avoid)
+
+    def pick_best(
+        self, endpoint: str, rank: Callable[[Session], bytes], *, avoid: Session | None = None
+    ) -> Session | None:
+        return max((one for one in self._rounds.get(endpoint, ()) if one is not avoid), key=rank, default=None)
 
     def endpoints(self) -> dict[str, int]:
         counts = {endpoint: len(sessions) for endpoint, sessions in self._rounds.items()}

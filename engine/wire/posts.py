@@ -61,8 +61,9 @@ class Hello(msgspec.Struct):
 
 
 class Welcome(msgspec.Struct):
-    """The answer: what became of the wish, where clients reach the node, which node or worker it is, and whether it
-    keeps to what was said of visitors.
+    """The answer: what became of the wish, where clients reach the node, which node or worker it is, whether it
+    keeps to what was said of visitors, whether it tells who clients are, and whether the
+    endpoint has the domains that were claimed.
     """
 
     session: str = ""
@@ -70,6 +71,8 @@ class Welcome(msgspec.Struct):
     owner: str = ""  # the tag of the node that has the session, if there are several
     workers: str = ""  # and which of how many workers (see workers)
     visitors: bool = False
+    clients: bool = False
+    domains: bool = False
 
     def __repr__(self) -> str:
         return f"Welcome(public_url={self.public_url!r})"  # the session's name is a secret

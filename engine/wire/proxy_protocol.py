@@ -1,4 +1,5 @@
 """Who is calling, as a balancer in front of a port says it before anything else: HAProxy's PROXY protocol, 1 and 2.
+An agent says it to a service that wants it so.
 
 Version 1 is a line of text, version 2 begins with a signature that no other protocol begins with. Nothing is answered.
 The specification is haproxy's doc/proxy-protocol.txt; a header in two spellings, or one that is no header, is refused.
@@ -17,6 +18,7 @@ SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
 MAX_LINE: Final = 107  # of version 1, its CRLF included
 MAX_BLOCK: Final = 4096  # of version 2, behind its first 16 bytes: addresses, and what a balancer adds (TLVs)
 _HEAD: Final = 16
+MOST: Final = _HEAD + MAX_BLOCK  # bytes of any header
 
 Address = tuple[str, int]
 
@@ -54,6 +56,23 @@ def source(header: bytes) -> Address | None:
     `header` is as cut by `header_end`. Raises ProxyProtocolError.
     """
     return _source_of_block(header) if header.startswith(SIGNATURE) else _source_of_line(header)
+
+
+def encode(version: int, client: Address | None, to: Address) -> bytes:
+    """The header of this version for a connection of `client` to `to`; None: of nobody's but the sender's own.
+
+    Both ends have to be of one family: where they are not, IPv4 is written as IPv6.
+    """
+    if client is None:
+        return b"PROXY UNKNOWN\r\n" if version == 1 else SIGNATURE + b"\x20\x00\x00\x00"
+    (source, port), (destination, to_port) = client, to
+    ends = [as_meant(ip_address(address.partition("%")[0])) for address in (source, destination)]
+    if ends[0].version != ends[1].version:
+        ends = [end if end.version == 6 else IPv6Address(f"::ffff:{end}") for end in ends]
+    if version == 1:
+        return f"PROXY TCP{ends[0].version} {ends[0]} {ends[1]} {port} {to_port}\r\n".encode()
+    block = ends[0].packed + ends[1].packed + port.to_bytes(2, "big") + to_port.to_bytes(2, "big")
+    return SIGNATURE + (b"\x21\x11" if ends[0].version == 4 else b"\x21\x21") + len(block).to_bytes(2, "big") + block
 
 
 def _source_of_line(line: bytes) -> Address | None:

@@ -61,9 +61,11 @@ def test_an_agent_file_may_hold_every_key_of_piko(write: Write, pki: Pki) -> Non
     shop, database, zeros = config.listeners
     assert shop == ListenerConfig(endpoint_id="shop", addr="3000", timeout=10)
     left = unchanged(shown(database), shown(ListenerConfig()))
-    assert [key for key in left if not key.startswith(("visitors.", "asgi", "reload"))] == [
-        f"access_log.{way}_headers.{kind}_list" for way in ("request", "response") for kind in ("allow", "block")
-    ]
+    assert [
+        key
+        for key in left
+        if not key.startswith(("visitors.", "domains", "rewrite.", "health.", "proxy_protocol", "asgi", "reload"))
+    ] == [f"access_log.{way}_headers.{kind}_list" for way in ("request", "response") for kind in ("allow", "block")]
     assert database.http_client.max_idle_conns == -1
     assert zeros.http_client == ListenerConfig().http_client  # a zero is what nobody set
 
@@ -118,6 +120,21 @@ WRONG = [
         AgentConfig,
         "listeners:\n- {endpoint_id: a, asgi: 'shop:app', addr: 'http://me:s3cret@host'}",
         "2: listeners[0].asgi: 'shop:app': addr says *** as well; expected one of them",
+    ),
+    (
+        AgentConfig,
+        "listeners:\n- {endpoint_id: a, asgi: 'shop:app', proxy_protocol: 2}",
+        "2: listeners[0].proxy_protocol: '2': an application learns of clients by X-Forwarded-For; expected off",
+    ),
+    (
+        AgentConfig,
+        "listeners: [{endpoint_id: a, addr: 1, protocol: tcp, domains: shop.test}]",
+        "1: listeners[0].domains: 'shop.test': TCP clients name no domain; expected none",
+    ),
+    (
+        AgentConfig,
+        "listeners: [{endpoint_id: a, addr: 1, proxy_protocol: 3}]",
+        "1: listeners[0].proxy_protocol: '3': expected one of off, 1, 2",
     ),
     (
         AgentConfig,

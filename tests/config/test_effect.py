@@ -133,7 +133,10 @@ async def test_an_agent_reads_every_knob_but_one_that_asks_for_what_it_does_anyw
     config.server.bind_addr = config.inspect.bind_addr = "127.0.0.1:0"
     config.tracing.url = "http://127.0.0.1:1"
     config.listeners[0].access_log.disable = False
-    config.listeners.append(ListenerConfig(endpoint_id="app", asgi="tests.asgi.starlette_app:app"))
+    app = ListenerConfig(endpoint_id="app", asgi="tests.asgi.starlette_app:app")
+    app.health.check = "http"
+    config.listeners.append(app)
+    config.listeners[0].rewrite.host = "web"
     read: set[str] = set()
     agent = await roles.agent_with(watched(config, read))
     client = await roles.dial(node.proxy)

@@ -155,6 +155,9 @@ grace_period: 90s
     ]
 
 
+DOMAIN_WANTED = (
+    "expected a domain and an endpoint: shop.example.com=shop, or in a file {shop.example.com: shop}; *. for any label"
+)
 WRONG = [
     (ServerConfig, "workers: 0", "1: workers: '0': expected auto, or a whole number from 1 to 256"),
     (ServerConfig, "workers: many", "1: workers: 'many': expected auto, or a whole number from 1 to 256"),
@@ -229,6 +232,36 @@ WRONG = [
         "proxy: {tcp: {22: shell}}\n"
         "upstream: {tenants: [{id: a, auth: {hmac_secret_key: 5ecret-5ecret-5ecret-5ecret-5ecret}}]}",
         "1: proxy.tcp: '22=shell': names no tenant, and each endpoint has one here; expected TENANT/ENDPOINT",
+    ),
+    (
+        ServerConfig,
+        "proxy: {domains: {shop.test: acme/shop}}",
+        "1: proxy.domains: 'shop.test=acme/shop': there is no tenant 'acme'; expected one of upstream.tenants in front "
+        "of the /",
+    ),
+    (
+        ServerConfig,
+        "proxy: {domains: {shop.test: shop, SHOP.test.: web}}",
+        "1: proxy.domains: 'shop.test': has two endpoints; expected each domain once",
+    ),
+    (
+        ServerConfig,
+        "proxy: {sticky: {shop: address}}",
+        "1: proxy.sticky: 'shop=address': expected an endpoint or a pattern, and cookie or client: shop=cookie, or in "
+        "a file {shop: cookie}",
+    ),
+    (
+        ServerConfig,
+        "proxy: {sticky: ['shop=cookie', 'shop=client']}",
+        "1: proxy.sticky: 'shop': is there twice; expected each endpoint once",
+    ),
+    *(
+        (
+            ServerConfig,
+            f"proxy: {{domains: {{'{domain}': shop}}}}",
+            f"1: proxy.domains: '{domain}=shop': {DOMAIN_WANTED}",
+        )
+        for domain in ("shop", "http://shop.test", "*.*.test", "shop.test:80", "10.0.0.1", "a b.test", "*")
     ),
 ]
 

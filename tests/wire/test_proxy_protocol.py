@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.wire.proxy_protocol import MAX_BLOCK, MAX_LINE, SIGNATURE, ProxyProtocolError, header_end, source
+from engine.wire.proxy_protocol import MAX_BLOCK, MAX_LINE, SIGNATURE, ProxyProtocolError, encode, header_end, source
 from proxy_adapters.proxy_protocol import proxy_header
 
 V4 = (("192.0.2.7", 4711), ("198.51.100.1", 443))
@@ -88,3 +88,35 @@ def test_any_bytes_are_a_header_or_refused(data: bytes) -> None:
     except ProxyProtocolError:
         return
     assert found is None or found[0] is None or 0 <= found[0][1] < 65536
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(
+    ("client", "to", "told"),
+    [
+        (V4[0], V4[1], V4[0]),
+        (V6[0], V6[1], V6[0]),
+        (V6[0], V4[1], V6[0]),
+        (("::ffff:192.0.2.7", 1), V4[1], ("192.0.2.7", 1)),
+        (("fe80::1%eth0", 1), V6[1], ("fe80::1", 1)),
+    ],
+)
+def test_what_is_written_is_read(
+    version: int, client: tuple[str, int], to: tuple[str, int], told: tuple[str, int]
+) -> None:
+    assert read(encode(version, client, to) + b"x") == (told, b"x")
+    if "." not in client[0] or "." in to[0]:
+        assert encode(version, *V4) == proxy_header(version, *V4)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_ipv4_client_of_an_ipv6_service_is_written_as_ipv6(version: int) -> None:
+    header = encode(version, V4[0], V6[1])
+    expected = b"PROXY TCP6 ::ffff:" if version == 1 else SIGNATURE + b"\x21\x21\x00\x24" + bytes(10) + b"\xff\xff"
+    assert header.startswith(expected)
+    assert header_end(header) == len(header)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_who_speaks_for_itself_says_so(version: int) -> None:
+    assert encode(version, None, V4[1]) == proxy_header(version, None, None)

@@ -143,6 +143,21 @@ class Response:
         return fields_of(self.head)
 
 
+def with_lines(response: Response, lines: list[bytes]) -> Response:
+    """`response` with other lines, which say the same of its body and its connection."""
+    return Response(
+        b"\r\n".join([*lines, b"", b""]),
+        lines,
+        response.intact,
+        response.version,
+        response.status,
+        response.reason,
+        response.body,
+        response.keep_alive,
+        response.upgrade,
+    )
+
+
 def fields_of(head: bytes) -> Fields:
     """The fields of a head in plain form."""
     fields = []
