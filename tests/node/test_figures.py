@@ -92,7 +92,7 @@ async def test_a_session_that_goes_on_elsewhere_is_told_anew(roles: Roles, nodes
         )
         return agent, await agent.until(b"\r\n\r\n")
 
-    agent, head = await register(b"new 60", b"1.0 direct")
+    agent, head = await register(b"new 60", b"1.0 direct 0123456789abcdef")
     await settle()
     (before,) = (await nodes[0].figures.read()).sessions
     assert (before.version, before.way, before.suspended) == ("1.0", "direct", False)
@@ -100,7 +100,9 @@ async def test_a_session_that_goes_on_elsewhere_is_told_anew(roles: Roles, nodes
     await settle()
     (lost,) = (await nodes[0].figures.read()).sessions
     assert lost.suspended
-    _, head = await register(b"resume %b 1 0" % values_of(head, b"x-trioduct-session")[0].split()[1], b"2.0 http")
+    _, head = await register(
+        b"resume %b 1 0" % values_of(head, b"x-trioduct-session")[0].split()[1], b"2.0 http 0123456789abcdef"
+    )
     assert head.startswith(b"HTTP/1.1 101")
     await settle()
     (after,) = (await nodes[0].figures.read()).sessions
