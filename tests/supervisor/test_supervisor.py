@@ -45,6 +45,11 @@ class Bed:
         while not what():  # noqa: ASYNC110
             await trio.sleep(0.01)
 
+    async def wait_started_instead(self, index: int, before: Worker) -> Worker:
+        """Return when another is in its place, which has its command; see `play`."""
+        await self.wait(lambda: self.workers[index] is not before and self.workers[index].pid != 0)
+        return self.workers[index]
+
     async def wait_ready(self) -> None:
         await self.wait(lambda: len(self.workers) == WORKERS and not self.supervisor.degraded)
 
@@ -189,8 +194,7 @@ async def test_one_that_says_what_cannot_be_is_killed_and_replaced(tmp_path: Pat
         bed.play("babbles")
         babbler = bed.workers[1]
         os.kill(babbler.pid, signal.SIGKILL)
-        await bed.wait(lambda: bed.workers[1] is not babbler)
-        babbler = bed.workers[1]
+        babbler = await bed.wait_started_instead(1, babbler)
         bed.play("serves")
         await babbler.ended.wait()
         assert babbler.code == -signal.SIGKILL
@@ -243,9 +247,8 @@ async def test_one_that_is_stuck_gets_a_helper_and_is_killed_and_replaced(tmp_pa
         bed.play("is stuck")
         stuck = bed.workers[1]
         os.kill(stuck.pid, signal.SIGKILL)
-        await bed.wait(lambda: bed.workers[1] is not stuck)
+        stuck = await bed.wait_started_instead(1, stuck)
         bed.play("serves")
-        stuck = bed.workers[1]
         await bed.wait(lambda: stuck.phase is Phase.READY)
         await bed.wait(lambda: not stuck.answers)
         assert stuck.phase is Phase.READY
