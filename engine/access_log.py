@@ -15,6 +15,7 @@ lists say.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 import msgspec
 
@@ -277,6 +278,12 @@ def _cut(value: str) -> str:
 def _canonical(name: str) -> str:
     # Go's textproto.CanonicalMIMEHeaderKey: "user-agent" -> "User-Agent".
     return "-".join(part.capitalize() for part in name.split("-"))
+
+
+@lru_cache(maxsize=64)
+def header_filter(allow: tuple[str, ...], block: tuple[str, ...]) -> HeaderFilter:
+    """The filter of these lists: listeners that have the same share one, and what it knows of headers."""
+    return HeaderFilter(allow, block)
 
 
 class _Names(dict[bytes, tuple[bytes, bytes | None, bool]]):

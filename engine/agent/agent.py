@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import trio
 
-from engine.access_log import AccessLog, HeaderFilter
+from engine.access_log import AccessLog, header_filter
 from engine.admin.metrics import AgentMetrics
 from engine.agent.application import Application, open_applications
 from engine.agent.health import Health, figures
@@ -246,11 +246,12 @@ def _upstream(
         return TcpUpstream(service, listener.endpoint_id, reactor, metrics, nursery, level)
     access_log = None
     if not chosen.disable:
+        request, response = chosen.request_headers, chosen.response_headers
         access_log = AccessLog(
             "proxy.http.access",
             level=chosen.level,
-            request_headers=HeaderFilter(chosen.request_headers.allow_list, chosen.request_headers.block_list),
-            response_headers=HeaderFilter(chosen.response_headers.allow_list, chosen.response_headers.block_list),
+            request_headers=header_filter(tuple(request.allow_list), tuple(request.block_list)),
+            response_headers=header_filter(tuple(response.allow_list), tuple(response.block_list)),
         )
     rewriting = Rewriting.of(listener.rewrite)
     if speaks_http2:

@@ -47,6 +47,9 @@ LACKING_SECONDS = 60.0  # a while, in the end; it begins with LACKING_FIRST_SECO
 LACKING_FIRST_SECONDS = 4.0
 RETIRE_SECONDS = 10.0  # for what has come by a session that is one too many
 
+_OFFERED = trio.Event()  # for all whose service was never withdrawn
+_OFFERED.set()
+
 log = get_logger("client")
 
 
@@ -110,8 +113,7 @@ class Uplink:
         self._on_reconnect = on_reconnect
         self._gone = trio.Event()  # a session is
         self._leaving = False
-        self._offered = trio.Event()
-        self._offered.set()
+        self._offered = _OFFERED
         self._rhythm = Rhythm()
         self._complained = ("", 0.0)  # of what, and when
         self._over = trio.Event()  # the session is no more, or is to be replaced
