@@ -261,7 +261,7 @@ NamedService = Annotated[
 
 def _application(text: str) -> bool:
     module, _, attribute = text.partition(":")
-    return all(part.isidentifier() for name in (module, attribute) for part in name.split("."))
+    return not text or all(part.isidentifier() for name in (module, attribute) for part in name.split("."))
 
 
 ApplicationName = Annotated[str, Kind("MODULE:APP", "module:attribute such as shop:app", _only(str, _application))]

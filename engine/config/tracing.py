@@ -65,7 +65,9 @@ class TracingConfig(Section):
 
     def warnings(self, said: Collection[str]) -> Iterator[str]:
         if not self.url:
-            if idle := [key for key in said if key.startswith("tracing.") and key != "tracing.url"]:
+            usual = type(self)()
+            names = [key.partition("tracing.")[2] for key in said]
+            if idle := [f"tracing.{name}" for name in names if name and getattr(self, name) != getattr(usual, name)]:
                 yield f"{', '.join(idle)}: of no effect without tracing.url"
         elif self.is_clear() and (self.headers or self.headers_file):
             yield f"tracing.url {self.url}: the headers are sent in clear text; https keeps them secret"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from engine.config import AgentConfig, Draft, ListenerConfig, Section, Target, shown
+from engine.config import AgentConfig, Draft, ListenerConfig, Section, Target, shown, to_yaml
 from engine.errors import ConfigError
 from tests.config.reading import ABOVE_ZERO, Write, load, mistake, unchanged
 from tests.conftest import Pki
@@ -202,3 +204,19 @@ def test_an_inspector_is_on_an_address_of_this_machine_only(text: str, addr: str
     assert isinstance(config, AgentConfig)
     assert config.inspect.bind_addr == addr
     assert config.listens() == ([("inspect.bind_addr", addr)] if addr else [])
+
+
+def test_what_is_printed_can_be_read_again(tmp_path: Path) -> None:
+    printed: list[str] = []
+    path = tmp_path / "agent.yaml"
+    path.write_text(
+        "connect: {url: 'http://node'}\n"
+        "listeners: [{endpoint_id: web, addr: '80'}, {endpoint_id: app, asgi: 'shop:app'}]"
+    )
+    for _ in range(2):
+        draft = Draft(AgentConfig)
+        draft.read_file(str(path), expand_env=False)
+        printed.append(to_yaml(draft.finish()))
+        assert list(draft.warnings()) == []
+        path.write_text(printed[-1])
+    assert printed[0] == printed[1]

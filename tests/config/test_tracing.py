@@ -117,7 +117,7 @@ def test_what_is_not_installed_is_named(write: Write, monkeypatch: pytest.Monkey
                 "tracing.url http://otel.example.com: the headers are sent in clear text; https keeps them secret",
             ],
         ),
-        ("{sample: 1, rate: 5}", ["tracing.sample, tracing.rate: of no effect without tracing.url"]),
+        ("{sample: 0.5, rate: 5}", ["tracing.sample, tracing.rate: of no effect without tracing.url"]),
     ],
 )
 @pytest.mark.parametrize("root", [ServerConfig, AgentConfig])
