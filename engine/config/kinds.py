@@ -267,12 +267,17 @@ def _application(text: str) -> bool:
 ApplicationName = Annotated[str, Kind("MODULE:APP", "module:attribute such as shop:app", _only(str, _application))]
 
 
+def _key_of_endpoint(text: str) -> str:
+    """ENDPOINT, or TENANT/ENDPOINT where there are tenants."""
+    if not _segment(text.rpartition("/")[2]) or text.startswith("/"):
+        raise ValueError("no name of an endpoint")
+    return text
+
+
 def _port_of_endpoint(text: str) -> tuple[str, str]:
     where, _, endpoint = text.partition("=")
     split_address(f":{where}" if where.isdecimal() else where)
-    if not _segment(endpoint.rpartition("/")[2]) or endpoint.startswith("/"):  # TENANT/ENDPOINT, where there are any
-        raise ValueError("no name of an endpoint")
-    return where, endpoint
+    return where, _key_of_endpoint(endpoint)
 
 
 PortsOfEndpoints = Annotated[
@@ -289,9 +294,7 @@ PortsOfEndpoints = Annotated[
 
 def _domain_of_endpoint(text: str) -> tuple[str, str]:
     where, _, endpoint = text.partition("=")
-    if not _segment(endpoint.rpartition("/")[2]) or endpoint.startswith("/"):
-        raise ValueError("no name of an endpoint")
-    return _domain(where), endpoint
+    return _domain(where), _key_of_endpoint(endpoint)
 
 
 def _domain(text: str) -> str:
