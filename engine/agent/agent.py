@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import trio
 
-from engine.access_log import AccessLog, header_filter
 from engine.admin.metrics import AgentMetrics
 from engine.agent.application import Application, open_applications
 from engine.agent.health import Health, figures
@@ -244,15 +243,7 @@ def _upstream(
     if listener.protocol == "tcp":
         level = "debug" if chosen.disable else chosen.level
         return TcpUpstream(service, listener.endpoint_id, reactor, metrics, nursery, level)
-    access_log = None
-    if not chosen.disable:
-        request, response = chosen.request_headers, chosen.response_headers
-        access_log = AccessLog(
-            "proxy.http.access",
-            level=chosen.level,
-            request_headers=header_filter(tuple(request.allow_list), tuple(request.block_list)),
-            response_headers=header_filter(tuple(response.allow_list), tuple(response.block_list)),
-        )
+    access_log = chosen.open("proxy.http.access")
     rewriting = Rewriting.of(listener.rewrite)
     if speaks_http2:
         from engine.agent.http2 import Http2Upstream  # h2 takes 40 ms to import, and few agents need it

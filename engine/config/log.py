@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import field
 
 from engine.config.check import Defect
 from engine.config.kinds import Level, Switch, Texts
 from engine.config.knob import Section
+
+if TYPE_CHECKING:
+    from engine.access_log import AccessLog
 
 
 class LogConfig(Section):
@@ -35,3 +38,17 @@ class AccessLogConfig(Section):
     disable: Annotated[Switch, "Disable the access log."] = False
     request_headers: AccessLogHeaders = field(default_factory=AccessLogHeaders)
     response_headers: AccessLogHeaders = field(default_factory=AccessLogHeaders)
+
+    def open(self, subsystem: str) -> AccessLog | None:
+        """The access log of a port or listener; None if it has none."""
+        from engine.access_log import AccessLog, header_filter
+
+        if self.disable:
+            return None
+        request, response = self.request_headers, self.response_headers
+        return AccessLog(
+            subsystem,
+            level=self.level,
+            request_headers=header_filter(tuple(request.allow_list), tuple(request.block_list)),
+            response_headers=header_filter(tuple(response.allow_list), tuple(response.block_list)),
+        )

@@ -20,7 +20,6 @@ from functools import partial
 
 import trio
 
-from engine.access_log import AccessLog, HeaderFilter
 from engine.admin.app import NodeStatus, SessionStatus, node_app
 from engine.admin.live import Live
 from engine.admin.metrics import NodeMetrics
@@ -32,7 +31,7 @@ from engine.auth.verifier import Verifier, Verifies
 from engine.cluster.directory import Membership
 from engine.cluster.entry import Entry
 from engine.cluster.store import Store
-from engine.config import AccessLogConfig, AuthConfig, ServerConfig
+from engine.config import AuthConfig, ServerConfig
 from engine.config.server import TenantConfig
 from engine.config.tracing import TracingConfig
 from engine.gateway.clocks import Timeouts
@@ -285,7 +284,7 @@ class Node:
             trust=trust,
             proxy_protocol=config.proxy.proxy_protocol,
             allowed_origins=frozenset(config.proxy.allowed_origins),
-            access_log=_access_log(config.proxy.access_log),
+            access_log=config.proxy.access_log.open("proxy.access"),
             # What ends TLS in front of a node can be told by nobody but the operator.
             secure=tls.context is not None or config.proxy.public_url.startswith("https:"),
             patient_until=reactor.now + PATIENCE_SECONDS,
@@ -590,18 +589,6 @@ def _public_urls(public_url: str, hosts: HostPattern, tenants: Collection[str]) 
         with suppress(ValueError):  # its id is no label, so no Host names it
             urls[tenant] = str(PublicURL.parse(public_url).at(hosts.wildcard(tenant)))
     return urls
-
-
-def _access_log(config: AccessLogConfig) -> AccessLog | None:
-    if config.disable:
-        return None
-    request, response = config.request_headers, config.response_headers
-    return AccessLog(
-        "proxy.access",
-        level=config.level,
-        request_headers=HeaderFilter(request.allow_list, request.block_list),
-        response_headers=HeaderFilter(response.allow_list, response.block_list),
-    )
 
 
 def address_of_sockets(sockets: Sequence[socket.socket]) -> Address:
