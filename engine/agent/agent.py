@@ -258,19 +258,8 @@ def _upstream(
 
 def _tracer(config: AgentConfig, metrics: AgentMetrics, reactor: Reactor, nursery: trio.Nursery) -> Tracer:
     """What traces requests, and exports the spans in `nursery`."""
-    from engine.tracing.export import Exporter  # which takes half a second
-
-    tracing = config.tracing
-    tracer = Tracer(tracing.sample, tracing.rate, reactor.now)
-    metrics.spans = exporter = Exporter(
-        tracer,
-        url=tracing.endpoint(),
-        headers=tracing.read_headers(),
-        service=tracing.service_name,
-        otherwise="trioduct-agent",
-        instance=token_hex(8),
-        direct=tracing.is_here(),
-    )
+    tracer, exporter = config.tracing.open(reactor.now, service="trioduct-agent", instance=token_hex(8))
+    metrics.spans = exporter
     nursery.start_soon(exporter.run)
     return tracer
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from engine.config.address import is_loopback, split_url
 from engine.config.check import Defect, read_secret_file
 from engine.config.kinds import CollectorURL, Count, FileName, Fraction, Headers, Word, split_header
 from engine.config.knob import Section
+
+if TYPE_CHECKING:
+    from engine.tracing.export import Exporter
+    from engine.tracing.tracer import Tracer
 
 SPANS_PATH = "/v1/traces"  # OTLP/HTTP's
 
@@ -36,6 +40,24 @@ class TracingConfig(Section):
     def is_here(self) -> bool:
         """Whether the collector is on this machine, to which no proxy leads."""
         return is_loopback(split_url(self.url).host)
+
+    def open(self, now: float, *, service: str, instance: str, node: str = "") -> tuple[Tracer, Exporter]:
+        """What traces requests from `now` on, and what exports the spans: as those of `service`, unless service_name or
+        the environment has another name. `node` is the id of the node, if this is one.
+        """
+        from engine.tracing.export import Exporter  # which takes half a second
+        from engine.tracing.tracer import Tracer
+
+        tracer = Tracer(self.sample, self.rate, now, node=node)
+        return tracer, Exporter(
+            tracer,
+            url=self.endpoint(),
+            headers=self.read_headers(),
+            service=self.service_name,
+            otherwise=service,
+            instance=instance,
+            direct=self.is_here(),
+        )
 
     def verify(self) -> None:
         if self.headers and self.headers_file:

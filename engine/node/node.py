@@ -62,7 +62,6 @@ from engine.routing.domains import Domains
 from engine.routing.rebalance import Part, by_node, excess
 from engine.routing.registry import SharedRegistry
 from engine.routing.tenants import HostPattern, split
-from engine.tracing.tracer import Tracer
 from engine.wire.peers import Port
 from engine.wire.public_url import PublicURL
 
@@ -342,18 +341,8 @@ class Node:
 
     def trace(self, config: TracingConfig, nursery: trio.Nursery) -> None:
         """Trace requests of clients that are to come, and export the spans in `nursery`."""
-        from engine.tracing.export import Exporter  # which takes half a second
-
-        tracer = Tracer(config.sample, config.rate, self._clients.reactor.now, node=self.id)
-        exporter = Exporter(
-            tracer,
-            url=config.endpoint(),
-            headers=config.read_headers(),
-            service=config.service_name,
-            otherwise="trioduct-node",
-            instance=self.id,
-            direct=config.is_here(),
-        )
+        now = self._clients.reactor.now
+        tracer, exporter = config.open(now, service="trioduct-node", instance=self.id, node=self.id)
         self._clients.tracer = tracer
         self.metrics.spans = exporter
         nursery.start_soon(exporter.run)
