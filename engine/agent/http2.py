@@ -116,29 +116,25 @@ class Http2Upstream(HttpUpstream):
             connection.abort()
             self._refuse_all(UNREACHABLE, "it has not agreed to speak HTTP/2 (ALPN)")
             return
-        opened: list[http2.Connection] = []
-        opened.append(
-            http2.Connection(
-                connection,
-                self._reactor,
-                timeouts=Timeouts(service.timeout or math.inf, math.inf, STALL_SECONDS),
-                on_end=lambda reason: self._ended(opened, reason),
-                on_room=self._dispatch,
-                scheme=b"http" if service.tls is None else b"https",
-            )
+        opened = http2.Connection(
+            connection,
+            self._reactor,
+            timeouts=Timeouts(service.timeout or math.inf, math.inf, STALL_SECONDS),
+            on_end=lambda reason: self._ended(opened, reason),
+            on_room=self._dispatch,
+            scheme=b"http" if service.tls is None else b"https",
         )
-        self._connections += opened
+        self._connections.append(opened)
         await connection.run()
 
-    def _ended(self, opened: list[http2.Connection], reason: str) -> None:
+    def _ended(self, connection: http2.Connection, reason: str) -> None:
         """A connection is over, or (`reason` stalled) a stream of it."""
-        for connection in opened:
-            if connection.over and connection in self._connections:
-                self._connections.remove(connection)
-                if not connection.heard_settings:
-                    self._refuse_all(UNREACHABLE, f"it does not speak HTTP/2 ({reason or 'it has hung up'})")
-                elif self._waiting:
-                    self._open_another()
+        if connection.over and connection in self._connections:
+            self._connections.remove(connection)
+            if not connection.heard_settings:
+                self._refuse_all(UNREACHABLE, f"it does not speak HTTP/2 ({reason or 'it has hung up'})")
+            elif self._waiting:
+                self._open_another()
 
     def _dispatch(self) -> None:
         """A connection has room."""
