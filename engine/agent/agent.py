@@ -100,6 +100,7 @@ async def run_agent(
                 asks_for_clients=listener.proxy_version > 0,
                 claims=listener.domains,
                 agent=agents.new_name(),
+                weight=listener.weight,
                 dials=dials,
                 on_connect=on_connect,
                 on_reconnect=metrics.reconnected,

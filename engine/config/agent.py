@@ -27,6 +27,7 @@ from engine.config.kinds import (
     SecondsOrDefault,
     Service,
     Switch,
+    Weight,
 )
 from engine.config.knob import Section
 from engine.config.log import AccessLogConfig, LogConfig
@@ -64,6 +65,7 @@ class ListenerConfig(Section):
     ] = "off"
     # Piko has no default for it in the file.
     timeout: Annotated[SecondsAboveZero, "Timeout for connecting to the service."] = 10.0
+    weight: Annotated[Weight, "Its share of the clients beside other agents of the endpoint; 0: a standby."] = 1
     domains: Annotated[Domains, "Domains that are to be the endpoint's, if the token permits."] = []
     # Ours; the node lets in only whom both have let in.
     visitors: VisitorsConfig = field(default_factory=VisitorsConfig)

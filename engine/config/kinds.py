@@ -95,6 +95,15 @@ _count_or_unlimited = _only(_integer, lambda n: n >= -1)
 CountOrUnlimited = Annotated[
     int, Kind("INT", "a whole number, 1 or more, or -1", _count_or_unlimited, zero_is_default=True)
 ]
+
+
+def _weight(text: str) -> int:
+    from engine.wire.agents import MAX_WEIGHT
+
+    return _only(_integer, lambda n: 0 <= n <= MAX_WEIGHT)(text)
+
+
+Weight = Annotated[int, Kind("INT", "a whole number from 0 to 256", _weight)]
 Ratio = Annotated[float, Kind("FLOAT", "a number, 0 or more", _only(float, lambda x: 0 <= x < math.inf))]
 Fraction = Annotated[float, Kind("FLOAT", "a number from 0 to 1", _only(float, lambda x: 0 <= x <= 1))]
 

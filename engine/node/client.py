@@ -337,12 +337,12 @@ class Client:
         best: Way | None = None
         if rule == "client":
             client = client_of(self._client)
-            best = port.registry.pick_best(key, lambda way: sticky.rank(client, way.agent), avoid=avoid)
+            best = port.registry.pick_best(key, lambda way: sticky.rank(client, way.agent, way.weight), avoid=avoid)
         elif rule == "cookie":
             said = sticky.agent_in(request)
             if said:
-                best = port.registry.pick_best(key, lambda way: b"1" * (way.agent == said), avoid=avoid)
-            if best is None or best.agent != said:
+                best = port.registry.pick_best(key, lambda way: way.agent == said, avoid=avoid)
+            if best is None:
                 best = port.registry.pick(key, avoid=avoid)
                 if best is not None and best.agent:
                     exchange.amend = partial(sticky.with_cookie, best.agent, self._proto == b"https")

@@ -57,6 +57,67 @@ def test_the_avoided_one_is_taken_when_there_is_no_other() -> None:
     assert round_of("a").next(avoid="a") == "a"
 
 
+def weighted(**weights: int) -> RoundRobin[str]:
+    made: RoundRobin[str] = RoundRobin()
+    for member, weight in weights.items():
+        made.add(member, weight)
+    return made
+
+
+def turns(members: RoundRobin[str], count: int, avoid: str | None = None) -> str:
+    return "".join(str(members.next(avoid)) for _ in range(count))
+
+
+@pytest.mark.parametrize(
+    ("weights", "cycle"),
+    [
+        ({"a": 3, "b": 1}, "abaa"),
+        ({"b": 1, "a": 3}, "abaa"),
+        ({"a": 50, "b": 50, "c": 50}, "abc"),
+        ({"a": 200, "b": 100}, "aba"),
+        ({"a": 5, "b": 3, "c": 2}, "abcaababca"),
+    ],
+)
+def test_members_have_their_share_of_the_turns(weights: dict[str, int], cycle: str) -> None:
+    assert turns(weighted(**weights), 3 * len(cycle)) == 3 * cycle
+
+
+def test_who_is_lighter_waits_no_longer_than_has_to_be() -> None:
+    served = turns(weighted(a=100, b=51), 151)
+    assert (served.count("a"), served.count("b")) == (100, 51)
+    assert "aaaa" not in served
+
+
+def test_the_avoided_one_is_skipped_also_where_it_is_the_heaviest() -> None:
+    members = weighted(a=256, b=1)
+    assert turns(members, 3, avoid="a") == "bbb"
+    assert turns(members, 3, avoid="b") == "aaa"
+
+
+def test_shares_change_with_who_is_there() -> None:
+    members = weighted(a=2, b=1)
+    assert turns(members, 1) == "a"
+    members.add("c", 4)
+    served = turns(members, 70)
+    assert {one: served.count(one) for one in "abc"} == {"a": 20, "b": 10, "c": 40}
+    members.remove("c")
+    members.remove("a")
+    assert turns(members, 2) == "bb"
+    members.remove("b")
+    assert members.next() is None
+
+
+@given(st.lists(st.integers(1, 256), min_size=1, max_size=9), st.integers(0, 300))
+def test_any_cycle_gives_everybody_their_share(weights: list[int], before: int) -> None:
+    members: RoundRobin[int] = RoundRobin()
+    for member, weight in enumerate(weights):
+        members.add(member, weight)
+    for _ in range(before):
+        members.next()
+    served = [members.next() for _ in range(sum(weights))]
+    assert [served.count(member) for member in range(len(weights))] == weights
+
+
 class Member:
     """Equal to every other one, as opaque sessions may be."""
 
