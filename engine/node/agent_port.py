@@ -439,6 +439,7 @@ class AgentPort:
         registration.client = carrier.peer[0]
         registration.about = asked.about
         self._permits[carrier].registration = registration
+        registration.domains = asked.domains
         registration.guard = asked.guard
         registration.tells_clients = asked.wants_clients
         registration.agent, registration.weight = asked.about.name.encode(), asked.about.weight

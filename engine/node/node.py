@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
+import msgspec
 import trio
 
 from engine.admin.app import NodeStatus, SessionStatus, node_app
@@ -30,6 +31,7 @@ from engine.auth.key_set import Tokens, open_tokens
 from engine.auth.verifier import Verifier, Verifies
 from engine.cluster.directory import Membership
 from engine.cluster.entry import Entry
+from engine.cluster.messages import Session
 from engine.cluster.store import Store
 from engine.config import AuthConfig, ServerConfig
 from engine.config.server import TenantConfig
@@ -370,21 +372,7 @@ class Node:
             proxy_addr=self._config.proxy.advertise_addr or shown(addresses.proxy),
             admin_addr=self._config.admin.advertise_addr or shown(addresses.admin),
             endpoints=self.registry.endpoints(),
-            sessions=[
-                SessionStatus(
-                    endpoint,
-                    one.principal,
-                    one.client,
-                    self._clients.reactor.now - one.since,
-                    one.session.carrier.kind,
-                    one.session.suspended,
-                    tenant,
-                )
-                for one in self.agents.registrations
-                for endpoint, tenant in (split(one.endpoint),)
-            ]
-            if sessions
-            else (),
+            sessions=sessions_of(one.told() for one in self.agents.registrations) if sessions else (),
         )
 
     def join(self, membership: Membership, nursery: trio.Nursery) -> None:
@@ -558,6 +546,16 @@ def nodes_of(entries: Iterable[Entry]) -> list[NodeStatus]:
         )
         for id, said in by_node.items()
     ]
+
+
+def sessions_of(told: Iterable[Session]) -> list[SessionStatus]:
+    """Sessions of this node, in the words of its admin port."""
+    found = []
+    for one in told:
+        said = msgspec.structs.asdict(one)
+        said["endpoint"], tenant = split(one.endpoint)
+        found.append(SessionStatus(**said, tenant=tenant))
+    return found
 
 
 def endpoints_of(entries: Iterable[Entry]) -> dict[str, int]:
