@@ -139,6 +139,26 @@ Lifetime = Annotated[
     ),
 ]
 
+# Retries ----------------------------------------------------------------------------------------------------
+
+
+MAX_ATTEMPTS = 10
+Attempts = Annotated[
+    int, Kind("INT", f"a whole number from 1 to {MAX_ATTEMPTS}", _only(_integer, lambda n: 0 < n <= MAX_ATTEMPTS))
+]
+
+
+def _words(*choices: str, normal: Callable[[str], str] = str) -> Kind[str]:
+    """A list of some of the `choices`."""
+    return Kind("LIST", f"a list of {', '.join(choices)}", _only(normal, choices.__contains__), many=True, alone=True)
+
+
+RetryCauses = Annotated[list[str], _words("lost", "timeout", "502", "503", "504")]
+Methods = Annotated[
+    list[str],
+    _words("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "POST", "PATCH", normal=str.upper),
+]
+
 # Addresses and URLs -----------------------------------------------------------------------------------------
 
 

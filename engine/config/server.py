@@ -46,6 +46,7 @@ from engine.config.knob import Section, knobs
 from engine.config.limits import AgentLimits, ClientLimits
 from engine.config.log import AccessLogConfig, LogConfig
 from engine.config.mask import MASK
+from engine.config.retry import RetryConfig
 from engine.config.tls import ServerTLS, TLSClient
 from engine.config.tracing import TracingConfig
 from engine.config.visitors import VisitorsConfig
@@ -121,6 +122,7 @@ class ProxyConfig(Section):
     resume: Annotated[Seconds, "How long a forward's TCP connection is kept when its own was cut; 0: not."] = 30.0
     # Ours: by names of endpoints, or TENANT/ENDPOINT, or patterns of them.
     endpoints: dict[str, VisitorsConfig] = {}
+    retry: RetryConfig = field(default_factory=RetryConfig)  # ours
     limits: ClientLimits = field(default_factory=ClientLimits)
     http: HTTPConfig = field(default_factory=HTTPConfig)
     access_log: AccessLogConfig = field(default_factory=AccessLogConfig)

@@ -37,6 +37,7 @@ from engine.config import AuthConfig, ServerConfig
 from engine.config.server import TenantConfig
 from engine.config.tracing import TracingConfig
 from engine.gateway.clocks import Timeouts
+from engine.gateway.retry import Budget, Retries
 from engine.limits import Counts, Rates, Traffic, Visits
 from engine.log import get_logger
 from engine.loop.certificates import SOON_SECONDS, Certificates, Expiry, Renewed, warn_of_expiry, watch
@@ -252,6 +253,10 @@ class Node:
         )
         shares = Shares(reactor.memory, limits.principal_memory, limits.tenant_memory)
         self.visitors = Visitors(config.proxy.endpoints)
+        retry = config.proxy.retry
+        budget = Budget(retry.budget, self.metrics.requests, reactor) if retry.budget < 1 else None
+        retries = Retries(retry.attempts, retry.causes, retry.methods, budget)
+        self.metrics.retried = retries.counts
         trust = Trust(config.proxy.trusted_proxies, config.proxy.trusted_headers)
         self._legs = Legs(
             self.registry,
@@ -277,6 +282,7 @@ class Node:
                 answer=config.proxy.timeout or math.inf,
                 stall=http.write_timeout or math.inf,
             ),
+            retries=retries,
             max_head=http.head_limit,
             verifier=clients,
             hosts=hosts,
@@ -337,7 +343,12 @@ class Node:
         self.agents_door = Door()
         self.clients_door = Door()
         self.metrics.limited = lambda: {
-            "proxy": {**self._clients.visits.refused, **traffic.refused, **shares.ended},
+            "proxy": {
+                **self._clients.visits.refused,
+                **traffic.refused,
+                **shares.ended,
+                "retries": retries.over_budget,
+            },
             "upstream": self.agents.refused,
         }
 

@@ -11,6 +11,7 @@ Thresholds come in the order of van der Corput (their bits reversed), so that th
 
 from __future__ import annotations
 
+import random
 from bisect import bisect_right
 from collections.abc import Iterator
 from math import gcd
@@ -23,8 +24,8 @@ Member = TypeVar("Member")
 class RoundRobin(Generic[Member]):
     """Members in turn. Whoever joins or leaves, the others keep their places in the round.
 
-    Members are told apart by identity. `next` is called for every request and looks at one member, or at others of the
-    cycle if one is avoided; `add` and `remove` search, for the rare case.
+    Members are told apart by identity. `next` is called for every request and looks at one member; where one is avoided
+    it looks at all, and so do `add` and `remove`, for the rare case.
     """
 
     __slots__ = ("_end", "_ends", "_members", "_round", "_turn", "_weights")
@@ -64,21 +65,29 @@ class RoundRobin(Generic[Member]):
         return False
 
     def next(self, avoid: Member | None = None) -> Member | None:
-        """Whose turn it is, None if there is nobody; `avoid` only if there is nobody else."""
-        members = self._members
-        while True:
-            turn = self._turn
-            if turn >= self._end:
-                if not members:
-                    return None
-                if len(self._ends) > 1:
-                    self._round = (self._round + 1) % len(self._ends)
-                    self._end = self._ends[self._round]
-                turn = 0
-            member = members[turn]
-            self._turn = turn + 1
-            if member is not avoid or len(members) == 1:
-                return member
+        """Whose turn it is, None if there is nobody; `avoid` only if there is nobody else.
+
+        In place of who is avoided another is drawn, by weight, and loses no turn by that: else, of two, the one that
+        fails would be the next again each time.
+        """
+        if avoid is not None:
+            return self._other(avoid)
+        turn = self._turn
+        if turn >= self._end:
+            if not self._members:
+                return None
+            if len(self._ends) > 1:
+                self._round = (self._round + 1) % len(self._ends)
+                self._end = self._ends[self._round]
+            turn = 0
+        self._turn = turn + 1
+        return self._members[turn]
+
+    def _other(self, avoid: Member) -> Member | None:
+        weights = [0 if known is avoid else weight for known, weight in zip(self._members, self._weights, strict=True)]
+        if any(weights):
+            return random.choices(self._members, weights)[0]
+        return avoid if weights else None
 
     def _plan(self) -> None:
         """Say anew whom each round of a cycle serves."""

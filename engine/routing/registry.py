@@ -57,6 +57,9 @@ class Registry(Protocol[Session]):
         set aside; None if there is no other.
         """
 
+    def has_other(self, endpoint: str, session: Session | None) -> bool:
+        """Whether another could be picked in place of `session`, and has its carrier. It costs nobody a turn."""
+
     def endpoints(self) -> dict[str, int]:
         """Endpoints that somebody serves, and by how many sessions."""
 
@@ -150,6 +153,10 @@ class LocalRegistry(Generic[Session]):
                 best, greatest = one, ranked
         return best
 
+    def has_other(self, endpoint: str, session: Session | None) -> bool:
+        here = (*self._rounds.get(endpoint, ()), *self._standbys.get(endpoint, ()))
+        return any(one is not session for one in here)
+
     def endpoints(self) -> dict[str, int]:
         counts: dict[str, int] = {}
         for rounds in (self._rounds, self._standbys, self._aside):
@@ -227,6 +234,12 @@ class SharedRegistry(LocalRegistry[Session]):
             if found is not None:
                 return found
         return self.pick_local(endpoint, avoid=avoid)
+
+    def has_other(self, endpoint: str, session: Session | None) -> bool:
+        if super().has_other(endpoint, session):
+            return True
+        other = self.peers.pick(endpoint, avoid=session, first_choice=True) if self.peers is not None else None
+        return other is not None and other is not session
 
     def pick_local(self, endpoint: str, *, avoid: Session | None = None) -> Session | None:
         """One of this process, whatever the peers have."""

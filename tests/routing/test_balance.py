@@ -48,9 +48,11 @@ def test_a_stranger_cannot_leave() -> None:
     assert not members.remove("a")
 
 
-def test_the_avoided_one_is_skipped_while_there_is_another() -> None:
+def test_in_place_of_the_avoided_one_another_is_drawn_and_loses_no_turn() -> None:
     members = round_of("a", "b", "c")
-    assert [members.next(avoid="b") for _ in range(4)] == list("acac")
+    drawn = turns(members, 60, avoid="b")
+    assert set(drawn) == {"a", "c"}
+    assert turns(members, 6) == "abcabc"
 
 
 def test_the_avoided_one_is_taken_when_there_is_no_other() -> None:
@@ -88,10 +90,11 @@ def test_who_is_lighter_waits_no_longer_than_has_to_be() -> None:
     assert "aaaa" not in served
 
 
-def test_the_avoided_one_is_skipped_also_where_it_is_the_heaviest() -> None:
-    members = weighted(a=256, b=1)
-    assert turns(members, 3, avoid="a") == "bbb"
-    assert turns(members, 3, avoid="b") == "aaa"
+def test_others_are_drawn_by_their_weight() -> None:
+    members = weighted(a=256, b=1, c=3)
+    drawn = turns(members, 400, avoid="a")
+    assert drawn.count("b") + drawn.count("c") == 400
+    assert 250 < drawn.count("c") < 350
 
 
 def test_shares_change_with_who_is_there() -> None:

@@ -72,6 +72,17 @@ def test_the_best_has_to_be_above_zero_and_may_be_a_standby(registry: Registry[S
         assert registry.pick_best("e", lambda one: one is B) is None
 
 
+def test_whether_there_is_another_costs_nobody_a_turn(registry: Registry[Session]) -> None:
+    with registry.register("e", A), registry.register("e", C, 0):
+        assert registry.has_other("e", A)
+        registry.set_aside(C)
+        assert not registry.has_other("e", A)
+        assert registry.has_other("e", B)
+        with registry.register("e", B):
+            assert [registry.has_other("e", A) and registry.pick("e") for _ in range(4)] == [A, B, A, B]
+    assert not registry.has_other("e", None)
+
+
 def test_standbys_are_told_as_a_second_choice() -> None:
     registry: LocalRegistry[Session] = LocalRegistry()
     seen: list[int] = []
