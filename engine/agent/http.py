@@ -21,6 +21,7 @@ from engine.gateway.exchange import Exchange, Watch
 from engine.gateway.head import request_head
 from engine.gateway.inbound import Inbound
 from engine.gateway.outbound import Outbound
+from engine.gateway.pages import Pages
 from engine.gateway.retry import Retries
 from engine.gateway.role import Decision, Refuse, Route, Wait, Waiting
 from engine.gateway.states import Answer
@@ -74,6 +75,7 @@ class HttpUpstream:
         # How slow a client may be is the node's to judge.
         self.timeouts = Timeouts(math.inf, math.inf, math.inf, service.timeout or math.inf, math.inf)
         self.retries = Retries()
+        self.pages = Pages()
         self.idle: dict[ServiceOutbound, None] = {}
         self.endpoint = endpoint
         self.watch: Callable[[Exchange], Watch] | None = None  # who looks at each exchange

@@ -370,6 +370,28 @@ StickyOfEndpoints = Annotated[
 ]
 
 
+_of_pages = re.compile(r"([45](?:\d\d|xx))=(.+)").fullmatch
+
+
+def _page(text: str) -> tuple[str, str]:
+    found = _of_pages(text)
+    if not found or not text.isprintable():
+        raise ValueError("no status and file")
+    return found[1], found[2]
+
+
+ErrorPages = Annotated[
+    list[tuple[str, str]],
+    Kind(
+        "STATUS=FILE",
+        "a status from 400 to 599, or 4xx or 5xx, and a file: 502=/srv/502.html, or in a file {502: /srv/502.html}",
+        _page,
+        many=True,
+        pairs=True,
+    ),
+]
+
+
 def _host_pattern(text: str) -> object:
     from engine.routing.tenants import HostPattern as Pattern
 

@@ -346,7 +346,7 @@ class Inbound:
         self.decide(exchange, self.role.begin(self, exchange, outbound))
 
     def fail(self, status: int, message: str, retry_after: int = 0, challenge: bytes = b"") -> None:
-        """Answer with an error of our own (JSON, as Piko's), if there is nothing of an answer yet; else break off."""
+        """Answer with an error of our own (JSON, as Piko's, or a page) if there is no other yet; else break off."""
         exchange = self.exchange
         if exchange is None:
             self.exchange = exchange = Exchange(None)
@@ -356,7 +356,10 @@ class Inbound:
         self._drop_outbound()
         if self.state is not _WHOLE:
             self.last = True
-        answer = http1.error_response(status, message, close=self.last, retry_after=retry_after, challenge=challenge)
+        page = self.role.pages.of(exchange.request, status)
+        answer = http1.error_response(
+            status, message, close=self.last, retry_after=retry_after, challenge=challenge, page=page
+        )
         head, end, body = answer.partition(b"\r\n\r\n")
         if exchange.request is not None and exchange.request.method == b"HEAD":
             answer, body = head + end, b""

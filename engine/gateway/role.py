@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from engine.gateway.clocks import Timeouts
 from engine.gateway.exchange import Exchange
 from engine.gateway.outbound import Outbound
+from engine.gateway.pages import Pages
 from engine.gateway.retry import Retries
 from engine.wire.http1 import Request
 
@@ -66,6 +67,7 @@ class Role(Protocol):
 
     timeouts: Timeouts
     retries: Retries
+    pages: Pages
 
     def next_request(self, data: memoryview, start: int) -> tuple[Request, int] | None:
         """See http1.next_request, with the role's own limit."""

@@ -67,7 +67,7 @@ class _Replaying:
         self._recorder = recorder
         self._original = record
         self._role = record.source.role
-        self.timeouts, self.retries = self._role.timeouts, self._role.retries
+        self.timeouts, self.retries, self.pages = self._role.timeouts, self._role.retries, self._role.pages
         self.next_request = self._role.next_request
         self.has_another, self.finished = self._role.has_another, self._role.finished
 

@@ -24,6 +24,7 @@ from engine.gateway import record
 from engine.gateway.clocks import Timeouts
 from engine.gateway.exchange import Exchange
 from engine.gateway.outbound import Outbound
+from engine.gateway.pages import Pages
 from engine.gateway.retry import Retries
 from engine.gateway.role import Decision, Refuse, Route, TakeOver, Wait, Waiting
 from engine.http2.stream import Stream
@@ -110,6 +111,7 @@ class Clients:
     metrics: NodeMetrics
     timeouts: Timeouts
     retries: Retries = field(default_factory=Retries)
+    pages: Pages = field(default_factory=Pages)
     max_head: int = MAX_HEAD
     verifier: Verifies | None = None
     hosts: HostPattern | None = None  # that name a tenant; None where there are no tenants
@@ -210,6 +212,7 @@ class Client:
         its streams; `streams_body`: what comes on it may rest.
         """
         self.retries: Retries = port.retries
+        self.pages: Pages = port.pages
         self.timeouts: Timeouts = port.streaming if streams_body else port.timeouts
         self._connection = connection
         self._stream = stream

@@ -34,6 +34,7 @@ from engine.cluster.entry import Entry
 from engine.cluster.messages import Session
 from engine.cluster.store import Store
 from engine.config import AuthConfig, ServerConfig
+from engine.config.pages import open_pages
 from engine.config.server import TenantConfig
 from engine.config.tracing import TracingConfig
 from engine.gateway.clocks import Timeouts
@@ -187,6 +188,7 @@ async def open_node(config: ServerConfig, reactor: Reactor, nursery: trio.Nurser
     tenants = await _open_tenants(config.upstream.tenants, nursery)
     node = Node(config, reactor, clients, upstream_tokens, nursery, tenants=tenants)
     nursery.start_soon(node.visitors.run)
+    nursery.start_soon(watch, [node.pages_read])
     if config.tracing.url:
         node.trace(config.tracing, nursery)
     return node
@@ -253,6 +255,7 @@ class Node:
         )
         shares = Shares(reactor.memory, limits.principal_memory, limits.tenant_memory)
         self.visitors = Visitors(config.proxy.endpoints)
+        pages, self.pages_read = open_pages("proxy", config.proxy.error_pages)
         retry = config.proxy.retry
         budget = Budget(retry.budget, self.metrics.requests, reactor) if retry.budget < 1 else None
         retries = Retries(retry.attempts, retry.causes, retry.methods, budget)
@@ -283,6 +286,7 @@ class Node:
                 stall=http.write_timeout or math.inf,
             ),
             retries=retries,
+            pages=pages,
             max_head=http.head_limit,
             verifier=clients,
             hosts=hosts,

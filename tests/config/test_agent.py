@@ -67,7 +67,7 @@ def test_an_agent_file_may_hold_every_key_of_piko(write: Write, pki: Pki) -> Non
         key
         for key in left
         if not key.startswith(
-            ("visitors.", "domains", "rewrite.", "health.", "proxy_protocol", "asgi", "reload", "weight")
+            ("visitors.", "domains", "rewrite.", "health.", "proxy_protocol", "asgi", "reload", "weight", "error_pages")
         )
     ] == [f"access_log.{way}_headers.{kind}_list" for way in ("request", "response") for kind in ("allow", "block")]
     assert database.http_client.max_idle_conns == -1

@@ -10,6 +10,7 @@ from engine.gateway.exchange import Exchange
 from engine.gateway.head import request_head
 from engine.gateway.inbound import Inbound
 from engine.gateway.outbound import Outbound
+from engine.gateway.pages import Pages
 from engine.gateway.retry import Retries
 from engine.gateway.role import Decision, Refuse, Route, Wait, Waiting
 from engine.gateway.states import NEXT_ANSWER, NEXT_REQUEST, Answer, Request
@@ -69,6 +70,7 @@ class MemoryRole:
         self.turns = turns
         self.timeouts = Timeouts()
         self.retries = Retries()
+        self.pages = Pages()
         self.others = True  # may be asked
         self.max_head = 64 * 1024
         self.leaving = False
