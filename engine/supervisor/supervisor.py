@@ -615,13 +615,17 @@ class _Slot:
 
 
 class _folder:
-    """A folder for this user alone, as a context."""
+    """A folder for this user alone, as a context. Raises ConfigError where there can be none."""
 
     def __enter__(self) -> Path:
-        self._path = tempfile.mkdtemp(prefix="trioduct-")
-        if len(self._path) > LONGEST_PATH:
-            os.rmdir(self._path)
-            self._path = tempfile.mkdtemp(prefix="trioduct-", dir="/tmp")
+        try:
+            self._path = tempfile.mkdtemp(prefix="trioduct-")
+            if len(self._path) > LONGEST_PATH:
+                os.rmdir(self._path)
+                self._path = tempfile.mkdtemp(prefix="trioduct-", dir="/tmp")
+        except OSError as error:
+            problem = f"there is no folder for the sockets between them: {error.strerror}"
+            raise ConfigError(f"workers: {problem}; set TMPDIR to one that this user may write to") from None
         return Path(self._path)
 
     def __exit__(self, *_: object) -> None:
