@@ -74,8 +74,17 @@ def sessions(ctx: click.Context) -> None:
       trioduct server status upstream sessions
     """
     answer = ask(ctx, "/status/upstream/sessions", list[SessionState])
-    columns = ["endpoint", "principal", "client", "seconds", "carrier", "suspended", "way out", "weight", "domains"]
-    rows = [(*msgspec.structs.astuple(one)[:6], one.way, one.weight, ",".join(one.domains)) for one in answer]
+    columns = ["endpoint", "principal", "client", "seconds", "carrier", "suspended"]
+    rows = [msgspec.structs.astuple(one)[:6] for one in answer]
+    # A terminal has little room: what says nothing of any of them is left out.
+    for name, said, usual in (
+        ("way out", [one.way for one in answer], ""),
+        ("weight", [one.weight for one in answer], 1),
+        ("domains", [",".join(one.domains) for one in answer], ""),
+    ):
+        if any(value != usual for value in said):
+            columns.append(name)
+            rows = [(*row, value) for row, value in zip(rows, said, strict=True)]
     reply(ctx, {"sessions": answer}, columns, rows)
 
 

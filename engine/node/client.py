@@ -347,7 +347,7 @@ class Client:
         elif rule == "cookie":
             said = sticky.agent_in(request)
             if said:
-                best = port.registry.pick_best(key, lambda way: way.agent == said, avoid=avoid)
+                best = port.registry.pick_best(key, lambda way: float(way.agent == said), avoid=avoid)
             if best is None:
                 best = port.registry.pick(key, avoid=avoid)
                 if best is not None and best.agent:
