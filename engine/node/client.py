@@ -345,6 +345,7 @@ class Client:
             client = client_of(self._client)
             best = port.registry.pick_best(key, lambda way: sticky.rank(client, way.agent, way.weight), avoid=avoid)
         elif rule == "cookie":
+            exchange.amend = None  # of an attempt before
             said = sticky.agent_in(request)
             if said:
                 best = port.registry.pick_best(key, lambda way: float(way.agent == said), avoid=avoid)
