@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ def read_pages(named: Named) -> dict[str, bytes]:
         said = f"{status}={path}"
         if status in documents:
             raise Defect(KEY, said, "is the second page of that status; expected one for each")
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+            raise Defect(KEY, said, f"is no file; expected {EXPECTED}")
         document = read_named_file(KEY, path, EXPECTED, most=MAX_PAGE + 1)
         if not 0 < len(document) <= MAX_PAGE:
             raise Defect(KEY, said, f"{'too long' if document else 'empty'}; expected {EXPECTED}")

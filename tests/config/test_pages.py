@@ -44,8 +44,8 @@ def test_a_page_that_is_none_is_told_of(document: bytes, line: str, write: Write
     ("path", "line"),
     [
         ("/no/such/page", f"'/no/such/page': No such file or directory; {EXPECTED}"),
-        ("/etc", f"'/etc': Is a directory; {EXPECTED}"),
-        ("/dev/zero", f"'502=/dev/zero': too long; {EXPECTED}"),
+        ("/etc", f"'502=/etc': is no file; {EXPECTED}"),
+        ("/dev/zero", f"'502=/dev/zero': is no file; {EXPECTED}"),
     ],
 )
 def test_a_file_that_is_none_is_told_of(path: str, line: str, write: Write) -> None:
