@@ -94,18 +94,21 @@ class Registration(Protocol):
 class Flows(Protocol):
     """Of UDP."""
 
-    begun: int
-
+    @property
+    def begun(self) -> int: ...
     def __len__(self) -> int: ...
     def counts(self) -> Mapping[str, int]:
         """What they have had together: datagrams and bytes, _in and _out, and dropped."""
 
 
 class Datagrams(Protocol):
-    """A UDP listener. `refusals`: what the kernel has said of datagrams to its service."""
+    """A UDP listener."""
 
-    endpoint: str
-    refusals: int
+    @property
+    def endpoint(self) -> str: ...
+    @property
+    def refusals(self) -> int:
+        """How often the kernel has said that the service takes no datagrams."""
 
     @property
     def flows(self) -> Flows: ...
@@ -646,7 +649,7 @@ class AgentMetrics(RoleMetrics):
             "trioduct_udp_dropped", "Datagrams that waited in vain for the tunnel or the socket.", labels=of
         )
         refused = CounterMetricFamily(
-            "trioduct_udp_refused", "Datagrams of which the kernel says that the service does not take them.", labels=of
+            "trioduct_udp_refused", "Answers of the kernel that the service takes no datagrams.", labels=of
         )
         for listener in self.udp:
             counts, label = listener.flows.counts(), [listener.endpoint]

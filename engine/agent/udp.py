@@ -62,7 +62,7 @@ class UdpUpstream:
         self.reactor = reactor
         self.flows: Flows[_Flow] = Flows(reactor, config.max_flows, config.idle, self.end)
         self.tunnels: set[_Tunnel] = set()
-        self.refusals = 0  # what the kernel has said of datagrams to the service
+        self.refusals = 0
         self._nursery = nursery
         self._access_level = access_level
         self._places: Sequence[Place] = ()  # where the service may be, the first that is to be tried first

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import socket
 from collections.abc import Iterator
 from io import StringIO
 
 import pytest
 
 from engine import log
+from engine.loop.udp import Place, connect_udp
 from engine.wire.datagrams import OPEN, READY, encode_head, encode_over
 from tests.agent.upstream_port import Port, start
 from tests.peers import DATA, FIN, RST, SYN, WINDOW
@@ -63,6 +66,29 @@ async def test_flows_are_bounded_counted_and_logged(roles: Roles, port: Port, st
     ends = [line for line in lines if line["subsystem"] == "proxy.udp.access"]
     assert [line["reason"] for line in ends] == ["too many flows"] * 2 + ["ended by the forward"] * 2
     assert (ends[0]["datagrams_in"], ends[0]["bytes_out"], ends[0]["dropped"]) == (1, 6, 0)
+
+
+async def test_without_a_descriptor_the_longest_idle_flow_gives_up_its_own(
+    roles: Roles, port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_full = iter([False, False, True, False])
+
+    def connect(place: Place) -> socket.socket:
+        if next(is_full):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return connect_udp(place)
+
+    monkeypatch.setattr("engine.agent.udp.connect_udp", connect)
+    udp = Udp(roles)
+    peer = await start(roles, port, agent_config(port.number, await udp.bind(), protocol="udp"))
+    await peer.say(DATA, SYN, 2, OPEN)
+    await peer.hear_data(2, READY)
+    for flow in (1, 2, 3):
+        await peer.say(DATA, 0, 2, encode_head(flow, 1) + b"%d" % flow)
+        data, name = await udp.sock.recvfrom(10)
+        assert data == b"%d" % flow
+        await udp.sock.sendto(data, name)
+        await peer.hear_data(2, encode_head(flow, 1) + data)
 
 
 async def test_what_is_no_frame_ends_its_tunnel_and_no_other(roles: Roles, port: Port) -> None:
