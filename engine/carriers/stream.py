@@ -22,7 +22,7 @@ from engine.loop.reactor import current_reactor
 from engine.wire.http1 import Body
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
-JOIN_BYTES: Final = 64 * 1024  # smaller chunks are cheaper to join than to be heard one by one: nginx makes them of 4 KiB
+JOIN_BYTES: Final = 64 * 1024  # smaller chunks are joined rather than heard one by one: nginx makes some of 4 KiB
 
 
 class StreamCarrier:
