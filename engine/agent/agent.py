@@ -245,15 +245,12 @@ def _upstream(
         return TcpUpstream(service, listener.endpoint_id, reactor, metrics, nursery, level)
     access_log = chosen.open("proxy.http.access")
     rewriting = Rewriting.of(listener.rewrite)
+    told = (service, listener.endpoint_id, reactor, metrics, nursery, access_log, rewriting)
     if speaks_http2:
-        from engine.agent.http2 import Http2Upstream  # h2 takes 40 ms to import, and few agents need it
+        from engine.agent.http2 import Http2Upstream, TracedHttp2Upstream  # h2: 40 ms to import, which few agents need
 
-        return Http2Upstream(service, listener.endpoint_id, reactor, metrics, nursery, access_log, rewriting)
-    if tracer is not None:
-        return TracedUpstream(
-            service, listener.endpoint_id, reactor, metrics, nursery, access_log, tracer=tracer, rewriting=rewriting
-        )
-    return HttpUpstream(service, listener.endpoint_id, reactor, metrics, nursery, access_log, rewriting)
+        return Http2Upstream(*told) if tracer is None else TracedHttp2Upstream(*told, tracer=tracer)
+    return HttpUpstream(*told) if tracer is None else TracedUpstream(*told, tracer=tracer)
 
 
 def _tracer(config: AgentConfig, metrics: AgentMetrics, reactor: Reactor, nursery: trio.Nursery) -> Tracer:
