@@ -1,118 +1,218 @@
-"""What the inspector costs: `python -m perf.experiments.inspected --rounds 9`.
+"""What it costs to be looked at: `python -m perf.experiments.watched inspector` and `… dashboard`.
 
-Agents of one node beside one nginx: without an inspector, with one, and with one whose list a browser has open. wrk
-asks each in turn, a round at a time. `--beside TREE` adds an agent of another working tree, without an inspector: what
-the hooks cost where nobody looks.
+`inspector`: agents of one node, without an inspector, with one, and with one whose list is open. `dashboard`: nodes,
+one that nobody looks at, one whose dashboard is open, and one that `trioduct top` shows; each has sessions for many
+endpoints. Whoever looks reads what a page reads and draws nothing, for a browser would be on another machine.
+
+The sides get load in turn, a round at a time. Where `--rate` is said, requests leave at that rate, as those of people
+do; without it, as fast as answers come. All of it goes before what else this machine does, as far as the user may.
 """
 
 from __future__ import annotations
 
-import re
-import statistics
-import subprocess
+import json
+import os
 import sys
 import tempfile
-import time
-from contextlib import ExitStack
-from http.client import HTTPConnection
-from os import getloadavg
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median, quantiles
 
 import click
+import psutil
+import trio
+from trio_websocket import open_websocket_url
 
-from perf.experiments.cluster import wait_open
-from perf.topologies.processes import free_port
+from perf.loads.closed import Closed
+from perf.loads.drive import drive
+from perf.loads.load import Load
+from perf.loads.outcome import Outcome
+from perf.loads.target import Target
+from perf.loads.victim import Victim
+from perf.priority import VICTIM, prioritize
+from perf.topologies.build import SMALL_PATH
+from perf.topologies.processes import Ground, Started, find_program, free_port, open_ground
+from perf.topologies.services.nginx import start_nginx, write_files
 
+PROGRAM = Path(sys.executable).with_name("trioduct")
 TOKEN = "a-token-for-the-experiment"
-NGINX = """daemon off; master_process off; pid {folder}/pid; error_log stderr;
-events {{ worker_connections 4096; }}
-http {{ access_log off; keepalive_requests 10000000;
-server {{ listen 127.0.0.1:{port}; location / {{ return 200 "{body}"; }} }} }}"""
-_MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+SUBJECTS = ("inspector", "dashboard")
+ANSWER_SECONDS = 20.0
+TRIES = 10
 
 
-def start(stack: ExitStack, *command: str, tree: Path | None = None) -> None:
-    """A process that ends with the stack."""
-    process = subprocess.Popen(command, cwd=tree, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    stack.callback(process.wait)
-    stack.callback(process.terminate)
+@dataclass
+class Side:
+    """What is measured, and in which process it is looked at. The first of several is what the others are beside."""
+
+    name: str
+    target: Target
+    watched: psutil.Process
+    late: int = 0  # rounds that did not count
+    outcomes: list[Outcome] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)  # µs of the process, for each request
+
+    def percentiles(self, name: str) -> list[float]:
+        """Of each round, in ms."""
+        return [getattr(found, name) for one in self.outcomes if (found := one.percentiles()) is not None]
 
 
-def wait_answer(proxy: int, endpoint: str) -> None:
-    """Until the endpoint's agent is there."""
-    for _ in range(200):
-        connection = HTTPConnection("127.0.0.1", proxy)
-        connection.request("GET", "/", headers={"x-piko-endpoint": endpoint})
-        status = connection.getresponse().status
-        connection.close()
-        if status == 200:
-            return
-        time.sleep(0.1)
-    raise click.ClickException(f"{endpoint} does not come")
+async def start(ground: Ground, name: str, *words: str | Path) -> Started:
+    """`trioduct` with these words."""
+    started = await ground.start(name, [PROGRAM, *words, "--log.level=error"])
+    prioritize(started.pid, VICTIM)
+    return started
 
 
-def ask(proxy: int, endpoint: str, connections: int, seconds: int) -> tuple[float, float, float]:
-    """Requests per second, and milliseconds: the median and the 99th percentile."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency", "-H", f"x-piko-endpoint: {endpoint}"]
-    told = subprocess.run([*command, f"http://127.0.0.1:{proxy}/"], capture_output=True, text=True, check=True).stdout
-    if "Non-2xx" in told or "Socket errors" in told:
-        raise click.ClickException(f"{endpoint}: {told}")
-    rate = re.search(r"Requests/sec:\s*([\d.]+)", told)
-    shares = dict(re.findall(r"(50|99)%\s+([\d.]+(?:us|ms|s))", told))
-    assert rate is not None, told
-    middle, last = (float(text.rstrip("mus")) * _MILLISECONDS[text.lstrip("0123456789.")] for text in shares.values())
-    return float(rate[1]), middle, last
+async def start_node(ground: Ground) -> tuple[Started, int, int, int]:
+    """A node, and its ports."""
+    proxy, upstream, admin = (free_port() for _ in range(3))
+    binds = zip(("proxy", "upstream", "admin"), (proxy, upstream, admin), strict=True)
+    words = [f"--{name}.bind-addr=127.0.0.1:{port}" for name, port in binds]
+    node = await start(ground, "node", "server", *words, "--proxy.access-log.disable")
+    await node.answers_at(admin)
+    return node, proxy, upstream, admin
+
+
+async def start_agent(ground: Ground, upstream: int, endpoints: Sequence[str], service: int, *words: str) -> Started:
+    listeners = [{"endpoint_id": one, "addr": service, "access_log": {"disable": True}} for one in endpoints]
+    path = ground.directory / f"{endpoints[0]}.yaml"
+    path.write_text(json.dumps({"listeners": listeners, "connect": {"url": f"http://127.0.0.1:{upstream}"}}))
+    return await start(ground, "agent", "agent", "start", "--config.path", path, *words)
+
+
+async def side(name: str, proxy: int, endpoint: str, watched: Started) -> Side:
+    """Once requests get through."""
+    target = Target("127.0.0.1", proxy, SMALL_PATH, (("x-piko-endpoint", endpoint),))
+    with trio.fail_after(ANSWER_SECONDS):
+        while True:
+            async with await trio.open_tcp_stream(target.host, target.port) as stream:
+                await stream.send_all(target.request())
+                if b" 200 " in await stream.receive_some():
+                    return Side(name, target, psutil.Process(watched.pid))
+            await trio.sleep(0.1)
+
+
+async def read_list(port: int) -> None:
+    """As an inspector's page does, for ever: the stream of news ends after some seconds, and is asked for again."""
+    asked = f"GET /{TOKEN}/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    while True:
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            await stream.send_all(asked.encode())
+            async for _ in stream:
+                pass
+        await trio.sleep(0.1)
+
+
+async def read_dashboard(port: int) -> None:
+    """As a dashboard's page does, for ever."""
+    async with open_websocket_url(f"ws://127.0.0.1:{port}/dashboard/live") as feed:
+        while True:
+            await feed.get_message()
+
+
+@asynccontextmanager
+async def open_inspectors(ground: Ground, service: int) -> AsyncIterator[list[Side]]:
+    _, proxy, upstream, _ = await start_node(ground)
+    sides, ports = [], {"inspected": free_port(), "list open": free_port()}
+    for name in ("not inspected", *ports):
+        endpoint = name.replace(" ", "-")
+        words = (f"--inspect=127.0.0.1:{ports[name]}", f"--inspect.token={TOKEN}") if name in ports else ()
+        agent = await start_agent(ground, upstream, [endpoint], service, *words)
+        sides.append(await side(name, proxy, endpoint, agent))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read_list, ports["list open"])
+        yield sides
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_dashboards(ground: Ground, service: int, sessions: int) -> AsyncIterator[list[Side]]:
+    sides, admins = [], {}
+    for name in ("nobody looks", "dashboard open", "top"):
+        node, proxy, upstream, admins[name] = await start_node(ground)
+        endpoints = [f"{name.replace(' ', '-')}-{number}" for number in range(sessions)]
+        await start_agent(ground, upstream, endpoints, service)
+        sides.append(await side(name, proxy, endpoints[-1], node))
+    top = f"{PROGRAM} top --server.url http://127.0.0.1:{admins['top']}"
+    await ground.start("top", [find_program("script"), "-qec", top, "/dev/null"])  # a terminal for it
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read_dashboard, admins["dashboard open"])
+        yield sides
+        nursery.cancel_scope.cancel()
+
+
+async def measured_at(one: Side, load: Load) -> tuple[Side, Outcome, float]:
+    """A side in a round, and the µs of its process for each request. Where the generator itself was late, the machine
+    had stood still, and it is tried again.
+    """
+    for _ in range(TRIES):
+        before = one.watched.cpu_times()
+        outcome = await drive(load, one.target)
+        after = one.watched.cpu_times()
+        if not outcome.late:
+            break
+        one.late += 1
+    busy = after.user - before.user + after.system - before.system
+    return one, outcome, busy / outcome.answers * 1e6
+
+
+async def measure(subject: str, rounds: int, load: Load, sessions: int) -> None:
+    with tempfile.TemporaryDirectory(prefix="trioduct-perf-") as files:
+        write_files(Path(files))
+        async with open_ground() as ground:
+            nginx, service = await start_nginx(ground, Path(files))
+            prioritize(nginx.pid, VICTIM)
+            opened = open_inspectors(ground, service)
+            if subject == "dashboard":
+                opened = open_dashboards(ground, service, sessions)
+            async with opened as sides:
+                for number in range(rounds + 1):
+                    measured = [await measured_at(one, load) for one in sides[:: -1 if number % 2 else 1]]
+                    if number:  # the first round warms up
+                        for one, outcome, cpu in measured:
+                            one.outcomes.append(outcome)
+                            one.cpu.append(cpu)
+    tell(sides)
+
+
+def tell(sides: Sequence[Side]) -> None:
+    """Medians of the rounds, for in some of them the machine stands still; in brackets where half of them lie."""
+    first, late = sides[0], sum(one.late for one in sides)
+    click.echo(f"load {os.getloadavg()[0]:.1f}; {len(first.outcomes)} rounds, and {late} with a late generator\n")
+    click.echo("| | requests/s | p50, ms | p99, ms | beside the first | CPU of a request, µs | beside the first |")
+    click.echo("|---|--:|--:|--:|--:|--:|--:|")
+    for one in sides:
+        rate = median(outcome.answers / outcome.seconds for outcome in one.outcomes)
+        p50, p99 = one.percentiles("p50"), one.percentiles("p99")
+        slower, dearer = median(p99) / median(first.percentiles("p99")), median(one.cpu) / median(first.cpu)
+        told = (f"{rate:.0f}", f"{median(p50):.2f}", spread(p99), f"{slower:.2f}", spread(one.cpu), f"{dearer:.2f}")
+        click.echo(f"| {one.name} | {' | '.join(told)} |")
+    for one in sides:
+        for error in {error for outcome in one.outcomes for error in outcome.errors}:
+            click.echo(f"{one.name}: {error}")
+
+
+def spread(values: Sequence[float]) -> str:
+    low, middle, high = quantiles(values, n=4, method="inclusive")
+    return f"{middle:.3g} ({low:.3g}–{high:.3g})"
 
 
 @click.command()
-@click.option("--rounds", default=9, show_default=True)
-@click.option("--seconds", default=2, show_default=True, help="Of each in a round.")
-@click.option("--connections", default=16, show_default=True)
-@click.option("--beside", type=click.Path(path_type=Path), help="Another working tree.")
-def main(rounds: int, seconds: int, connections: int, beside: Path | None) -> None:
-    proxy, upstream, admin, port, inspected, shown = (free_port() for _ in range(6))
-    engine = (sys.executable, "-m", "engine")
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        config = Path(folder, "nginx.conf")
-        config.write_text(NGINX.format(folder=folder, port=port, body="0123456789abcdef" * 8))
-        start(stack, "nginx", "-c", str(config), "-e", "stderr", "-p", folder)
-        binds = zip(("proxy", "upstream", "admin"), (proxy, upstream, admin), strict=True)
-        flags = [word for name, number in binds for word in (f"--{name}.bind-addr", f"127.0.0.1:{number}")]
-        start(stack, *engine, "server", *flags, "--proxy.access-log.disable")
-        wait_open(admin)
-        agents: dict[str, tuple[Path | None, list[str]]] = {"off": (None, [])}
-        for name, number in (("on", inspected), ("shown", shown)):
-            agents[name] = None, ["--inspect", str(number), "--inspect.token", TOKEN]
-        if beside is not None:
-            agents["beside"] = beside, []
-        url = f"http://127.0.0.1:{upstream}"
-        for name, (tree, more) in agents.items():
-            words = ("agent", "http", name, str(port), "--connect.url", url, "--access-log.disable", *more)
-            start(stack, *engine, *words, tree=tree)
-        for name in agents:
-            wait_answer(proxy, name)
-        browser = f"while sleep 0.1; do curl -sN http://127.0.0.1:{shown}/{TOKEN}/live; done"
-        start(stack, "timeout", "3600", "sh", "-c", browser)
-        figures: dict[str, list[tuple[float, float, float]]] = {name: [] for name in agents}
-        for number in range(rounds + 1):
-            for name in sorted(figures, reverse=bool(number % 2)):
-                figure = ask(proxy, name, connections, seconds)
-                if number:  # the first round warms up
-                    figures[name].append(figure)
-        click.echo(f"{connections} connections, {rounds} rounds of {seconds} s, load {getloadavg()[0]:.1f}")
-        for name, rows in figures.items():
-            if name == "off":
-                continue
-            for unit, mine, others in zip(
-                ("requests/s", "p50", "p99"), zip(*rows, strict=True), zip(*figures["off"], strict=True), strict=True
-            ):
-                ratios = sorted(one / other for one, other in zip(mine, others, strict=True))
-                low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
-                click.echo(
-                    f"{name:7} {unit:10} {statistics.median(mine):9.2f}, {statistics.median(ratios):.3f} of off "
-                    f"(half of the rounds {low:.3f}–{high:.3f})"
-                )
+@click.argument("subject", type=click.Choice(SUBJECTS))
+@click.option("--rounds", type=click.IntRange(2, 1000), default=25, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0.2, 60), default=0.5, show_default=True, help="Of each in a round.")
+@click.option("--connections", type=click.IntRange(1, 1000), default=8, show_default=True)
+@click.option("--rate", type=click.FloatRange(0, 100_000), default=0.0, help="Requests per second.")
+@click.option("--sessions", type=click.IntRange(1, 1000), default=100, show_default=True, help="Of each node.")
+def main(subject: str, rounds: int, seconds: float, connections: int, rate: float, sessions: int) -> None:
+    """Measure what clients notice of it."""
+    load: Load = Closed(seconds=seconds, warmup_seconds=0.3, connections=connections)
+    if rate:
+        load = Victim(seconds=seconds, warmup_seconds=0.3, connections=connections, rate=rate)
+    trio.run(measure, subject, rounds, load, sessions)
 
 
 if __name__ == "__main__":
