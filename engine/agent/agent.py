@@ -30,9 +30,10 @@ from engine.agent.visitors import SaidOfVisitors
 from engine.carriers.carrier import Kind
 from engine.carriers.remembered import Remembered
 from engine.config import AgentConfig, ClientTLS, ListenerConfig
+from engine.config.pages import open_pages
 from engine.errors import Unreachable
 from engine.log import INFO, get_logger, is_readable, show
-from engine.loop.certificates import Certificates, warn_of_expiry
+from engine.loop.certificates import Certificates, warn_of_expiry, watch
 from engine.loop.connection import address_of
 from engine.loop.dial import Server
 from engine.loop.leaving import NEVER, until_signal
@@ -100,6 +101,7 @@ async def run_agent(
                 asks_for_clients=listener.proxy_version > 0,
                 claims=listener.domains,
                 agent=agents.new_name(),
+                weight=listener.weight,
                 dials=dials,
                 on_connect=on_connect,
                 on_reconnect=metrics.reconnected,
@@ -246,11 +248,17 @@ def _upstream(
     access_log = chosen.open("proxy.http.access")
     rewriting = Rewriting.of(listener.rewrite)
     told = (service, listener.endpoint_id, reactor, metrics, nursery, access_log, rewriting)
+    upstream: HttpUpstream
     if speaks_http2:
         from engine.agent.http2 import Http2Upstream, TracedHttp2Upstream  # h2: 40 ms to import, which few agents need
 
-        return Http2Upstream(*told) if tracer is None else TracedHttp2Upstream(*told, tracer=tracer)
-    return HttpUpstream(*told) if tracer is None else TracedUpstream(*told, tracer=tracer)
+        upstream = Http2Upstream(*told) if tracer is None else TracedHttp2Upstream(*told, tracer=tracer)
+    else:
+        upstream = HttpUpstream(*told) if tracer is None else TracedUpstream(*told, tracer=tracer)
+    if listener.error_pages:
+        upstream.pages, read = open_pages("listeners", listener.error_pages)
+        nursery.start_soon(watch, [read])
+    return upstream
 
 
 def _tracer(config: AgentConfig, metrics: AgentMetrics, reactor: Reactor, nursery: trio.Nursery) -> Tracer:
