@@ -254,14 +254,14 @@ def _upstream(
         return UdpUpstream(*of, listener.udp, level) if listener.protocol == "udp" else TcpUpstream(*of, level)
     access_log = chosen.open("proxy.http.access")
     rewriting = Rewriting.of(listener.rewrite)
-    make: Callable[..., HttpUpstream] = HttpUpstream
+    told = (service, listener.endpoint_id, reactor, metrics, nursery, access_log, rewriting)
+    upstream: HttpUpstream
     if speaks_http2:
-        from engine.agent.http2 import Http2Upstream  # h2 takes 40 ms to import, and few agents need it
+        from engine.agent.http2 import Http2Upstream, TracedHttp2Upstream  # h2: 40 ms to import, which few agents need
 
-        make = Http2Upstream
-    elif tracer is not None:
-        make = partial(TracedUpstream, tracer=tracer)
-    upstream = make(service, listener.endpoint_id, reactor, metrics, nursery, access_log, rewriting)
+        upstream = Http2Upstream(*told) if tracer is None else TracedHttp2Upstream(*told, tracer=tracer)
+    else:
+        upstream = HttpUpstream(*told) if tracer is None else TracedUpstream(*told, tracer=tracer)
     if listener.error_pages:
         upstream.pages, read = open_pages("listeners", listener.error_pages)
         nursery.start_soon(watch, [read])
