@@ -1,8 +1,9 @@
 """What a service costs without a port: `python -m perf.experiments.sdk --rounds 9`.
 
 The same ASGI application three times: on hypercorn behind an agent, at a port of this machine; by `trioduct.serve`; and
-by `trioduct agent --asgi`, which is on hypercorn at a Unix socket. One client asks them in turn, on a kept-alive
-connection to the same node. Of each round's medians it prints the middle one, and those of the ratios to the port.
+by `trioduct agent --asgi`, which is on hypercorn at a Unix socket. Clients ask them in turn, on kept-alive
+connections to the same node. It prints the medians of the rounds, those of their ratios to the port, and what an answer
+costs the processes beside the node in processor time, which a busy machine changes least.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import socket
 import statistics
 import sys
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
+import psutil
 
 from perf.experiments.cluster import PROGRAM, start, wait_open
 from perf.topologies.processes import free_port
@@ -42,14 +46,12 @@ START_SECONDS = 30.0
 NAMES = ("port", "serve", "asgi")
 
 
-def ask(proxy: int, endpoint: str, size: int, times: int) -> float:
-    """The median of an answer's microseconds."""
+def ask(proxy: int, endpoint: str, size: int, times: int) -> None:
     request = f"GET /{size} HTTP/1.1\r\nHost: x\r\nx-piko-endpoint: {endpoint}\r\n\r\n".encode()
-    took = []
     with socket.create_connection(("127.0.0.1", proxy)) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for _ in range(times):
-            since, head, left = time.perf_counter(), b"", size
+            head, left = b"", size
             sock.sendall(request)
             while not head.endswith(b"\r\n\r\n") or left > 0:
                 part = sock.recv(1 << 18)
@@ -61,8 +63,18 @@ def ask(proxy: int, endpoint: str, size: int, times: int) -> float:
                     if b" 200 " not in head:
                         raise click.ClickException(f"{endpoint}: answered {head[:200]!r}")
                 left -= len(part)
-            took.append(time.perf_counter() - since)
-    return statistics.median(took) * 1e6
+
+
+def microseconds(proxy: int, endpoint: str, size: int, times: int, connections: int) -> float:
+    """An answer's share of the time, with so many clients at once."""
+    since = time.perf_counter()
+    with ThreadPoolExecutor(connections) as pool:
+        list(pool.map(lambda _: ask(proxy, endpoint, size, times), range(connections)))
+    return (time.perf_counter() - since) / times / connections * 1e6
+
+
+def processor_seconds(processes: Sequence[psutil.Process]) -> float:
+    return sum(process.cpu_times().user + process.cpu_times().system for process in processes)
 
 
 def wait_offered(proxy: int, endpoint: str) -> None:
@@ -80,9 +92,10 @@ def wait_offered(proxy: int, endpoint: str) -> None:
 
 @click.command()
 @click.option("--rounds", default=9, show_default=True)
-@click.option("--requests", default=400, show_default=True, help="Of each in a round.")
+@click.option("--requests", default=400, show_default=True, help="Of each connection in a round.")
 @click.option("--size", default=5, show_default=True, help="Of an answer, in bytes.")
-def main(rounds: int, requests: int, size: int) -> None:
+@click.option("--connections", default=1, show_default=True)
+def main(rounds: int, requests: int, size: int, connections: int) -> None:
     proxy, upstream, admin, port = (free_port() for _ in range(4))
     url = f"--connect.url=http://127.0.0.1:{upstream}"
     with ExitStack() as stack:
@@ -91,24 +104,28 @@ def main(rounds: int, requests: int, size: int) -> None:
         binds = zip(("proxy", "upstream", "admin"), (proxy, upstream, admin), strict=True)
         flags = [word for name, number in binds for word in (f"--{name}.bind-addr", f"127.0.0.1:{number}")]
         start(stack, PROGRAM, "server", *flags, "--proxy.access-log.disable")
-        start(stack, sys.executable, "-c", HYPERCORN.format(app=APP, port=port))
+        hypercorn = start(stack, sys.executable, "-c", HYPERCORN.format(app=APP, port=port))
         wait_open(upstream)
         wait_open(port)
-        start(stack, sys.executable, "-c", SERVE.format(app=APP, port=upstream))
-        start(stack, PROGRAM, "agent", "http", "port", str(port), url, "--access-log.disable")
+        serve = start(stack, sys.executable, "-c", SERVE.format(app=APP, port=upstream))
+        agent = start(stack, PROGRAM, "agent", "http", "port", str(port), url, "--access-log.disable")
         hosted = ("agent", "http", "asgi", "--asgi", "shop:app", "--asgi-loop", "trio", url, "--access-log.disable")
-        start(stack, "env", "-C", str(folder), PROGRAM, *hosted)
+        asgi = start(stack, "env", "-C", str(folder), PROGRAM, *hosted)
         for name in NAMES:
             wait_offered(proxy, name)
+        processes = {"port": [agent, hypercorn], "serve": [serve], "asgi": [asgi, *asgi.children()]}
+        before = {name: processor_seconds(those) for name, those in processes.items()}
         figures: dict[str, list[float]] = {name: [] for name in NAMES}
         for number in range(rounds):
             for name in NAMES[:: -1 if number % 2 else 1]:
-                figures[name].append(ask(proxy, name, size, requests))
+                figures[name].append(microseconds(proxy, name, size, requests, connections))
         for name, values in figures.items():
             ratios = sorted(mine / other for mine, other in zip(values, figures["port"], strict=True))
+            work = (processor_seconds(processes[name]) - before[name]) / rounds / requests / connections * 1e6
             click.echo(
                 f"{name:5} {statistics.median(values):6.0f} us, {min(values):.0f} to {max(values):.0f}; "
-                f"{statistics.median(ratios):.2f} of the port's, {ratios[0]:.2f} to {ratios[-1]:.2f}"
+                f"{statistics.median(ratios):.2f} of the port's, {ratios[0]:.2f} to {ratios[-1]:.2f}; "
+                f"{work:.0f} us of processor time"
             )
 
 
