@@ -156,6 +156,8 @@ def test_a_unit_reads_the_secrets_as_credentials(role: str, name: str, capsys: C
     assert "/etc/trioduct" not in unit
     assert "EnvironmentFile" not in unit
     passes_config_check(name, f"{name}.yaml", "--config.expand-env")  # without credentials: the files themselves
+    assert main([name, "config", "check", "--config.path", f"{name}.yaml"]) == 2
+    assert "expected a file with the secret, or --config.expand-env" in said(capsys)
     if shutil.which("systemd-analyze"):
         verified = subprocess.run(
             ["systemd-analyze", "verify", f"./trioduct-{name}.service"], capture_output=True, text=True
