@@ -91,6 +91,13 @@ class Registration(Protocol):
     def session(self) -> Session: ...
 
 
+class Counted(Protocol):
+    """Something of which there were so many."""
+
+    @property
+    def count(self) -> int: ...
+
+
 class Spans(Protocol):
     """What is told of the spans of traces."""
 
@@ -339,8 +346,9 @@ class NodeMetrics(RoleMetrics):
     """A node's. `endpoints` gives the registered endpoints and their numbers of sessions, `carriers_refused` how many
     carriers were refused because too many were open, `suspensions_refused` how many sessions were not kept because
     too many had lost their carrier, `visitors_refused` how many clients might not use an endpoint, by reason,
-    `http2_ended` how many connections and streams of HTTP/2 had to end, by reason, `peers` how many other nodes there
-    are, `store` what they know of each other by; the role sets them.
+    `http2_ended` how many connections and streams of HTTP/2 had to end, by reason, `retried` how many requests were
+    sent once more, by cause, `peers` how many other nodes there are, `store` what they know of each other by; the role
+    sets them.
     """
 
     def __init__(self) -> None:
@@ -352,6 +360,7 @@ class NodeMetrics(RoleMetrics):
         self.suspensions_refused: Callable[[], int] = int
         self.visitors_refused: Callable[[], Mapping[str, int]] = dict
         self.http2_ended: Mapping[str, int] = {}
+        self.retried: Mapping[str, int] = {}
         self._started = 0
         self._done = 0
         self._answers: _Answers = {}
@@ -400,6 +409,11 @@ class NodeMetrics(RoleMetrics):
             requests.count += 1
             if status >= 500:
                 requests.errors += 1
+
+    @property
+    def requests(self) -> Mapping[str, Counted]:
+        """Those that a session has served, by the keys of endpoints, as they grow."""
+        return self._requests
 
     def forwarded(self, node_id: str) -> None:
         """A request was sent to another node."""
@@ -492,6 +506,12 @@ class NodeMetrics(RoleMetrics):
         for reason, count in self.http2_ended.items():
             http2.add_metric([reason], count)
         yield http2
+        retries = CounterMetricFamily(
+            "trioduct_retries", "Requests that were sent once more, by what had failed.", labels=["cause"]
+        )
+        for cause, count in self.retried.items():
+            retries.add_metric([cause], count)
+        yield retries
         requests = CounterMetricFamily(
             "trioduct_endpoint_requests", "Requests that a session of an endpoint served.", labels=self._names
         )

@@ -30,9 +30,10 @@ from engine.agent.visitors import SaidOfVisitors
 from engine.carriers.carrier import Kind
 from engine.carriers.remembered import Remembered
 from engine.config import AgentConfig, ClientTLS, ListenerConfig
+from engine.config.pages import open_pages
 from engine.errors import Unreachable
 from engine.log import INFO, get_logger, is_readable, show
-from engine.loop.certificates import Certificates, warn_of_expiry
+from engine.loop.certificates import Certificates, warn_of_expiry, watch
 from engine.loop.connection import address_of
 from engine.loop.dial import Server
 from engine.loop.leaving import NEVER, until_signal
@@ -100,6 +101,7 @@ async def run_agent(
                 asks_for_clients=listener.proxy_version > 0,
                 claims=listener.domains,
                 agent=agents.new_name(),
+                weight=listener.weight,
                 dials=dials,
                 on_connect=on_connect,
                 on_reconnect=metrics.reconnected,
@@ -245,15 +247,18 @@ def _upstream(
         return TcpUpstream(service, listener.endpoint_id, reactor, metrics, nursery, level)
     access_log = chosen.open("proxy.http.access")
     rewriting = Rewriting.of(listener.rewrite)
+    make: Callable[..., HttpUpstream] = HttpUpstream
     if speaks_http2:
         from engine.agent.http2 import Http2Upstream  # h2 takes 40 ms to import, and few agents need it
 
-        return Http2Upstream(service, listener.endpoint_id, reactor, metrics, nursery, access_log, rewriting)
-    if tracer is not None:
-        return TracedUpstream(
-            service, listener.endpoint_id, reactor, metrics, nursery, access_log, tracer=tracer, rewriting=rewriting
-        )
-    return HttpUpstream(service, listener.endpoint_id, reactor, metrics, nursery, access_log, rewriting)
+        make = Http2Upstream
+    elif tracer is not None:
+        make = partial(TracedUpstream, tracer=tracer)
+    upstream = make(service, listener.endpoint_id, reactor, metrics, nursery, access_log, rewriting)
+    if listener.error_pages:
+        upstream.pages, read = open_pages("listeners", listener.error_pages)
+        nursery.start_soon(watch, [read])
+    return upstream
 
 
 def _tracer(config: AgentConfig, metrics: AgentMetrics, reactor: Reactor, nursery: trio.Nursery) -> Tracer:

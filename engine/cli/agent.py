@@ -30,6 +30,7 @@ ONLY_HTTP = (
     "health.path",
     "rewrite",
     "domains",
+    "error_pages",
     "asgi",
     "reload",
     "http_client",

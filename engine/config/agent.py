@@ -17,6 +17,7 @@ from engine.config.kinds import (
     CountOrUnlimited,
     Domains,
     EndpointID,
+    ErrorPages,
     EventLoop,
     HostNames,
     LocalAddrOrNone,
@@ -27,10 +28,12 @@ from engine.config.kinds import (
     SecondsOrDefault,
     Service,
     Switch,
+    Weight,
 )
 from engine.config.knob import Section
 from engine.config.log import AccessLogConfig, LogConfig
 from engine.config.mask import MASK
+from engine.config.pages import read_pages
 from engine.config.rewrite import RewriteConfig
 from engine.config.tls import ClientTLS
 from engine.config.tracing import AgentTracingConfig
@@ -64,11 +67,13 @@ class ListenerConfig(Section):
     ] = "off"
     # Piko has no default for it in the file.
     timeout: Annotated[SecondsAboveZero, "Timeout for connecting to the service."] = 10.0
+    weight: Annotated[Weight, "Its share of the clients beside other agents of the endpoint; 0: a standby."] = 1
     domains: Annotated[Domains, "Domains that are to be the endpoint's, if the token permits."] = []
     # Ours; the node lets in only whom both have let in.
     visitors: VisitorsConfig = field(default_factory=VisitorsConfig)
-    # Ours, both.
+    # Ours, all three.
     rewrite: RewriteConfig = field(default_factory=RewriteConfig)
+    error_pages: Annotated[ErrorPages, "HTML files that browsers are shown instead of JSON: 502=FILE, 5xx=FILE."] = []
     health: HealthConfig = field(default_factory=HealthConfig)
     access_log: AccessLogConfig = field(default_factory=AccessLogConfig)
     http_client: HTTPClientConfig = field(default_factory=HTTPClientConfig)
@@ -103,6 +108,10 @@ class ListenerConfig(Section):
             raise Defect("domains", self.domains[0], "TCP clients name no domain; expected none")
         if self.protocol == "tcp" and self.rewrite != RewriteConfig():
             raise Defect("rewrite", "", "the protocol is tcp, which has nothing to rewrite; expected it with http")
+        if self.protocol == "tcp" and self.error_pages:
+            problem = "the protocol is tcp, whose clients are shown nothing; expected it with http"
+            raise Defect("error_pages", "=".join(self.error_pages[0]), problem)
+        read_pages(self.error_pages)
         if self.protocol != "http" and self.health.check == "http":
             raise Defect("health.check", "http", f"the protocol is {self.protocol}; expected tcp, or off")
         self.said_of_visitors()

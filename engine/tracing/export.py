@@ -17,7 +17,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -59,7 +59,8 @@ class Exporter:
     Where `service` is empty, OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES count, and then `otherwise`. `direct`:
     no proxy leads there, whatever the environment says.
 
-    `exported` and `dropped` count spans; the latter by reason.
+    `exported` and `dropped` count spans; the latter by reason. `look` is called before something is sent, to see
+    whether other headers are to be used.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Exporter:
         direct: bool = False,
     ) -> None:
         self.exported = 0
+        self.look: Callable[[], None] = lambda: None
         self._tracer = tracer
         self._lost: Counter[str] = Counter({"collector": 0, "rejected": 0})
         self._url = url
@@ -92,6 +94,11 @@ class Exporter:
     def dropped(self) -> Mapping[str, int]:
         return {"queue": self._tracer.lost, **self._lost}
 
+    def use(self, headers: Mapping[str, str]) -> None:
+        """From now on say these."""
+        self._headers = dict(headers)
+        self._session, self._exporter = self._open()
+
     async def run(self) -> None:
         """Export until cancelled, and then what is left."""
         before = sys.getswitchinterval()
@@ -109,6 +116,7 @@ class Exporter:
 
     async def _send(self, seconds: float) -> None:
         """Send a batch."""
+        self.look()
         queue = self._tracer.queue
         batch = [queue.popleft() for _ in islice(queue.copy(), BATCH)]
         session, exporter = self._session, self._exporter

@@ -144,6 +144,23 @@ async def test_a_head_that_comes_again_is_another_trace(roles: Roles, collector:
     assert sorted(parents) == sorted({span.trace for span in spans})
 
 
+async def test_a_file_with_headers_is_read_again_when_it_has_changed(
+    roles: Roles, collector: Collector, tmp_path: Path
+) -> None:
+    file = tmp_path / "headers"
+    file.touch(mode=0o600)
+    file.write_text("X-Key: one")
+    config = traced_node(collector)
+    config.tracing.headers_file = str(file)
+    node = await roles.node(config)
+    client = await roles.dial(node.proxy)
+    for text, told in (("X-Key: one", b"one"), ("X-Key: another", b"another"), ("no header", b"another")):
+        file.write_text(text)
+        await client.ask(request())
+        await collector.wait_asked(len(collector.heads) + 1)
+        assert values_of(collector.heads[-1], b"x-key") == [told]
+
+
 @pytest.mark.parametrize(
     ("fields", "sample"),
     [(b"", 0.0), (b"traceparent: 00-%b-%b-00\r\n" % (TRACE.encode(), SPAN.encode()), 1.0)],
