@@ -98,6 +98,29 @@ class Counted(Protocol):
     def count(self) -> int: ...
 
 
+class Flows(Protocol):
+    """Of UDP."""
+
+    @property
+    def begun(self) -> int: ...
+    def __len__(self) -> int: ...
+    def counts(self) -> Mapping[str, int]:
+        """What they have had together: datagrams and bytes, _in and _out, and dropped."""
+
+
+class Datagrams(Protocol):
+    """A UDP listener."""
+
+    @property
+    def endpoint(self) -> str: ...
+    @property
+    def refusals(self) -> int:
+        """How often the kernel has said that the service takes no datagrams."""
+
+    @property
+    def flows(self) -> Flows: ...
+
+
 class Spans(Protocol):
     """What is told of the spans of traces."""
 
@@ -572,6 +595,7 @@ class AgentMetrics(RoleMetrics):
     def __init__(self) -> None:
         super().__init__()
         self._endpoints: dict[str, _Endpoint] = {}
+        self.udp: list[Datagrams] = []  # its UDP listeners
         # Of each service that is checked: endpoint, service, whether it is well, and how many checks had which result.
         self.health: Callable[[], Sequence[tuple[str, str, bool, Mapping[str, int]]]] = tuple
 
@@ -630,7 +654,33 @@ class AgentMetrics(RoleMetrics):
                 checks.add_metric([endpoint, service, result], count)
         yield well
         yield checks
+        yield from self._datagrams()
         yield from super().collect()
+
+    def _datagrams(self) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        of, names = ["endpoint"], ["endpoint", "direction"]
+        active = GaugeMetricFamily("trioduct_udp_flows_open", "Flows of UDP under way.", labels=of)
+        begun = CounterMetricFamily("trioduct_udp_flows", "Flows of UDP that have begun.", labels=of)
+        passed = CounterMetricFamily("trioduct_udp_datagrams", "Datagrams; in: to the service.", labels=names)
+        sizes = CounterMetricFamily("trioduct_udp_bytes", "Bytes in datagrams; in: to the service.", labels=names)
+        dropped = CounterMetricFamily(
+            "trioduct_udp_dropped", "Datagrams that waited in vain for the tunnel or the socket.", labels=of
+        )
+        refused = CounterMetricFamily(
+            "trioduct_udp_refused", "Answers of the kernel that the service takes no datagrams.", labels=of
+        )
+        for listener in self.udp:
+            counts, label = listener.flows.counts(), [listener.endpoint]
+            active.add_metric(label, len(listener.flows))
+            begun.add_metric(label, listener.flows.begun)
+            for direction in ("in", "out"):
+                passed.add_metric([*label, direction], counts[f"datagrams_{direction}"])
+                sizes.add_metric([*label, direction], counts[f"bytes_{direction}"])
+            dropped.add_metric(label, counts["dropped"])
+            refused.add_metric(label, listener.refusals)
+        yield from (active, begun, passed, sizes, dropped, refused)
 
     def _of(self, endpoint: str) -> _Endpoint:
         counted = self._endpoints.get(endpoint)

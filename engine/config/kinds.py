@@ -58,7 +58,8 @@ def _switch(text: str) -> bool:
 
 Switch = Annotated[bool, Kind("", "true or false", _switch)]
 Level = Annotated[Literal["debug", "info", "warn", "error"], _one_of("debug", "info", "warn", "error")]
-Protocol = Annotated[Literal["http", "h2", "tcp"], _one_of("http", "h2", "tcp")]
+Protocol = Annotated[Literal["http", "h2", "tcp", "udp"], _one_of("http", "h2", "tcp", "udp")]
+PortProtocol = Annotated[Literal["tcp", "udp"], _one_of("tcp", "udp")]
 HealthCheck = Annotated[Literal["off", "tcp", "http"], _one_of("off", "tcp", "http")]
 EventLoop = Annotated[Literal["asyncio", "trio"], _one_of("asyncio", "trio")]
 Sharing = Annotated[Literal["balanced", "exclusive"], _one_of("balanced", "exclusive")]

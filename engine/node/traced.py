@@ -95,7 +95,7 @@ class TracedClient(Client):
             return
         self._end_attempt(exchange)
         span = Span(Kind.SERVER, name_of(request), trace.id, self._own, trace.parent, trace.flags, exchange.started_at)
-        span.attributes = described(request, self._proto.decode())
+        span.attributes = described(request, self._proto.decode(), by_http2=self._stream is not None)
         span.attributes.update(self._where(exchange))
         span.attributes["client.address"] = self._client
         span.attributes["network.peer.address"] = self.address

@@ -45,11 +45,12 @@ FLUSH_SECONDS: Final = 2.0  # for all that is left, when the role ends
 ANSWER_BYTES: Final = 64 * 1024
 THREADS: Final = 2
 SWITCH_SECONDS: Final = 0.0005
+SCHEMA: Final = "https://opentelemetry.io/schemas/1.26.0"  # of the names that spans and their attributes have
 
 log = get_logger("tracing")
 
 _KINDS: Final = {Kind.SERVER: SpanKind.SERVER, Kind.CLIENT: SpanKind.CLIENT}
-_SCOPE: Final = InstrumentationScope("trioduct", __version__)
+_SCOPE: Final = InstrumentationScope("trioduct", __version__, SCHEMA)
 _OK: Final = Status(StatusCode.UNSET)
 _ERROR: Final = Status(StatusCode.ERROR)
 
