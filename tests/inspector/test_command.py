@@ -28,14 +28,14 @@ async def test_a_port_in_use_ends_the_agent_with_a_sentence(programs: Programs) 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
         assert (await start(programs, "--inspect", str(number))).splitlines() == [
-            f"trioduct: --inspect.bind-addr: '127.0.0.1:{number}': Address already in use; "
+            f"trioduct: --inspect: '127.0.0.1:{number}': Address already in use; "
             "expected a free port on an address of this machine"
         ]
 
 
 async def test_an_address_that_others_reach_is_refused(programs: Programs) -> None:
     assert (await start(programs, "--inspect", "0.0.0.0:4040")).splitlines() == [
-        "trioduct: --inspect.bind-addr: '0.0.0.0:4040': expected a port from 0 to 65535, or host:port with localhost, "
+        "trioduct: --inspect: '0.0.0.0:4040': expected a port from 0 to 65535, or host:port with localhost, "
         "127.0.0.1 or [::1]"
     ]
 
