@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -101,6 +102,7 @@ def main(
     ledger: Path | None,
 ) -> None:
     """Fuzz these targets, or all."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what runs a target ends as well
     names = targets or tuple(TARGETS)
     options = [f"-seed={seed}"]
     if ledger is not None:
