@@ -393,8 +393,11 @@ class Node:
         # Other nodes are configured alike.
         spoken = self._config.cluster.tls if self._config.cluster.bind_addr else self._config.proxy.tls
         files = spoken.client
-        tls = Certificates("links", files.files, files.client_context, chains=[files.cert]) if spoken.pairs else None
-        if tls is not None:
+        tls = None
+        if spoken.pairs:
+            tls = Certificates(
+                "links", files.files, files.client_context, chains=[files.cert], authorities=[files.root_cas]
+            )
             self.certificates.append(tls)
         self.peers = Peers(
             directory,
@@ -490,7 +493,13 @@ class Node:
 def certificates_of(config: ServerConfig) -> list[Certificates]:
     """Those of its ports: proxy, upstream, admin, and the one for other nodes."""
     return [
-        Certificates(f"{port}.tls", files.files, partial(files.server_context, http2=http2), chains=files.chains)
+        Certificates(
+            f"{port}.tls",
+            files.files,
+            partial(files.server_context, http2=http2),
+            chains=files.chains,
+            authorities=[files.client_cas],
+        )
         for port, files, http2 in (
             ("proxy", config.proxy.tls, config.proxy.http2),
             ("upstream", config.upstream.tls, False),
