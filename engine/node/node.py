@@ -35,6 +35,7 @@ from engine.config import AuthConfig, ServerConfig
 from engine.config.server import TenantConfig
 from engine.config.tracing import TracingConfig
 from engine.gateway.clocks import Timeouts
+from engine.gateway.inbound import dawdles
 from engine.limits import Counts, Rates, Traffic, Visits
 from engine.log import get_logger
 from engine.loop.certificates import SOON_SECONDS, Certificates, Expiry, Renewed, warn_of_expiry, watch
@@ -325,7 +326,7 @@ class Node:
         log_of = config.proxy.access_log
         access_level = None if log_of.disable else log_of.level
         self._tcp_ports = [TCPPort(key, self._clients, access_level) for _, key in config.tcp_keys()]
-        self._room = Room()
+        self._room = Room(dawdles=dawdles)
         self.metrics.internal_errors = reactor.internal_errors
         self.metrics.ended = lambda: {
             "memory": reactor.memory.ended,
