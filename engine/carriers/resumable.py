@@ -33,8 +33,10 @@ from engine.wire import yamux
 from engine.wire.resumption import Resume
 
 LIMIT: Final = 2 * 1024 * 1024  # bytes that are not confirmed: more than this, and sources are held back
-MOST: Final = 4 * LIMIT  # what is said nevertheless, pongs and windows, is bounded as well
-CONFIRM_BYTES: Final = 256 * 1024  # taken, before it is confirmed
+FAR_LIMIT: Final = 32 * 1024 * 1024  # the same where a round trip is long: as much as a stream's window (see window.py)
+BYTES_PER_SECOND: Final = 640_000_000  # that may be under way, whatever a round trip takes; half is confirmed then
+EXCESS: Final = 3 * LIMIT  # above that: what is said nevertheless, pongs and windows, is bounded as well
+CONFIRM_BYTES: Final = LIMIT // 2  # taken, before it is confirmed: a confirmation that goes alone costs 30 us
 
 
 class State(Enum):
@@ -66,13 +68,14 @@ class Resumable:
         self.generation = 0  # of carriers
         self.received_bytes = 0  # taken by our receiver
         self.retained = Retained(give_back)
+        self.limit = LIMIT
         self.on_change: Callable[[], None] = _nothing
         self.may_wait: Callable[[], bool] = _always
         self.resumptions = 0
         self.queued = False
         self._reactor = reactor = current_reactor()
         self.account = Account(reactor.memory, self)
-        self._told = 0  # of `received_bytes`, to the other end
+        self._confirm_at = CONFIRM_BYTES  # when so many have been taken
         self._held_back = False  # what else the carrier brings is not taken: the next one brings it again
         self._full = False
         self.error: Exception = ConnectionAbortedError("stopped")  # why the last carrier was lost
@@ -112,13 +115,13 @@ class Resumable:
     def attach(self, carrier: Carrier, received: int) -> None:
         """Go on with `carrier`; the other end has taken `received` bytes. ValueError if that cannot be."""
         freed = self.retained.confirm(received)
-        self._full = self.retained.size >= LIMIT
+        self._full = self.retained.size >= self.limit
         self._held_back = False
         self.carrier.abort()
         self.account.release(freed)
         self.carrier = carrier
         self.resumptions += 1
-        self._told = self.received_bytes  # the two ends have just told each other
+        self._confirm_at = self.received_bytes + CONFIRM_BYTES  # the two ends have just told each other
         carrier.receiver = self
         carrier.read_at_most(MOST_READ)
         self.state = _CARRIED
@@ -168,29 +171,38 @@ class Resumable:
     def put(self, *parts: Bytes) -> bool:
         if self.state is _CLOSED:
             return True
-        if self.received_bytes - self._told >= CONFIRM_BYTES:
+        if self.received_bytes >= self._confirm_at:
             parts = (*parts, self._confirmation())
         # A view's buffer is used again as soon as we return; bytes stay what they are.
         kept = tuple([part if isinstance(part, bytes) else keep(part) for part in parts])
         size = sum(map(len, kept))
-        self.retained.keep(size, kept)
+        retained = self.retained
+        retained.keep(size, kept)
         self.account.charge(size)
-        if self.retained.size > MOST:
-            self._reactor.again(self)
         went = self.state is _CARRIED and self.carrier.put(*kept)
-        if self.retained.size >= LIMIT:
-            self._full = True
-            return False
-        return went
+        if retained.size < self.limit:
+            return went
+        self._full = True
+        if retained.size > self.limit + EXCESS:
+            self._reactor.again(self)
+        return False
 
     def _confirmation(self) -> bytes:
-        self._told = self.received_bytes
-        return yamux.header(yamux.CONFIRM, 0, 0, self._told % yamux.CONFIRM_WRAP)
+        self._confirm_at = self.received_bytes + CONFIRM_BYTES
+        return yamux.header(yamux.CONFIRM, 0, 0, self.received_bytes % yamux.CONFIRM_WRAP)
+
+    def confirm_along(self) -> None:
+        """Confirm what has come, however little, with what is put next: the other end need not keep it any longer."""
+        self._confirm_at = min(self._confirm_at, self.received_bytes)
 
     def flush(self) -> None:
         """This turn is over, and nothing was put with which a confirmation could have gone along."""
-        if self.received_bytes - self._told >= CONFIRM_BYTES and self.state is _CARRIED:
+        if self.received_bytes >= self._confirm_at and self.state is _CARRIED:
             self.put()
+
+    def reach(self, round_trip_seconds: float) -> None:
+        """The other end is so far away: let so much be under way that it does not wait for confirmations."""
+        self.limit = max(LIMIT, min(FAR_LIMIT, int(round_trip_seconds * BYTES_PER_SECOND)))
 
     def confirmed(self, low: int) -> None:
         """The other end has confirmed. Raises YamuxError for what it cannot have taken."""
@@ -199,7 +211,7 @@ class Resumable:
         except ValueError as error:
             raise YamuxError(yamux.PROTOCOL_ERROR, "more confirmed than was sent", str(error)) from None
         self.account.release(freed)
-        if self._full and self.retained.size < LIMIT // 2:
+        if self._full and self.retained.size < self.limit:
             self._full = False
             if not self.carrier.full:
                 self.receiver.drained()
@@ -247,7 +259,7 @@ class Resumable:
             return 0
         taken = self.receiver.received(data)
         self.received_bytes += taken
-        if self.received_bytes - self._told >= CONFIRM_BYTES:
+        if self.received_bytes >= self._confirm_at:
             self._reactor.flush_soon(self)
         return taken
 
@@ -281,7 +293,7 @@ class Resumable:
 
     def turn(self) -> None:
         """The other end has us say one thing after the other, and confirms nothing."""
-        if self.retained.size > MOST:
+        if self.retained.size > self.limit + EXCESS:
             self.break_off(Overdrawn(f"{self.retained.size} bytes are not confirmed"))
 
     def overdrawn(self) -> None:

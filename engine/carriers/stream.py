@@ -22,6 +22,7 @@ from engine.loop.reactor import current_reactor
 from engine.wire.http1 import Body
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
+JOIN_BYTES: Final = 64 * 1024  # smaller chunks are joined rather than heard one by one: nginx makes some of 4 KiB
 
 
 class StreamCarrier:
@@ -161,6 +162,8 @@ class StreamCarrier:
         except HTTPError as error:
             self._reactor.call("lost", self, self.lost, error)
             return len(data)
+        if len(parts) > 1 and len(data) < len(parts) * JOIN_BYTES:
+            parts = [b"".join(parts)]
         for index, part in enumerate(parts):
             view = memoryview(part)
             taken = self.receiver.received(view)

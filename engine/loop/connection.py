@@ -646,12 +646,15 @@ class Connection:
 
 
 def keep(data: memoryview) -> Bytes:
-    """`data`, which has been received in this call, for as long as it is wanted: its buffer is taken, or it is copied.
+    """`data`, which is valid during this call, for as long as it is wanted. Bytes stay what they are, the buffer that
+    it was received in is taken, and everything else is copied.
 
     What is kept has to be given back.
     """
     global _buffer
     if len(data) >= KEEP_BYTES:
+        if isinstance(data.obj, bytes):
+            return data
         if data.obj is _buffer.obj:
             _buffer = _spare_buffers.pop() if _spare_buffers else memoryview(bytearray(MOST_READ))
             return data
@@ -664,7 +667,7 @@ def keep(data: memoryview) -> Bytes:
 
 def give_back(kept: Bytes) -> None:
     """What `keep` has given is not wanted any more, by anybody."""
-    if isinstance(kept, memoryview) and len(_spare_buffers) < MAX_SPARE:
+    if isinstance(kept, memoryview) and not kept.readonly and len(_spare_buffers) < MAX_SPARE:
         whole = memoryview(kept.obj)
         if len(whole) == MOST_READ:
             _spare_buffers.append(whole)

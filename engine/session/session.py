@@ -278,9 +278,13 @@ class Session:
         if what == mux.PINGED:
             self._owe()
             self.send(self.mux.pong(value))  # type: ignore[arg-type]
+            if self._resumable is not None:
+                self._resumable.confirm_along()
         elif what == mux.PONGED:
             if self._pings.answered(value, self.reactor.precise_now()):  # type: ignore[arg-type]
                 self.deadline = self.reactor.now + self._calm_seconds
+                if self._resumable is not None:
+                    self._resumable.reach(self.round_trip)
                 if self._ponged is not None:
                     self._ponged.set()
                     self.reactor.hand_over()

@@ -137,7 +137,8 @@ async def test_who_leaves_one_out_is_ended_and_what_is_ahead_of_it_is_bounded(
 @pytest.mark.interpreted
 async def test_who_collects_all_and_confirms_nothing_is_ended(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resumable, "LIMIT", 16 * 1024)
-    monkeypatch.setattr(resumable, "MOST", 64 * 1024)
+    monkeypatch.setattr(resumable, "FAR_LIMIT", 16 * 1024)
+    monkeypatch.setattr(resumable, "EXCESS", 48 * 1024)
     node = await roles.node()
     asks = await poster(roles, node)
     assert (await asks.open(session="new 30")).status == 200

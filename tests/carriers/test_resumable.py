@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from engine.carriers import resumable
 from engine.carriers.carrier import Kind
-from engine.carriers.resumable import LIMIT, MOST, Resumable, State
+from engine.carriers.resumable import EXCESS, FAR_LIMIT, LIMIT, Resumable, State
 from engine.errors import YamuxError
 from engine.loop.connection import Address
 from engine.loop.duplex import NOBODY, Bytes, Receiver
@@ -24,6 +24,7 @@ from engine.loop.reactor import Reactor, current
 from engine.wire import yamux
 from tests.roles import settle
 
+MOST = LIMIT + EXCESS
 ID = b"0123456789abcdef0123456789abcdef"
 SECONDS = 30.0
 
@@ -200,6 +201,7 @@ STEPS = st.lists(
         st.tuples(st.just("deliver"), st.integers(0, 1), st.integers(0, 400)),
         st.tuples(st.just("take"), st.integers(0, 1), st.integers(0, 50)),
         st.tuples(st.just("flush"), st.just(0), st.just(0)),
+        st.tuples(st.just("confirm along"), st.integers(0, 1), st.just(0)),
         st.tuples(st.just("cut"), st.integers(1, 3), st.just(0)),
         st.tuples(st.just("cut, and resume in vain"), st.integers(1, 3), st.just(0)),
         st.tuples(st.just("a better carrier"), st.just(0), st.just(0)),
@@ -219,7 +221,8 @@ def test_every_byte_arrives_once_whatever_is_cut_and_when(base: int, steps: list
         parties = (pair.near, pair.far)
         for party in parties:  # as if so much had been said and confirmed already
             party.resumable.retained.sent = party.resumable.retained.confirmed = base
-            party.resumable.received_bytes = party.resumable._told = base
+            party.resumable.received_bytes = base
+            party.resumable._confirm_at = base + 100
         for what, which, size in steps:
             if what == "say":
                 parties[which].say(size)
@@ -229,6 +232,8 @@ def test_every_byte_arrives_once_whatever_is_cut_and_when(base: int, steps: list
                 parties[which].takes = size or 1 << 30
             elif what == "flush":
                 reactor.flush()
+            elif what == "confirm along":
+                parties[which].resumable.confirm_along()
             elif what == "a better carrier":
                 pair.resume()
             else:
@@ -310,6 +315,28 @@ async def test_a_full_carrier_holds_back_as_well(pair: Pair) -> None:
 
 
 # -- Confirmations
+
+
+@pytest.mark.parametrize(
+    ("round_trip", "limit"), [(0.0, LIMIT), (0.001, LIMIT), (0.01, 6_400_000), (0.1, FAR_LIMIT), (60.0, FAR_LIMIT)]
+)
+async def test_where_a_round_trip_is_long_more_may_be_under_way(pair: Pair, round_trip: float, limit: int) -> None:
+    pair.near.resumable.reach(round_trip)
+    while pair.near.say(100_000):
+        pass
+    assert limit <= pair.near.resumable.retained.size < limit + 101_000
+
+
+async def test_however_little_has_come_it_is_confirmed_along_with_what_is_said(pair: Pair) -> None:
+    pair.near.say(100)
+    pair.deliver(0)
+    pair.far.say(100)
+    pair.deliver(1)
+    assert pair.near.resumable.retained.size == 100 + yamux.HEADER_SIZE
+    pair.far.resumable.confirm_along()
+    pair.far.say(100)
+    pair.deliver(1)
+    assert pair.near.resumable.retained.size == 0
 
 
 async def test_what_was_never_said_cannot_be_confirmed(pair: Pair) -> None:

@@ -11,6 +11,7 @@ import trio.testing
 
 from engine.loop import connection
 from engine.loop.connection import Connection
+from engine.loop.duplex import MOST_READ
 from engine.loop.memory import Overdrawn
 from engine.loop.reactor import Reactor
 from engine.loop.reading import Reader, start_tls
@@ -221,6 +222,22 @@ async def test_a_poisoned_buffer_finds_out_who_keeps_a_view(
     near.put(b"hello")
     assert await keeper.heard(5) == b"hello"
     assert bytes(keeper.kept) == b"\xa5" * 5
+
+
+async def test_what_is_kept_is_not_copied_where_nobody_can_change_it(
+    reactor: Reactor, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spare: list[memoryview] = []
+    monkeypatch.setattr(connection, "_spare_buffers", spare)
+    large = bytes(MOST_READ)
+    kept = connection.keep(memoryview(large)[100:])
+    assert isinstance(kept, memoryview)
+    assert kept.obj is large
+    small = connection.keep(memoryview(large)[:100])
+    assert isinstance(small, bytes), "it would keep the whole of what it is a part of"
+    connection.give_back(kept)
+    connection.give_back(small)
+    assert spare == [], "nothing is received into what somebody else has made"
 
 
 async def test_tls_that_is_cut_off_is_a_loss(reactor: Reactor, nursery: trio.Nursery, pki: Pki) -> None:
