@@ -3,7 +3,7 @@
 A *node* is public. *Agents* beside services behind NAT or a firewall dial out to it and keep a *session* open: yamux
 on a *carrier*, which is a WebSocket where one gets through. When a *client* asks the node for an *endpoint*, the node
 opens a *stream* in a session of an agent that offers it, and the agent joins the stream to its service. A *forward*
-does the client's part for TCP: it listens locally and carries each connection to an endpoint.
+does the client's part for TCP and UDP: it listens locally and carries connections and datagrams to an endpoint.
 
 The way of the data. Bytes go down by calls, what became of them comes back as what the calls return:
 
@@ -20,6 +20,9 @@ node joins it to its agent's with a tunnel.relay.
 For TCP a tunnel.relay stands where the gateway stands, and towards the client a carriers.websocket, or its
 socket itself on a public TCP port.
 
+Datagrams of UDP are frames on such a way, which the node takes for TCP: forward and agent have a tunnel.datagrams each,
+between the stream and the sockets of loop.udp.
+
 Who calls whom. `loop.reactor` calls connection code in one place for each kind of event: a socket is ready, a turn goes
 on, a turn of the loop is over, a deadline has passed. What raises there ends that connection, is counted, and the role
 goes on. Turns are bounded by time, what waits is bounded by accounts (`loop.memory`), and states are enums with
@@ -34,7 +37,8 @@ Which nursery owns what:
                             certificates
         an agent's          one uplink for each endpoint, with a nursery for its sessions (the old one goes on while the
                             new one is made); one task for each connection to the service
-        a forward's         one task for each local connection, with a nursery for it and its way to the node
+        a forward's         one task for each local connection, with a nursery for it and its way to the node; one
+                            for each UDP port, and one for the way of its flows
 
 A node of several workers is several processes: a supervisor (run_supervisor) with one task for each of them, and a
 node in each (run_worker), which is told by a channel what run_node finds for itself.
@@ -56,7 +60,7 @@ Strata, each importing only what stands below it (the contracts are in pyproject
     admin, cluster         what looks at a node; what nodes share
     gateway                one HTTP hop: requests, answers, and what follows what
     http2                  a connection of HTTP/2 as many duplexes of HTTP/1.1
-    tunnel                 bytes that are no HTTP: two duplexes joined
+    tunnel                 bytes that are no HTTP: two duplexes joined; datagrams in frames
     session                yamux on a carrier: streams, windows, whether the other end lives
     carriers               what a session rides on: an ordered channel of bytes to the other end
     loop                   who is ready, whose turn it is, what is held for whom; sockets, TLS, listening, dialling

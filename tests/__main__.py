@@ -41,6 +41,7 @@ PROGRAMS = {
     "danted": "dante-server",
     "microsocks": "microsocks",
     "redis-server": "redis-server",
+    "dnsmasq": "dnsmasq-base",
     "htpasswd": "apache2-utils",
     "haproxy": "haproxy",
     "faketime": "faketime",

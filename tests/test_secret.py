@@ -90,6 +90,10 @@ def test_a_url_is_known_by_its_name_and_shown_before_its_query() -> None:
         "Authorization: Digest canary-canary",
         "a?signature=canary&b=c",
         "key eyJhbGciOiJub25lIn0.canary.",
+        "first\nNTLM canary-canary\nlast",
+        "NEGOTIATE canary-canary",
+        "it says basic canary-canary",
+        "Pa\u017f\u017fword=canary",  # the long s is an "s" where case does not count
     ],
 )
 def test_a_secret_inside_other_text_is_masked_by_its_form(text: str) -> None:

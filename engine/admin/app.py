@@ -47,7 +47,8 @@ class Metrics(Protocol):
 @dataclass(frozen=True, slots=True)
 class SessionStatus:
     """Who has registered what: for `seconds`, from the address `client`. `principal` is whom the token names, `carrier`
-    what the session rides on, or did last if it is `suspended`.
+    what the session rides on, or did last if it is `suspended`. `version`, `way` and `weight` are as its agent has said
+    (see wire.agents), and so are its `domains`.
     """
 
     endpoint: str
@@ -56,6 +57,10 @@ class SessionStatus:
     seconds: float
     carrier: str = ""
     suspended: bool = False
+    version: str = ""
+    way: str = ""
+    weight: int = 1
+    domains: Sequence[str] = ()
     tenant: str = ""
 
 

@@ -91,6 +91,36 @@ class Registration(Protocol):
     def session(self) -> Session: ...
 
 
+class Counted(Protocol):
+    """Something of which there were so many."""
+
+    @property
+    def count(self) -> int: ...
+
+
+class Flows(Protocol):
+    """Of UDP."""
+
+    @property
+    def begun(self) -> int: ...
+    def __len__(self) -> int: ...
+    def counts(self) -> Mapping[str, int]:
+        """What they have had together: datagrams and bytes, _in and _out, and dropped."""
+
+
+class Datagrams(Protocol):
+    """A UDP listener."""
+
+    @property
+    def endpoint(self) -> str: ...
+    @property
+    def refusals(self) -> int:
+        """How often the kernel has said that the service takes no datagrams."""
+
+    @property
+    def flows(self) -> Flows: ...
+
+
 class Spans(Protocol):
     """What is told of the spans of traces."""
 
@@ -339,8 +369,9 @@ class NodeMetrics(RoleMetrics):
     """A node's. `endpoints` gives the registered endpoints and their numbers of sessions, `carriers_refused` how many
     carriers were refused because too many were open, `suspensions_refused` how many sessions were not kept because
     too many had lost their carrier, `visitors_refused` how many clients might not use an endpoint, by reason,
-    `http2_ended` how many connections and streams of HTTP/2 had to end, by reason, `peers` how many other nodes there
-    are, `store` what they know of each other by; the role sets them.
+    `http2_ended` how many connections and streams of HTTP/2 had to end, by reason, `retried` how many requests were
+    sent once more, by cause, `peers` how many other nodes there are, `store` what they know of each other by; the role
+    sets them.
     """
 
     def __init__(self) -> None:
@@ -352,6 +383,7 @@ class NodeMetrics(RoleMetrics):
         self.suspensions_refused: Callable[[], int] = int
         self.visitors_refused: Callable[[], Mapping[str, int]] = dict
         self.http2_ended: Mapping[str, int] = {}
+        self.retried: Mapping[str, int] = {}
         self._started = 0
         self._done = 0
         self._answers: _Answers = {}
@@ -400,6 +432,11 @@ class NodeMetrics(RoleMetrics):
             requests.count += 1
             if status >= 500:
                 requests.errors += 1
+
+    @property
+    def requests(self) -> Mapping[str, Counted]:
+        """Those that a session has served, by the keys of endpoints, as they grow."""
+        return self._requests
 
     def forwarded(self, node_id: str) -> None:
         """A request was sent to another node."""
@@ -492,6 +529,12 @@ class NodeMetrics(RoleMetrics):
         for reason, count in self.http2_ended.items():
             http2.add_metric([reason], count)
         yield http2
+        retries = CounterMetricFamily(
+            "trioduct_retries", "Requests that were sent once more, by what had failed.", labels=["cause"]
+        )
+        for cause, count in self.retried.items():
+            retries.add_metric([cause], count)
+        yield retries
         requests = CounterMetricFamily(
             "trioduct_endpoint_requests", "Requests that a session of an endpoint served.", labels=self._names
         )
@@ -552,6 +595,7 @@ class AgentMetrics(RoleMetrics):
     def __init__(self) -> None:
         super().__init__()
         self._endpoints: dict[str, _Endpoint] = {}
+        self.udp: list[Datagrams] = []  # its UDP listeners
         # Of each service that is checked: endpoint, service, whether it is well, and how many checks had which result.
         self.health: Callable[[], Sequence[tuple[str, str, bool, Mapping[str, int]]]] = tuple
 
@@ -610,7 +654,33 @@ class AgentMetrics(RoleMetrics):
                 checks.add_metric([endpoint, service, result], count)
         yield well
         yield checks
+        yield from self._datagrams()
         yield from super().collect()
+
+    def _datagrams(self) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        of, names = ["endpoint"], ["endpoint", "direction"]
+        active = GaugeMetricFamily("trioduct_udp_flows_open", "Flows of UDP under way.", labels=of)
+        begun = CounterMetricFamily("trioduct_udp_flows", "Flows of UDP that have begun.", labels=of)
+        passed = CounterMetricFamily("trioduct_udp_datagrams", "Datagrams; in: to the service.", labels=names)
+        sizes = CounterMetricFamily("trioduct_udp_bytes", "Bytes in datagrams; in: to the service.", labels=names)
+        dropped = CounterMetricFamily(
+            "trioduct_udp_dropped", "Datagrams that waited in vain for the tunnel or the socket.", labels=of
+        )
+        refused = CounterMetricFamily(
+            "trioduct_udp_refused", "Answers of the kernel that the service takes no datagrams.", labels=of
+        )
+        for listener in self.udp:
+            counts, label = listener.flows.counts(), [listener.endpoint]
+            active.add_metric(label, len(listener.flows))
+            begun.add_metric(label, listener.flows.begun)
+            for direction in ("in", "out"):
+                passed.add_metric([*label, direction], counts[f"datagrams_{direction}"])
+                sizes.add_metric([*label, direction], counts[f"bytes_{direction}"])
+            dropped.add_metric(label, counts["dropped"])
+            refused.add_metric(label, listener.refusals)
+        yield from (active, begun, passed, sizes, dropped, refused)
 
     def _of(self, endpoint: str) -> _Endpoint:
         counted = self._endpoints.get(endpoint)

@@ -32,6 +32,7 @@ class SessionRow(msgspec.Struct):
     window: int = 0  # bytes that the agent may have under way in them
     stalls: int = 0  # times that a stream had to wait for the agent's window
     resumptions: int = 0
+    weight: int = 1
     bytes_in: float = 0.0
     bytes_out: float = 0.0
 

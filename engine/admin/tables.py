@@ -60,6 +60,7 @@ TABLES: Final = (
             Column("principal", "Principal", aside=True),
             Column("version", "Version", aside=True),
             Column("way", "Way out", aside=True),
+            Column("weight", "Weight", "count", aside=True),
             Column("carrier", "Carrier"),
             Column("suspended", "Suspended", "yes", aside=True),
             Column("seconds", "Age", "age"),

@@ -25,14 +25,16 @@ from engine.agent.service import Service
 from engine.agent.tcp import TcpUpstream
 from engine.agent.token import AgentToken
 from engine.agent.traced import TracedUpstream
+from engine.agent.udp import UdpUpstream
 from engine.agent.uplink import HINT, Uplink
 from engine.agent.visitors import SaidOfVisitors
 from engine.carriers.carrier import Kind
 from engine.carriers.remembered import Remembered
 from engine.config import AgentConfig, ClientTLS, ListenerConfig
+from engine.config.pages import open_pages
 from engine.errors import Unreachable
 from engine.log import INFO, get_logger, is_readable, show
-from engine.loop.certificates import Certificates, warn_of_expiry
+from engine.loop.certificates import Certificates, warn_of_expiry, watch
 from engine.loop.connection import address_of
 from engine.loop.dial import Server
 from engine.loop.leaving import NEVER, until_signal
@@ -48,6 +50,8 @@ PARALLEL_DIALS = 32  # proxies count connections, and some take too many at once
 FAREWELL_SECONDS = 1.0  # for the sessions' last words to leave
 
 log = get_logger("client")
+
+Upstream = HttpUpstream | TcpUpstream | UdpUpstream
 
 
 async def run_agent(
@@ -100,6 +104,7 @@ async def run_agent(
                 asks_for_clients=listener.proxy_version > 0,
                 claims=listener.domains,
                 agent=agents.new_name(),
+                weight=listener.weight,
                 dials=dials,
                 on_connect=on_connect,
                 on_reconnect=metrics.reconnected,
@@ -125,6 +130,9 @@ async def run_agent(
         nursery.start_soon(_start, applications, upstreams, uplinks, healths, config, nursery, task_status)
         await anext(signals)
         log.info("shutting down", grace_seconds=config.grace_period)
+        for upstream in upstreams:
+            if isinstance(upstream, UdpUpstream):
+                upstream.close()  # nothing of it would end by itself
         left = await until_signal(partial(_leave, uplinks), config.grace_period, signals)
         for end in (*uplinks, *upstreams):
             end.close()
@@ -148,7 +156,7 @@ class AgentSession(NamedTuple):
 
 async def _start(
     applications: list[Application | None],
-    upstreams: list[HttpUpstream | TcpUpstream],
+    upstreams: list[Upstream],
     uplinks: list[Uplink],
     healths: list[Health | None],
     config: AgentConfig,
@@ -191,8 +199,8 @@ def _ways_in(uplinks: list[Uplink], listeners: list[ListenerConfig]) -> list[str
         if uplink.reach is None:
             continue
         url = uplink.reach.url
-        if listener.protocol == "tcp":
-            way = f"trioduct forward tcp PORT {quote(uplink.endpoint)} --connect.url {quote(url)}"
+        if not listener.speaks_http:
+            way = f"trioduct forward {listener.protocol} PORT {quote(uplink.endpoint)} --connect.url {quote(url)}"
         elif uplink.reach.by_field:
             way = f"curl -H {quote(f'{piko.ENDPOINT.decode()}: {uplink.endpoint}')} {quote(url)}"
         else:
@@ -220,7 +228,7 @@ def _upstream(
     metrics: AgentMetrics,
     nursery: trio.Nursery,
     tracer: Tracer | None,
-) -> HttpUpstream | TcpUpstream:
+) -> Upstream:
     target = listener.target()
     http = listener.http_client
     speaks_http2 = listener.protocol == "h2"
@@ -240,20 +248,24 @@ def _upstream(
         proxy_protocol=listener.proxy_version,
     )
     chosen = listener.access_log
-    if listener.protocol == "tcp":
+    if not listener.speaks_http:
         level = "debug" if chosen.disable else chosen.level
-        return TcpUpstream(service, listener.endpoint_id, reactor, metrics, nursery, level)
+        of = (service, listener.endpoint_id, reactor, metrics, nursery)
+        return UdpUpstream(*of, listener.udp, level) if listener.protocol == "udp" else TcpUpstream(*of, level)
     access_log = chosen.open("proxy.http.access")
     rewriting = Rewriting.of(listener.rewrite)
+    told = (service, listener.endpoint_id, reactor, metrics, nursery, access_log, rewriting)
+    upstream: HttpUpstream
     if speaks_http2:
-        from engine.agent.http2 import Http2Upstream  # h2 takes 40 ms to import, and few agents need it
+        from engine.agent.http2 import Http2Upstream, TracedHttp2Upstream  # h2: 40 ms to import, which few agents need
 
-        return Http2Upstream(service, listener.endpoint_id, reactor, metrics, nursery, access_log, rewriting)
-    if tracer is not None:
-        return TracedUpstream(
-            service, listener.endpoint_id, reactor, metrics, nursery, access_log, tracer=tracer, rewriting=rewriting
-        )
-    return HttpUpstream(service, listener.endpoint_id, reactor, metrics, nursery, access_log, rewriting)
+        upstream = Http2Upstream(*told) if tracer is None else TracedHttp2Upstream(*told, tracer=tracer)
+    else:
+        upstream = HttpUpstream(*told) if tracer is None else TracedUpstream(*told, tracer=tracer)
+    if listener.error_pages:
+        upstream.pages, read = open_pages("listeners", listener.error_pages)
+        nursery.start_soon(watch, [read])
+    return upstream
 
 
 def _tracer(config: AgentConfig, metrics: AgentMetrics, reactor: Reactor, nursery: trio.Nursery) -> Tracer:
@@ -284,7 +296,7 @@ def _not_ready(metrics: AgentMetrics) -> str | None:
 
 
 async def _serve_inspector(
-    config: AgentConfig, upstreams: list[HttpUpstream | TcpUpstream], reactor: Reactor, nursery: trio.Nursery
+    config: AgentConfig, upstreams: list[Upstream], reactor: Reactor, nursery: trio.Nursery
 ) -> None:
     """Record what passes the HTTP listeners, and show it."""
     from engine.admin.serve import serve_admin

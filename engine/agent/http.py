@@ -21,6 +21,8 @@ from engine.gateway.exchange import Exchange, Watch
 from engine.gateway.head import request_head
 from engine.gateway.inbound import Inbound
 from engine.gateway.outbound import Outbound
+from engine.gateway.pages import Pages
+from engine.gateway.retry import Retries
 from engine.gateway.role import Decision, Refuse, Route, Wait, Waiting
 from engine.gateway.states import Answer
 from engine.log import get_logger
@@ -72,6 +74,8 @@ class HttpUpstream:
     ) -> None:
         # How slow a client may be is the node's to judge.
         self.timeouts = Timeouts(math.inf, math.inf, math.inf, service.timeout or math.inf, math.inf)
+        self.retries = Retries()
+        self.pages = Pages()
         self.idle: dict[ServiceOutbound, None] = {}
         self.endpoint = endpoint
         self.watch: Callable[[Exchange], Watch] | None = None  # who looks at each exchange
@@ -111,6 +115,9 @@ class HttpUpstream:
             head, client = self._onward.sent(request)
             exchange.amend = self._onward.amend
         return self.find(inbound, exchange, head, client, lost)
+
+    def has_another(self, exchange: Exchange, outbound: Outbound) -> bool:
+        return False
 
     def find(
         self, inbound: Waiting, exchange: Exchange, head: bytes, client: Client | None, lost: Outbound | None

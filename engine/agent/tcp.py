@@ -45,11 +45,11 @@ class TcpUpstream:
         """Nothing is kept here."""
 
     def on_stream(self, stream: Stream) -> None:
-        waiting = _Told(stream) if self.service.proxy_protocol else _Waiting(stream)
+        waiting = _Told(stream) if self.service.proxy_protocol else Waiting(stream)
         self._nursery.start_soon(self._reactor.supervise, "tcp stream", self._serve, stream, waiting, name="tcp stream")
         self._reactor.hand_over()
 
-    async def _serve(self, stream: Stream, waiting: _Waiting) -> None:
+    async def _serve(self, stream: Stream, waiting: Waiting) -> None:
         client = None
         if isinstance(waiting, _Told):
             with trio.move_on_after(HEADER_SECONDS):
@@ -65,11 +65,11 @@ class TcpUpstream:
         except (OSError, trio.TooSlowError):
             stream.abort()
             return
-        if waiting.lost_ or stream.gone:
+        if waiting.is_lost or stream.gone:
             connection.abort()
             return
         relay = Relay(stream, connection)
-        if waiting.ended_:
+        if waiting.has_ended:
             stream.receiver.ended()
         stream.resume()
         access_log.log(self._access_level, "connection opened", endpoint_id=self.endpoint)
@@ -91,14 +91,14 @@ class TcpUpstream:
             )
 
 
-class _Waiting:
+class Waiting:
     """The receiver of a stream whose connection to the service is being made: the stream keeps what it brings."""
 
     idle = False
 
     def __init__(self, stream: Stream) -> None:
-        self.ended_ = False
-        self.lost_ = False
+        self.has_ended = False
+        self.is_lost = False
         self._stream = stream
         stream.receiver = self
         stream.pause()
@@ -107,18 +107,18 @@ class _Waiting:
         return 0
 
     def ended(self) -> None:
-        self.ended_ = True
+        self.has_ended = True
 
     def lost(self, error: Exception) -> None:
-        self.lost_ = True
+        self.is_lost = True
 
     def drained(self) -> None: ...
 
     def break_off(self, error: Exception) -> None:
-        self.lost_ = True
+        self.is_lost = True
 
 
-class _Told(_Waiting):
+class _Told(Waiting):
     """The receiver of a stream that begins with who its client is (see wire.clients); what is behind that waits."""
 
     def __init__(self, stream: Stream) -> None:

@@ -60,7 +60,8 @@ class Uplink:
     carrier when its own is lost; `summaries`: who reads the streams understands them (see wire.http1.summary);
     `said_of_visitors` is asked at each dial whom the node may let in (see wire.visitors), None lets in anybody;
     `asks_for_clients`: who reads the streams wants to know whose they are (see wire.clients); it `claims` domains;
-    `agent` is the name by which its node knows its sessions for one's (see wire.agents);
+    `agent` is the name by which its node knows its sessions for one's, and `weight` its share of the clients (see
+    wire.agents);
     `dials` bounds how many uplinks dial at once; `on_connect` is told how many seconds each registration took,
     `on_reconnect` the reason of every loss.
     """
@@ -81,6 +82,7 @@ class Uplink:
         asks_for_clients: bool = False,
         claims: Sequence[str] = (),
         agent: str = "",
+        weight: int = 1,
         dials: trio.CapacityLimiter | None = None,
         backoff: Backoff | None = None,
         on_connect: Callable[[float], None] | None = None,
@@ -102,6 +104,7 @@ class Uplink:
             asks_for_clients=asks_for_clients,
             claims=claims,
             agent=agent or agents.new_name(),
+            weight=weight,
         )
         self._claims = claims
         self._ladder = Ladder(errand, kinds, remembered)

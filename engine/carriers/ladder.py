@@ -63,14 +63,15 @@ def registration(
     asks_for_clients: bool = False,
     claims: Sequence[str] = (),
     agent: str = "",
+    weight: int = 1,
 ) -> Errand:
     """An agent offers `endpoint`, and understands `summaries` or not; `said_of_visitors`, if there is something to say,
     is asked for each time (see wire.visitors); `asks_for_clients`: it wants to know who they are (see wire.clients). It
-    `claims` these domains, and `agent` is its name (see wire.agents).
+    `claims` these domains; `agent` is its name, and `weight` its share of the clients (see wire.agents).
     """
 
     def opening() -> Fields:
-        said = [(agents.FIELD, agents.About(__version__, server.way.taken, agent).encode())]
+        said = [(agents.FIELD, agents.About(__version__, server.way.taken, agent, weight).encode())]
         if said_of_visitors is not None:
             said.append((visitors.FIELD, said_of_visitors()))
         if asks_for_clients:

@@ -25,11 +25,13 @@ On a public machine, for others: `trioduct init --role node` there, then `triodu
 ASK = {
     "http": "curl -H 'x-piko-endpoint: {endpoint}' http://localhost:8000/",
     "tcp": "trioduct forward tcp 10000 {endpoint}         # then connect to port 10000 of this machine",
+    "udp": "trioduct forward udp 10000 {endpoint}         # then send to port 10000 of this machine",
 }
 ONLY_HTTP = (
     "health.path",
     "rewrite",
     "domains",
+    "error_pages",
     "asgi",
     "reload",
     "http_client",
@@ -53,7 +55,7 @@ def agent() -> None:
 
 
 @takes(AgentConfig, Invocation)
-@takes(ListenerConfig, without=NO_FLAGS)
+@takes(ListenerConfig, without=(*NO_FLAGS, "udp"))
 @agent.command()
 @click.argument("endpoint", help="Name that clients ask for.")
 @click.argument("addr", default="", help="The service: a port of localhost, host:port, or a URL.")
@@ -70,7 +72,7 @@ def http(ctx: click.Context, endpoint: str, addr: str) -> int:
 
 
 @takes(AgentConfig, Invocation)
-@takes(ListenerConfig, without=(*NO_FLAGS, "asgi", "reload"))
+@takes(ListenerConfig, without=(*NO_FLAGS, "asgi", "reload", "udp"))
 @agent.command()
 @click.argument("endpoint", help="Name that clients ask for.")
 @click.argument("addr", help="The service: a port of localhost, host:port, or a URL.")
@@ -86,10 +88,7 @@ def h2(ctx: click.Context, endpoint: str, addr: str) -> int:
 
 
 @takes(AgentConfig, Invocation)
-@takes(
-    ListenerConfig,
-    without=(*NO_FLAGS, *ONLY_HTTP),
-)
+@takes(ListenerConfig, without=(*NO_FLAGS, *ONLY_HTTP, "udp"))
 @agent.command()
 @click.argument("endpoint", help="Name that clients ask for.")
 @click.argument("addr", default="", help="The service: a port of localhost, or host:port.")
@@ -101,6 +100,21 @@ def tcp(ctx: click.Context, endpoint: str, addr: str) -> int:
       trioduct agent tcp database 5432 --connect.url http://host:8001
     """
     return launch_listener(ctx, "tcp", endpoint, addr)
+
+
+@takes(AgentConfig, Invocation)
+@takes(ListenerConfig, without=(*NO_FLAGS, *ONLY_HTTP, "health", "proxy_protocol"))
+@agent.command()
+@click.argument("endpoint", help="Name that clients ask for.")
+@click.argument("addr", default="", help="The service: a port of localhost, or host:port.")
+@click.pass_context
+def udp(ctx: click.Context, endpoint: str, addr: str) -> int:
+    """Offer one UDP service, such as DNS or a game. Clients reach it through `trioduct forward udp`.
+
+    \b
+      trioduct agent udp dns 53 --connect.url http://host:8001
+    """
+    return launch_listener(ctx, "udp", endpoint, addr)
 
 
 def launch_listener(ctx: click.Context, protocol: str, endpoint: str, addr: str) -> int:

@@ -8,7 +8,7 @@ they stand they are noted in one place, `click.Context.meta`, which a context sh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=click.Command)
 ALIASES = {"output": ("-o",), "inspect.bind_addr": ("--inspect",)}
 FLAGS = "trioduct.flags"  # in Context.meta: flag -> the texts that it was given, in their order
+TYPED = "trioduct.typed"  # there, too: flag -> the one of its names that was typed last
 
 
 def takes(*roots: type[Section], without: tuple[str, ...] = ()) -> Callable[[Command], Command]:
@@ -87,6 +88,15 @@ def note(ctx: click.Context, flag: click.Parameter, texts: tuple[str, ...]) -> N
         ctx.meta.setdefault(FLAGS, {}).setdefault(flag.knob.flag, []).extend(texts)
 
 
+def note_aliases(ctx: click.Context, flags: Sequence[Flag], args: Sequence[str]) -> None:
+    """Remember by which of its names a flag stands there, as complaints about it begin."""
+    named = {name: flag.knob.flag for flag in flags if len(flag.opts) > 1 for name in flag.opts}
+    for arg in args:
+        name = arg.partition("=")[0] if arg.startswith("--") else arg[:2]
+        if name in named:
+            ctx.meta.setdefault(TYPED, {})[named[name]] = name
+
+
 class FlagCommand(click.Command):
     """A command whose flags are pflag's, and are listed under the titles of their sections."""
 
@@ -94,6 +104,7 @@ class FlagCommand(click.Command):
         # A switch may have a value, but only behind "=": the next argument never is it.
         switches = {name for flag in self.params if isinstance(flag, Flag) and flag.is_switch for name in flag.opts}
         end = args.index("--") if "--" in args else len(args)
+        note_aliases(ctx, [flag for flag in self.params if isinstance(flag, Flag)], args[:end])
         args = [f"{arg}=true" if arg in switches else arg for arg in args[:end]] + args[end:]
         return super().parse_args(ctx, args)
 

@@ -12,7 +12,7 @@ import click
 
 from engine import log
 from engine.cli.ending import RoleDraft, complain, verdict
-from engine.cli.flags import FLAGS, Command, takes
+from engine.cli.flags import FLAGS, TYPED, Command, takes
 from engine.config import (
     AgentConfig,
     ConnectConfig,
@@ -37,7 +37,7 @@ def read(ctx: click.Context, root: type[S]) -> Draft[S]:
     """A draft of what environment and command line say."""
     draft = Draft(root)
     draft.read_environment(os.environ)
-    draft.read_flags(ctx.meta.get(FLAGS, {}))
+    draft.read_flags(ctx.meta.get(FLAGS, {}), ctx.meta.get(TYPED, {}))
     return draft
 
 

@@ -68,14 +68,24 @@ def endpoints(ctx: click.Context, tenant: str | None) -> None:
 @upstream.command()
 @click.pass_context
 def sessions(ctx: click.Context) -> None:
-    """The sessions of a node: whose they are, from where, and what they ride on.
+    """The sessions of a node: whose they are, from where, what they ride on, and what their agents say of themselves.
 
     \b
       trioduct server status upstream sessions
     """
     answer = ask(ctx, "/status/upstream/sessions", list[SessionState])
     columns = ["endpoint", "principal", "client", "seconds", "carrier", "suspended"]
-    reply(ctx, {"sessions": answer}, columns, [msgspec.structs.astuple(one) for one in answer])
+    rows = [msgspec.structs.astuple(one)[:6] for one in answer]
+    # A terminal has little room: what says nothing of any of them is left out.
+    for name, said, usual in (
+        ("way out", [one.way for one in answer], ""),
+        ("weight", [one.weight for one in answer], 1),
+        ("domains", [",".join(one.domains) for one in answer], ""),
+    ):
+        if any(value != usual for value in said):
+            columns.append(name)
+            rows = [(*row, value) for row, value in zip(rows, said, strict=True)]
+    reply(ctx, {"sessions": answer}, columns, rows)
 
 
 @takes_question
@@ -185,6 +195,10 @@ class SessionState(msgspec.Struct):
     seconds: int
     carrier: str
     suspended: bool
+    version: str = ""
+    way: str = ""  # out of the agent's network
+    weight: int = 1
+    domains: list[str] = []
     tenant: str = ""
 
 
@@ -347,10 +361,11 @@ def reply(ctx: click.Context, answer: object, columns: Sequence[str], rows: Sequ
         click.echo(yaml.safe_dump(msgspec.to_builtins(answer), sort_keys=False), nl=False)
     else:
         from rich.console import Console
-        from rich.table import Table
+        from rich.table import Column, Table
         from rich.text import Text
 
-        table = Table(*columns, box=None, show_header=any(columns))
+        headed = [Column(name, overflow="fold") for name in columns]  # where there is no room, nothing is cut off
+        table = Table(*headed, box=None, show_header=any(columns))
         for row in rows:
             # Agents choose the names of endpoints, and Text keeps rich from reading markup in them.
             table.add_row(*(Text(log.printable(str(value))) for value in row))

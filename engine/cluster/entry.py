@@ -11,9 +11,9 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     `addr` is where its peer link is dialled: host:port, which all workers of a node share, or unix:PATH within a node.
     `worker_of` is the node, and `workers` how many it has, where there are several. `revision` counts its changes from
     its start on; `start` tells two lives of one id apart (drawn at random, so no clock has to be right). `endpoints`
-    maps registry keys to the number of sessions that serve them there; minus their number if all of them have lost
-    their carriers, and wait for others. `guarded`: those of them whose agents let in certain visitors only, which is
-    decided there, or want to know who clients are.
+    maps registry keys to the number of sessions that serve them there; minus their number if all of them are standbys,
+    or have lost their carriers and wait for others. `guarded`: those of them whose agents let in certain visitors only,
+    which is decided there, or want to know who clients are.
     """
 
     id: str

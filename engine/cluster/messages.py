@@ -198,7 +198,9 @@ class Beat(Message, frozen=True):
 
 
 class Session(msgspec.Struct, frozen=True):
-    """Who has registered what: for `seconds`, from the address `client`."""
+    """Who has registered what (an endpoint's key): for `seconds`, from the address `client`. What its agent says of
+    itself is `version`, `way` and `weight` (see wire.agents), and the `domains` that it claims.
+    """
 
     endpoint: str
     principal: str
@@ -206,6 +208,10 @@ class Session(msgspec.Struct, frozen=True):
     seconds: float
     carrier: str
     suspended: bool
+    version: str = ""
+    way: str = ""
+    weight: int = 1
+    domains: list[str] = []
 
 
 class Answer(Message, frozen=True):

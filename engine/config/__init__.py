@@ -51,6 +51,7 @@ from engine.config.mask import MASK
 from engine.config.rewrite import RewriteConfig
 from engine.config.server import ServerConfig
 from engine.config.tls import ClientTLS, ServerTLS
+from engine.config.udp import UdpConfig
 from engine.config.visitors import VisitorsConfig
 from engine.config.way_out import OutConfig
 
@@ -84,6 +85,7 @@ __all__ = [
     "Target",
     "TokenConfig",
     "TopConfig",
+    "UdpConfig",
     "VisitorsConfig",
     "WritingConfig",
     "expand",

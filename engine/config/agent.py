@@ -17,6 +17,7 @@ from engine.config.kinds import (
     CountOrUnlimited,
     Domains,
     EndpointID,
+    ErrorPages,
     EventLoop,
     HostNames,
     LocalAddrOrNone,
@@ -27,13 +28,16 @@ from engine.config.kinds import (
     SecondsOrDefault,
     Service,
     Switch,
+    Weight,
 )
 from engine.config.knob import Section
 from engine.config.log import AccessLogConfig, LogConfig
 from engine.config.mask import MASK
+from engine.config.pages import read_pages
 from engine.config.rewrite import RewriteConfig
 from engine.config.tls import ClientTLS
 from engine.config.tracing import AgentTracingConfig
+from engine.config.udp import UdpConfig
 from engine.config.visitors import VisitorsConfig
 
 
@@ -64,14 +68,17 @@ class ListenerConfig(Section):
     ] = "off"
     # Piko has no default for it in the file.
     timeout: Annotated[SecondsAboveZero, "Timeout for connecting to the service."] = 10.0
+    weight: Annotated[Weight, "Its share of the clients beside other agents of the endpoint; 0: a standby."] = 1
     domains: Annotated[Domains, "Domains that are to be the endpoint's, if the token permits."] = []
     # Ours; the node lets in only whom both have let in.
     visitors: VisitorsConfig = field(default_factory=VisitorsConfig)
-    # Ours, both.
+    # Ours, all three.
     rewrite: RewriteConfig = field(default_factory=RewriteConfig)
+    error_pages: Annotated[ErrorPages, "HTML files that browsers are shown instead of JSON: 502=FILE, 5xx=FILE."] = []
     health: HealthConfig = field(default_factory=HealthConfig)
     access_log: AccessLogConfig = field(default_factory=AccessLogConfig)
     http_client: HTTPClientConfig = field(default_factory=HTTPClientConfig)
+    udp: UdpConfig = field(default_factory=UdpConfig)
     tls: ClientTLS = field(default_factory=ClientTLS)
 
     def verify(self) -> None:
@@ -92,20 +99,46 @@ class ListenerConfig(Section):
         try:
             self.target()
         except ValueError:
-            url = " or http(s)://host" if self.protocol != "tcp" else ""
+            url = " or http(s)://host" if self.speaks_http else ""
             application = ", or an application (asgi)" if self.protocol == "http" and not self.addr else ""
             expected = f"a port from 1 to 65535, host:port{url}{application}"
             raise Defect("addr", self.shown_addr(), f"{'' if self.addr else 'missing; '}expected {expected}") from None
-        if self.protocol == "tcp" and self.visitors.basic_auth_file:
-            problem = "TCP clients cannot present a password; expected visitors.allow and visitors.deny alone"
-            raise Defect("visitors.basic_auth_file", self.visitors.basic_auth_file, problem)
-        if self.protocol == "tcp" and self.domains:
-            raise Defect("domains", self.domains[0], "TCP clients name no domain; expected none")
-        if self.protocol == "tcp" and self.rewrite != RewriteConfig():
-            raise Defect("rewrite", "", "the protocol is tcp, which has nothing to rewrite; expected it with http")
+        if not self.speaks_http:
+            self._refuse_what_is_http()
+        read_pages(self.error_pages)
         if self.protocol != "http" and self.health.check == "http":
-            raise Defect("health.check", "http", f"the protocol is {self.protocol}; expected tcp, or off")
+            expected = "tcp, or off" if self.protocol != "udp" else "off"
+            raise Defect("health.check", "http", f"the protocol is {self.protocol}; expected {expected}")
+        if self.protocol == "udp":
+            self._refuse_what_has_connections()
+        elif self.udp != UdpConfig():
+            raise Defect("udp", "", f"the protocol is {self.protocol}; expected it with udp")
         self.said_of_visitors()
+
+    def _refuse_what_is_http(self) -> None:
+        clients = f"{self.protocol.upper()} clients"
+        if self.visitors.basic_auth_file:
+            problem = f"{clients} cannot present a password; expected visitors.allow and visitors.deny alone"
+            raise Defect("visitors.basic_auth_file", self.visitors.basic_auth_file, problem)
+        if self.domains:
+            raise Defect("domains", self.domains[0], f"{clients} name no domain; expected none")
+        if self.rewrite != RewriteConfig():
+            problem = f"the protocol is {self.protocol}, which has nothing to rewrite; expected it with http"
+            raise Defect("rewrite", "", problem)
+        if self.error_pages:
+            problem = f"the protocol is {self.protocol}, whose clients are shown nothing; expected it with http"
+            raise Defect("error_pages", "=".join(self.error_pages[0]), problem)
+
+    def _refuse_what_has_connections(self) -> None:
+        if self.health.check != "off":
+            problem = "the protocol is udp, which accepts no connections; expected off"
+            raise Defect("health.check", self.health.check, problem)
+        if self.proxy_protocol != "off":
+            raise Defect("proxy_protocol", self.proxy_protocol, "a datagram has no room for a header; expected off")
+
+    @property
+    def speaks_http(self) -> bool:
+        return self.protocol in ("http", "h2")
 
     @property
     def proxy_version(self) -> int:
@@ -135,12 +168,12 @@ class ListenerConfig(Section):
         """Where the service is. Raises ValueError, but not once the configuration is verified."""
         if self.asgi:
             return Target("http", self.asgi, 0, "")
-        if self.protocol != "tcp" and "://" in self.addr:
+        if self.speaks_http and "://" in self.addr:
             return split_url(self.addr, ("http", "https"))
         host, port = split_address(f":{self.addr}" if self.addr.isdecimal() else self.addr)
         if port == 0:
             raise ValueError("nothing listens on port 0")
-        return Target("tcp" if self.protocol == "tcp" else "http", host or "localhost", port, "")
+        return Target("http" if self.speaks_http else self.protocol, host or "localhost", port, "")
 
 
 class MetricsServerConfig(Section):
@@ -178,7 +211,7 @@ class AgentConfig(Section):
         return metrics + [("inspect.bind_addr", self.inspect.bind_addr)] * bool(self.inspect.bind_addr)
 
     def warnings(self, said: Collection[str]) -> Iterator[str]:
-        if self.inspect.bind_addr and all(listener.protocol == "tcp" for listener in self.listeners):
+        if self.inspect.bind_addr and not any(listener.speaks_http for listener in self.listeners):
             yield "inspect.bind_addr has nothing to show: only HTTP is inspected, and no listener is of that protocol"
 
         yield from self.tracing.warnings(said)

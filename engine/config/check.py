@@ -45,11 +45,11 @@ def check_no_clash(listens: Sequence[tuple[str, str]], defaults: Sequence[tuple[
         taken.append((key, host, port))
 
 
-def read_named_file(key: str, path: str, expected: str) -> bytes:
-    """The bytes of the file that `key` names. Raises `Defect`."""
+def read_named_file(key: str, path: str, expected: str, *, most: int = -1) -> bytes:
+    """The bytes of the file that `key` names, `most` of them if that is said. Raises `Defect`."""
     try:
         with open(path, "rb") as file:
-            return file.read()
+            return file.read(most)
     except OSError as error:
         raise Defect(key, path, f"{error.strerror}; expected {expected}") from None
 

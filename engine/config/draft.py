@@ -48,11 +48,13 @@ class Draft(Generic[C]):
             if text or (knob.kind.secret and knob.variable in environ):
                 self._take(self.config, "", knob, [text], knob.variable)
 
-    def read_flags(self, flags: Mapping[str, Sequence[str]]) -> None:
-        """Take flags, as flag -> the texts that it was given: the last one, or for a list all of them."""
+    def read_flags(self, flags: Mapping[str, Sequence[str]], typed: Mapping[str, str] = NOTHING) -> None:
+        """Take flags, as flag -> the texts that it was given: the last one, or for a list all of them. `typed` has
+        those that were typed by another name, with that.
+        """
         for knob in knobs(type(self.config)):
             if texts := flags.get(knob.flag):
-                self._take(self.config, "", knob, texts, knob.flag)
+                self._take(self.config, "", knob, texts, typed.get(knob.flag, knob.flag))
 
     def read_file(self, path: str, *, expand_env: bool = False, environ: Mapping[str, str] = NOTHING) -> None:
         """Take what a YAML file says. What is null in it stays as it is, like what is missing."""

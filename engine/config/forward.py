@@ -9,9 +9,10 @@ from msgspec import field
 from engine.config.address import split_address
 from engine.config.check import Defect, check_no_clash
 from engine.config.connect import ConnectConfig
-from engine.config.kinds import EndpointID, Word
+from engine.config.kinds import EndpointID, PortProtocol, Word
 from engine.config.knob import Section
 from engine.config.log import LogConfig
+from engine.config.udp import UdpConfig
 
 
 class PortConfig(Section):
@@ -19,6 +20,8 @@ class PortConfig(Section):
 
     addr: Annotated[Word, "Where to listen: a port of localhost, or host:port."] = ""
     endpoint_id: Annotated[EndpointID, "Endpoint that it leads to."] = ""
+    protocol: Annotated[PortProtocol, "What its clients speak."] = "tcp"
+    udp: UdpConfig = field(default_factory=UdpConfig)
 
     @property
     def bind_addr(self) -> str:
@@ -33,6 +36,8 @@ class PortConfig(Section):
             raise Defect("addr", self.addr, f"{missing}expected a port from 0 to 65535, or host:port") from None
         if not self.endpoint_id:
             raise Defect("endpoint_id", "", "missing; expected the name of an endpoint")
+        if self.protocol != "udp" and self.udp != UdpConfig():
+            raise Defect("udp", "", f"the protocol is {self.protocol}; expected it with udp")
 
 
 class ForwardConfig(Section):
@@ -47,4 +52,6 @@ class ForwardConfig(Section):
         return [(f"ports[{index}].addr", port.bind_addr) for index, port in enumerate(self.ports)]
 
     def verify(self) -> None:
-        check_no_clash(self.listens(), ForwardConfig().listens())
+        for protocol in ("tcp", "udp"):
+            listens = [one for one, port in zip(self.listens(), self.ports, strict=True) if port.protocol == protocol]
+            check_no_clash(listens, [])

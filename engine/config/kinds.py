@@ -58,7 +58,8 @@ def _switch(text: str) -> bool:
 
 Switch = Annotated[bool, Kind("", "true or false", _switch)]
 Level = Annotated[Literal["debug", "info", "warn", "error"], _one_of("debug", "info", "warn", "error")]
-Protocol = Annotated[Literal["http", "h2", "tcp"], _one_of("http", "h2", "tcp")]
+Protocol = Annotated[Literal["http", "h2", "tcp", "udp"], _one_of("http", "h2", "tcp", "udp")]
+PortProtocol = Annotated[Literal["tcp", "udp"], _one_of("tcp", "udp")]
 HealthCheck = Annotated[Literal["off", "tcp", "http"], _one_of("off", "tcp", "http")]
 EventLoop = Annotated[Literal["asyncio", "trio"], _one_of("asyncio", "trio")]
 Sharing = Annotated[Literal["balanced", "exclusive"], _one_of("balanced", "exclusive")]
@@ -95,6 +96,15 @@ _count_or_unlimited = _only(_integer, lambda n: n >= -1)
 CountOrUnlimited = Annotated[
     int, Kind("INT", "a whole number, 1 or more, or -1", _count_or_unlimited, zero_is_default=True)
 ]
+
+
+def _weight(text: str) -> int:
+    from engine.wire.agents import MAX_WEIGHT
+
+    return _only(_integer, lambda n: 0 <= n <= MAX_WEIGHT)(text)
+
+
+Weight = Annotated[int, Kind("INT", "a whole number from 0 to 256", _weight)]
 Ratio = Annotated[float, Kind("FLOAT", "a number, 0 or more", _only(float, lambda x: 0 <= x < math.inf))]
 Fraction = Annotated[float, Kind("FLOAT", "a number from 0 to 1", _only(float, lambda x: 0 <= x <= 1))]
 
@@ -128,6 +138,26 @@ Lifetime = Annotated[
         _only(parse_lifetime, lambda s: s > 0),
         lambda s: format_duration(s) if s else "",
     ),
+]
+
+# Retries ----------------------------------------------------------------------------------------------------
+
+
+MAX_ATTEMPTS = 10
+Attempts = Annotated[
+    int, Kind("INT", f"a whole number from 1 to {MAX_ATTEMPTS}", _only(_integer, lambda n: 0 < n <= MAX_ATTEMPTS))
+]
+
+
+def _words(*choices: str, normal: Callable[[str], str] = str) -> Kind[str]:
+    """A list of some of the `choices`."""
+    return Kind("LIST", f"a list of {', '.join(choices)}", _only(normal, choices.__contains__), many=True, alone=True)
+
+
+RetryCauses = Annotated[list[str], _words("lost", "timeout", "502", "503", "504")]
+Methods = Annotated[
+    list[str],
+    _words("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "POST", "PATCH", normal=str.upper),
 ]
 
 # Addresses and URLs -----------------------------------------------------------------------------------------
@@ -335,6 +365,28 @@ StickyOfEndpoints = Annotated[
         "ENDPOINT=HOW",
         "an endpoint or a pattern, and cookie or client: shop=cookie, or in a file {shop: cookie}",
         _sticky_of_endpoint,
+        many=True,
+        pairs=True,
+    ),
+]
+
+
+_of_pages = re.compile(r"([45](?:\d\d|xx))=(.+)").fullmatch
+
+
+def _page(text: str) -> tuple[str, str]:
+    found = _of_pages(text)
+    if not found or not text.isprintable():
+        raise ValueError("no status and file")
+    return found[1], found[2]
+
+
+ErrorPages = Annotated[
+    list[tuple[str, str]],
+    Kind(
+        "STATUS=FILE",
+        "a status from 400 to 599, or 4xx or 5xx, and a file: 502=/srv/502.html, or in a file {502: /srv/502.html}",
+        _page,
         many=True,
         pairs=True,
     ),

@@ -20,6 +20,7 @@ from engine.config.kinds import (
     CountAboveZero,
     CountOrDefault,
     DomainsOfEndpoints,
+    ErrorPages,
     FieldNames,
     FileName,
     Fraction,
@@ -46,6 +47,8 @@ from engine.config.knob import Section, knobs
 from engine.config.limits import AgentLimits, ClientLimits
 from engine.config.log import AccessLogConfig, LogConfig
 from engine.config.mask import MASK
+from engine.config.pages import read_pages
+from engine.config.retry import RetryConfig
 from engine.config.tls import ServerTLS, TLSClient
 from engine.config.tracing import TracingConfig
 from engine.config.visitors import VisitorsConfig
@@ -121,6 +124,8 @@ class ProxyConfig(Section):
     resume: Annotated[Seconds, "How long a forward's TCP connection is kept when its own was cut; 0: not."] = 30.0
     # Ours: by names of endpoints, or TENANT/ENDPOINT, or patterns of them.
     endpoints: dict[str, VisitorsConfig] = {}
+    retry: RetryConfig = field(default_factory=RetryConfig)  # ours
+    error_pages: Annotated[ErrorPages, "HTML files that browsers are shown instead of JSON: 502=FILE, 5xx=FILE."] = []
     limits: ClientLimits = field(default_factory=ClientLimits)
     http: HTTPConfig = field(default_factory=HTTPConfig)
     access_log: AccessLogConfig = field(default_factory=AccessLogConfig)
@@ -146,6 +151,7 @@ class ProxyConfig(Section):
         twice = next((one for one, count in Counter(one for one, _ in self.sticky).items() if count > 1), None)
         if twice is not None:
             raise Defect("sticky", twice, "is there twice; expected each endpoint once")
+        read_pages(self.error_pages)
         if self.proxy_protocol and not self.trusted_proxies:
             problem = "nobody is trusted to say who calls; expected the networks of trusted_proxies beside it"
             raise Defect("proxy_protocol", "true", problem)

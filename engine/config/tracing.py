@@ -45,11 +45,12 @@ class TracingConfig(Section):
         """What traces requests from `now` on, and what exports the spans: as those of `service`, unless service_name or
         the environment has another name. `node` is the id of the node, if this is one.
         """
+        from engine.loop.certificates import Renewed
         from engine.tracing.export import Exporter  # which takes half a second
         from engine.tracing.tracer import Tracer
 
         tracer = Tracer(self.sample, self.rate, now, node=node)
-        return tracer, Exporter(
+        exporter = Exporter(
             tracer,
             url=self.endpoint(),
             headers=self.read_headers(),
@@ -58,6 +59,10 @@ class TracingConfig(Section):
             instance=instance,
             direct=self.is_here(),
         )
+        if self.headers_file:
+            read_again = Renewed("tracing.headers_file", [self.headers_file], lambda: exporter.use(self.read_headers()))
+            exporter.look = read_again.refresh
+        return tracer, exporter
 
     def verify(self) -> None:
         if self.headers and self.headers_file:

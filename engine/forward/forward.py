@@ -1,19 +1,21 @@
-"""The forward role: listens beside a TCP client, carries each connection to an endpoint through a node."""
+"""The forward role: listens beside a client, carries its connections or datagrams to an endpoint through a node."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 
 import trio
 
-from engine.carriers.carrier import Carrier, Kind
+from engine.carriers.carrier import Kind
 from engine.carriers.ladder import Ladder, way_to
 from engine.carriers.remembered import Remembered
-from engine.config import ForwardConfig
+from engine.config import ForwardConfig, PortConfig
 from engine.errors import Refused, Unreachable
+from engine.forward.udp import UdpPort
+from engine.forward.way import Way
 from engine.log import get_logger
 from engine.loop.certificates import Certificates, Renewed, warn_of_expiry
 from engine.loop.connection import Address, Connection
@@ -21,8 +23,7 @@ from engine.loop.dial import Server
 from engine.loop.leaving import NEVER, until_signal
 from engine.loop.listen import Room, open_listeners, serve
 from engine.loop.run import open_reactor
-from engine.session.dialled import Dialled, open_carrier
-from engine.session.session import Session
+from engine.loop.udp import open_udp
 from engine.tunnel.relay import Relay
 from engine.wire import piko
 from engine.wire.http1 import Fields
@@ -31,17 +32,6 @@ PARALLEL_DIALS = 32  # to go on with what was cut; proxies take too many at once
 GRACE_SECONDS = 60.0  # for open connections to end, once told to stop; Piko has no option for it
 
 log = get_logger("forwarder")
-
-
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """To an endpoint."""
-
-    endpoint: str
-    ladder: Ladder
-    seconds: float  # in which the node has to answer
-    resume_seconds: int  # for which a connection outlives its carrier
-    dials: trio.CapacityLimiter
 
 
 async def run_forward(
@@ -55,7 +45,7 @@ async def run_forward(
 
     Started with the addresses that are listened on, in the order of `config.ports`. Raises OSError for a port in
     use. A forward that is told to stop lets nobody in any more and ends with its last connection, or after
-    `GRACE_SECONDS`; a second signal ends it at once.
+    `GRACE_SECONDS`; a second signal ends it at once. Flows of datagrams, which have no end, end with the first.
 
     `alone`: nothing else runs in this Trio run. Each of `signals` tells it to leave, the second at once.
     """
@@ -66,7 +56,7 @@ async def run_forward(
     )
     server = Server(connect.url, tls, files.server_name or None, connect.router())
     with ExitStack() as stack:
-        sockets = [[stack.enter_context(sock) for sock in open_listeners(port.bind_addr)] for port in config.ports]
+        sockets = [[stack.enter_context(sock) for sock in _open(port)] for port in config.ports]
         kinds = tuple(map(Kind, connect.carriers))
         remembered = Remembered(connect.memory, connect.way()) if connect.memory else None
         dials = trio.CapacityLimiter(PARALLEL_DIALS)
@@ -85,7 +75,7 @@ async def run_forward(
             return piko.credentials(token, tenant)
 
         ways = [
-            _Way(
+            Way(
                 port.endpoint_id,
                 Ladder(way_to(server, port.endpoint_id, credentials), kinds, remembered),
                 connect.timeout,
@@ -101,12 +91,16 @@ async def run_forward(
             async with trio.open_nursery() as connections:
                 with accepting:
                     async with trio.open_nursery() as nursery:
-                        for listeners, way in zip(sockets, ways, strict=True):
-                            nursery.start_soon(serve, listeners, partial(_forward, way), connections, room)
-                            log.info("forwarding", addr=listeners[0].getsockname()[:2], endpoint_id=way.endpoint)
+                        for port, ours, way in zip(config.ports, sockets, ways, strict=True):
+                            if port.protocol == "udp":
+                                nursery.start_soon(UdpPort(way, port.udp, ours, reactor).run, connections)
+                            else:
+                                nursery.start_soon(serve, ours, partial(_forward, way), connections, room)
+                            address = ours[0].getsockname()[:2]
+                            log.info("forwarding", protocol=port.protocol, addr=address, endpoint_id=way.endpoint)
             over.set()
 
-        async with open_reactor(alone=alone), trio.open_nursery() as nursery:
+        async with open_reactor(alone=alone) as reactor, trio.open_nursery() as nursery:
             nursery.start_soon(run_ports)
             nursery.start_soon(warn_of_expiry, [tls])
             task_status.started([listeners[0].getsockname()[:2] for listeners in sockets])
@@ -117,44 +111,19 @@ async def run_forward(
             nursery.cancel_scope.cancel()
 
 
-async def _forward(way: _Way, local: Connection) -> None:
+def _open(port: PortConfig) -> list[socket.socket]:
+    """Raises CannotListen."""
+    return open_udp(port.bind_addr) if port.protocol == "udp" else open_listeners(port.bind_addr)
+
+
+async def _forward(way: Way, local: Connection) -> None:
     """One TCP client: its bytes to the endpoint and back."""
     try:
-        with trio.fail_after(way.seconds):
-            carrier, answer = await open_carrier(way.ladder, way.resume_seconds)
-    except (Refused, Unreachable, trio.TooSlowError) as error:
-        text = str(error) or f"no answer within {way.seconds:g} s"
-        log.error("cannot reach the endpoint", endpoint_id=way.endpoint, error=text)
+        carrier, answer = await way.open()
+    except (Refused, Unreachable) as error:
+        log.error("cannot reach the endpoint", endpoint_id=way.endpoint, error=str(error))
         return
     if not local.alive:  # closed while nobody served it: nobody would be told
         carrier.abort()
         return
-    if carrier.kind is Kind.WEBSOCKET and answer.session is None:
-        Relay(local, carrier)
-        # Each side ends by itself when both its directions have; if one task is cancelled, both sides break.
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(carrier.run)
-            nursery.start_soon(local.run)
-    else:
-        await _forward_in_session(way, local, carrier)
-
-
-async def _forward_in_session(way: _Way, local: Connection, carrier: Carrier) -> None:
-    """The same in a stream, the only one of a session."""
-    session = Session(carrier, accepts=False)
-    over = trio.Event()
-
-    def done(error: Exception | None) -> None:
-        over.set()
-        session.reactor.hand_over()
-
-    async def finish() -> None:
-        await over.wait()
-        await session.wait_quiet()
-        session.close()
-
-    Relay(local, session.open(), done)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(local.run)
-        nursery.start_soon(finish)
-        await Dialled(session, way.ladder, way.dials, way.endpoint).run()
+    await way.carry(carrier, answer, partial(Relay, local), local.run)

@@ -7,7 +7,8 @@
     partial     a head that has not come whole
     body        what of the bytes belongs to a message's body, and how it goes on
     clocks      how long each state may last, and what happens then
-    retry       which request may be sent a second time
+    retry       which request is sent once more, and how many may be
+    pages       what browsers are shown in place of errors
     role        what the node or the agent decides: a route, a refusal, to wait, or to go on with the connection itself
     record      an exchange as the access log is told of it
 

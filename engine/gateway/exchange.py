@@ -56,6 +56,7 @@ class Exchange:
         "bytes_out",
         "endpoint",
         "expires_at",
+        "failed_by",
         "first_byte_at",
         "kept",
         "pace",
@@ -72,6 +73,7 @@ class Exchange:
         self.response: Response | None = None  # the final one, once its head was passed on
         self.answer = _ROUTING
         self.attempts = 0  # how many outbounds it was sent by
+        self.failed_by = ""  # why the last of them but one was not the last (see gateway.retry)
         self.kept: list[bytes] | None = None  # of the body, as long as it may be sent again
         self.status = 0
         self.refused = ""  # why the visitor was, if it was

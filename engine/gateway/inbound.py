@@ -156,7 +156,7 @@ class Inbound:
         if not request.keep_alive or self.leaving:
             self.last = True
         if request.body:
-            retry.begin(exchange)
+            self.role.retries.begin(exchange)
             self._body.begin(request.body)
             self.state = _EXPECTING if request.expect_continue and not rest else _BODY
             if self.state is _BODY:
@@ -336,15 +336,34 @@ class Inbound:
         if exchange.answer is _BEGUN:
             log.warning("response aborted", endpoint_error=str(error), path=request.target)
             self._give_up(exchange.status)
-        elif retry.may_repeat(exchange, whole=self.state is _WHOLE):
-            exchange.answer = _ROUTING
-            self.decide(exchange, self.role.begin(self, exchange, outbound))
+        elif self._may_repeat(exchange, retry.LOST):
+            self.ask_another(exchange, outbound)
         else:
             log.warning("upstream unreachable", error=str(error), path=request.target)
             self.fail(502, piko.UPSTREAM_UNREACHABLE)
 
+    def passes_over(self, exchange: Exchange, status: int) -> bool:
+        """Whether another is asked, and an answer of this status not passed on."""
+        outbound = self._outbound
+        return outbound is not None and self._may_repeat(exchange, str(status), outbound)
+
+    def _may_repeat(self, exchange: Exchange, cause: str, outbound: Outbound | None = None) -> bool:
+        """Whether it is sent once more; if that makes sense only elsewhere, `outbound` is where it was sent."""
+        role = self.role
+        if not role.retries.cover(exchange, cause, whole=self.state is _WHOLE):
+            return False
+        if outbound is not None and not role.has_another(exchange, outbound):
+            return False
+        return role.retries.spend(exchange, cause)
+
+    def ask_another(self, exchange: Exchange, outbound: Outbound) -> None:
+        """It is sent once more; `outbound` is done with it."""
+        self._outbound = None
+        exchange.answer = _ROUTING
+        self.decide(exchange, self.role.begin(self, exchange, outbound))
+
     def fail(self, status: int, message: str, retry_after: int = 0, challenge: bytes = b"") -> None:
-        """Answer with an error of our own (JSON, as Piko's), if there is nothing of an answer yet; else break off."""
+        """Answer with an error of our own (JSON, as Piko's, or a page) if there is no other yet; else break off."""
         exchange = self.exchange
         if exchange is None:
             self.exchange = exchange = Exchange(None)
@@ -354,7 +373,10 @@ class Inbound:
         self._drop_outbound()
         if self.state is not _WHOLE:
             self.last = True
-        answer = http1.error_response(status, message, close=self.last, retry_after=retry_after, challenge=challenge)
+        page = self.role.pages.of(exchange.request, status)
+        answer = http1.error_response(
+            status, message, close=self.last, retry_after=retry_after, challenge=challenge, page=page
+        )
         head, end, body = answer.partition(b"\r\n\r\n")
         if exchange.request is not None and exchange.request.method == b"HEAD":
             answer, body = head + end, b""
@@ -495,7 +517,12 @@ class Inbound:
             log.warning("upstream timeout", path=exchange.request.target if exchange.request else b"")
             if exchange.watch is not None:
                 exchange.watch.failed(f"the service did not answer within {self.role.timeouts.answer:g} s")
-            self.fail(504, piko.UPSTREAM_TIMEOUT)
+            outbound = self._outbound
+            if outbound is not None and self._may_repeat(exchange, retry.TIMEOUT, outbound):
+                outbound.discard()
+                self.ask_another(exchange, outbound)
+            else:
+                self.fail(504, piko.UPSTREAM_TIMEOUT)
         elif found is Verdict.REFUSE_WAIT and self._wait is not None:
             self.fail(*self._wait.otherwise)
 

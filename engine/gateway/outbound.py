@@ -16,6 +16,7 @@ from engine.wire.http1 import Response
 from engine.wire.http1.body import Body
 
 _BEGUN: Final[Answer] = Answer.BEGUN
+LEAST_STATUS: Final = 502  # that another may be asked for instead
 MAX_INTERIM: Final = 64  # 1xx answers to one request
 MAX_INTERIM_BYTES: Final = 64 * 1024
 
@@ -34,6 +35,11 @@ class Asker(Protocol):
 
     def interim(self, exchange: Exchange, response: Response) -> None:
         """A 1xx answer has come."""
+
+    def passes_over(self, exchange: Exchange, status: int) -> bool:
+        """A final answer of this status has come. Whether another is asked instead, which `ask_another` then does."""
+
+    def ask_another(self, exchange: Exchange, outbound: Outbound) -> None: ...
 
     def begin_answer(self, exchange: Exchange, response: Response) -> bytes:
         """The final answer's head has come; as it goes on."""
@@ -151,6 +157,10 @@ class Outbound:
                 return len(data)
             response, end = found
             begin, position = position, end
+            if response.status >= LEAST_STATUS and inbound.passes_over(exchange, response.status):
+                self.discard()
+                inbound.reactor.call("another attempt", inbound, inbound.ask_another, exchange, self)
+                return len(data)
             if response.status >= 200:
                 self._reusable = response.keep_alive
                 size = response.body

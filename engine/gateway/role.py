@@ -8,6 +8,8 @@ from typing import NamedTuple, Protocol
 from engine.gateway.clocks import Timeouts
 from engine.gateway.exchange import Exchange
 from engine.gateway.outbound import Outbound
+from engine.gateway.pages import Pages
+from engine.gateway.retry import Retries
 from engine.wire.http1 import Request
 
 
@@ -64,12 +66,17 @@ class Role(Protocol):
     """What the node or the agent decides about requests."""
 
     timeouts: Timeouts
+    retries: Retries
+    pages: Pages
 
     def next_request(self, data: memoryview, start: int) -> tuple[Request, int] | None:
         """See http1.next_request, with the role's own limit."""
 
     def begin(self, inbound: Waiting, exchange: Exchange, lost: Outbound | None) -> Decision:
-        """Where the request goes. `lost` is the outbound that it was sent by before, if this is its second try."""
+        """Where the request goes. `lost` is the outbound that it was sent by before, if this is another attempt."""
+
+    def has_another(self, exchange: Exchange, outbound: Outbound) -> bool:
+        """Somebody else could be asked in place of `outbound`."""
 
     def finished(self, inbound: Waiting, exchange: Exchange) -> None:
         """The exchange is over; its figures tell how it went."""

@@ -2,7 +2,7 @@
 
 Everything stands below a secret in the path, behind the gate of the admin port (Host, Origin). The pages load nothing
 from elsewhere, and scripts of nobody else run in them. They share the loop with what passes the agent, so whatever
-takes long is done in pieces, and however many ask for pages, only so many are made a second.
+takes long is done in pieces of a few rows, and however many look on, only so many pages and news are made a second.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from secrets import compare_digest
@@ -18,6 +18,7 @@ from typing import Final, cast
 from urllib.parse import parse_qsl, urlencode
 
 import trio
+from markupsafe import Markup
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -36,12 +37,12 @@ from engine.inspector.search import Filter
 HERE: Final = Path(__file__).parent
 ROWS: Final = 200  # on one page
 LIVE_ROWS: Final = 40  # in one event: more is faster than anybody reads
-ROWS_AT_ONCE: Final = 10  # between two looks at what else there is to do
+ROWS_AT_ONCE: Final = 4  # 0.1 ms of work, between two looks at what else there is to do
 PAGES_PER_SECOND: Final = 50
+NEWS_PER_SECOND: Final = 4  # for all who look on together: each is told less often, the more they are
 MOST_WAITING: Final = 32
 PARAMETERS: Final = ("q", "method", "status", "endpoint", "kind")  # of a Filter, in its order
 LIVE_SECONDS: Final = 8.0  # then the browser asks again: hypercorn ends who says nothing for 10 s
-REST_SECONDS: Final = 0.25  # between two events
 FORM_BYTES: Final = 2 * 1024 * 1024
 
 OF_STRANGERS: Final = "sandbox; default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
@@ -77,8 +78,8 @@ class Pages:
         self._replays = replays
         self._root = f"/{token}"
         self._bell = _Bell()
-        self._turns = trio.Lock()
-        self._next_page = -math.inf
+        self._turns = _Pace(PAGES_PER_SECOND)
+        self._news = _Pace(NEWS_PER_SECOND)
         recorder.on_change = self._bell.ring
         self._templates = templates(HERE / "templates")
         self._templates.globals |= {"root": self._root, "size": show.size_text, "seconds": show.seconds_text}
@@ -195,14 +196,12 @@ class Pages:
                 with trio.move_on_at(ends):
                     await self._bell.wait()
                 continue
+            await self._news.turn()
             since, version = version, recorder.version
             changed = [number for number, one in recorder.records.items() if one.version > since]
-            for group in _groups(changed[-LIVE_ROWS:]):
-                rows = await self._rows(group, wanted)
-                if rows:
-                    yield _event("rows", self._render("rows.html", rows=rows, selected=0))
-            yield _event("counts", self._counts(), version)
-            await trio.sleep(REST_SECONDS)
+            rows = await self._lines(await self._rows(changed[-LIVE_ROWS:], wanted))
+            counts = _event("counts", self._counts(), version)
+            yield _event("rows", rows) + counts if rows else counts
 
     # -- pages
 
@@ -210,17 +209,14 @@ class Pages:
         wanted, before = _filter(request), request.query_params.get("before", "")
         version = self._recorder.version
         numbers = [n for n in reversed(self._recorder.records) if not before.isdecimal() or n < int(before)]
-        rows: list[view.Row] = []
-        for group in _groups(numbers):
-            rows += await self._rows(group, wanted)
-            if len(rows) >= ROWS:
-                break
+        rows = await self._rows(numbers, wanted)
+        selected = record.number if record else 0
         query = {key: value for key, value in zip(PARAMETERS, wanted, strict=True) if value}
         page = self._render(
             "page.html",
-            rows=rows[:ROWS],
-            older=urlencode(query | {"before": str(rows[ROWS - 1].number)}) if len(rows) >= ROWS else "",
-            selected=record.number if record else 0,
+            rows=await self._lines(rows, selected),
+            older=urlencode(query | {"before": str(rows[-1].number)}) if len(rows) >= ROWS else "",
+            selected=selected,
             detail=detail,
             version=version,
             wanted=wanted,
@@ -231,16 +227,27 @@ class Pages:
         )
         return HTMLResponse(page, status)
 
-    async def _rows(self, numbers: Iterable[int], wanted: Filter) -> list[view.Row]:
-        rows = []
-        for number in numbers:
-            record = self._recorder.records.get(number)
-            if record is not None and wanted.matches(record):
-                rows.append(view.row(record))
-            if wanted.text:
-                await trio.lowlevel.checkpoint()
-        await trio.lowlevel.checkpoint()
-        return rows
+    async def _rows(self, numbers: Sequence[int], wanted: Filter) -> list[view.Row]:
+        """The first ROWS that are wanted."""
+        rows: list[view.Row] = []
+        at_once = 1 if wanted.text else ROWS_AT_ONCE
+        for start in range(0, len(numbers), at_once):
+            for number in numbers[start : start + at_once]:
+                record = self._recorder.records.get(number)
+                if record is not None and wanted.matches(record):
+                    rows.append(view.row(record))
+            await trio.lowlevel.checkpoint()
+            if len(rows) >= ROWS:
+                break
+        return rows[:ROWS]
+
+    async def _lines(self, rows: Sequence[view.Row], selected: int = 0) -> Markup:
+        """Rows as the list has them."""
+        lines = []
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            lines.append(self._render("rows.html", rows=rows[start : start + ROWS_AT_ONCE], selected=selected))
+            await trio.lowlevel.checkpoint()
+        return Markup("".join(lines))
 
     def _counts(self) -> str:
         recorder = self._recorder
@@ -265,12 +272,10 @@ class Pages:
         return self._templates.get_template(template).render(**values)
 
     async def _turn(self) -> None:
-        """Pages are made one by one, so many a second, and only so many wait for theirs."""
-        if self._turns.statistics().tasks_waiting >= MOST_WAITING:
+        """Pages wait for theirs, but not more than so many."""
+        if self._turns.waiting >= MOST_WAITING:
             raise HTTPException(503, "Too many pages are asked for at once.")
-        async with self._turns:
-            await trio.sleep_until(self._next_page)
-            self._next_page = trio.current_time() + 1 / PAGES_PER_SECOND
+        await self._turns.turn()
 
 
 # Requests -----------------------------------------------------------------------------------------------------
@@ -299,10 +304,6 @@ async def _answers(request: Request) -> dict[str, str]:
     return dict(parse_qsl(data.decode(errors="replace"), keep_blank_values=True))
 
 
-def _groups(numbers: list[int]) -> Iterable[list[int]]:
-    return (numbers[start : start + ROWS_AT_ONCE] for start in range(0, len(numbers), ROWS_AT_ONCE))
-
-
 def _event(kind: str, data: str, version: int | None = None) -> str:
     """A server-sent event. With a `version` the browser knows all up to it, and says so when it asks again."""
     lines = "".join(f"data: {line}\n" for line in re.split(r"\r\n|\r|\n", data))
@@ -316,6 +317,24 @@ class _Stream(StreamingResponse):
     async def stream_response(self, send: Send) -> None:
         async with aclosing(cast("AsyncGenerator[str]", self.body_iterator)):
             await super().stream_response(send)
+
+
+class _Pace:
+    """Turns come one by one, in the order in which they are asked for, and so many a second."""
+
+    def __init__(self, per_second: float) -> None:
+        self._between = 1 / per_second
+        self._next = -math.inf
+        self._lock = trio.Lock()
+
+    @property
+    def waiting(self) -> int:
+        return self._lock.statistics().tasks_waiting
+
+    async def turn(self) -> None:
+        async with self._lock:
+            await trio.sleep_until(self._next)
+            self._next = trio.current_time() + self._between
 
 
 class _Bell:

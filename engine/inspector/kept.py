@@ -15,7 +15,7 @@ class Kept:
     __slots__ = ("data", "size")
 
     def __init__(self) -> None:
-        self.data = bytearray()
+        self.data: bytes | bytearray = b""  # most requests have no body, and this one is everybody's
         self.size = 0
 
     @property
@@ -28,5 +28,7 @@ class Kept:
         self.size = before + size
         if before >= BODY_BYTES or before != len(self.data):
             return 0
+        if not before:
+            self.data = bytearray()
         self.data += data if before + size <= BODY_BYTES else data[: BODY_BYTES - before]
         return len(self.data) - before

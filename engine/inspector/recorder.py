@@ -29,13 +29,14 @@ class Recorder:
         self.most_records = most_records
         self.most_bytes = most_bytes
         self._number = 0
+        self._changed = self.changed  # one for all records
 
     def begin(self, source: Source, exchange: Exchange, replay_of: int = 0) -> Record:
         """An exchange has begun."""
         request = exchange.request
         assert request is not None
         self._number = number = self._number + 1
-        record = Record(number, source, exchange, request, time(), replay_of, self.changed)
+        record = Record(number, source, exchange, request, time(), replay_of, self._changed)
         self.records[number] = record
         if len(self.records) > self.most_records:
             self._forget_oldest()

@@ -67,9 +67,9 @@ class _Replaying:
         self._recorder = recorder
         self._original = record
         self._role = record.source.role
-        self.timeouts = self._role.timeouts
+        self.timeouts, self.retries, self.pages = self._role.timeouts, self._role.retries, self._role.pages
         self.next_request = self._role.next_request
-        self.finished = self._role.finished
+        self.has_another, self.finished = self._role.has_another, self._role.finished
 
     def begin(self, inbound: Waiting, exchange: Exchange, lost: Outbound | None) -> Decision:
         if self.record is None:

@@ -8,6 +8,8 @@
     listen       listening sockets, and a task for each connection that they bring
     certificates what somebody needs to speak TLS, made anew when its files change
     dial         connections outwards: TCP, proxies, TLS
+    udp          UDP sockets in the reactor
+    backlog      datagrams that wait, of which the oldest are dropped
     backoff, leaving
 
 Nothing here decides what bytes mean or who may do what. It waits, and gives everybody a turn.

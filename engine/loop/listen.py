@@ -26,7 +26,7 @@ FULL_SECONDS = 0.1  # out of file descriptors: how long to leave the queue alone
 FRESH_SECONDS = 1.0  # in which who has come may say what for
 RESERVED = 64  # descriptors (a quarter where there are few) for all but clients and agents: the admin port, logs
 MANY = 1 << 20
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _FIRST_INHERITED = 3  # SD_LISTEN_FDS_START
 
 log = get_logger("server")
@@ -82,9 +82,8 @@ def has_inherited() -> bool:
 
 def _open_listeners(address: str, reuse_port: bool = False) -> list[socket.socket]:
     host, port = split_address(address)
-    inherited = _inherited(port)
-    if inherited:
-        return inherited
+    if found := inherited(port, socket.SOCK_STREAM):
+        return found
     if not host:
         if socket.has_dualstack_ipv6():
             try:
@@ -114,8 +113,8 @@ def _open_listeners(address: str, reuse_port: bool = False) -> list[socket.socke
     return sockets
 
 
-def _inherited(port: int) -> list[socket.socket]:
-    """Listening sockets on `port` that a supervisor passed to this very process (sd_listen_fds(3))."""
+def inherited(port: int, kind: int) -> list[socket.socket]:
+    """Sockets of this kind on `port` that a supervisor passed to this very process (sd_listen_fds(3))."""
     if not has_inherited() or not port:
         return []
     found = []
@@ -124,7 +123,7 @@ def _inherited(port: int) -> list[socket.socket]:
             candidate = socket.socket(fileno=os.dup(fd))
         except OSError:
             continue  # not a socket
-        if candidate.getsockname()[1] == port:
+        if candidate.type == kind and candidate.getsockname()[1] == port:
             found.append(candidate)
         else:
             candidate.close()
@@ -244,7 +243,7 @@ class Listener:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno not in _EXHAUSTED:
+                if error.errno not in EXHAUSTED:
                     continue  # about one client that is gone already
                 if not self._room.make():
                     self._rest(str(error))

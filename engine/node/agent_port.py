@@ -439,9 +439,10 @@ class AgentPort:
         registration.client = carrier.peer[0]
         registration.about = asked.about
         self._permits[carrier].registration = registration
+        registration.domains = asked.domains
         registration.guard = asked.guard
         registration.tells_clients = asked.wants_clients
-        registration.agent = asked.about.name.encode()
+        registration.agent, registration.weight = asked.about.name.encode(), asked.about.weight
         if asked.guard is not None or asked.wants_clients:
             held.enter_context(_counted(self.guarded, asked.key))
         self.registrations.add(registration)
@@ -465,7 +466,7 @@ class AgentPort:
         )
         permit = self._permits[carrier]
         try:
-            with held, self._registry.register(registration.endpoint, registration), permit.scope:
+            with held, self._registry.register(registration.endpoint, registration, registration.weight), permit.scope:
                 if session.away:  # it was said before this task has begun
                     self._registry.withdraw(registration)
                 elif session.suspended:

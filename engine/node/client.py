@@ -24,6 +24,8 @@ from engine.gateway import record
 from engine.gateway.clocks import Timeouts
 from engine.gateway.exchange import Exchange
 from engine.gateway.outbound import Outbound
+from engine.gateway.pages import Pages
+from engine.gateway.retry import Retries
 from engine.gateway.role import Decision, Refuse, Route, TakeOver, Wait, Waiting
 from engine.http2.stream import Stream
 from engine.limits import Counts, Rates, Traffic, Visits, Whose, client_of
@@ -108,6 +110,8 @@ class Clients:
     reactor: Reactor
     metrics: NodeMetrics
     timeouts: Timeouts
+    retries: Retries = field(default_factory=Retries)
+    pages: Pages = field(default_factory=Pages)
     max_head: int = MAX_HEAD
     verifier: Verifies | None = None
     hosts: HostPattern | None = None  # that name a tenant; None where there are no tenants
@@ -207,6 +211,8 @@ class Client:
         """`handed`: another node has handed the connection over to us. `stream`: it speaks HTTP/2, and this is one of
         its streams; `streams_body`: what comes on it may rest.
         """
+        self.retries: Retries = port.retries
+        self.pages: Pages = port.pages
         self.timeouts: Timeouts = port.streaming if streams_body else port.timeouts
         self._connection = connection
         self._stream = stream
@@ -337,16 +343,21 @@ class Client:
         best: Way | None = None
         if rule == "client":
             client = client_of(self._client)
-            best = port.registry.pick_best(key, lambda way: sticky.rank(client, way.agent), avoid=avoid)
+            best = port.registry.pick_best(key, lambda way: sticky.rank(client, way.agent, way.weight), avoid=avoid)
         elif rule == "cookie":
+            exchange.amend = None  # of an attempt before
             said = sticky.agent_in(request)
             if said:
-                best = port.registry.pick_best(key, lambda way: b"1" * (way.agent == said), avoid=avoid)
-            if best is None or best.agent != said:
+                best = port.registry.pick_best(key, lambda way: float(way.agent == said), avoid=avoid)
+            if best is None:
                 best = port.registry.pick(key, avoid=avoid)
                 if best is not None and best.agent:
                     exchange.amend = partial(sticky.with_cookie, best.agent, self._proto == b"https")
         return port.registry.pick(key, avoid=avoid) if best is None else best
+
+    def has_another(self, exchange: Exchange, outbound: Outbound) -> bool:
+        way = outbound.way if isinstance(outbound, StreamOutbound) else None
+        return self._port.registry.has_other(exchange.endpoint, way)
 
     def _ask(
         self,

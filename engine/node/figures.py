@@ -109,6 +109,7 @@ class Figures:
             window=session.windows.granted,
             stalls=session.window_stalls,
             resumptions=session.resumptions,
+            weight=one.weight,
             bytes_in=bytes_in,
             bytes_out=bytes_out,
         )

@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
+import msgspec
 import trio
 
 from engine.admin.app import NodeStatus, SessionStatus, node_app
@@ -30,12 +31,15 @@ from engine.auth.key_set import Tokens, open_tokens
 from engine.auth.verifier import Verifier, Verifies
 from engine.cluster.directory import Membership
 from engine.cluster.entry import Entry
+from engine.cluster.messages import Session
 from engine.cluster.store import Store
 from engine.config import AuthConfig, ServerConfig
+from engine.config.pages import open_pages
 from engine.config.server import TenantConfig
 from engine.config.tracing import TracingConfig
 from engine.gateway.clocks import Timeouts
 from engine.gateway.inbound import dawdles
+from engine.gateway.retry import Budget, Retries
 from engine.limits import Counts, Rates, Traffic, Visits
 from engine.log import get_logger
 from engine.loop.certificates import SOON_SECONDS, Certificates, Expiry, Renewed, warn_of_expiry, watch
@@ -185,6 +189,7 @@ async def open_node(config: ServerConfig, reactor: Reactor, nursery: trio.Nurser
     tenants = await _open_tenants(config.upstream.tenants, nursery)
     node = Node(config, reactor, clients, upstream_tokens, nursery, tenants=tenants)
     nursery.start_soon(node.visitors.run)
+    nursery.start_soon(watch, [node.pages_read])
     if config.tracing.url:
         node.trace(config.tracing, nursery)
     return node
@@ -251,6 +256,11 @@ class Node:
         )
         shares = Shares(reactor.memory, limits.principal_memory, limits.tenant_memory)
         self.visitors = Visitors(config.proxy.endpoints)
+        pages, self.pages_read = open_pages("proxy", config.proxy.error_pages)
+        retry = config.proxy.retry
+        budget = Budget(retry.budget, self.metrics.requests, reactor) if retry.budget < 1 else None
+        retries = Retries(retry.attempts, retry.causes, retry.methods, budget)
+        self.metrics.retried = retries.counts
         trust = Trust(config.proxy.trusted_proxies, config.proxy.trusted_headers)
         self._legs = Legs(
             self.registry,
@@ -276,6 +286,8 @@ class Node:
                 answer=config.proxy.timeout or math.inf,
                 stall=http.write_timeout or math.inf,
             ),
+            retries=retries,
+            pages=pages,
             max_head=http.head_limit,
             verifier=clients,
             hosts=hosts,
@@ -336,7 +348,12 @@ class Node:
         self.agents_door = Door()
         self.clients_door = Door()
         self.metrics.limited = lambda: {
-            "proxy": {**self._clients.visits.refused, **traffic.refused, **shares.ended},
+            "proxy": {
+                **self._clients.visits.refused,
+                **traffic.refused,
+                **shares.ended,
+                "retries": retries.over_budget,
+            },
             "upstream": self.agents.refused,
         }
 
@@ -371,21 +388,7 @@ class Node:
             proxy_addr=self._config.proxy.advertise_addr or shown(addresses.proxy),
             admin_addr=self._config.admin.advertise_addr or shown(addresses.admin),
             endpoints=self.registry.endpoints(),
-            sessions=[
-                SessionStatus(
-                    endpoint,
-                    one.principal,
-                    one.client,
-                    self._clients.reactor.now - one.since,
-                    one.session.carrier.kind,
-                    one.session.suspended,
-                    tenant,
-                )
-                for one in self.agents.registrations
-                for endpoint, tenant in (split(one.endpoint),)
-            ]
-            if sessions
-            else (),
+            sessions=sessions_of(one.told() for one in self.agents.registrations) if sessions else (),
         )
 
     def join(self, membership: Membership, nursery: trio.Nursery) -> None:
@@ -568,6 +571,16 @@ def nodes_of(entries: Iterable[Entry]) -> list[NodeStatus]:
         )
         for id, said in by_node.items()
     ]
+
+
+def sessions_of(told: Iterable[Session]) -> list[SessionStatus]:
+    """Sessions of this node, in the words of its admin port."""
+    found = []
+    for one in told:
+        said = msgspec.structs.asdict(one)
+        said["endpoint"], tenant = split(one.endpoint)
+        found.append(SessionStatus(**said, tenant=tenant))
+    return found
 
 
 def endpoints_of(entries: Iterable[Entry]) -> dict[str, int]:

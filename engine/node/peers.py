@@ -88,12 +88,13 @@ class _Servers:
         self.guarded: set[str] = set()
         self.ways: dict[str, PeerWay] = {}  # those that have been used
 
-    def candidates(self, links: dict[str, Link], avoid: Way | None) -> list[Link]:
+    def candidates(self, links: dict[str, Link], avoid: Way | None, *, first_choice: bool) -> list[Link]:
         """Those that may be asked, in an order drawn in proportion to their sessions; `avoid` only if it is alone, and
-        those whose sessions are all suspended only if all are.
+        those whose sessions are all standbys or suspended only if all are, and never for `first_choice`.
         """
         known = [(links[id], count) for id, count in self.counts.items() if links[id].state is not LinkState.RESTING]
-        known = [one for one in known if one[1] > 0] or [(link, -count) for link, count in known]
+        best = [one for one in known if one[1] > 0]
+        known = best if best or first_choice else [(link, -count) for link, count in known]
         if isinstance(avoid, PeerWay) and len(known) > 1:
             known = [one for one in known if one[0] is not avoid.link]
         if len(known) < 2:
@@ -151,11 +152,12 @@ class Peers:
 
     # -- for the registry
 
-    def pick(self, endpoint: str, *, avoid: Way | None = None) -> Way | None:
+    def pick(self, endpoint: str, *, avoid: Way | None = None, first_choice: bool = False) -> Way | None:
+        """See routing.registry.Elsewhere."""
         servers = self._servers.get(endpoint)
         if servers is None:
             return None
-        for link in servers.candidates(self._dialled, avoid):
+        for link in servers.candidates(self._dialled, avoid, first_choice=first_choice):
             if link.up:
                 break
             link.want(self._reactor)  # and until it is up, another does it

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import trio
 
+from engine.cluster.messages import Session as Told
 from engine.limits import Counts
 from engine.loop.reactor import Reactor
 from engine.node.way import Way
@@ -82,6 +84,7 @@ class Registration(Way):
         self.principal = ""
         self.client = ""
         self.about: About = UNKNOWN
+        self.domains: Sequence[str] = ()  # that it has claimed
         self.number: int = next(_numbers)
         self.crowd: Crowd | None = None
         self.since = reactor.now
@@ -103,6 +106,21 @@ class Registration(Way):
         if self.crowd is not None and not self.crowd.may_open():
             raise NoStream(f"{self.crowd.limit} streams are open in the sessions of {self.principal}")
         return self.session.open()
+
+    def told(self) -> Told:
+        """As the node's status has it."""
+        return Told(
+            self.endpoint,
+            self.principal,
+            self.client,
+            self.session.reactor.now - self.since,
+            self.session.carrier.kind,
+            self.session.suspended,
+            self.about.version,
+            self.about.way,
+            self.weight,
+            [*self.domains],
+        )
 
     def break_off(self, error: Exception) -> None:
         self.session.lose(error)

@@ -1,7 +1,8 @@
 """Clients that come back to the agent which has served them: by a cookie, or by their address.
 
-By address, the agent is the best of a rendezvous: each agent and client together give a number, and the greatest wins.
-An agent that comes or goes changes nothing for clients of the others. All of that is among the sessions of this node.
+By address, the agent is the best of a rendezvous: each agent and client together give a number, and the greatest wins,
+for a share of the clients by the agent's weight. An agent that comes or goes changes nothing for clients of the others,
+nor does another weight but for those who come to it or leave it. All of that is among the sessions of this node.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import blake2b
+from math import log
 from typing import Final
 
 from engine.auth.visitors import entry_for
@@ -30,9 +32,10 @@ class Sticky:
         return entry_for(f"{tenant}/{endpoint}" if tenant else endpoint, self._rules)
 
 
-def rank(client: str, agent: bytes) -> bytes:
-    """How good an agent is for a client: the greatest is the best."""
-    return blake2b(client.encode() + b"\0" + agent, digest_size=8).digest()
+def rank(client: str, agent: bytes, weight: int = 1) -> float:
+    """How good an agent is for a client: the greatest is the best; 0: a standby."""
+    drawn = int.from_bytes(blake2b(client.encode() + b"\0" + agent, digest_size=6).digest())
+    return -weight / log((drawn + 0.5) / 2**48)  # Schindelhauer and Schomaker, Weighted Distributed Hash Tables
 
 
 def agent_in(request: Request) -> bytes:

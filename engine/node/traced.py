@@ -11,6 +11,7 @@ from __future__ import annotations
 from time import perf_counter
 
 from engine.gateway.exchange import Exchange
+from engine.gateway.retry import LOST
 from engine.gateway.role import Decision, Route, Waiting
 from engine.http2.stream import Stream
 from engine.loop.connection import Connection
@@ -66,7 +67,7 @@ class TracedClient(Client):
         trace, request = self._trace_of(exchange), exchange.request
         if trace is None or request is None:
             return super()._route(way, exchange, asked)
-        self._end_attempt(None, "connection_lost")
+        self._end_attempt(None, "connection_lost" if exchange.failed_by == LOST else exchange.failed_by)
         try:
             outbound = way.take(fresh=bool(exchange.attempts))
         except NoStream:
@@ -94,7 +95,7 @@ class TracedClient(Client):
             return
         self._end_attempt(exchange)
         span = Span(Kind.SERVER, name_of(request), trace.id, self._own, trace.parent, trace.flags, exchange.started_at)
-        span.attributes = described(request, self._proto.decode())
+        span.attributes = described(request, self._proto.decode(), by_http2=self._stream is not None)
         span.attributes.update(self._where(exchange))
         span.attributes["client.address"] = self._client
         span.attributes["network.peer.address"] = self.address

@@ -69,6 +69,7 @@ class Way:
         self.guard: Guard | None = None
         self.tells_clients = False
         self.agent = b""  # whose session it is, by the name that it has given itself; empty if that is not known
+        self.weight = 1  # of that agent
         self.back_by = math.inf  # when one that is suspended is given up, in the reactor's seconds
         self.idle: dict[StreamOutbound, None] = {}
         self.deadline = reactor.now + IDLE_SECONDS

@@ -321,17 +321,7 @@ class _Worker:
     # -- what it is asked
 
     def _sessions(self) -> list[Session]:
-        return [
-            Session(
-                one.endpoint,
-                one.principal,
-                one.client,
-                self._reactor.now - one.since,
-                one.session.carrier.kind,
-                one.session.suspended,
-            )
-            for one in self._node.agents.registrations
-        ]
+        return [one.told() for one in self._node.agents.registrations]
 
     def _others(self) -> list[Entry]:
         """Those of other nodes, and of their workers."""

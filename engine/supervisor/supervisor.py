@@ -31,7 +31,7 @@ from typing import Final
 
 import trio
 
-from engine.admin.app import NodeStatus, SessionStatus, node_app
+from engine.admin.app import NodeStatus, node_app
 from engine.admin.live import Live
 from engine.admin.merge import Family, Joined, counted, families_of, families_of_process, join
 from engine.admin.reading import Reading, WorkerRow
@@ -75,11 +75,11 @@ from engine.node.node import (
     names_of,
     nodes_of,
     open_tokens_of,
+    sessions_of,
     shown,
 )
 from engine.routing.owners import Answer as Owned
 from engine.routing.owners import Owners
-from engine.routing.tenants import split
 from engine.supervisor.process import VARIABLE, Phase, Worker
 
 CHECK_SECONDS: Final = 30.0
@@ -551,14 +551,7 @@ class Supervisor:
             admin_addr=self._config.admin.advertise_addr or shown(self._addresses.admin),
             endpoints=endpoints_of(self._directory.peers),
             workers={one.id: one.sessions for one in self._directory.peers},
-            sessions=[
-                SessionStatus(endpoint, one.principal, one.client, one.seconds, one.carrier, one.suspended, tenant)
-                for worker in self._workers
-                for one in worker.sessions
-                for endpoint, tenant in (split(one.endpoint),)
-            ]
-            if sessions
-            else (),
+            sessions=sessions_of(one for worker in self._workers for one in worker.sessions) if sessions else (),
         )
 
     def metrics(self) -> list[Family]:
@@ -622,13 +615,17 @@ class _Slot:
 
 
 class _folder:
-    """A folder for this user alone, as a context."""
+    """A folder for this user alone, as a context. Raises ConfigError where there can be none."""
 
     def __enter__(self) -> Path:
-        self._path = tempfile.mkdtemp(prefix="trioduct-")
-        if len(self._path) > LONGEST_PATH:
-            os.rmdir(self._path)
-            self._path = tempfile.mkdtemp(prefix="trioduct-", dir="/tmp")
+        try:
+            self._path = tempfile.mkdtemp(prefix="trioduct-")
+            if len(self._path) > LONGEST_PATH:
+                os.rmdir(self._path)
+                self._path = tempfile.mkdtemp(prefix="trioduct-", dir="/tmp")
+        except OSError as error:
+            problem = f"there is no folder for the sockets between them: {error.strerror}"
+            raise ConfigError(f"workers: {problem}; set TMPDIR to one that this user may write to") from None
         return Path(self._path)
 
     def __exit__(self, *_: object) -> None:

@@ -17,7 +17,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -45,11 +45,12 @@ FLUSH_SECONDS: Final = 2.0  # for all that is left, when the role ends
 ANSWER_BYTES: Final = 64 * 1024
 THREADS: Final = 2
 SWITCH_SECONDS: Final = 0.0005
+SCHEMA: Final = "https://opentelemetry.io/schemas/1.26.0"  # of the names that spans and their attributes have
 
 log = get_logger("tracing")
 
 _KINDS: Final = {Kind.SERVER: SpanKind.SERVER, Kind.CLIENT: SpanKind.CLIENT}
-_SCOPE: Final = InstrumentationScope("trioduct", __version__)
+_SCOPE: Final = InstrumentationScope("trioduct", __version__, SCHEMA)
 _OK: Final = Status(StatusCode.UNSET)
 _ERROR: Final = Status(StatusCode.ERROR)
 
@@ -59,7 +60,8 @@ class Exporter:
     Where `service` is empty, OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES count, and then `otherwise`. `direct`:
     no proxy leads there, whatever the environment says.
 
-    `exported` and `dropped` count spans; the latter by reason.
+    `exported` and `dropped` count spans; the latter by reason. `look` is called before something is sent, to see
+    whether other headers are to be used.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Exporter:
         direct: bool = False,
     ) -> None:
         self.exported = 0
+        self.look: Callable[[], None] = lambda: None
         self._tracer = tracer
         self._lost: Counter[str] = Counter({"collector": 0, "rejected": 0})
         self._url = url
@@ -92,6 +95,11 @@ class Exporter:
     def dropped(self) -> Mapping[str, int]:
         return {"queue": self._tracer.lost, **self._lost}
 
+    def use(self, headers: Mapping[str, str]) -> None:
+        """From now on say these."""
+        self._headers = dict(headers)
+        self._session, self._exporter = self._open()
+
     async def run(self) -> None:
         """Export until cancelled, and then what is left."""
         before = sys.getswitchinterval()
@@ -109,6 +117,7 @@ class Exporter:
 
     async def _send(self, seconds: float) -> None:
         """Send a batch."""
+        self.look()
         queue = self._tracer.queue
         batch = [queue.popleft() for _ in islice(queue.copy(), BATCH)]
         session, exporter = self._session, self._exporter

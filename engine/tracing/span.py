@@ -94,23 +94,27 @@ def name_of(request: Request) -> str:
     return request.method.decode() if request.method in METHODS else "HTTP"
 
 
-def described(request: Request, scheme: str) -> dict[str, Value]:
+def described(request: Request, scheme: str, *, by_http2: bool = False) -> dict[str, Value]:
     """What a span says of a request, which came to a node by `scheme`."""
     attributes = _of_method(request)
     attributes["url.scheme"] = scheme
     attributes["url.path"] = path_of(request)
     attributes.update(server_of(request))
-    attributes["network.protocol.version"] = "1.1" if request.version == 11 else "1.0"
+    attributes["network.protocol.version"] = "2" if by_http2 else "1.1" if request.version == 11 else "1.0"
     return attributes
 
 
-def described_towards(request: Request, base: str, server: Mapping[str, Value]) -> dict[str, Value]:
-    """What a span says of a request that is sent to a server, whose URL is `base` and of which `server` tells."""
+def described_towards(
+    request: Request, base: str, server: Mapping[str, Value], version: str = "1.1"
+) -> dict[str, Value]:
+    """What a span says of a request that is sent by this `version` of HTTP to a server, whose URL is `base` and of
+    which `server` tells.
+    """
     attributes = _of_method(request)
     path = path_of(request)
     attributes["url.full"] = base + path if path.startswith("/") else base
     attributes.update(server)
-    attributes["network.protocol.version"] = "1.1"
+    attributes["network.protocol.version"] = version
     return attributes
 
 

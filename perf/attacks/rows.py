@@ -3,7 +3,7 @@
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -67,7 +67,8 @@ class AttackRow(msgspec.Struct, frozen=True, kw_only=True):
         commands: dict[str, str] = {}
 
         async def measure(heard: Heard) -> Sample:
-            with _bounded(self.memory_mib, self.descriptors, program) as bounded:
+            said = {"TRIODUCT_PROXY_HTTP2": "true"} if self.weapon.startswith("http2") else {}
+            with _bounded(self.memory_mib, self.descriptors, program, said) as bounded:
                 started = msgspec.structs.replace(contender, tunnel=PikoLike(contender.name, path=bounded))
                 shape = Shape(secure=self.weapon == "handshakes")
                 async with reach(shape, started) as running, open_ground() as ground:
@@ -158,9 +159,12 @@ async def _attacked_endpoint(ground: Ground, program: Path, upstream: int) -> No
 
 
 @contextmanager
-def _bounded(memory_mib: int | None, descriptors: int | None, program: Path) -> Iterator[Path]:
-    """A program that runs `program`, a node within these bounds. Raises LabError where no memory cgroup can be made."""
-    bounds = [] if descriptors is None else [f"ulimit -n {descriptors}"]
+def _bounded(memory_mib: int | None, descriptors: int | None, program: Path, said: Mapping[str, str]) -> Iterator[Path]:
+    """A program that runs `program`, a node within these bounds and with this in its environment. Raises LabError where
+    no memory cgroup can be made.
+    """
+    bounds = [f"export {name}={value}" for name, value in said.items()]
+    bounds += [] if descriptors is None else [f"ulimit -n {descriptors}"]
     with ExitStack() as stack:
         if memory_mib is not None:
             bounds.append(f"echo $$ > {stack.enter_context(memory_group(memory_mib))}/cgroup.procs")

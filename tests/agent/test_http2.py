@@ -163,6 +163,7 @@ class Served:
     def __init__(self, *, streams: int = 100) -> None:
         self.connections = 0
         self.most = 0  # requests at once on one connection
+        self.heads: list[dict[bytes, bytes]] = []
         self.open: dict[tuple[int, int], dict[bytes, bytes]] = {}
         self.leaves_after = 0  # requests
         self.reset = trio.Event()
@@ -198,6 +199,7 @@ class Served:
     def _take(self, event: Event, h2: H2Connection, talk: Talk, number: int, nursery: trio.Nursery) -> None:
         if isinstance(event, RequestReceived):
             self.open[number, event.stream_id or 0] = dict(event.headers)
+            self.heads.append(dict(event.headers))
             self.most = max(self.most, sum(one == number for one, _ in self.open))
         elif isinstance(event, DataReceived):
             h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id or 0)

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from engine.cli import main
-from tests.cli.command_line import Captured, commands, effective, flags_of, value_of
+from tests.cli.command_line import Captured, commands, complains, effective, flags_of, value_of
 from tests.programs import piko
 
 AUTH = {
@@ -176,6 +176,21 @@ def test_a_switch_takes_a_value_only_behind_an_equals_sign(value: str, capsys: C
 def test_a_list_may_be_repeated(capsys: Captured) -> None:
     config = effective(capsys, "server", "--log.subsystems", "a,b", "--log.subsystems=c")
     assert value_of(config, "log.subsystems") == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        ("agent http shop 3000 --inspect 70000", "--inspect: '70000': expected a port"),
+        ("agent --inspect=x http shop 3000", "--inspect: 'x': expected a port"),
+        ("agent http shop 3000 --inspect 1 --inspect.bind-addr 70000", "--inspect.bind-addr: '70000': expected a port"),
+        ("server status cluster nodes -o jsn", "-o: 'jsn': expected one of"),
+        ("server status cluster nodes -ojsn", "-o: 'jsn': expected one of"),
+        ("server status cluster nodes --output jsn", "--output: 'jsn': expected one of"),
+    ],
+)
+def test_a_complaint_names_a_flag_as_it_was_typed(argv: str, line: str, capsys: Captured) -> None:
+    complains(argv, line, capsys)
 
 
 def test_a_number_below_zero_is_a_value(capsys: Captured) -> None:

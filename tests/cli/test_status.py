@@ -44,6 +44,10 @@ SESSION = {
     "seconds": 7,
     "carrier": "poll",
     "suspended": True,
+    "version": "0.1.0",
+    "way": "http",
+    "weight": 3,
+    "domains": ["a.test", "b.test"],
     "tenant": "",
 }
 ANSWERS: dict[str, object] = {
@@ -115,10 +119,11 @@ def test_status_is_yaml_where_nobody_looks(ask: Ask) -> None:
     assert yaml.safe_load(ask("cluster", "node", "a/b")) == ANSWERS["/status/cluster/nodes/a%2Fb"]
 
 
-def test_status_names_the_carrier_of_each_session(ask: Ask) -> None:
+def test_status_tells_of_each_session(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     assert json.loads(ask("upstream", "sessions", "-o", "json")) == {"sessions": [SESSION]}
     rows = [line.split() for line in ask("upstream", "sessions", "-o", "table").splitlines()]
-    assert rows[1] == ["shop", "alice", "192.0.2.1", "7", "poll", "True"]
+    assert rows[1] == ["shop", "alice", "192.0.2.1", "7", "poll", "True", "http", "3", "a.test,b.test"]
 
 
 def test_status_is_json_when_wanted(ask: Ask) -> None:

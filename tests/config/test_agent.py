@@ -66,7 +66,20 @@ def test_an_agent_file_may_hold_every_key_of_piko(write: Write, pki: Pki) -> Non
     assert [
         key
         for key in left
-        if not key.startswith(("visitors.", "domains", "rewrite.", "health.", "proxy_protocol", "asgi", "reload"))
+        if not key.startswith(
+            (
+                "visitors.",
+                "domains",
+                "rewrite.",
+                "health.",
+                "proxy_protocol",
+                "asgi",
+                "reload",
+                "weight",
+                "error_pages",
+                "udp.",
+            )
+        )
     ] == [f"access_log.{way}_headers.{kind}_list" for way in ("request", "response") for kind in ("allow", "block")]
     assert database.http_client.max_idle_conns == -1
     assert zeros.http_client == ListenerConfig().http_client  # a zero is what nobody set
@@ -98,8 +111,8 @@ WRONG = [
     ),
     (
         AgentConfig,
-        "listeners: [{endpoint_id: a, addr: 1, protocol: udp}]",
-        "1: listeners[0].protocol: 'udp': expected one of http, h2, tcp",
+        "listeners: [{endpoint_id: a, addr: 1, protocol: sctp}]",
+        "1: listeners[0].protocol: 'sctp': expected one of http, h2, tcp, udp",
     ),
     (
         AgentConfig,

@@ -135,7 +135,7 @@ async def test_an_agent_reads_every_knob_but_one_that_asks_for_what_it_does_anyw
     config.listeners[0].access_log.disable = False
     app = ListenerConfig(endpoint_id="app", asgi="tests.asgi.starlette_app:app")
     app.health.check = "http"
-    config.listeners.append(app)
+    config.listeners += [app, ListenerConfig(endpoint_id="dns", addr="127.0.0.1:53", protocol="udp")]
     config.listeners[0].rewrite.host = "web"
     read: set[str] = set()
     agent = await roles.agent_with(watched(config, read))
@@ -154,7 +154,8 @@ async def test_a_forward_reads_every_knob(roles: Roles, pki: Pki, tmp_path: Path
     config = server_config()
     config.proxy.tls.cert, config.proxy.tls.key = str(pki.cert), str(pki.key)
     node = await roles.node(config)
-    forwarding = forward_config(node.proxy, "web", scheme="https")
+    forwarding = forward_config(node.proxy, "web", "dns", scheme="https")
+    forwarding.ports[1].protocol = "udp"
     forwarding.connect.tls.root_cas = str(pki.ca)
     forwarding.connect.proxy.tls.insecure_skip_verify = True
     read: set[str] = set()

@@ -118,6 +118,7 @@ grace_period: 90s
         "proxy.http2",  # ours
         "proxy.tcp_without_token",  # ours
         "proxy.resume",  # ours
+        *(f"proxy.retry.{name}" for name in ("attempts", "causes", "methods", "budget")),  # ours
         *(f"proxy.limits.{name}" for name in (*LIMITS, *TRAFFIC, *MEMORY)),  # ours
         "proxy.access_log.disable",
         "proxy.access_log.request_headers.block_list",

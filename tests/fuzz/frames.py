@@ -1,16 +1,19 @@
-"""WebSocket frames and yamux sessions: however they come, they mean the same, and nothing is kept of them."""
+"""WebSocket, yamux and datagrams in frames: however they come, they mean the same, and nothing is kept of them."""
 
 from __future__ import annotations
 
 from itertools import cycle
 
 from engine.errors import HTTPError, WebSocketError
+from engine.wire import datagrams as udp
 from engine.wire import websocket as ws
+from engine.wire.datagrams import DatagramError
 from engine.wire.http1.message import fields_of
 from engine.wire.websocket import BINARY, CLOSE, MAX_CONTROL, WebSocket
 from engine.wire.yamux import SYN, WINDOW_UPDATE, header
 from tests.fuzz.pieces import cut, places, singly
 from tests.wire import test_mux
+from tests.wire.test_datagrams import encode, read
 from tests.wire.test_websocket import Message, messages
 
 MAX_FRAME = 1 << 20
@@ -100,3 +103,27 @@ def yamux(data: bytes) -> None:
         assert other[1] == whole[1]
         if not whole[1]:
             assert other == whole
+
+
+def datagrams(data: bytes) -> None:
+    """What one end of a tunnel of UDP hears: the first line, of either end, and frames."""
+    for line in (udp.OPEN, udp.READY):
+        ends = []
+        for size in range(min(len(data), len(line)) + 1):
+            try:
+                ends.append(udp.line_end(data[:size], line))
+            except DatagramError:
+                ends.append(-2)
+        assert ends == sorted(ends, key=lambda end: (end == -2, end))  # what is known for wrong, or right, stays so
+        assert max(ends) <= 0 or data.startswith(line)
+    heard = [_read(pieces) for pieces in ([data], singly(data), cut(data))]
+    assert heard[0] == heard[1] == heard[2]
+    if isinstance(heard[0], list):
+        assert data.startswith(encode(heard[0]))
+
+
+def _read(pieces: list[bytes]) -> list[tuple[int, bytes | None]] | str:
+    try:
+        return read(pieces)
+    except DatagramError as error:
+        return error.public

@@ -16,6 +16,7 @@ TARGETS: Final = {
     "websocket": "frames",
     "handshake": "frames",
     "yamux": "frames",
+    "datagrams": "frames",
     "carrier": "words",
     "session": "words",
     "proxied": "words",

@@ -10,6 +10,8 @@ from engine.gateway.exchange import Exchange
 from engine.gateway.head import request_head
 from engine.gateway.inbound import Inbound
 from engine.gateway.outbound import Outbound
+from engine.gateway.pages import Pages
+from engine.gateway.retry import Retries
 from engine.gateway.role import Decision, Refuse, Route, Wait, Waiting
 from engine.gateway.states import NEXT_ANSWER, NEXT_REQUEST, Answer, Request
 from engine.loop.reactor import Reactor
@@ -67,6 +69,9 @@ class MemoryRole:
     def __init__(self, turns: Turns) -> None:
         self.turns = turns
         self.timeouts = Timeouts()
+        self.retries = Retries()
+        self.pages = Pages()
+        self.others = True  # may be asked
         self.max_head = 64 * 1024
         self.leaving = False
         self.decides: Callable[[], Decision] | None = None
@@ -96,6 +101,9 @@ class MemoryRole:
             return Route(self.idle.pop(), head)
         self.outbounds.append(MemoryOutbound(self))
         return Route(self.outbounds[-1], head)
+
+    def has_another(self, exchange: Exchange, outbound: Outbound) -> bool:
+        return self.others
 
     def finished(self, inbound: Waiting, exchange: Exchange) -> None:
         self.over.append(exchange)

@@ -9,6 +9,7 @@ import httpx
 import pytest
 import trio
 import trio_websocket
+from trio.testing import MockClock
 
 from engine.admin.pages import POLICY
 from engine.inspector import app
@@ -322,6 +323,15 @@ async def test_a_browser_that_reads_nothing_and_one_that_floods_hold_nobody_up(i
         for number in range(50):
             assert (await inspected.client.get(f"/{number}")).status_code == 200
         nursery.cancel_scope.cancel()
+
+
+async def test_news_are_so_many_a_second_for_all_who_look_on(autojump_clock: MockClock) -> None:
+    pace = app._Pace(app.NEWS_PER_SECOND)
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for _ in range(app.NEWS_PER_SECOND + 1):
+            nursery.start_soon(pace.turn)
+    assert trio.current_time() == pytest.approx(began + 1)
 
 
 # Who may --------------------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from tests.roles import (
     join,
     says,
     server_config,
+    settle,
     tell_head,
     values_of,
 )
@@ -119,6 +120,38 @@ async def test_a_session_of_this_node_goes_before_those_of_others(cluster: Clust
     await roles.agent(first, await roles.service(says(b"first")))
     client = await roles.dial(first.proxy)
     assert [(await client.ask()).body for _ in range(4)] == [b"first"] * 4
+
+
+async def test_a_standby_is_one_for_all_nodes(cluster: Cluster, roles: Roles) -> None:
+    nodes = [await cluster.node(id) for id in ("first", "second", "third")]
+    for name, node, weight in ((b"standby", nodes[0], 0), (b"another", nodes[2], 0), (b"usual", nodes[1], 1)):
+        config = agent_config(node.upstream, await roles.service(says(name)))
+        config.listeners[0].weight = weight
+        usual = await roles.agent_with(config)
+    clients = [await roles.dial(node.proxy) for node in nodes]
+    for client in clients:
+        await client.ask()  # a link is made for it
+    await settle()
+    assert [(await client.ask()).body for client in clients] == [b"usual"] * 3
+    await usual.kill()
+    await settle()
+    assert [(await client.ask()).body for client in (clients[0], clients[2])] == [b"standby", b"another"]
+
+
+async def test_another_node_is_asked_where_the_own_agent_is_busy(cluster: Cluster, roles: Roles) -> None:
+    async def busy(talk: Talk) -> None:
+        while await talk.until(b"\r\n\r\n"):
+            await talk.say(answer(b"busy", status=b"503 Service Unavailable"))
+
+    config = server_config()
+    config.proxy.retry.causes = ["503"]
+    first, second = await cluster.node("first", config=config), await cluster.node("second")
+    await roles.agent(first, await roles.service(busy))
+    await roles.agent(second, await roles.service(says(b"well")))
+    client = await roles.dial(first.proxy)
+    await client.ask()  # a link is made for it
+    await settle()
+    assert [(await client.ask()).body for _ in range(3)] == [b"well"] * 3
 
 
 async def test_peers_are_chosen_by_how_many_sessions_they_have(cluster: Cluster, roles: Roles) -> None:

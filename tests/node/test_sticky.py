@@ -92,6 +92,40 @@ async def test_other_endpoints_take_turns(roles: Roles) -> None:
     assert {(await ask(roles, node)).body for _ in AGENTS} == set(AGENTS)
 
 
+@pytest.mark.parametrize("carriers", [["websocket"], ["poll"]])
+async def test_agents_have_their_shares_and_a_standby_keeps_whom_it_has(roles: Roles, carriers: list[str]) -> None:
+    config = server_config()
+    config.proxy.sticky = [("web", "cookie")]
+    node = await roles.node(config)
+    agents = {}
+    for name, weight in ((b"two", 2), (b"one", 1), (b"none", 0)):
+        agent = agent_config(node.upstream, await roles.service(says(name)), carriers=carriers)
+        agent.listeners[0].weight = weight
+        agents[name] = await roles.agent_with(agent)
+    bodies = [(await ask(roles, node)).body for _ in range(6)]
+    assert (bodies.count(b"two"), bodies.count(b"one")) == (4, 2)
+    for name in (b"one", b"two"):
+        agents[name].tell_to_stop()
+        await agents[name].ended.wait()
+    standby = await ask(roles, node)
+    assert standby.body == b"none"
+    await roles.agent_with(agent_config(node.upstream, await roles.service(says(b"new")), carriers=carriers))
+    assert (await ask(roles, node)).body == b"new"
+    (cookie,) = standby.values(b"set-cookie")
+    assert (await ask(roles, node, b"Cookie: " + cookie.partition(b";")[0])).body == b"none"
+
+
+def test_ranks_give_shares_and_a_standby_none() -> None:
+    weights = {b"a": 3, b"b": 1, b"c": 0}
+    clients = [f"10.0.{number >> 8}.{number & 255}" for number in range(1000)]
+    best = [max(weights, key=lambda agent: rank(client, agent, weights[agent])) for client in clients]
+    assert (round(best.count(b"a"), -2), best.count(b"c")) in ((700, 0), (800, 0))
+    heavier = [
+        max(weights, key=lambda agent: rank(client, agent, weights[agent] + (agent == b"a"))) for client in clients
+    ]
+    assert all(then == b"a" for now, then in zip(best, heavier, strict=True) if now != then)
+
+
 def test_ranks_are_spread() -> None:
     best = [max((b"a", b"b", b"c"), key=lambda agent: rank(f"10.0.0.{number}", agent)) for number in range(255)]
     assert all(60 < best.count(agent) < 110 for agent in (b"a", b"b", b"c"))

@@ -7,13 +7,14 @@ import threading
 import time
 
 import pytest
+from hyperframe.frame import ContinuationFrame, Frame, HeadersFrame, RstStreamFrame, SettingsFrame
 
 from engine.wire.mux import PINGED, Mux, StreamState
 from engine.wire.websocket import PING, WebSocket
 from perf.attacks.rows import attack_rows
 from perf.attacks.sink import serve
 from perf.attacks.weapons import PING as YAMUX_PING
-from perf.attacks.weapons import SLOWHTTPTEST, SYN, WEAPONS, YAMUX, Aim, flood, frame
+from perf.attacks.weapons import SLOWHTTPTEST, SYN, WEAPONS, YAMUX, Aim, flood, frame, keep_at_it
 from perf.errors import LabError
 from tests.programs import needs
 
@@ -37,6 +38,37 @@ def test_a_flood_ends_when_its_time_is_over_or_its_peer_has_gone() -> None:
     near, far = socket.socketpair()
     with near, far:
         flood(near, Aim(0, 0, time.monotonic()), b"x")
+
+
+@pytest.mark.parametrize(
+    ("name", "frame"),
+    [
+        ("resets", RstStreamFrame),
+        ("continuations", ContinuationFrame),
+        ("settings", SettingsFrame),
+        ("slow-reads", HeadersFrame),
+        ("requests", HeadersFrame),
+    ],
+)
+def test_an_attack_by_http2_is_one(name: str, frame: type[Frame]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        aim = Aim(listener.getsockname()[1], 0, time.monotonic() + 0.5)
+        attack = threading.Thread(target=keep_at_it, args=(WEAPONS[f"http2-{name}"], aim))
+        attack.start()
+        sock, _ = listener.accept()
+        with sock:
+            sock.settimeout(5)
+            said, seen = sock.recv(4096), 0
+            assert said.startswith(b"PRI * HTTP/2.0\r\n")
+            said = said[24:]
+            while seen < 2:  # each connection begins with settings
+                while len(said) < 9:
+                    said += sock.recv(4096)
+                found, length = Frame.parse_frame_header(memoryview(said[:9]))
+                seen += isinstance(found, frame)
+                said = said[9 + length :]
+            time.sleep(max(0.0, aim.until - time.monotonic()))  # or it comes again
+    attack.join()
 
 
 @needs(SLOWHTTPTEST)

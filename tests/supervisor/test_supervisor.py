@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,12 +17,14 @@ import trio.testing
 
 from engine.cluster.messages import Sockets
 from engine.config import ServerConfig
+from engine.errors import ConfigError
 from engine.loop.listen import open_shared_listeners
 from engine.loop.memory import process_limit
 from engine.node.node import Addresses
 from engine.supervisor import process
 from engine.supervisor.process import Phase, Worker
-from engine.supervisor.supervisor import Supervisor
+from engine.supervisor.supervisor import Supervisor, run_supervisor
+from tests.roles import server_config
 from tests.supervisor import played
 
 WORKERS = 2
@@ -305,6 +308,15 @@ async def test_all_leave_and_those_that_do_not_are_stopped(tmp_path: Path) -> No
         assert bed.supervisor.not_ready == "leaving"
         assert bed.supervisor._held[0].fileno() == -1
         assert await bed.supervisor.reload() == "the node is shutting down"
+
+
+async def test_where_no_folder_can_be_made_it_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/no/such/folder")
+    config = server_config()
+    config.workers = WORKERS
+    told = "no folder for the sockets between them: No such file or directory; set TMPDIR to one that this user may"
+    with pytest.raises(ConfigError, match=f"^workers: there is {told}"):
+        await run_supervisor(config)
 
 
 async def test_a_command_that_cannot_be_started_is_told(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import trio
 from engine import log
 from engine.config import AgentConfig, AuthConfig, ServerConfig, VisitorsConfig
 from engine.config.server import TenantConfig
+from tests.agent.test_http2 import Served, ask_many
 from tests.auth.test_visitors import HASH, basic
 from tests.node.conftest import Written
 from tests.node.test_peers import Cluster
@@ -142,6 +143,23 @@ async def test_a_head_that_comes_again_is_another_trace(roles: Roles, collector:
     assert len({span.trace for span in spans}) == 4
     parents = [values_of(head, b"traceparent")[0][3:35].decode() for head in told]
     assert sorted(parents) == sorted({span.trace for span in spans})
+
+
+async def test_a_file_with_headers_is_read_again_when_it_has_changed(
+    roles: Roles, collector: Collector, tmp_path: Path
+) -> None:
+    file = tmp_path / "headers"
+    file.touch(mode=0o600)
+    file.write_text("X-Key: one")
+    config = traced_node(collector)
+    config.tracing.headers_file = str(file)
+    node = await roles.node(config)
+    client = await roles.dial(node.proxy)
+    for text, told in (("X-Key: one", b"one"), ("X-Key: another", b"another"), ("no header", b"another")):
+        file.write_text(text)
+        await client.ask(request())
+        await collector.wait_asked(len(collector.heads) + 1)
+        assert values_of(collector.heads[-1], b"x-key") == [told]
 
 
 @pytest.mark.parametrize(
@@ -290,6 +308,30 @@ async def test_a_websocket_is_one_span_that_ends_with_it(roles: Roles, collector
         assert not span.failed
         assert span.attributes["http.response.status_code"] == 101
         assert (span.attributes["http.request.body.size"], span.attributes["http.response.body.size"]) == (4, 4)
+
+
+async def test_a_service_of_http2_has_spans_whichever_connection_they_wait_for(
+    roles: Roles, collector: Collector
+) -> None:
+    said = traced_node(collector)
+    said.proxy.http2 = True
+    node = await roles.node(said)
+    served = Served(streams=1)
+    agent = traced_agent(collector, node.upstream, await roles.service(served.serve))
+    agent.listeners[0].protocol = "h2"
+    await roles.agent_with(agent)
+    assert len(await ask_many(roles, node, 3)) == 3
+    spans = await collector.wait_for(9)
+    attempts = {span.id for span in spans if span.kind == "client" and span.service == "trioduct-node"}
+    told = [span for span in spans if span.service == "trioduct-agent"]
+    assert {span.parent for span in told} == attempts
+    others = [span for span in spans if span.id not in attempts]
+    assert {(span.kind, span.attributes["network.protocol.version"]) for span in others} == {
+        ("server", "2"),
+        ("client", "2"),
+    }
+    heads = [head[b"traceparent"].split(b"-")[2].decode() for head in served.heads]
+    assert set(heads) == {span.id for span in told}
 
 
 async def test_a_tcp_connection_through_a_forward_is_a_span_of_the_node(roles: Roles, collector: Collector) -> None:

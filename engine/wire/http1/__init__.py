@@ -10,6 +10,7 @@ line*, the others are *field lines*. A *body* ends by a length, by chunks, or wi
     lines       field lines that come again are read once
     hop         fields that end at this hop, fields and trailers that go on
     claims      what somebody in front says about a client
+    accept      whether who asks shows pages, or reads JSON
     read        head_end, parse_request, parse_response
     chunked     ChunkedBody: where a body of chunks ends, and what of it goes on
     body        Body: what of the bytes behind a head belongs to it
