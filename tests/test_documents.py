@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -114,6 +115,20 @@ def test_who_runs_the_other_commands_is_there(block: Block) -> None:
         path, _, function = name.partition("::")
         assert not name or (PROJECT / path).is_file()
         assert f"def {function}(" in (PROJECT / path).read_text() if function else True
+
+
+def test_the_hook_of_certbot_brings_what_was_renewed(tmp_path: Path) -> None:
+    (text,) = (block.text for block in blocks() if block.page == "docs/https.md" and "RENEWED_LINEAGE" in block.text)
+    text = text.replace("/etc/trioduct/tls", str(tmp_path / "tls")).replace("trioduct-tls", str(os.getgid()))
+    for folder in ("tls", "live"):
+        (tmp_path / folder).mkdir()
+    for day in ("today", "tomorrow"):
+        for file in ("fullchain", "privkey", "chain"):
+            (tmp_path / f"live/{file}.pem").write_text(f"{file} of {day}")
+        subprocess.run(["sh", "-c", text], env=os.environ | {"RENEWED_LINEAGE": str(tmp_path / "live")}, check=True)
+        found = {path.name: path.read_text() for path in (tmp_path / "tls").iterdir()}
+        assert found == {"fullchain.pem": f"fullchain of {day}", "privkey.pem": f"privkey of {day}"}
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "tls").iterdir()} == {0o640}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)

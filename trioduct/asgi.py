@@ -13,7 +13,7 @@ from hypercorn.config import Config
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
-from hypercorn.utils import LifespanFailureError
+from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
 
 from engine.admin.serve import Http1Connection
 from engine.log import get_logger
@@ -62,14 +62,17 @@ async def serve(
 
             await nursery.start(live)
             try:
-                await lifespan.wait_for_startup()
-                async with listen(endpoint, url=url, token=token, settings=settings) as listener:
-                    task_status.started(listener)
-                    await _serve_streams(listener, wrapped, config, state)
+                if not lifespan.shutdown.is_set():  # it has returned, and knows no lifespan
+                    await lifespan.wait_for_startup()
+                try:
+                    async with listen(endpoint, url=url, token=token, settings=settings) as listener:
+                        task_status.started(listener)
+                        await _serve_streams(listener, wrapped, config, state)
+                finally:
+                    if not lifespan.shutdown.is_set():
+                        with trio.CancelScope(shield=True):  # hypercorn's shutdown_timeout is its deadline
+                            await lifespan.wait_for_shutdown()
             finally:
-                if not lifespan.shutdown.is_set():
-                    with trio.CancelScope(shield=True):  # hypercorn's shutdown_timeout is its deadline
-                        await lifespan.wait_for_shutdown()
                 life.cancel()
     except BaseExceptionGroup as group:
         error: BaseException = group
@@ -77,6 +80,9 @@ async def serve(
             error = error.exceptions[0]
         if isinstance(error, LifespanFailureError):
             raise RuntimeError(f"the application for {endpoint} failed: {error}") from error
+        if isinstance(error, LifespanTimeoutError):
+            seconds = config.startup_timeout  # and shutdown_timeout, which is the same
+            raise RuntimeError(f"the application for {endpoint} did not answer within {seconds:g} s") from error
         if isinstance(error, Exception) and not isinstance(error, BaseExceptionGroup):
             raise error from None
         raise

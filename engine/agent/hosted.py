@@ -24,6 +24,7 @@ from typing import Any, Final
 
 import anyio
 from hypercorn.config import Config
+from hypercorn.utils import LifespanTimeoutError
 
 BACKLOG: Final = 1024
 IDLE_SECONDS: Final = 3600.0  # the agent ends its connections sooner
@@ -85,16 +86,22 @@ class Watched:
             await self._app(scope, receive, send)
             return
 
+        started = False
+
         async def heard(message: Message) -> None:
+            nonlocal started
             if message["type"] == "lifespan.startup.failed":
                 lines = message.get("message", "").strip().splitlines()  # of a whole traceback, often
                 self.failed = f"it fails to start up: {lines[-1][:MOST_TEXT] if lines else 'it does not say why'}"
             elif message["type"] == "lifespan.startup.complete":
+                started = True
                 self._ready()
             await send(message)
 
         try:
             await self._app(scope, receive, heard)
+            if not started and not self.failed:  # on Trio hypercorn breaks if it returns, but not if it raises
+                raise NotImplementedError("lifespan")
         finally:
             if not self.failed:
                 self._ready()
@@ -133,17 +140,20 @@ def main() -> int:
     config.keep_alive_timeout = IDLE_SECONDS
     config.graceful_timeout = float(grace)
     serve = importlib.import_module(f"hypercorn.{loop}").serve
+    status = 2
     try:
         anyio.run(
             partial(serve, app, config, shutdown_trigger=partial(anyio.wait_readable, control), mode="asgi"),
             backend=loop,
         )
-    except Exception:
+        status = 0
+    except* LifespanTimeoutError:
+        say(f"it has not started up within {config.startup_timeout:g} s")
+    except* Exception:
         if not app.failed:
             raise
         say(app.failed)
-        return 2
-    return 0
+    return status
 
 
 if __name__ == "__main__":

@@ -51,7 +51,12 @@ def read_named_file(key: str, path: str, expected: str, *, most: int = -1) -> by
         with open(path, "rb") as file:
             return file.read(most)
     except OSError as error:
-        raise Defect(key, path, f"{error.strerror}; expected {expected}") from None
+        raise Defect(key, path, _unread(path, error, expected)) from None
+
+
+def _unread(path: str, error: OSError, expected: str) -> str:
+    hint = ", or --config.expand-env, which puts in what ${…} stands for" if "${" in path else ""
+    return f"{error.strerror}; expected {expected}{hint}"
 
 
 def read_secret_file(key: str, path: str) -> str:
@@ -63,6 +68,6 @@ def read_secret_file(key: str, path: str) -> str:
     except UnicodeDecodeError:
         raise Defect(key, path, "not UTF-8; expected a file with the secret") from None
     except OSError as error:
-        raise Defect(key, path, f"{error.strerror}; expected a file with the secret") from None
+        raise Defect(key, path, _unread(path, error, "a file with the secret")) from None
     except ValueError as error:
         raise Defect(key, path, f"{error}") from None

@@ -193,6 +193,18 @@ async def test_ctrl_c_drains_what_is_under_way(tmp_path: Path, roles: Roles, pro
     assert await agent.wait_end() == 0
 
 
+async def test_an_application_that_returns_at_once_has_no_lifespan(
+    tmp_path: Path, roles: Roles, programs: Programs
+) -> None:
+    node = await roles.node()
+    (tmp_path / "shop.py").write_text("async def app(scope, receive, send): ...\n")
+    agent = await _agent(programs, node, "--asgi", "shop:app", "--asgi-loop", "trio", folder=tmp_path)
+    await agent.wait_line('"connected"')
+    async with _client(node) as client:
+        assert (await client.get("/")).status_code == 500
+    assert await agent.stop() == 0
+
+
 async def test_an_application_that_fails_to_start_up_is_told(tmp_path: Path, roles: Roles, programs: Programs) -> None:
     node = await roles.node()
     (tmp_path / "shop.py").write_text(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -53,6 +54,32 @@ def test_a_node_gets_a_key_and_its_first_agent_a_token(capsys: Captured) -> None
     assert mode("tunnel.key") == mode("agent.token") == 0o600
     claims = jwt.decode(Path("agent.token").read_text().strip(), Path("tunnel.key").read_text().strip(), ["HS256"])
     assert claims["piko"] == {"endpoints": ["web", "api"]}
+
+
+def test_the_page_for_beginners_says_what_works(
+    capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever presses Enter at each question, as far as it goes without starting anything."""
+    page = (Path(__file__).parents[2] / "docs/start.md").read_text().partition("## With a public machine")[2]
+    written = re.findall(r"^trioduct (.*)$", page, re.M)
+    assert [line.split()[0] for line in written] == ["init", "server", "init", "agent"]
+    folder = tmp_path / "tunnel"
+    monkeypatch.chdir(tmp_path)
+    for line in written:
+        words = shlex.split(line.replace("/etc/trioduct", str(folder)))
+        if words[0] == "init":
+            types("\n" * 9, monkeypatch)
+        elif words[1] == "start":
+            words.append("--config.check")
+        code = main(words)
+        text = said(capsys)
+        if "--public" not in words:
+            assert code == 0, text
+        elif code:  # it says what is missing
+            assert "proxy.tls" in text, text
+        if words[:3] == ["init", "--role", "node"]:
+            shutil.copy(folder / "agent.token", tmp_path)
+            assert (folder / "trioduct-server.service").exists()
 
 
 async def test_what_is_written_for_both_ends_fits(roles: Roles) -> None:
@@ -129,6 +156,8 @@ def test_a_unit_reads_the_secrets_as_credentials(role: str, name: str, capsys: C
     assert "/etc/trioduct" not in unit
     assert "EnvironmentFile" not in unit
     passes_config_check(name, f"{name}.yaml", "--config.expand-env")  # without credentials: the files themselves
+    assert main([name, "config", "check", "--config.path", f"{name}.yaml"]) == 2
+    assert "expected a file with the secret, or --config.expand-env" in said(capsys)
     if shutil.which("systemd-analyze"):
         verified = subprocess.run(
             ["systemd-analyze", "verify", f"./trioduct-{name}.service"], capture_output=True, text=True

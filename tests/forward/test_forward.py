@@ -314,6 +314,27 @@ async def test_a_forward_that_is_told_to_stop_ends_with_its_last_connection(role
     await forward.ended.wait()
 
 
+async def test_a_client_that_has_ended_is_owed_an_answer_by_a_forward_that_is_told_to_stop(roles: Roles) -> None:
+    done = trio.Event()
+
+    async def serve(talk: Talk) -> None:
+        await talk.rest()
+        await done.wait()
+        await talk.say(b"an answer")
+
+    node = await roles.tunnel(serve, protocol="tcp")
+    forward = await roles.forward(node, "web")
+    client = await roles.dial(forward.ports[0][1])
+    await client.say(b"a question")
+    await client.finish()
+    forward.tell_to_stop()
+    await settle()
+    assert not forward.ended.is_set()
+    done.set()
+    assert await client.rest() == b"an answer"
+    await forward.ended.wait()
+
+
 async def test_a_forward_that_is_told_twice_ends_at_once(roles: Roles) -> None:
     forward, client = await connected(roles)
     for _ in range(2):

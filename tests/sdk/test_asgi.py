@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from ast import literal_eval
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -15,8 +16,9 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
+from trio.testing import MockClock
 
 import trioduct
 from tests.roles import Roles, RunningNode
@@ -95,13 +97,19 @@ class Shop:
 
 
 @asynccontextmanager
+async def _served(app: ASGIApp, node: RunningNode) -> AsyncIterator[httpx.AsyncClient]:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(trioduct.serve, app, "shop", url=at(node.upstream)))
+        async with httpx.AsyncClient(transport=trioduct.httpx_transport(url=at(node.proxy)), timeout=10) as client:
+            yield client
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
 async def _serving(node: RunningNode) -> AsyncIterator[tuple[Shop, httpx.AsyncClient]]:
     shop = Shop()
-    async with trio.open_nursery() as nursery:
-        await nursery.start(partial(trioduct.serve, shop.app, "shop", url=at(node.upstream)))
-        async with httpx.AsyncClient(transport=trioduct.httpx_transport(url=at(node.proxy)), timeout=10) as client:
-            yield shop, client
-        nursery.cancel_scope.cancel()
+    async with _served(shop.app, node) as client:
+        yield shop, client
 
 
 async def test_an_application_answers_starts_up_and_shuts_down(roles: Roles) -> None:
@@ -190,6 +198,79 @@ async def test_an_application_is_served_again_by_a_node_that_was_started_again(r
             if answer.status_code == 200:
                 return
             await trio.sleep(0.1)
+
+
+# What hypercorn asks of itself in its own tests: an application that checks what it gets, one that tells it, and two
+# that do not know the lifespan protocol, in the two ways there are.
+
+
+async def _sane(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        assert scope["state"] == {}
+        await send({"type": "lifespan.misspelt"})
+    elif scope["type"] == "websocket":
+        assert (await receive())["type"] == "websocket.connect"
+        await send({"type": "websocket.accept"})
+        assert (await receive())["bytes"] == b"Hello"
+        await send({"type": "websocket.send", "text": "Goodbye"})
+        assert (await receive())["type"] == "websocket.disconnect"
+    else:
+        message = await receive()
+        assert (message["body"], message["more_body"]) == (b"Hello", True)
+        assert (await receive()) == {"type": "http.request", "body": b"", "more_body": False}
+        told = {**scope, "headers": dict(scope["headers"]), "extensions": sorted(scope["extensions"])}
+        body = repr(told).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+        await send({"type": "http.response.body", "body": body})
+
+
+async def _says_nothing(scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+async def test_an_application_gets_what_asgi_says(roles: Roles) -> None:
+    node = await roles.node()
+    async with _served(_sane, node) as client:
+        for connection in ("keep-alive", "close"):
+            fields = {"Connection": connection, "X-Own": "1"}
+            answer = await client.post("http://shop/a%20b/c?x=%20", content=b"Hello", headers=fields)
+            scope = literal_eval(answer.text)
+            assert scope.pop("headers").items() > {(b"host", b"shop"), (b"x-own", b"1"), (b"content-length", b"5")}
+            assert scope == {
+                "type": "http",
+                "asgi": {"version": "3.0", "spec_version": "2.1"},
+                "http_version": "1.1",
+                "method": "POST",
+                "scheme": "http",
+                "path": "/a b/c",
+                "raw_path": b"/a%20b/c",
+                "query_string": b"x=%20",
+                "root_path": "",
+                "client": None,
+                "server": None,
+                "state": {},
+                "extensions": [],
+            }
+        url = f"ws://127.0.0.1:{node.proxy}/"
+        async with trio_websocket.open_websocket_url(url, extra_headers=[(b"x-piko-endpoint", b"shop")]) as websocket:
+            await websocket.send_message(b"Hello")
+            assert await websocket.get_message() == "Goodbye"
+        assert websocket.closed is not None
+        assert websocket.closed.code == 1000
+        assert (await client.post("http://shop/", content=b"Other")).status_code == 500
+
+
+async def test_an_application_that_returns_at_once_has_no_lifespan_and_answers_500(roles: Roles) -> None:
+    async with _served(_says_nothing, await roles.node()) as client:
+        for _ in range(2):
+            assert (await client.get("http://shop/")).status_code == 500
+
+
+async def test_an_application_that_never_starts_up_is_told(autojump_clock: MockClock) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await trio.sleep_forever()
+
+    with pytest.raises(RuntimeError, match="did not answer within 60 s"):
+        await trioduct.serve(app, "shop", url="http://127.0.0.1:9")
 
 
 async def test_an_application_that_fails_to_start_up_is_told(roles: Roles) -> None:

@@ -17,8 +17,9 @@ from tests.proxy_adapters.beds.proxies import PASSWORD, USER, Squid
 
 __all__ = ["dead", "lab", "no_realm", "secure_web", "squid_basic", "web"]  # fixtures
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-SWAP = README.partition("### Replacing Piko\n")[2].partition("\n## ")[0]
+PROJECT = Path(__file__).parents[2]
+README = (PROJECT / "README.md").read_text()
+SWAP = (PROJECT / "docs/moving.md").read_text().partition("## From Piko\n")[2].partition("\n## ")[0]
 
 
 def commands(heading: str) -> list[str]:
@@ -150,7 +151,7 @@ async def test_pikos_files_are_taken_over_on_either_side(
     assert answer.split()[1] == b"200"
     assert (await get(node.proxy, "/"))[0] == 400
 
-    # What README says of monitoring.
+    # What docs/moving.md says of monitoring.
     _, metrics = await get(node.admin, "/metrics")
     stays = {"piko_proxy_requests_total", "piko_upstreams_connected_upstreams", "piko_cluster_nodes"}
     names = set(re.findall(r"^(\w+)", metrics, re.MULTILINE))
