@@ -126,6 +126,7 @@ class Counts:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.refused = 0
+        self.processes = 1  # for which it holds together
         self._held: Counter[str] = Counter()
         self._elsewhere: Counter[str] = Counter()  # of all others, as they have told
         self._of_others: dict[str, dict[str, int]] = {}  # by process, by party
@@ -135,6 +136,7 @@ class Counts:
 
     def share(self, processes: int, tell: Callable[[str, int], None]) -> None:
         """Have the limit hold for so many processes together: `tell` the others how much a party has here."""
+        self.processes = processes
         self._quantum = _quantum(self.limit, processes) if self.limit else math.inf
         self._tell = tell
 
@@ -155,6 +157,18 @@ class Counts:
         if not self._held[party]:
             del self._held[party]
         self._changed(party)
+
+    def put(self, party: str, count: int) -> None:
+        """The party has so many now."""
+        if count:
+            self._held[party] = count
+        else:
+            self._held.pop(party, None)
+        self._changed(party)
+
+    def left(self, party: str, held: int) -> int:
+        """How many more the party may have that has so many here; below 0 if that is too many."""
+        return self.limit - held - self._elsewhere[party]
 
     @contextmanager
     def hold(self, party: str) -> Iterator[None]:

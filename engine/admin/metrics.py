@@ -321,7 +321,7 @@ class RoleMetrics:
         yield limited
         expiries = GaugeMetricFamily(
             "trioduct_certificate_expiry_timestamp_seconds",
-            "When the first certificate of a file ends, in Unix seconds.",
+            "When the first certificate of a file ends, or the next of its authorities, in Unix seconds.",
             labels=["port", "file"],
         )
         for expiry in self.expiries():

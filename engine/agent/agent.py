@@ -277,7 +277,7 @@ def _tracer(config: AgentConfig, metrics: AgentMetrics, reactor: Reactor, nurser
 
 
 def _certificates(name: str, files: ClientTLS, make: Callable[[], ssl.SSLContext | None]) -> Certificates:
-    return Certificates(name, files.files, make, chains=[files.cert])
+    return Certificates(name, files.files, make, chains=[files.cert], authorities=[files.root_cas])
 
 
 async def _serve_metrics(config: AgentConfig, metrics: AgentMetrics, nursery: trio.Nursery) -> None:

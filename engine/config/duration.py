@@ -14,7 +14,8 @@ _NANOSECONDS = {
     "m": 60_000_000_000,
     "h": 3600_000_000_000,
 }
-_DURATION = re.compile(r"([+-]?)((?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+|0)", re.ASCII)
+# Possessive: else each number would be split in as many ways as it has digits, and all of them in the product of these.
+_DURATION = re.compile(r"([+-]?)((?:(?:\d++\.?+\d*+|\.\d++)(?:ns|us|µs|μs|ms|s|m|h))++|0)", re.ASCII)
 _DURATION_PART = re.compile(r"(\d*)\.?(\d*)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
 
 

@@ -23,7 +23,7 @@ from engine.config.knob import Leaf, ListOf, MapOf, Section, members
 from engine.config.mask import mask_userinfo
 from engine.config.server import ServerConfig
 from engine.config.tls import ServerTLS
-from engine.loop.certificates import ends_at
+from engine.loop.certificates import ends_in, first_end, next_end
 
 DAYS: Final = 14  # a certificate that ends sooner should have been renewed
 STRONG_BITS: Final = 96  # of chance in the letters of a secret; 32 hexadecimal digits have a little more
@@ -111,15 +111,19 @@ def _tls(config: ServerConfig) -> Iterator[Point]:
 
 
 def _certificates(config: ServerConfig) -> Iterator[Point]:
+    now = time.time()
     for name, _, tls in _ports(config):
-        for chain in tls.chains:
-            key, days = f"{name}.tls.cert", (ends_at(chain) - time.time()) / 86400
+        ends = [(f"{name}.tls.cert", file, first_end(ends_in(file))) for file in tls.chains]
+        if tls.client_cas:
+            ends.append((f"{name}.tls.client_cas", tls.client_cas, next_end(ends_in(tls.client_cas), now)))
+        for key, file, end in ends:
+            days = (end - now) / 86400
             if days < 0:
-                yield Point(key, State.MISSING, f"{chain} has expired; renew it")
+                yield Point(key, State.MISSING, f"{file} has expired; renew it")
             elif days < DAYS:
-                yield Point(key, State.RISKY, f"{chain} expires in {days:.0f} days; renew it, a node reads it anew")
+                yield Point(key, State.RISKY, f"{file} expires in {days:.0f} days; renew it, a node reads it anew")
             else:
-                yield Point(key, State.OK, f"{chain} is valid for {days:.0f} days")
+                yield Point(key, State.OK, f"{file} is valid for {days:.0f} days")
 
 
 def _verification(config: ServerConfig) -> Point:

@@ -51,7 +51,9 @@ async def run_forward(
     """
     connect = config.connect
     files = connect.tls
-    tls = Certificates("connect.tls", files.files, connect.client_context, chains=[files.cert])
+    tls = Certificates(
+        "connect.tls", files.files, connect.client_context, chains=[files.cert], authorities=[files.root_cas]
+    )
     server = Server(connect.url, tls, files.server_name or None, connect.router())
     with ExitStack() as stack:
         sockets = [[stack.enter_context(sock) for sock in _open(port)] for port in config.ports]

@@ -15,6 +15,7 @@ from engine.gateway.states import Answer, Request
 
 BODY_BYTES_PER_SECOND: Final = 240  # slower than this is an attack (slow body)
 BODY_GRACE_SECONDS: Final = 30.0  # before that rule holds
+SCARCE_SECONDS: Final = 3.0  # the same, and for who takes nothing of an answer, where others need the place
 LEAVING_SECONDS: Final = 1.0  # for a request that may be on its way, when the role is leaving
 
 
@@ -67,7 +68,10 @@ class Pace:
 
     def moves(self, now: float, bytes_in: int) -> bool:
         """Has any of it come since this was asked last, and all in all enough for its time?"""
-        seconds = now - self._since
-        trickles = seconds >= BODY_GRACE_SECONDS and bytes_in < BODY_BYTES_PER_SECOND * seconds
         came, self._bytes = bytes_in > self._bytes, bytes_in
-        return came and not trickles
+        return came and not self.trickles(now, bytes_in)
+
+    def trickles(self, now: float, bytes_in: int, grace_seconds: float = BODY_GRACE_SECONDS) -> bool:
+        """Is that too little for its time?"""
+        seconds = now - self._since
+        return seconds >= grace_seconds and bytes_in < BODY_BYTES_PER_SECOND * seconds

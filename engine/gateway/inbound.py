@@ -8,7 +8,7 @@ from typing import Final
 
 from engine.errors import HTTPError
 from engine.gateway import retry
-from engine.gateway.clocks import LEAVING_SECONDS, Pace, Verdict, verdict
+from engine.gateway.clocks import LEAVING_SECONDS, SCARCE_SECONDS, Pace, Verdict, verdict
 from engine.gateway.exchange import Exchange
 from engine.gateway.head import answer_head
 from engine.gateway.outbound import Outbound
@@ -16,6 +16,7 @@ from engine.gateway.partial import Partial
 from engine.gateway.role import Decision, Refuse, Role, Route, TakeOver, Wait
 from engine.gateway.states import Answer, Request
 from engine.log import get_logger
+from engine.loop.connection import Connection
 from engine.loop.duplex import NOBODY, Bytes, Duplex
 from engine.loop.reactor import Reactor
 from engine.tunnel.paced import paced
@@ -81,6 +82,22 @@ class Inbound:
     @property
     def idle(self) -> bool:
         return self.exchange is None
+
+    @property
+    def trickles(self) -> bool:
+        """Does a request's body come so slowly that its place may be given to others?"""
+        exchange = self.exchange
+        return (
+            self.state is _BODY
+            and exchange is not None
+            and self._pace.trickles(self.reactor.now, exchange.bytes_in, SCARCE_SECONDS)
+            and not self._holds_back
+        )
+
+    @property
+    def _holds_back(self) -> bool:
+        """Does a body not go on because of us?"""
+        return self._outbound is not None and self._outbound.outlet.backlog > 0
 
     @property
     def request_is_whole(self) -> bool:
@@ -492,9 +509,7 @@ class Inbound:
             else:
                 self._close()
         elif found is Verdict.LOOK_AT_BODY:
-            outbound = self._outbound
-            held_back = outbound is not None and outbound.outlet.backlog > 0
-            if self._pace.moves(self.reactor.now, exchange.bytes_in) or held_back:
+            if self._pace.moves(self.reactor.now, exchange.bytes_in) or self._holds_back:
                 self.deadline = self.reactor.now + self.role.timeouts.pause
             else:
                 self.fail(408, "request body took too long")
@@ -510,3 +525,9 @@ class Inbound:
                 self.fail(504, piko.UPSTREAM_TIMEOUT)
         elif found is Verdict.REFUSE_WAIT and self._wait is not None:
             self.fail(*self._wait.otherwise)
+
+
+def dawdles(connection: Connection) -> bool:
+    """Does its client send a body, or take an answer, so slowly that its place may be given to others?"""
+    inbound = connection.receiver
+    return isinstance(inbound, Inbound) and (inbound.trickles or connection.stalled_seconds >= SCARCE_SECONDS)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -61,7 +61,7 @@ class Renewed:
 
 
 class Expiry(NamedTuple):
-    """Until when a certificate is good: `at`, in Unix seconds, when the first of the chain in `file` ends."""
+    """Until when the certificates in `file` are good: `at`, in Unix seconds."""
 
     port: str
     file: str
@@ -75,8 +75,8 @@ class Expiry(NamedTuple):
 class Certificates(Renewed):
     """What is needed to speak TLS: `context`, None for who does not. `make` makes it of the `files`.
 
-    `chains` are those of the files that hold one's own certificates; `name` is the key of what they are for, which
-    begins with the name of a port.
+    `chains` are those of the files that hold one's own certificates, `authorities` those that others' are verified
+    with; `name` is the key of what they are for, which begins with the name of a port.
     """
 
     def __init__(
@@ -86,42 +86,58 @@ class Certificates(Renewed):
         make: Callable[[], ssl.SSLContext | None],
         *,
         chains: Sequence[str] = (),
+        authorities: Sequence[str] = (),
     ) -> None:
         super().__init__(name, files, self._renew)
         self._context = make
         self.context: ssl.SSLContext | None = make()
         self._chains = [file for file in dict.fromkeys(chains) if file]
-        self._expiries = self._read()
+        self._authorities = [file for file in dict.fromkeys(authorities) if file]
+        self._ends = self._read()
 
     def expiries(self) -> list[Expiry]:
         """Of the certificates in use."""
         self.refresh()
-        return self._expiries
+        port, ends, now = self._name.partition(".")[0], self._ends, time.time()
+        own = [Expiry(port, file, first_end(ends[file])) for file in self._chains if file in ends]
+        return own + [Expiry(port, file, next_end(ends[file], now)) for file in self._authorities if file in ends]
 
     def _renew(self) -> None:
         if self.context is not None:
             self.context = self._context()
-            self._expiries = self._read()
+            self._ends = self._read()
 
-    def _read(self) -> list[Expiry]:
-        found = []
-        for file in self._chains:
+    def _read(self) -> dict[str, list[float]]:
+        """When the certificates of each file end."""
+        found = {}
+        for file in (*self._chains, *self._authorities):
             try:
-                found.append(Expiry(self._name.partition(".")[0], file, ends_at(file)))
+                found[file] = ends_in(file)
             except (ConfigError, OSError) as error:  # OpenSSL takes it; it is in use
                 log.warning("cannot tell when a certificate expires", of=self._name, error=str(error))
         return found
 
 
-def ends_at(chain: str) -> float:
-    """When the first certificate of a PEM file ends, in Unix seconds. Raises OSError, and ConfigError for no PEM."""
+def ends_in(path: str) -> list[float]:
+    """When the certificates of a PEM file end, in Unix seconds. Raises OSError, and ConfigError for no PEM."""
     from cryptography import x509  # it takes 100 ms to import
 
-    with open(chain, "rb") as file:
+    with open(path, "rb") as file:
         try:
-            return min(one.not_valid_after_utc.timestamp() for one in x509.load_pem_x509_certificates(file.read()))
+            return [one.not_valid_after_utc.timestamp() for one in x509.load_pem_x509_certificates(file.read())]
         except ValueError as error:
-            raise ConfigError(f"{chain}: {error}; expected PEM certificates") from None
+            raise ConfigError(f"{path}: {error}; expected PEM certificates") from None
+
+
+def first_end(ends: Iterable[float]) -> float:
+    """Of a chain: without one of its certificates it is worth nothing."""
+    return min(ends)
+
+
+def next_end(ends: Iterable[float], now: float) -> float:
+    """Of authorities: those that have ended may stay in a file beside those that follow them."""
+    ends = sorted(ends)
+    return next((end for end in ends if end > now), ends[-1])
 
 
 def _sign(path: str) -> Sign:

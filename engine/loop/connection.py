@@ -137,6 +137,7 @@ class Connection:
         "_look",
         "_more",
         "_most",
+        "_moved_at",
         "_over",
         "_paused",
         "_queue",
@@ -177,6 +178,7 @@ class Connection:
         self._error: Exception | None = None  # in BROKEN
         self._over: trio.Event | None = None  # set while `run` runs; fired when the socket is closed
         self._sent_before = 0  # when the clock was last looked at
+        self._moved_at = 0.0  # when anything of the queue was last taken
         self.queued = False
         self.deadline = math.inf
         self.stall_seconds = STALL_SECONDS
@@ -186,6 +188,11 @@ class Connection:
         self.bytes_in = 0
         self.bytes_out = 0  # those queued included
         self.peer = _name_of(sock) if peer is None else peer
+
+    @property
+    def stalled_seconds(self) -> float:
+        """For how long the other end has taken nothing of what is queued for it; 0 if nothing is."""
+        return self._reactor.now - self._moved_at if self._queue else 0.0
 
     def __repr__(self) -> str:
         return f"<Connection {self.peer[0]}:{self.peer[1]} {self.state.name}>"
@@ -486,7 +493,8 @@ class Connection:
         if sent == size:
             return True
         self._sent_before = self.bytes_out - size + sent
-        self.deadline = self._reactor.now + self.stall_seconds
+        self._moved_at = self._reactor.now
+        self.deadline = self._moved_at + self.stall_seconds
         self._reactor.clock(self)
         self._enqueue(parts, sent)
         self._watch()
@@ -539,6 +547,8 @@ class Connection:
         except (OSError, MemoryError) as error:
             self._fail(error)
             return
+        if self.backlog < before:
+            self._moved_at = self._reactor.now
         self.account.release(before - self.backlog)
         if not queue:
             receiver = self.receiver

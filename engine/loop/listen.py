@@ -23,6 +23,7 @@ from engine.loop.reactor import READABLE, current_reactor
 BACKLOG = 4096
 ACCEPTED_PER_TURN = 16
 FULL_SECONDS = 0.1  # out of file descriptors: how long to leave the queue alone
+FRESH_SECONDS = 1.0  # in which who has come may say what for
 RESERVED = 64  # descriptors (a quarter where there are few) for all but clients and agents: the admin port, logs
 MANY = 1 << 20
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -136,17 +137,19 @@ class Room:
     """How many connections a process may have from outside at once, so that descriptors are left for everything else.
 
     When there is no more room, the oldest connection on which nothing is under way goes: a crowd of silent connections
-    keeps nobody out (RFC 9112, 9.5, lets a server close what is idle at any time).
+    keeps nobody out (RFC 9112, 9.5, lets a server close what is idle at any time). Where all but those who have just
+    come and had no time to ask are busy, the oldest that `dawdles` goes.
     """
 
-    def __init__(self, limit: int | None = None) -> None:
+    def __init__(self, limit: int | None = None, dawdles: Callable[[Connection], bool] = lambda _: False) -> None:
         descriptors = _descriptors()
         self.limit = descriptors - min(RESERVED, descriptors // 4) if limit is None else limit
         self.made = 0  # how many had to go
-        self._members: dict[Connection, None] = {}  # in order of arrival
+        self._dawdles = dawdles
+        self._members: dict[Connection, float] = {}  # in order of arrival, which is when they came
 
     def enter(self, connection: Connection) -> None:
-        self._members[connection] = None
+        self._members[connection] = current_reactor().now
 
     def leave(self, connection: Connection) -> None:
         self._members.pop(connection, None)
@@ -156,15 +159,27 @@ class Room:
         return len(self._members) >= self.limit
 
     def make(self) -> bool:
-        """Close the first that is idle; False if nobody is."""
-        for connection in self._members:
+        """Close one that is idle or dawdles; False if nobody does."""
+        slow = None
+        now = current_reactor().now
+        for connection, since in self._members.items():
+            fresh = now - since < FRESH_SECONDS
+            if fresh and slow is not None:
+                break
             if connection.receiver.idle:
-                log.info("idle connection closed: too many are open", peer=connection.peer[0])
-                self.made += 1
-                del self._members[connection]
-                connection.break_off(ConnectionAbortedError("closed to make room for others"))
+                self._close("idle", connection)
                 return True
-        return False
+            if slow is None and not fresh and self._dawdles(connection):
+                slow = connection
+        if slow is not None:
+            self._close("slow", slow)
+        return slow is not None
+
+    def _close(self, what: str, connection: Connection) -> None:
+        log.info(f"{what} connection closed: too many are open", peer=connection.peer[0])
+        self.made += 1
+        del self._members[connection]
+        connection.break_off(ConnectionAbortedError("closed to make room for others"))
 
 
 def _descriptors() -> int:

@@ -45,7 +45,14 @@ class Memory:
         self.used = 0
         self.ended = 0  # how many were ended for it
         self.crowded: dict[Memory, None] = {}  # parties that hold more than they may
+        self.parties: list[Parts] = []  # each of which has a part of the limit
         self._holders: dict[Account, None] = {}
+
+    def resize(self, limit: int) -> None:
+        """There may be so much from now on, and of that as large a part for each party as before."""
+        self.limit = limit
+        for parts in self.parties:
+            parts.resize()
 
     def reclaim(self) -> None:
         """End who has moved nothing for longest, until the limits hold: of the parties, and then of all."""
@@ -161,6 +168,12 @@ class Parts:
         self._fraction = fraction
         self._parts: dict[str, Part] = {}
         self._ended = 0
+        memory.parties.append(self)
+
+    @property
+    def _limit(self) -> int:
+        """Of each of them."""
+        return int(self._memory.limit * self._fraction)
 
     @property
     def ended(self) -> int:
@@ -172,8 +185,15 @@ class Parts:
             return ()
         part = self._parts.get(party)
         if part is None:
-            part = self._parts[party] = Part(int(self._memory.limit * self._fraction), party, self)
+            part = self._parts[party] = Part(self._limit, party, self)
         return (part,)
+
+    def resize(self) -> None:
+        """The process may hold more, or less, than before."""
+        for part in self._parts.values():
+            part.limit = self._limit
+            if part.used > part.limit:
+                self._memory.crowded[part] = None
 
     def forget(self, party: str, part: Part) -> None:
         """Nobody counts for it any more."""

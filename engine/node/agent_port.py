@@ -138,8 +138,7 @@ class AgentPort:
         self._registering = Rates(limits.registrations)
         self.guarded: Counter[str] = Counter()  # sessions that go by who a client is, by the endpoint's key
         self._shares = Shares(reactor.memory, limits.principal_memory, limits.tenant_memory)
-        self._streams = limits.streams
-        self._streams_refused = 0  # of principals that have no session any more
+        self._streams = Counts(limits.streams)
         self._crowds: dict[str, Crowd] = {}  # by party
         self._leaving = False
         self._sessions = sessions
@@ -162,6 +161,7 @@ class AgentPort:
             "connection_rate": self.visits.new,
             "sessions": self._principals,
             "registrations": self._registering,
+            "streams": self._streams,
             "carriers": self._host.crowd.all,
             "carriers of one": self._host.crowd.each,
             "suspended": self.kept.crowd.all,
@@ -174,7 +174,7 @@ class AgentPort:
         principals = {
             "sessions": self._principals.refused,
             "registrations": self._registering.refused,
-            "streams": self._streams_refused + sum(crowd.refused for crowd in self._crowds.values()),
+            "streams": self._streams.refused,
         }
         return {**self.visits.refused, **principals, **self._shares.ended}
 
@@ -447,7 +447,7 @@ class AgentPort:
             held.enter_context(_counted(self.guarded, asked.key))
         self.registrations.add(registration)
         if asked.party:
-            registration.crowd = self._crowds.setdefault(asked.party, Crowd(self._streams))
+            registration.crowd = self._crowds.setdefault(asked.party, Crowd(asked.party, self._streams))
             registration.crowd.members.add(registration)
         self._reactor.clock(registration)
         return partial(self._run_session, registration, resumable, asked, held)
@@ -490,8 +490,13 @@ class AgentPort:
         if crowd is not None:
             crowd.members.discard(registration)
             if not crowd.members:
-                self._streams_refused += crowd.refused
+                crowd.settle()
                 del self._crowds[party]
+
+    def settle(self) -> None:
+        """Tell the other workers what is open here of what is counted now and then only."""
+        for crowd in self._crowds.values():
+            crowd.settle()
 
     def _end_revoked(self) -> None:
         """End the sessions whose tokens are revoked."""

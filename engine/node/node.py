@@ -38,6 +38,7 @@ from engine.config.pages import open_pages
 from engine.config.server import TenantConfig
 from engine.config.tracing import TracingConfig
 from engine.gateway.clocks import Timeouts
+from engine.gateway.inbound import dawdles
 from engine.gateway.retry import Budget, Retries
 from engine.limits import Counts, Rates, Traffic, Visits
 from engine.log import get_logger
@@ -337,7 +338,7 @@ class Node:
         log_of = config.proxy.access_log
         access_level = None if log_of.disable else log_of.level
         self._tcp_ports = [TCPPort(key, self._clients, access_level) for _, key in config.tcp_keys()]
-        self._room = Room()
+        self._room = Room(dawdles=dawdles)
         self.metrics.internal_errors = reactor.internal_errors
         self.metrics.ended = lambda: {
             "memory": reactor.memory.ended,
@@ -396,8 +397,11 @@ class Node:
         # Other nodes are configured alike.
         spoken = self._config.cluster.tls if self._config.cluster.bind_addr else self._config.proxy.tls
         files = spoken.client
-        tls = Certificates("links", files.files, files.client_context, chains=[files.cert]) if spoken.pairs else None
-        if tls is not None:
+        tls = None
+        if spoken.pairs:
+            tls = Certificates(
+                "links", files.files, files.client_context, chains=[files.cert], authorities=[files.root_cas]
+            )
             self.certificates.append(tls)
         self.peers = Peers(
             directory,
@@ -493,7 +497,13 @@ class Node:
 def certificates_of(config: ServerConfig) -> list[Certificates]:
     """Those of its ports: proxy, upstream, admin, and the one for other nodes."""
     return [
-        Certificates(f"{port}.tls", files.files, partial(files.server_context, http2=http2), chains=files.chains)
+        Certificates(
+            f"{port}.tls",
+            files.files,
+            partial(files.server_context, http2=http2),
+            chains=files.chains,
+            authorities=[files.client_cas],
+        )
         for port, files, http2 in (
             ("proxy", config.proxy.tls, config.proxy.http2),
             ("upstream", config.upstream.tls, False),

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import trio
 
 from engine.cluster.messages import Session as Told
+from engine.limits import Counts
 from engine.loop.reactor import Reactor
 from engine.node.way import Way
 from engine.session.session import NoStream, Session
@@ -19,37 +20,56 @@ _numbers = itertools.count(1)
 
 
 class Crowd:
-    """The registrations of one principal, and the streams that these may have open together: `limit`; 0: any number.
+    """The registrations of one `party`, and the streams that these may have open together, by `counts`.
 
     The streams are counted when as many have been opened as there was room for; until then, none that has ended is
-    missed.
+    missed. Where several processes share the limit, each takes a part of the room, and gives back what it did not need
+    when it settles.
     """
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.refused = 0
+    def __init__(self, party: str, counts: Counts) -> None:
         self.members: set[Registration] = set()
+        self._party = party
+        self._counts = counts
         self._room = 0
+
+    @property
+    def limit(self) -> int:
+        return self._counts.limit
 
     def may_open(self) -> bool:
         """Is there room for one more? It is taken then."""
         if not self.limit:
             return True
         if not self._room:
-            self._room = self._count_room()
+            self._take_room()
             if not self._room:
-                self.refused += 1
+                self._counts.refused += 1
                 return False
         self._room -= 1
         return True
 
-    def _count_room(self) -> int:
-        room = self.limit - sum(len(one.session.mux.streams) for one in self.members)
+    def settle(self) -> None:
+        """Tell the others what is open here, and no more."""
+        if self.limit:
+            self._room = 0
+            self._counts.put(self._party, self._count())
+
+    def _take_room(self) -> None:
+        open_ = self._count()
+        room = self._counts.left(self._party, open_)
         if room <= 0:  # those that wait for a request are the first to go
-            room += sum(len(one.idle) for one in self.members)
             for one in self.members:
                 one.close_idle(math.inf)
-        return max(room, 0)
+            closed = open_ - self._count()
+            room, open_ = room + closed, open_ - closed
+        if self._counts.processes > 1:
+            room = min(room, max(1, room // (2 * self._counts.processes)))
+        self._room = max(room, 0)
+        self._counts.put(self._party, open_ + self._room)
+
+    def _count(self) -> int:
+        return sum(len(one.session.mux.streams) for one in self.members)
 
 
 class Registration(Way):

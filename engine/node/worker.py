@@ -212,9 +212,10 @@ class _Worker:
         return State(self.entry, self._node.agents.owners.held(), counts)
 
     async def beat(self) -> None:
-        """Tell the supervisor that the loop turns."""
+        """Tell the supervisor that the loop turns, and what has come of it."""
         while True:
             self._channel.send(Beat(self._node.degraded, self._reactor.memory.used))
+            self._node.agents.settle()
             await trio.sleep(BEAT_SECONDS)
 
     async def listen(self) -> None:
@@ -246,7 +247,7 @@ class _Worker:
                 if isinstance(limit := self._limits.get(name), Rates):
                     limit.charge_elsewhere(party, self._reactor.now, amount)
             case Share(size):
-                self._reactor.memory.limit = size
+                self._reactor.memory.resize(size)
             case Held(id, endpoint, principal, True):
                 owners.hold_elsewhere(id, endpoint, principal)
             case Held(id, endpoint):

@@ -38,6 +38,8 @@ FIGURES = (
     Figure("failed", Better.LOWER, Goal(0.0, absolute=True)),
     Figure("node MiB", Better.LOWER),
 )
+SCARCE = (*FIGURES, Figure("reconnects", Better.LOWER))
+"""With few descriptors, the victim's idle connections are closed for others."""
 
 
 class AttackRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +115,8 @@ class AttackRow(msgspec.Struct, frozen=True, kw_only=True):
         figures = {f"calm {name}": value for name, value in figures_of(calm, {}, (P99,)).items()}
         figures |= figures_of(outcome, legs, self.figures)
         figures |= {"failed": sum(outcome.errors.values()), "node MiB": most / 2**20}
+        if SCARCE[-1] in self.figures:
+            figures["reconnects"] = outcome.reconnects
         return Sample(figures, [outcome], legs)
 
 
@@ -130,6 +134,7 @@ def attack_rows(
             connections=connections,
             memory_mib=memory_mib,
             descriptors=descriptors,
+            figures=FIGURES if descriptors is None else SCARCE,
         )
         for name in WEAPONS
         for connections in (1, 4)

@@ -24,7 +24,7 @@ async def open_askers(
     """Own the connections; `free` is called with each when it may ask. Raises LoadFailed if one cannot be
     opened.
     """
-    connections = await _open_all(target, count)
+    connections = await open_all(target, count)
     async with trio.open_nursery() as nursery:
 
         async def reopen() -> None:
@@ -46,7 +46,8 @@ async def open_askers(
         nursery.cancel_scope.cancel()
 
 
-async def _open_all(target: Target, count: int) -> list[socket.socket]:
+async def open_all(target: Target, count: int) -> list[socket.socket]:
+    """So many connections. Raises LoadFailed if one cannot be opened."""
     opened: list[socket.socket] = []
     failures: list[LoadFailed] = []
     limit = trio.CapacityLimiter(OPENED_AT_ONCE)

@@ -122,6 +122,9 @@ class Asker:
 
     `free` is called with the asker when it may be asked again, `lost` when its connection is gone (which it
     has closed). One request at a time.
+
+    A connection that was answered on before may be closed while it is idle, just as it is asked again. `again`, if
+    there is one, is called with that request's `since`, before `lost`; otherwise it is an error.
     """
 
     def __init__(
@@ -131,12 +134,15 @@ class Asker:
         watch: Watch,
         free: Callable[["Asker"], None],
         lost: Callable[["Asker"], None],
+        again: Callable[[float], None] | None = None,
     ) -> None:
         self._crowd = crowd
         self._connection = connection
         self._watch = watch
         self._free = free
         self._lost = lost
+        self._again = again
+        self._used = False
         self.since: float | None = None
         self._answer: Answer | None = None  # of which something has come
         # An answer that came whole, in one piece: the same bytes again are the same answer, and need not be read.
@@ -195,7 +201,9 @@ class Asker:
             self._free(self)
             return
         whole = answer is None
-        answer = self._answer = answer or Answer()
+        answer = answer or Answer()
+        if data:
+            self._answer = answer
         try:
             if not answer.feed(data):
                 return
@@ -203,6 +211,7 @@ class Asker:
             self._fail(str(error))
             return
         self.since = None
+        self._used = True
         assert answer.head is not None
         if answer.head.status >= 400:
             self._watch.errors[f"status {answer.head.status}"] += 1
@@ -217,7 +226,10 @@ class Asker:
         self._free(self)
 
     def _fail(self, kind: str) -> None:
-        self.since = None
-        self._watch.errors[kind] += 1
+        since, self.since = self.since, None
+        if self._again is not None and since is not None and self._used and self._answer is None:
+            self._again(since)
+        else:
+            self._watch.errors[kind] += 1
         self.close()
         self._lost(self)

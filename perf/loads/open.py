@@ -107,6 +107,10 @@ class Schedule:
         else:
             self._free.append(asker)
 
+    def _wait(self, since: float) -> None:
+        """No connection is free for what was due `since`."""
+        self._waiting.append(since)
+
     def _ring(self, _events: int) -> None:
         self._timer.heard()
         while (now := time.monotonic()) >= self._due:
@@ -114,6 +118,6 @@ class Schedule:
                 self._watch.late(now - self._due)
                 self._free.popleft().ask(self._request, self._due)
             else:
-                self._waiting.append(self._due)
+                self._wait(self._due)
             self._due += random.expovariate(1 / self._interval) if self._poisson else self._interval
         self._timer.ring_at(self._due)

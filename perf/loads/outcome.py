@@ -25,6 +25,7 @@ class Outcome(msgspec.Struct):
     bytes_down: int = 0
     bytes_up: int = 0
     errors: dict[str, int] = {}
+    reconnects: int = 0  # connections that were opened in place of closed ones, by a load that counts them
     latency: str = ""  # HdrHistogram, encoded
     lag: str = ""  # how late the generator itself was, against its schedule
     legs: dict[str, str] = {}  # histograms by leg of a new connection: tcp, proxy, tls, first byte, body
@@ -101,6 +102,7 @@ class Watch:
         self.bytes_down = 0
         self.bytes_up = 0
         self.errors: Counter[str] = Counter()
+        self.reconnects = 0
         self.notes: list[str] = []
 
     def begin(self) -> None:
@@ -137,6 +139,7 @@ class Watch:
             bytes_down=self.bytes_down,
             bytes_up=self.bytes_up,
             errors=dict(self.errors),
+            reconnects=self.reconnects,
             latency=histogram.encoded(histogram.histogram_of(self._latencies)) if self._latencies else "",
             lag=histogram.encoded(histogram.histogram_of(self._lags)) if self._lags else "",
             legs={leg: histogram.encoded(histogram.histogram_of(c)) for leg, c in self._legs.items()},
@@ -165,6 +168,7 @@ def together(outcomes: Iterable[Outcome]) -> Outcome:
         bytes_down=sum(part.bytes_down for part in parts),
         bytes_up=sum(part.bytes_up for part in parts),
         errors=dict(errors),
+        reconnects=sum(part.reconnects for part in parts),
         latency=_merged(part.latency for part in parts),
         lag=_merged(part.lag for part in parts),
         legs={leg: _merged(part.legs.get(leg, "") for part in parts) for part in parts for leg in part.legs},

@@ -89,6 +89,7 @@ LESS = [
     ("upstream", TLS, "", "upstream.tls", MUST, "set upstream.tls.cert"),
     ("proxy", TLS, "tls: {cert: ENDING, key: ENDING}", "proxy.tls.cert", SHOULD, "in 7 days"),
     ("upstream", TLS, "tls: {cert: OVER, key: OVER}", "upstream.tls.cert", MUST, "has expired"),
+    ("upstream", TLS, TLS[:-1] + ", client_cas: ENDING}", "upstream.tls.client_cas", SHOULD, "in 7 days"),
     ("proxy", TLS, BLIND, "insecure_skip_verify", MUST, "proxy.tls.client"),
     ("upstream", AUTH, "", "upstream.auth", MUST, "any endpoint"),
     ("proxy", AUTH, "", "proxy.auth", SHOULD, "ask who calls"),

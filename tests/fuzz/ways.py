@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
+from spnego._ntlm_raw import crypto
+
+import proxy_adapters.pac
 from proxy_adapters import Login, Memory, ProxyURL, Route, Secret, TunnelError
 from proxy_adapters.auth.challenge import MAXIMUM_CHALLENGES, parse_challenges
 from proxy_adapters.handshake import Hear, Player, Redial, Say, Script, Work
@@ -16,6 +20,11 @@ from proxy_adapters.socks4 import socks4
 from proxy_adapters.socks5 import socks5, socks5_with
 from proxy_adapters.url import normal_host
 from tests.fuzz.pieces import cut, singly
+
+crypto.des = lru_cache(crypto.des)
+"""NTLM's cipher, which pyspnego has in Python: most of a run was its, and it is not what is tried."""
+proxy_adapters.pac.RUN_SECONDS = 0.05
+"""Many scripts do not end."""
 
 _PROXY: Final = ProxyURL.parse("http://proxy.test:3128")
 _PASSWORD: Final = "cor3ectho2se"

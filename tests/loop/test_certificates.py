@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ssl
+import time
 from pathlib import Path
 
+from engine.auth.authority import Authority
 from engine.errors import ConfigError
 from engine.loop import certificates
 from engine.loop.certificates import Certificates
@@ -55,3 +57,18 @@ def test_who_names_no_file_or_speaks_no_tls_never_looks(tmp_path: Path) -> None:
     assert certificates.now(None) is None
     context = ssl.create_default_context()
     assert certificates.now(context) is context
+
+
+def test_a_chain_ends_with_its_first_certificate_and_authorities_with_the_next_of_theirs(tmp_path: Path) -> None:
+    authority, path = Authority.make("test"), tmp_path / "several.pem"
+    ended, soon, late = (authority.issue("node", days=days)[0] for days in (0, 20, 300))
+
+    def days_left(*certificates: bytes) -> list[int]:
+        path.write_bytes(b"".join(certificates))
+        tls = Certificates("admin.tls", [str(path)], lambda: None, chains=[str(path)], authorities=[str(path)])
+        assert {expiry[:2] for expiry in tls.expiries()} == {("admin", str(path))}
+        return [round((expiry.at - time.time()) / 86400) for expiry in tls.expiries()]
+
+    assert days_left(late, ended, soon) == [0, 20]
+    assert days_left(late) == [300, 300]
+    assert days_left(ended) == [0, 0]

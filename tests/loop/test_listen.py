@@ -17,6 +17,7 @@ from engine.errors import CannotListen
 from engine.loop.connection import Connection
 from engine.loop.listen import (
     ACCEPTED_PER_TURN,
+    FRESH_SECONDS,
     FULL_SECONDS,
     Room,
     open_listeners,
@@ -209,6 +210,22 @@ async def test_a_task_that_waits_for_one_that_has_to_go_ends_with_it(reactor: Re
         nursery.cancel_scope.cancel()
     for client in clients:
         client.close()
+
+
+async def test_who_dawdles_goes_behind_who_is_idle_and_before_who_has_just_come(
+    reactor: Reactor, mock_clock: trio.testing.MockClock
+) -> None:
+    slow: set[Connection] = set()
+    async with open_port(Room(2, slow.__contains__)) as port:
+        await port.connect(2)
+        port.ear(0).idle = False
+        slow.add(port.connection(0))
+        mock_clock.jump(FRESH_SECONDS)
+        await settle()
+        await port.connect()
+        assert port.served == [True, False, True]  # the idle one has gone
+        await port.connect()
+        assert port.served == [False, False, True, True]
 
 
 async def test_while_nobody_is_idle_the_queue_waits(reactor: Reactor, autojump_clock: trio.testing.MockClock) -> None:

@@ -94,6 +94,21 @@ def test_an_owner_that_frees_nothing_is_not_asked_for_ever(memory: Memory) -> No
     assert (memory.used, memory.ended) == (0, 1)
 
 
+def test_a_party_has_its_part_of_what_the_process_may_hold_now() -> None:
+    memory = Memory(100)
+    shares = Shares(memory, 0.5, 0)
+    ended: list[str] = []
+    owner = Owner(memory, "a", ended)
+    shares.book(owner.account, "one", "")
+    memory.resize(40)
+    owner.account.charge(20)
+    memory.reclaim()
+    assert ended == []
+    memory.resize(38)
+    memory.reclaim()
+    assert ended == ["a"]
+
+
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(-60, 60)), max_size=60))
 def test_the_whole_is_the_sum_of_its_accounts(moves: list[tuple[int, int]]) -> None:
     memory = Memory(100)

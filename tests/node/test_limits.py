@@ -10,6 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from engine.gateway.clocks import SCARCE_SECONDS
 from engine.wire.mux import MAX_PENDING
 from tests.programs import TRIODUCT, Programs, free_port, get
 from tests.roles import GET, Roles, Talk, answer, server_config, settle, tell_head
@@ -161,6 +162,35 @@ async def test_thousands_of_requests_in_one_go_are_answered_in_order(roles: Role
         nursery.start_soon(client.say, b"".join(requests))
         for number in range(size):
             assert (await client.answer()).body.startswith(b"GET /%d " % number)
+
+
+@pytest.mark.parametrize("slow_at", ["body", "answer"])
+async def test_where_nobody_is_idle_a_slow_request_makes_room_for_another(
+    roles: Roles, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch, slow_at: str
+) -> None:
+    async def serve(talk: Talk) -> None:
+        while True:
+            if b"/endless" in await talk.until(b"\r\n\r\n"):
+                await talk.say(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+                while True:
+                    await talk.say(PIECE)
+            await talk.say(answer(b"served"))
+
+    monkeypatch.setattr("engine.loop.listen._descriptors", lambda: 8)
+    node = await roles.tunnel(serve)  # whose agent is one of the six that there is room for
+    slow = [await roles.dial(node.proxy, buffer=4096) for _ in range(5)]
+    for client in slow:
+        if slow_at == "body":
+            await client.say(b"POST / HTTP/1.1\r\nHost: web.test\r\nContent-Length: 1000\r\n\r\nx")
+        else:
+            await client.say(GET.replace(b"/", b"/endless", 1))
+        await settle()
+    late = await roles.dial(node.proxy)
+    await late.say(GET)
+    mock_clock.jump(SCARCE_SECONDS - 1)
+    await settle()
+    mock_clock.jump(2)
+    assert (await late.answer()).body == b"served"
 
 
 async def test_thousands_of_requests_for_nobody_are_refused_one_by_one(roles: Roles) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import trio
 from trio.testing import MockClock
 
+from engine.config.limits import AgentLimits, ClientLimits
 from engine.loop.memory import process_limit
 from engine.loop.reactor import CLOCK_SECONDS
 from proxy_adapters.proxy_protocol import proxy_header
@@ -25,6 +28,7 @@ from tests.roles import (
     tell_head,
 )
 
+PROJECT = Path(__file__).parents[2]
 PIECE = bytes(range(256)) * 256
 
 ONE, OTHER = ("192.0.2.7", 4711), ("192.0.2.8", 4711)
@@ -48,6 +52,15 @@ async def metric(roles: Roles, node: RunningNode, port: str, limit: str) -> floa
     name = f'trioduct_limited_total{{limit="{limit}",port="{port}"}} '
     (line,) = [line for line in text.splitlines() if line.startswith(name)]
     return float(line.removeprefix(name))
+
+
+async def test_each_limit_has_a_counter_and_is_in_the_docs(roles: Roles) -> None:
+    told = (PROJECT / "docs/security.md").read_text()
+    node = await roles.node()
+    for port, section in (("proxy", ClientLimits), ("upstream", AgentLimits)):
+        for limit in section.__annotations__:
+            assert await metric(roles, node, port, limit) == 0
+            assert f"`{port}.limits.{limit}`" in told
 
 
 async def test_a_client_has_so_many_connections_at_once(roles: Roles) -> None:

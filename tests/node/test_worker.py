@@ -226,6 +226,26 @@ async def test_what_a_principal_has_with_other_workers_counts_here(supervisor: S
     assert (await (await register()).answer()).status == 429
 
 
+async def test_streams_that_a_principal_has_at_other_workers_count(supervisor: Supervisor, roles: Roles) -> None:
+    config = server_config()
+    config.upstream.auth.hmac_secret_key = SECRET.decode()
+    config.upstream.limits.streams = 4
+    token = jwt.encode({"sub": "alice"}, SECRET, "HS256").encode()
+    first = await supervisor.start(config)
+    first.say(Accept([0, 1]), Count("node.2", "upstream.streams", "alice", 3))
+    await settle()
+    agent = await roles.dial(supervisor.upstream)
+    await agent.say(REGISTER + b"Authorization: Bearer %b\r\n\r\n" % token)
+    await agent.until(b"\r\n\r\n")
+    await (await roles.dial(supervisor.proxy)).say(GET)
+    assert await first.hear(Count) == Count("node.1", "upstream.streams", "alice", 1)
+    assert (await (await roles.dial(supervisor.proxy)).ask(GET)).status == 503
+    first.say(Gone("node.2"))
+    await settle()
+    await (await roles.dial(supervisor.proxy)).say(GET)
+    assert await first.hear(Count) == Count("node.1", "upstream.streams", "alice", 2)
+
+
 async def test_it_leaves_when_it_is_told_to_and_says_what_it_has_counted(supervisor: Supervisor, roles: Roles) -> None:
     first = await supervisor.start()
     first.say(Accept([0, 1]))

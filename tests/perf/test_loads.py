@@ -4,9 +4,12 @@ import math
 import os
 import signal
 import sys
+import time
+from functools import partial
 
 import msgspec
 import pytest
+import trio
 
 from perf.errors import LoadFailed
 from perf.loads.bulk import Download, Upload
@@ -186,3 +189,22 @@ async def test_what_is_answered_late_is_an_error_only_to_who_does_not_wait_for_i
     assert found is not None
     assert found.p50 >= 300
     assert outcome.answers > 30
+
+
+async def test_a_victim_whose_connections_are_closed_while_they_are_idle_asks_again_on_new_ones() -> None:
+    async def answer_once(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.receive_some()
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            await stream.receive_some()  # the next one gets no answer
+
+    watch = Watch(lambda _: None, time.monotonic())
+    victim = Victim(rate=50, connections=4, seconds=0.5, warmup_seconds=0, patience_seconds=5)
+    async with trio.open_nursery() as nursery:
+        (listener,) = await nursery.start(partial(trio.serve_tcp, answer_once, 0, host="127.0.0.1"))
+        _, port = listener.socket.getsockname()
+        outcome = await victim._generate(Target("127.0.0.1", port), watch)
+        nursery.cancel_scope.cancel()
+    assert outcome.errors == {}
+    assert outcome.answers >= 20
+    assert outcome.reconnects >= outcome.answers - 5
