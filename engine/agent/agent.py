@@ -34,12 +34,13 @@ from engine.config import AgentConfig, ClientTLS, ListenerConfig
 from engine.config.pages import open_pages
 from engine.errors import Unreachable
 from engine.log import INFO, get_logger, is_readable, show
-from engine.loop.certificates import Certificates, warn_of_expiry, watch
+from engine.loop.certificates import Certificates, warn_of_expiry
 from engine.loop.connection import address_of
 from engine.loop.dial import Server
 from engine.loop.leaving import NEVER, until_signal
 from engine.loop.listen import join_address, open_listeners
 from engine.loop.reactor import Reactor
+from engine.loop.renewed import watch
 from engine.loop.run import open_reactor
 from engine.session.session import Session
 from engine.tracing.tracer import Tracer

@@ -16,7 +16,7 @@ from engine.auth.token import Invalid, read_claims, read_signed, time_of
 from engine.config import ConnectConfig
 from engine.errors import ConfigError
 from engine.log import get_logger
-from engine.loop.certificates import Renewed
+from engine.loop.renewed import Renewed
 
 AHEAD_SECONDS: Final = 60.0  # of its end a token is replaced, or of a quarter of what it has left where that is less
 RETRY_SECONDS: Final = 5.0  # between two questions for another, while the source has none

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.config import ListenerConfig
-from engine.loop.certificates import Renewed, watch
+from engine.loop.renewed import Renewed, watch
 
 
 class SaidOfVisitors:

@@ -10,7 +10,7 @@ from engine.config.check import Defect, read_named_file
 
 if TYPE_CHECKING:
     from engine.gateway.pages import Pages
-    from engine.loop.certificates import Renewed
+    from engine.loop.renewed import Renewed
 
 MAX_PAGE = 64 * 1024
 KEY = "error_pages"
@@ -43,7 +43,7 @@ def read_pages(named: Named) -> dict[str, bytes]:
 def open_pages(section: str, named: Named) -> tuple[Pages, Renewed]:
     """The pages, and what reads them again when a file has changed. Raises Defect."""
     from engine.gateway.pages import Pages
-    from engine.loop.certificates import Renewed
+    from engine.loop.renewed import Renewed
 
     pages = Pages(read_pages(named))
 

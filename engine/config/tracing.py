@@ -45,7 +45,7 @@ class TracingConfig(Section):
         """What traces requests from `now` on, and what exports the spans: as those of `service`, unless service_name or
         the environment has another name. `node` is the id of the node, if this is one.
         """
-        from engine.loop.certificates import Renewed
+        from engine.loop.renewed import Renewed
         from engine.tracing.export import Exporter  # which takes half a second
         from engine.tracing.tracer import Tracer
 

@@ -17,11 +17,12 @@ from engine.errors import Refused, Unreachable
 from engine.forward.udp import UdpPort
 from engine.forward.way import Way
 from engine.log import get_logger
-from engine.loop.certificates import Certificates, Renewed, warn_of_expiry
+from engine.loop.certificates import Certificates, warn_of_expiry
 from engine.loop.connection import Address, Connection
 from engine.loop.dial import Server
 from engine.loop.leaving import NEVER, until_signal
 from engine.loop.listen import Room, open_listeners, serve
+from engine.loop.renewed import Renewed
 from engine.loop.run import open_reactor
 from engine.loop.udp import open_udp
 from engine.tunnel.relay import Relay

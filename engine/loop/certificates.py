@@ -1,14 +1,10 @@
-"""What somebody needs to speak TLS, or to verify tokens, made anew when one of its files changes.
+"""What somebody needs to speak TLS, made anew when one of its files changes; and when certificates end.
 
-Certificates are renewed every few weeks, and a node that had to be restarted for that would move all of its agents each
-time. So a port's files are looked at every `WATCH_SECONDS`, a client's before it dials. What is new holds for
-handshakes that begin from then on; connections that are there go on as they are. While files do not fit each other, as
-between the writing of a certificate and of its key, or are broken, all stays as it was.
+What is new holds for handshakes that begin from then on; connections that are there go on as they are.
 """
 
 from __future__ import annotations
 
-import os
 import ssl
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,45 +15,12 @@ import trio
 
 from engine.errors import ConfigError
 from engine.log import get_logger
+from engine.loop.renewed import Renewed
 
-WATCH_SECONDS: Final = 2.0
-SOON_SECONDS: Final = 1.0  # between two looks at what has to be honoured within two seconds
 DAY_SECONDS: Final = 86400.0
 WARNED_DAYS: Final = 14  # of a certificate that ends, before it does
 
-Sign = tuple[int, int, int] | None
-
 log = get_logger("tls")
-
-
-class Renewed:
-    """Something made of files, and made anew by `make` when one of them changes; files with an empty name are none.
-
-    `make` raises ConfigError if they do not fit, and then all stays as it was. `name` is for the log.
-    """
-
-    def __init__(self, name: str, files: Sequence[str], make: Callable[[], object]) -> None:
-        self._name = name
-        self._files = [file for file in files if file]
-        self._make = make
-        self._signs = self._look()
-
-    def refresh(self) -> None:
-        """See whether the files have changed, and take what they have become if it fits."""
-        signs = self._look()
-        if signs == self._signs:
-            return
-        self._signs = signs
-        try:
-            self._make()
-        except (ConfigError, OSError) as error:
-            log.warning("files do not match, keeping the old ones", of=self._name, error=str(error))
-        else:
-            log.info("files reloaded", of=self._name)
-
-    def _look(self) -> list[Sign]:
-        """By what a file is known to be another: its place on the disk, its size and when it was written."""
-        return list(map(_sign, self._files))
 
 
 class Expiry(NamedTuple):
@@ -140,28 +103,12 @@ def next_end(ends: Iterable[float], now: float) -> float:
     return next((end for end in ends if end > now), ends[-1])
 
 
-def _sign(path: str) -> Sign:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
 def now(tls: ssl.SSLContext | Certificates | None) -> ssl.SSLContext | None:
     """What to speak TLS with, now."""
     if not isinstance(tls, Certificates):
         return tls
     tls.refresh()
     return tls.context
-
-
-async def watch(things: Sequence[Renewed], seconds: float | None = None) -> None:
-    """Refresh all of them every `seconds` (None: WATCH_SECONDS), for ever."""
-    while True:
-        await trio.sleep(WATCH_SECONDS if seconds is None else seconds)
-        for thing in things:
-            thing.refresh()
 
 
 async def warn_of_expiry(certificates: Sequence[Certificates], clock: Callable[[], float] = time.time) -> None:

@@ -42,12 +42,13 @@ from engine.gateway.inbound import dawdles
 from engine.gateway.retry import Budget, Retries
 from engine.limits import Counts, Rates, Traffic, Visits
 from engine.log import get_logger
-from engine.loop.certificates import SOON_SECONDS, Certificates, Expiry, Renewed, warn_of_expiry, watch
+from engine.loop.certificates import Certificates, Expiry, warn_of_expiry
 from engine.loop.connection import Address, Connection
 from engine.loop.leaving import NEVER, until_signal
 from engine.loop.listen import Room, join_address, open_listeners, serve, split_address
 from engine.loop.memory import Shares
 from engine.loop.reactor import Reactor
+from engine.loop.renewed import SOON_SECONDS, Renewed, watch
 from engine.loop.run import open_reactor
 from engine.node.admission import logged
 from engine.node.agent_port import AgentPort

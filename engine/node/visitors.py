@@ -13,7 +13,7 @@ from engine.auth.passwords import Passwords
 from engine.auth.visitors import Guard, Guards, Users, Verdict
 from engine.config import VisitorsConfig
 from engine.gateway.role import Refuse
-from engine.loop.certificates import SOON_SECONDS, Renewed, watch
+from engine.loop.renewed import SOON_SECONDS, Renewed, watch
 from engine.routing import tenants
 
 CHECK_SECONDS: Final = 10.0  # for a password to be checked

@@ -63,10 +63,10 @@ from engine.config import ServerConfig
 from engine.errors import ConfigError, RemoteProtocolError
 from engine.limits import Counts, Rates
 from engine.log import get_logger
-from engine.loop.certificates import watch
 from engine.loop.leaving import NEVER, until_signal
 from engine.loop.listen import BACKLOG, MANY, Room, serve
 from engine.loop.reactor import Reactor
+from engine.loop.renewed import watch
 from engine.loop.run import open_reactor
 from engine.node.membership import join_by_store
 from engine.node.node import Node, open_node

@@ -60,11 +60,12 @@ from engine.config import ServerConfig
 from engine.errors import ConfigError
 from engine.log import get_logger
 from engine.loop.backoff import SETTLED_SECONDS, Backoff
-from engine.loop.certificates import warn_of_expiry, watch
+from engine.loop.certificates import warn_of_expiry
 from engine.loop.connection import Address
 from engine.loop.leaving import until_signal
 from engine.loop.listen import has_inherited, open_listeners, open_shared_listeners
 from engine.loop.memory import process_limit, shares
+from engine.loop.renewed import watch
 from engine.loop.run import open_reactor
 from engine.node.admission import logged
 from engine.node.node import (

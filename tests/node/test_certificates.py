@@ -17,7 +17,8 @@ from trio.testing import MockClock
 from engine.auth.authority import Authority
 from engine.config import ClientTLS
 from engine.config.tls import KeyPair
-from engine.loop.certificates import DAY_SECONDS, WATCH_SECONDS
+from engine.loop.certificates import DAY_SECONDS
+from engine.loop.renewed import WATCH_SECONDS
 from tests.node.conftest import Written
 from tests.roles import GET, Roles, RunningNode, Talk, agent_config, answer, server_config, settle, tell_head
 
@@ -122,7 +123,7 @@ async def test_a_new_certificate_is_shown_on_every_port_and_nobody_is_cut_off(
         assert (await client.ask()).body == b"done"
     may_answer.set()
     assert (await under_way.answer()).body == b"done"
-    assert [line["msg"] for line in written("tls")] == ["files reloaded"] * 9
+    assert [line["msg"] for line in written("files")] == ["files reloaded"] * 9
 
 
 @pytest.mark.parametrize("only", ["cert.pem", "key.pem"])
@@ -134,7 +135,7 @@ async def test_a_certificate_without_its_key_changes_nothing_until_the_key_has_c
     for _ in range(3):
         await looked(mock_clock)
         assert await shown(node.proxy) == "cert 1"
-    assert [line["level"] for line in written("tls")] == ["warn"] * 3  # once for each port
+    assert [line["level"] for line in written("files")] == ["warn"] * 3  # once for each port
     files.renew()
     await looked(mock_clock)
     assert await shown(node.proxy) == "cert 3"
@@ -186,7 +187,7 @@ async def test_an_authority_that_is_taken_away_lets_nobody_in_any_more(
 async def test_no_request_fails_while_certificates_change_under_load(
     roles: Roles, files: Files, monkeypatch: pytest.MonkeyPatch, written: Written
 ) -> None:
-    monkeypatch.setattr("engine.loop.certificates.WATCH_SECONDS", 0.001)
+    monkeypatch.setattr("engine.loop.renewed.WATCH_SECONDS", 0.001)
     node = await start(roles, files)
     config = agent_config(node.upstream, await roles.service(tell_head), scheme="https")
     config.connect.tls.insecure_skip_verify = True
@@ -214,7 +215,7 @@ async def test_no_request_fails_while_certificates_change_under_load(
                 pass  # each is a handshake of its own
         renewed = True
     assert served > 0
-    assert all(line["level"] == "info" or "another certificate" in str(line["error"]) for line in written("tls"))
+    assert all(line["level"] == "info" or "another certificate" in str(line["error"]) for line in written("files"))
 
 
 async def test_an_agent_that_dials_again_shows_its_new_certificate_and_believes_the_new_authority(

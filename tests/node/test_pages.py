@@ -43,7 +43,7 @@ async def test_a_node_and_an_agent_have_pages_of_their_own(roles: Roles, tmp_pat
 async def test_a_page_that_has_changed_is_read_again(
     roles: Roles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.loop.certificates.WATCH_SECONDS", 0.02)
+    monkeypatch.setattr("engine.loop.renewed.WATCH_SECONDS", 0.02)
     page = tmp_path / "page.html"
     page.write_text("<p>one")
     config = server_config()

@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock
 
 from engine.errors import ConfigError
-from engine.loop.certificates import SOON_SECONDS
+from engine.loop.renewed import SOON_SECONDS
 from engine.wire.websocket import WebSocket
 from engine.wire.yamux import ACK, DATA, PING, SYN, header
 from tests.node.test_tokens import SECRET, bearer, client_is_told, protected, token

@@ -18,7 +18,7 @@ from trio.testing import MockClock
 
 from engine.config import AuthConfig, ServerConfig
 from engine.errors import Refused
-from engine.loop.certificates import WATCH_SECONDS
+from engine.loop.renewed import WATCH_SECONDS
 from tests.canary import CANARY
 from tests.roles import GET, Roles, RunningNode, Talk, agent_config, answer, says, server_config, settle, tell_head
 

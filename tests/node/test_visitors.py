@@ -358,17 +358,17 @@ async def test_a_file_that_changes_is_read_again(
     assert (await client.ask(request(ALICE))).status == 401
     for content in (b"bob:%b\nalice\n" % hash_of("other"), b""):
         write(htpasswd, content)
-        before = len(written("tls", "proxy.access"))
-        while len(lines := written("tls", "proxy.access")) == before:  # noqa: ASYNC110
+        before = len(written("files", "proxy.access"))
+        while len(lines := written("files", "proxy.access")) == before:  # noqa: ASYNC110
             await trio.sleep(0.01)
-        assert lines[-1]["msg"] == "files do not match, keeping the old ones"
+        assert lines[-1]["msg"] == "changed files are of no use, keeping what they were"
         assert (await client.ask(request(shown("bob", "builder")))).status == 200
     htpasswd.unlink()
-    before = len(written("tls", "proxy.access"))
-    while len(lines := written("tls", "proxy.access")) == before:  # noqa: ASYNC110
+    before = len(written("files", "proxy.access"))
+    while len(lines := written("files", "proxy.access")) == before:  # noqa: ASYNC110
         await trio.sleep(0.01)
     await trio.sleep(0.1)
-    assert len(written("tls", "proxy.access")) == len(lines) == 4  # each once
+    assert len(written("files", "proxy.access")) == len(lines) == 4  # each once
     assert "line 2: no NAME:HASH" in str(lines[1]["error"])
     assert (await client.ask(request(shown("bob", "builder")))).status == 200
 
@@ -376,7 +376,7 @@ async def test_a_file_that_changes_is_read_again(
 async def test_an_agents_file_that_changes_is_said_to_the_node(
     roles: Roles, htpasswd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.loop.certificates.WATCH_SECONDS", 0.01)
+    monkeypatch.setattr("engine.loop.renewed.WATCH_SECONDS", 0.01)
     node = await tunnel(roles, "agent", VisitorsConfig(basic_auth_file=str(htpasswd)))
     client = await roles.dial(node.proxy)
     assert (await client.ask(request(ALICE))).status == 200
@@ -596,7 +596,7 @@ async def test_the_access_log_says_why(roles: Roles, whose: str, htpasswd: Path,
     client = await roles.dial(node.proxy)
     for fields in ([], [shown("alice", "other")], [ALICE]):
         await client.ask(request(*fields))
-    lines = written("tls", "proxy.access")
+    lines = written("files", "proxy.access")
     assert [line.get("refused") for line in lines] == ["credentials", "credentials", None]
     assert [line["endpoint-id"] for line in lines] == ["web"] * 3
     assert "other" not in json.dumps(lines[1])
