@@ -274,6 +274,7 @@ class Inbound:
         if exchange is None:
             self.inlet.resume()
         elif self._outbound is not None:
+            self._outbound.outlet.read_at_most(self.inlet.room)
             self._outbound.outlet.resume()
 
     def break_off(self, error: Exception) -> None:

@@ -295,6 +295,7 @@ class Outbound:
 
     def drained(self) -> None:
         if self._inbound is not None:
+            self._inbound.inlet.read_at_most(self.outlet.room)
             self._inbound.inlet.resume()
 
     def break_off(self, error: Exception) -> None:

@@ -47,6 +47,7 @@ class _Side:
         self.relay.done(error)
 
     def drained(self) -> None:
+        self.there.read_at_most(self.here.room)
         self.there.resume()
 
     def break_off(self, error: Exception) -> None:
