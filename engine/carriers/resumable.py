@@ -32,10 +32,10 @@ from engine.loop.reactor import current_reactor
 from engine.wire import yamux
 from engine.wire.resumption import Resume
 
-LIMIT: Final = 2 * 1024 * 1024  # bytes that are not confirmed: more than this, and sources are held back
+LIMIT: Final = 4 * 1024 * 1024  # bytes that are not confirmed: more than this, and sources are held back
 FAR_LIMIT: Final = 32 * 1024 * 1024  # the same where a round trip is long: as much as a stream's window (see window.py)
 BYTES_PER_SECOND: Final = 640_000_000  # that may be under way, whatever a round trip takes; half is confirmed then
-EXCESS: Final = 3 * LIMIT  # above that: what is said nevertheless, pongs and windows, is bounded as well
+EXCESS: Final = LIMIT  # above that: what is said nevertheless, pongs and windows, is bounded as well
 CONFIRM_BYTES: Final = LIMIT // 2  # taken, before it is confirmed: a confirmation that goes alone costs 30 us
 
 
