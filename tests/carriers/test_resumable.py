@@ -191,6 +191,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _shrink(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resumable, "ALONG_BYTES", 50)
     monkeypatch.setattr(resumable, "CONFIRM_BYTES", 100)
     monkeypatch.setattr(resumable, "LIMIT", 800)
 
@@ -222,7 +223,7 @@ def test_every_byte_arrives_once_whatever_is_cut_and_when(base: int, steps: list
         for party in parties:  # as if so much had been said and confirmed already
             party.resumable.retained.sent = party.resumable.retained.confirmed = base
             party.resumable.received_bytes = base
-            party.resumable._confirm_at = base + 100
+            party.resumable._told()
         for what, which, size in steps:
             if what == "say":
                 parties[which].say(size)
