@@ -37,6 +37,8 @@ SWEEP_SECONDS: Final = 1.0
 UNREACHABLE: Final = Refuse(502, piko.UPSTREAM_UNREACHABLE)
 TIMEOUT: Final = Refuse(504, piko.UPSTREAM_TIMEOUT)
 
+NO_PAGES: Final = Pages()  # one for all listeners
+
 log = get_logger("proxy.http")
 
 
@@ -75,7 +77,7 @@ class HttpUpstream:
         # How slow a client may be is the node's to judge.
         self.timeouts = Timeouts(math.inf, math.inf, math.inf, service.timeout or math.inf, math.inf)
         self.retries = Retries()
-        self.pages = Pages()
+        self.pages = NO_PAGES
         self.idle: dict[ServiceOutbound, None] = {}
         self.endpoint = endpoint
         self.watch: Callable[[Exchange], Watch] | None = None  # who looks at each exchange

@@ -124,4 +124,4 @@ async def test_a_thousand_idle_tunnels_are_cheap(programs: Programs, nginx: Web,
     each_node, each_agent = ((many_node - one_node) / TUNNELS, (many_agent - one_agent) / TUNNELS)
     print(f"KiB for each of {TUNNELS} idle tunnels: node {each_node:.1f}, agent {each_agent:.1f}")
     assert each_node < 40
-    assert each_agent < 45  # three tasks of it watch over its carrier
+    assert each_agent < 48  # three tasks of it watch over its carrier
