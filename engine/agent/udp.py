@@ -166,9 +166,7 @@ class _Service:
     def datagram(self, sock: UdpSocket[Any], data: memoryview, name: Name) -> None:
         flow = self._flow
         flow.heard = True
-        flow.tunnel.upstream.flows.used(flow)
-        flow.datagrams_out += 1
-        flow.bytes_out += len(data)
+        flow.tunnel.upstream.flows.passed_out(flow, len(data))
         flow.tunnel.send(flow, data)
 
     def refused(self, sock: UdpSocket[Any], error: OSError) -> None:
@@ -201,9 +199,7 @@ class _Tunnel:
             self.flows[id] = flow
         if flow.sock is None:
             upstream.connect(flow)
-        upstream.flows.used(flow)
-        flow.datagrams_in += 1
-        flow.bytes_in += len(data)
+        upstream.flows.passed_in(flow, len(data))
         if flow.sock is not None:
             flow.sock.send(flow, data)
         else:

@@ -76,9 +76,7 @@ class UdpPort:
         flow = self._by_name.get(name)
         if flow is None:
             flow = self._begin(sock, name)
-        self._flows.used(flow)
-        flow.datagrams_in += 1
-        flow.bytes_in += len(data)
+        self._flows.passed_in(flow, len(data))
         if self._tunnel is not None:
             self._tunnel.send(flow, data)
         else:
@@ -128,9 +126,7 @@ class UdpPort:
         flow = self._by_id.get(id)
         if flow is None or data is None:  # its client has been idle meanwhile
             return
-        self._flows.used(flow)
-        flow.datagrams_out += 1
-        flow.bytes_out += len(data)
+        self._flows.passed_out(flow, len(data))
         flow.sock.send(flow, data)
 
     def greeted(self) -> None:

@@ -75,8 +75,19 @@ class Flows(Generic[F]):
         self.begun += 1
         self.deadline = min(self.deadline, self._reactor.now + self._idle_seconds)
 
-    def used(self, flow: F) -> None:
-        """A datagram has passed, either way."""
+    def passed_in(self, flow: F, size: int) -> None:
+        """A datagram of `size` bytes, on its way to the service."""
+        flow.datagrams_in += 1
+        flow.bytes_in += size
+        self._used(flow)
+
+    def passed_out(self, flow: F, size: int) -> None:
+        """The same, on its way to the client."""
+        flow.datagrams_out += 1
+        flow.bytes_out += size
+        self._used(flow)
+
+    def _used(self, flow: F) -> None:
         flow.used_at = self._reactor.now
         self._flows.move_to_end(flow)
 

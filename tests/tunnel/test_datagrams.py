@@ -160,11 +160,11 @@ async def test_the_flow_that_was_not_used_for_longest_makes_room(reactor: Reacto
     flows.enter(one)
     flows.enter(two)
     one.bytes_in = two.bytes_in = 5
-    flows.used(one)
+    flows.passed_in(one, 0)
     flows.enter(three)
     assert ended == [(2, "too many flows")]
     reactor.now += 61.0
-    flows.used(three)
+    flows.passed_out(three, 0)
     flows.expired()
     assert ended[1:] == [(1, "idle")]
     assert flows.deadline == reactor.now + 60.0
