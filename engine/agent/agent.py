@@ -24,7 +24,7 @@ from engine.agent.onward import Rewriting
 from engine.agent.service import Service
 from engine.agent.tcp import TcpUpstream
 from engine.agent.token import AgentToken
-from engine.agent.traced import TracedUpstream
+from engine.agent.traced import Spans
 from engine.agent.udp import UdpUpstream
 from engine.agent.uplink import HINT, Uplink
 from engine.agent.visitors import SaidOfVisitors
@@ -258,11 +258,13 @@ def _upstream(
     told = (service, listener.endpoint_id, reactor, metrics, nursery, access_log, rewriting)
     upstream: HttpUpstream
     if speaks_http2:
-        from engine.agent.http2 import Http2Upstream, TracedHttp2Upstream  # h2: 40 ms to import, which few agents need
+        from engine.agent.http2 import Http2Upstream  # h2: 40 ms to import, which few agents need
 
-        upstream = Http2Upstream(*told) if tracer is None else TracedHttp2Upstream(*told, tracer=tracer)
+        upstream = Http2Upstream(*told)
     else:
-        upstream = HttpUpstream(*told) if tracer is None else TracedUpstream(*told, tracer=tracer)
+        upstream = HttpUpstream(*told)
+    if tracer is not None:
+        upstream.spans = Spans(service, listener.endpoint_id, reactor, tracer, version="2" if speaks_http2 else "1.1")
     if listener.error_pages:
         upstream.pages, read = open_pages("listeners", listener.error_pages)
         nursery.start_soon(watch, [read])

@@ -15,6 +15,7 @@ from engine.access_log import AccessLog
 from engine.admin.metrics import AgentMetrics
 from engine.agent.onward import Onward, Rewriting
 from engine.agent.service import Service
+from engine.agent.traced import Spans
 from engine.gateway import record
 from engine.gateway.clocks import Timeouts
 from engine.gateway.exchange import Exchange, Watch
@@ -81,6 +82,7 @@ class HttpUpstream:
         self.idle: dict[ServiceOutbound, None] = {}
         self.endpoint = endpoint
         self.watch: Callable[[Exchange], Watch] | None = None  # who looks at each exchange
+        self.spans: Spans | None = None  # who traces them
         self.deadline = reactor.now + SWEEP_SECONDS
         self.service = service
         self._base_path = service.path.rstrip("/").encode()
@@ -116,6 +118,9 @@ class HttpUpstream:
         else:
             head, client = self._onward.sent(request)
             exchange.amend = self._onward.amend
+        if self.spans is not None:
+            self.spans.begin(inbound, exchange, lost)
+            head = self.spans.told(exchange, head)
         return self.find(inbound, exchange, head, client, lost)
 
     def has_another(self, exchange: Exchange, outbound: Outbound) -> bool:
@@ -194,11 +199,10 @@ class HttpUpstream:
             exchange.watch.finished()
         self._metrics.request_done(*exchange.figures(), self.endpoint, exchange.first_byte_seconds)
         if self._access_log is not None:
-            record.write(self._access_log, exchange, client="", endpoint=self.endpoint, trace=self.trace_id(exchange))
-
-    def trace_id(self, exchange: Exchange) -> str:
-        """Of the trace that an exchange is part of, if that is known."""
-        return ""
+            trace = "" if self.spans is None else self.spans.trace_id(exchange)
+            record.write(self._access_log, exchange, client="", endpoint=self.endpoint, trace=trace)
+        if self.spans is not None:
+            self.spans.finished(exchange)
 
     def expired(self) -> None:
         """Close what has idled for too long; and of what is more than `max_idle`, what nobody wanted for a while.

@@ -18,14 +18,12 @@ from engine.admin.metrics import AgentMetrics
 from engine.agent.http import TIMEOUT, UNREACHABLE, HttpUpstream
 from engine.agent.onward import Rewriting
 from engine.agent.service import Service
-from engine.agent.traced import Spans
 from engine.gateway.exchange import Exchange
 from engine.gateway.outbound import Outbound
 from engine.gateway.role import Decision, Refuse, Route, Wait, Waiting
 from engine.http2.connection import Timeouts
 from engine.log import get_logger
 from engine.loop.reactor import Reactor
-from engine.tracing.tracer import Tracer
 from engine.wire.clients import Client
 
 MAX_CONNECTIONS: Final = 16
@@ -158,38 +156,3 @@ class Http2Upstream(HttpUpstream):
             if exchange.watch is not None:
                 exchange.watch.failed(f"the service at {self.service}: {told}")
             self._reactor.call("connect", inbound, inbound.decide, exchange, refusal)
-
-
-class TracedHttp2Upstream(Http2Upstream):
-    """The same with a `tracer` (see agent.traced)."""
-
-    def __init__(
-        self,
-        service: Service,
-        endpoint: str,
-        reactor: Reactor,
-        metrics: AgentMetrics,
-        nursery: trio.Nursery,
-        access_log: AccessLog | None = None,
-        rewriting: Rewriting | None = None,
-        *,
-        tracer: Tracer,
-    ) -> None:
-        super().__init__(service, endpoint, reactor, metrics, nursery, access_log, rewriting)
-        self._spans = Spans(service, endpoint, reactor, tracer, version="2")
-
-    def begin(self, inbound: Waiting, exchange: Exchange, lost: Outbound | None) -> Decision:
-        self._spans.begin(inbound, exchange, lost)
-        return super().begin(inbound, exchange, lost)
-
-    def find(
-        self, inbound: Waiting, exchange: Exchange, head: bytes, client: Client | None, lost: Outbound | None
-    ) -> Decision:
-        return super().find(inbound, exchange, self._spans.told(exchange, head), client, lost)
-
-    def trace_id(self, exchange: Exchange) -> str:
-        return self._spans.trace_id(exchange)
-
-    def finished(self, inbound: Waiting, exchange: Exchange) -> None:
-        super().finished(inbound, exchange)
-        self._spans.finished(exchange)

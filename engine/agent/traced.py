@@ -1,27 +1,18 @@
-"""An HTTP listener whose requests are traced: a span for each, from the node's stream to the service and back. An agent
-that traces nothing has none, and so no cost. (That of a service which speaks HTTP/2 is in agent.http2.)
-"""
+"""The spans of an HTTP listener's requests: one for each, from the node's stream to the service and back."""
 
 from __future__ import annotations
 
-import trio
-
-from engine.access_log import AccessLog
-from engine.admin.metrics import AgentMetrics
-from engine.agent.http import HttpUpstream
-from engine.agent.onward import Rewriting
 from engine.agent.service import Service
 from engine.gateway.exchange import Exchange
 from engine.gateway.inbound import Inbound
 from engine.gateway.outbound import Outbound
-from engine.gateway.role import Decision, Waiting
+from engine.gateway.role import Waiting
 from engine.loop.reactor import Reactor
 from engine.session.session import Session
 from engine.session.stream import Stream
 from engine.tracing.span import Kind, Span, Value, described_towards, name_of
 from engine.tracing.tracer import Trace, Tracer, new_span_id
 from engine.wire import http1
-from engine.wire.clients import Client
 from engine.wire.trace_context import parent_of, replaced
 
 
@@ -81,38 +72,3 @@ class Spans:
         if known is not None:
             known[1].end(exchange)
             self._tracer.put(known[1])
-
-
-class TracedUpstream(HttpUpstream):
-    """The role of an HTTP listener, with a `tracer`."""
-
-    def __init__(
-        self,
-        service: Service,
-        endpoint: str,
-        reactor: Reactor,
-        metrics: AgentMetrics,
-        nursery: trio.Nursery,
-        access_log: AccessLog | None,
-        rewriting: Rewriting | None = None,
-        *,
-        tracer: Tracer,
-    ) -> None:
-        super().__init__(service, endpoint, reactor, metrics, nursery, access_log, rewriting)
-        self._spans = Spans(service, endpoint, reactor, tracer)
-
-    def begin(self, inbound: Waiting, exchange: Exchange, lost: Outbound | None) -> Decision:
-        self._spans.begin(inbound, exchange, lost)
-        return super().begin(inbound, exchange, lost)
-
-    def find(
-        self, inbound: Waiting, exchange: Exchange, head: bytes, client: Client | None, lost: Outbound | None
-    ) -> Decision:
-        return super().find(inbound, exchange, self._spans.told(exchange, head), client, lost)
-
-    def trace_id(self, exchange: Exchange) -> str:
-        return self._spans.trace_id(exchange)
-
-    def finished(self, inbound: Waiting, exchange: Exchange) -> None:
-        super().finished(inbound, exchange)
-        self._spans.finished(exchange)
