@@ -26,7 +26,7 @@ from engine.loop.backoff import LONGEST_PAUSE_SECONDS, LONGEST_SECONDS, SETTLED_
 from engine.session.liveness import PING_SECONDS, PONG_SECONDS
 from tests import roles as roles_module
 from tests.agent.upstream_port import Port, start
-from tests.peers import ACK, DATA, FIN, GO_AWAY, SYN, WINDOW, Peer, accept
+from tests.peers import ACK, DATA, FIN, GO_AWAY, PING, SYN, WINDOW, Peer, accept
 from tests.programs import free_port
 from tests.roles import GET, Roles, answer, server_config, settle, tell_head, values_of
 
@@ -446,8 +446,10 @@ def fast(mock_clock: MockClock) -> MockClock:
 
 
 async def seat(port: Port, number: int, of: int) -> Peer:
-    """Take the next registration as one of several workers."""
-    return await accept(*await port.arrivals.receive(), fields=b"X-Trioduct-Workers: %d/%d\r\n" % (number, of))
+    """Take the next registration as one of several workers, and ping, as a node does: a silent one is given up."""
+    peer = await accept(*await port.arrivals.receive(), fields=b"X-Trioduct-Workers: %d/%d\r\n" % (number, of))
+    await peer.say(PING, SYN)
+    return peer
 
 
 async def start_at(roles: Roles, port: Port, number: int, of: int) -> Peer:
