@@ -168,8 +168,12 @@ async def measure(only: tuple[str, ...], rounds: int, victim: Victim) -> None:
 @click.option("--seconds", type=click.FloatRange(0.5, 60), default=2.0, show_default=True, help="Of each measuring.")
 def main(only: str, rounds: int, seconds: float) -> None:
     """Measure how long one tenant waits beside another."""
+    chosen = tuple(word for word in only.split(",") if word)
+    for word in chosen:
+        if word not in dict(NEIGHBOURS):
+            raise click.BadParameter(f"there is no {word!r}", param_hint="--only")
     victim = Victim(seconds=seconds, warmup_seconds=0.3)
-    trio.run(measure, tuple(word for word in only.split(",") if word), rounds, victim)
+    trio.run(measure, chosen, rounds, victim)
 
 
 if __name__ == "__main__":
