@@ -13,7 +13,7 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,6 +59,10 @@ class Aim(NamedTuple):
         first = f"{method} {path} HTTP/1.1\r\nHost: node.test\r\nx-piko-endpoint: {endpoint}\r\n"
         return f"{first}{self.shown}{fields}\r\n".encode()
 
+    def wait(self) -> None:
+        """Do nothing more, until its time is over."""
+        time.sleep(max(0.0, self.until - time.monotonic()))
+
 
 def frame(payload: bytes, *, opcode: int = 2) -> bytes:
     """A WebSocket frame of a client's."""
@@ -87,13 +91,14 @@ def client(aim: Aim) -> socket.socket:
     return _connected(aim.proxy)
 
 
-def agent(aim: Aim, endpoint: str = "evil") -> socket.socket:
+@contextlib.contextmanager
+def agent(aim: Aim, endpoint: str = "evil") -> Iterator[socket.socket]:
     """A session of an agent's that serves an endpoint of its own."""
-    sock = _connected(aim.upstream)
-    head = f"GET /piko/v1/upstream/{endpoint} HTTP/1.1\r\nHost: node.test\r\n{aim.shown}"
-    sock.sendall(head.encode() + UPGRADE)
-    sock.recv(4096)
-    return sock
+    with _connected(aim.upstream) as sock:
+        head = f"GET /piko/v1/upstream/{endpoint} HTTP/1.1\r\nHost: node.test\r\n{aim.shown}"
+        sock.sendall(head.encode() + UPGRADE)
+        sock.recv(4096)
+        yield sock
 
 
 def pipeline_absent(aim: Aim) -> None:
@@ -197,38 +202,34 @@ def aborts(aim: Aim) -> None:
 
 def slow_readers(aim: Aim, count: int = 125) -> None:
     """Many downloads that are hardly read."""
-    socks = []
-    for _ in range(count):
-        sock = client(aim)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.sendall(aim.request(ATTACKED, path="/bulk"))
-        socks.append(sock)
-    while time.monotonic() < aim.until:
-        time.sleep(1)
+    with contextlib.ExitStack() as held:
+        socks = [held.enter_context(client(aim)) for _ in range(count)]
         for sock in socks:
-            sock.recv(10)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.sendall(aim.request(ATTACKED, path="/bulk"))
+        while time.monotonic() < aim.until:
+            time.sleep(1)
+            for sock in socks:
+                sock.recv(10)
 
 
 def crowded_agents(aim: Aim, agents: int = 25, clients: int = 150) -> None:
     """Many agents, each with many clients that it does not answer."""
-    socks = []
-    for number in range(agents):
-        endpoint = f"crowded-{os.getpid()}-{number}"
-        socks.append(agent(aim, endpoint))
-        for _ in range(clients):
-            socks.append(client(aim))
-            socks[-1].sendall(aim.request(endpoint))
-    time.sleep(max(0.0, aim.until - time.monotonic()))
-    for sock in socks:
-        sock.close()
+    with contextlib.ExitStack() as held:
+        for number in range(agents):
+            endpoint = f"crowded-{os.getpid()}-{number}"
+            held.enter_context(agent(aim, endpoint))
+            for _ in range(clients):
+                held.enter_context(client(aim)).sendall(aim.request(endpoint))
+        aim.wait()
 
 
 def silence(aim: Aim, count: int = 100) -> None:
     """Many connections on which nothing is said."""
-    socks = [client(aim) for _ in range(count)]
-    time.sleep(max(0.0, aim.until - time.monotonic()))
-    for sock in socks:
-        sock.close()
+    with contextlib.ExitStack() as held:
+        for _ in range(count):
+            held.enter_context(client(aim))
+        aim.wait()
 
 
 def steady(aim: Aim, rate: int = 100) -> None:
@@ -241,14 +242,16 @@ def steady(aim: Aim, rate: int = 100) -> None:
             time.sleep(1 / rate)
 
 
-def _http2(aim: Aim, settings: dict[int, int] | None = None) -> tuple[socket.socket, H2Connection]:
+@contextlib.contextmanager
+def _http2(aim: Aim, settings: dict[int, int] | None = None) -> Iterator[tuple[socket.socket, H2Connection]]:
     """A connection of HTTP/2 by prior knowledge, which has said its settings."""
-    sock, h2 = client(aim), H2Connection(H2Configuration())
+    h2 = H2Connection(H2Configuration())
     h2.initiate_connection()
     if settings:
         h2.update_settings(settings)
-    sock.sendall(h2.data_to_send())
-    return sock, h2
+    with client(aim) as sock:
+        sock.sendall(h2.data_to_send())
+        yield sock, h2
 
 
 def _http2_head(aim: Aim, h2: H2Connection, stream: int, path: str = "/") -> bytes:
@@ -262,8 +265,7 @@ def _http2_head(aim: Aim, h2: H2Connection, stream: int, path: str = "/") -> byt
 
 def http2_resets(aim: Aim) -> None:
     """Ask, and reset at once ("rapid reset", CVE-2023-44487), until the connection is ended."""
-    sock, h2 = _http2(aim)
-    with sock:
+    with _http2(aim) as (sock, h2):
         for stream in range(1, 1 << 30, 2):
             head = _http2_head(aim, h2, stream)
             h2.reset_stream(stream, ErrorCodes.CANCEL)
@@ -274,8 +276,7 @@ def http2_resets(aim: Aim) -> None:
 
 def http2_continuations(aim: Aim) -> None:
     """A head in pieces that does not end."""
-    sock, h2 = _http2(aim)
-    with sock:
+    with _http2(aim) as (sock, h2):
         head = HeadersFrame(1, _http2_head(aim, h2, 1)[FRAME_HEAD:]).serialize()
         sock.sendall(head)
         flood(sock, aim, ContinuationFrame(1).serialize() * 500)
@@ -283,27 +284,22 @@ def http2_continuations(aim: Aim) -> None:
 
 def http2_settings(aim: Aim) -> None:
     """Settings that want an answer, again and again."""
-    sock, _ = _http2(aim)
-    with sock:
+    with _http2(aim) as (sock, _):
         flood(sock, aim, SettingsFrame(settings={SettingCodes.INITIAL_WINDOW_SIZE: 65535}).serialize() * 500)
 
 
 def http2_slow_reads(aim: Aim, connections: int = 25, streams: int = 100) -> None:
     """Downloads, 100 on each connection, whose windows are all but shut."""
-    held = []
-    for _ in range(connections):
-        sock, h2 = _http2(aim, {SettingCodes.INITIAL_WINDOW_SIZE: 1})
-        sock.sendall(b"".join(_http2_head(aim, h2, 2 * number + 1, "/bulk") for number in range(streams)))
-        held.append(sock)
-    time.sleep(max(0.0, aim.until - time.monotonic()))
-    for sock in held:
-        sock.close()
+    with contextlib.ExitStack() as held:
+        for _ in range(connections):
+            sock, h2 = held.enter_context(_http2(aim, {SettingCodes.INITIAL_WINDOW_SIZE: 1}))
+            sock.sendall(b"".join(_http2_head(aim, h2, 2 * number + 1, "/bulk") for number in range(streams)))
+        aim.wait()
 
 
 def http2_requests(aim: Aim, streams: int = 100) -> None:
     """No trick: 100 requests at once, and as many again when they are answered."""
-    sock, h2 = _http2(aim)
-    with sock:
+    with _http2(aim) as (sock, h2):
         number = 1
         while time.monotonic() < aim.until:
             sock.sendall(b"".join(_http2_head(aim, h2, number + 2 * one) for one in range(streams)))
@@ -319,31 +315,27 @@ def http2_requests(aim: Aim, streams: int = 100) -> None:
 
 def unread_uploads(aim: Aim, count: int = 25) -> None:
     """Many large bodies to a service that does not read them."""
-    socks = []
-    for _ in range(count):
-        sock = client(aim)
-        sock.sendall(aim.request(ATTACKED, method="POST", path="/unread", fields=f"Content-Length: {1 << 40}\r\n"))
-        sock.setblocking(False)
-        socks.append(sock)
     piece = bytes(1 << 18)
-    while time.monotonic() < aim.until:
-        _, writable, _ = select.select([], socks, [], 0.2)
-        for sock in writable:
-            sock.send(piece)
-    for sock in socks:
-        sock.close()
+    with contextlib.ExitStack() as held:
+        socks = [held.enter_context(client(aim)) for _ in range(count)]
+        for sock in socks:
+            head = aim.request(ATTACKED, method="POST", path="/unread", fields=f"Content-Length: {1 << 40}\r\n")
+            sock.sendall(head)
+            sock.setblocking(False)
+        while time.monotonic() < aim.until:
+            _, writable, _ = select.select([], socks, [], 0.2)
+            for sock in writable:
+                sock.send(piece)
 
 
 def idle(aim: Aim, count: int = 2500) -> None:
     """Many clients that have asked once, and keep their connections."""
-    socks = []
-    for _ in range(count):
-        socks.append(client(aim))
-        socks[-1].sendall(aim.request(ATTACKED))
-        socks[-1].recv(4096)
-    time.sleep(max(0.0, aim.until - time.monotonic()))
-    for sock in socks:
-        sock.close()
+    with contextlib.ExitStack() as held:
+        for _ in range(count):
+            sock = held.enter_context(client(aim))
+            sock.sendall(aim.request(ATTACKED))
+            sock.recv(4096)
+        aim.wait()
 
 
 def registrations(aim: Aim) -> None:
@@ -351,7 +343,8 @@ def registrations(aim: Aim) -> None:
     number = 0
     while time.monotonic() < aim.until:
         number += 1
-        agent(aim, f"evil-{os.getpid()}-{number % 100}").close()
+        with agent(aim, f"evil-{os.getpid()}-{number % 100}"):
+            pass
 
 
 def _slowhttptest(mode: str, *options: str, path: str = "/") -> Callable[[Aim], None]:

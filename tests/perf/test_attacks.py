@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 import time
@@ -69,6 +70,19 @@ def test_an_attack_by_http2_is_one(name: str, frame: type[Frame]) -> None:
                 said = said[9 + length :]
             time.sleep(max(0.0, aim.until - time.monotonic()))  # or it comes again
     attack.join()
+
+
+@pytest.mark.parametrize("name", [name for name in WEAPONS if not name.startswith("slowhttptest")])
+def test_an_attack_that_is_cut_off_leaves_no_socket(name: str) -> None:
+    """The node takes one connection, and is gone before the next."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        attack = threading.Thread(target=keep_at_it, args=(WEAPONS[name], Aim(port, port, time.monotonic() + 0.2)))
+        attack.start()
+        sock, _ = listener.accept()
+    sock.close()
+    attack.join()
+    gc.collect()  # what is left would be an error by now
 
 
 @needs(SLOWHTTPTEST)
