@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import sys
 
 import click
@@ -13,30 +12,6 @@ from engine.config import AgentConfig, Draft, ForwardConfig, ServerConfig
 from engine.errors import CannotListen, ConfigError, Refused, Unreachable, leaves
 
 RoleDraft = Draft[ServerConfig] | Draft[AgentConfig] | Draft[ForwardConfig]
-
-
-def open_standard_streams() -> None:
-    """Open /dev/null in place of a standard stream that is closed (`2>&-`).
-
-    A socket that got its descriptor would be sent what is meant for the stream.
-    """
-    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest that is free, which is this
-            if getattr(sys, name) is None:
-                setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115
-
-
-def forbid_core_files() -> None:
-    """Have the kernel write no core file of this process, in which each of its secrets would stand.
-
-    One byte, because where core files are piped to a program no other limit is looked at (core(5)). The hard limit is
-    left as it is: `prlimit --core=unlimited: --pid PID` allows core files again.
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (min(hard, 1) if hard != resource.RLIM_INFINITY else 1, hard))
 
 
 def complain(text: str, code: int) -> int:

@@ -13,10 +13,11 @@ from engine.cli.certs import certs
 from engine.cli.completion import completion
 from engine.cli.demo import demo
 from engine.cli.doctor import doctor
-from engine.cli.ending import complain, drop_output, forbid_core_files, open_standard_streams
+from engine.cli.ending import complain, drop_output
 from engine.cli.flags import FlagGroup
 from engine.cli.forward import forward
 from engine.cli.init import init
+from engine.cli.process import forbid_core_files, open_standard_streams, raise_descriptor_limit
 from engine.cli.server import server
 from engine.cli.token import token
 from engine.cli.top import top
@@ -63,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. What went wrong stands on stderr, on one line."""
     open_standard_streams()
     forbid_core_files()
+    raise_descriptor_limit()
     try:
         code = trioduct.main(argv, prog_name="trioduct", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -18,7 +18,7 @@ from engine.config import AgentConfig, Draft, ForwardConfig, ServerConfig
 from engine.errors import ConfigError, Refused, Unreachable
 from engine.loop.listen import open_listeners
 from tests.cli.command_line import Captured
-from tests.programs import Programs, free_port, get
+from tests.programs import Programs
 
 
 @pytest.mark.parametrize(
@@ -120,19 +120,3 @@ async def test_what_cannot_be_written_is_one_line(programs: Programs, tmp_path: 
     program = await programs.start("sh", "-c", shell)
     assert await program.wait_end() == 1
     assert program.lines == [f"trioduct: cannot write: {os.strerror(errno.EFBIG)}"]
-
-
-@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
-async def test_a_role_runs_with_a_standard_stream_closed_and_leaves_when_its_terminal_has_gone(
-    programs: Programs, closed: str
-) -> None:
-    ports = {name: free_port() for name in ("proxy", "upstream", "admin")}
-    flags = " ".join(f"--{name}.bind-addr 127.0.0.1:{port}" for name, port in ports.items())
-    shell = f'exec "{sys.executable}" -m engine server {flags} {closed}'
-    program = await programs.start("sh", "-c", shell, port=ports["admin"])
-    assert (await get(ports["admin"], "/health"))[0] == 200
-    streams = [os.readlink(f"/proc/{program.pid}/fd/{descriptor}") for descriptor in range(3)]
-    assert not any(stream.startswith("socket:") for stream in streams)
-    assert await program.stop(signal.SIGHUP) == 0
-    if "2>" not in closed:
-        assert '"msg":"node stopped"' in program.text
