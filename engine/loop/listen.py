@@ -12,6 +12,7 @@ import os
 import resource
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 import trio
 
@@ -251,12 +252,14 @@ class Listener:
                 exhausted = True
                 continue
             self._full = False
-            connection = Connection(sock, peer=address_of(name))
-            self._room.enter(connection)
-            self._connections.start_soon(self._serve, connection, name=self._handler)
-            self._reactor.hand_over()
+            self._let_in(Connection(sock, peer=address_of(name)))
             if exhausted or self._room.full or self._reactor.over():
                 return  # room is made only for who is known to wait
+
+    def _let_in(self, connection: Connection) -> None:
+        self._room.enter(connection)
+        self._connections.start_soon(self._serve, connection, name=self._handler)
+        self._reactor.hand_over()
 
     async def _serve(self, connection: Connection) -> None:
         """The task of one connection."""
@@ -283,6 +286,13 @@ class Listener:
         """One connection could not be made; the port goes on."""
 
     def close(self) -> None:
+        """Let those in who are in the queue, which would be reset with the socket, and nobody else any more."""
+        with suppress(OSError):  # nobody waits
+            for _ in range(BACKLOG):
+                if self._room.full:
+                    break
+                sock, name = self._sock.accept()
+                self._let_in(Connection(sock, peer=address_of(name)))
         self._reactor.unclock(self)
         self._watch(0)
         self._sock.close()

@@ -19,6 +19,7 @@ from engine.log import Logger, get_logger
 from engine.loop.certificates import Certificates
 from engine.loop.connection import Connection
 from engine.loop.reading import start_tls
+from engine.loop.wait_group import WaitGroup
 from engine.node.client import HANDSHAKE_SECONDS, Client, Clients
 from engine.node.http2 import converse
 from engine.node.traced import TracedClient
@@ -33,16 +34,17 @@ class ClientPort:
         self._clients = clients
         self._tls = tls
         self._leaving = False
-        self._talks: dict[Connection, Inbound | Http2] = {}
+        self._talks: dict[Connection, Inbound | Http2] = {}  # of those that may speak
         if http2:
             clients.http2 = self._speak_http2
-        self._gone = trio.Event()  # a client has left
+        self._connected = WaitGroup()
 
     async def serve(self, connection: Connection) -> None:
         """One client, from its first byte to its last."""
-        if await self._clients.let_in(connection):
-            with self._clients.visits.hold(connection.peer[0]):
-                await self._serve(connection)
+        with self._connected:
+            if await self._clients.let_in(connection):
+                with self._clients.visits.hold(connection.peer[0]):
+                    await self._serve(connection)
 
     async def _serve(self, connection: Connection) -> None:
         if await secured(connection, self._tls, log):
@@ -50,7 +52,8 @@ class ClientPort:
 
     async def take(self, connection: Connection) -> None:
         """One client, whose connection another node has handed over to us."""
-        await self._converse(connection, handed=True)
+        with self._connected:
+            await self._converse(connection, handed=True)
 
     async def _converse(self, connection: Connection, *, handed: bool = False) -> None:
         reactor = self._clients.reactor
@@ -68,7 +71,6 @@ class ClientPort:
             await connection.run()
         finally:
             reactor.unclock(self._talks.pop(connection))
-            self._gone.set()
 
     def _speak_http2(self, connection: Connection, seen: int) -> None:
         """From now on. So much of the client's preface has been read."""
@@ -87,9 +89,7 @@ class ClientPort:
 
     async def wait_quiet(self) -> None:
         """Return when no client is connected any more."""
-        while self._talks:
-            self._gone = trio.Event()
-            await self._gone.wait()
+        await self._connected.wait()
 
 
 async def secured(connection: Connection, tls: Certificates, log: Logger) -> bool:

@@ -50,6 +50,7 @@ from engine.loop.memory import Shares
 from engine.loop.reactor import Reactor
 from engine.loop.renewed import SOON_SECONDS, Renewed, watch
 from engine.loop.run import open_reactor
+from engine.loop.wait_group import WaitGroup
 from engine.node.admission import logged
 from engine.node.agent_port import AgentPort
 from engine.node.client import Clients
@@ -202,12 +203,13 @@ class Door:
     def __init__(self) -> None:
         self.held: list[socket.socket] = []  # listening sockets at which nobody accepts; closed with it
         self._scopes: set[trio.CancelScope] = set()
+        self._inside = WaitGroup()
         self._closed = False
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """What runs within is cancelled when the door is closed."""
-        with trio.CancelScope() as scope:
+        """What runs within, which accepts, is cancelled when the door is closed."""
+        with trio.CancelScope() as scope, self._inside:
             self._scopes.add(scope)
             if self._closed:
                 scope.cancel()
@@ -216,12 +218,18 @@ class Door:
             finally:
                 self._scopes.discard(scope)
 
-    def close(self) -> None:
-        self._closed = True
-        for scope in self._scopes:
-            scope.cancel()
+    def let_go(self) -> None:
+        """Close what is held: as long as anybody holds a socket, its queue takes clients."""
         for sock in self.held:
             sock.close()
+
+    async def close(self) -> None:
+        """Let go, and return when nobody accepts any more, and who was let in last has begun to be served."""
+        self._closed = True
+        self.let_go()
+        for scope in self._scopes:
+            scope.cancel()
+        await self._inside.wait()
 
 
 class Node:
@@ -479,12 +487,13 @@ class Node:
     async def leave(self) -> None:
         """Send agents, then clients, elsewhere, and return when nothing is under way."""
         self.not_ready = "leaving"
-        self.agents_door.close()
+        await self.agents_door.close()
+        self.clients_door.let_go()
         with trio.move_on_after(MOVE_SECONDS):
             await self.agents.leave()
         if self.store is not None:
             await self.store.leave()
-        self.clients_door.close()
+        await self.clients_door.close()
         self.clients.leave(carriers=False)
         if self.peers is not None:
             await self.peers.leave()

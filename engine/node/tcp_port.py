@@ -15,6 +15,7 @@ import trio
 from engine.limits import Whose
 from engine.log import get_logger
 from engine.loop.connection import Connection
+from engine.loop.wait_group import WaitGroup
 from engine.node.admission import logged
 from engine.node.client import LINK_SECONDS, Clients
 from engine.node.legs import NOT_LET_IN, TOO_MANY
@@ -36,14 +37,14 @@ class TCPPort:
         self.endpoint = key
         self._clients = clients
         self._access_level = access_level
-        self._open = 0
-        self._gone = trio.Event()  # the last client has left
+        self._connected = WaitGroup()
 
     async def serve(self, connection: Connection) -> None:
         """One client, from its first byte to its last. Who accepts resets what is open when this returns."""
-        if await self._clients.let_in(connection):
-            with self._clients.visits.hold(connection.peer[0]):
-                await self._serve(connection)
+        with self._connected:
+            if await self._clients.let_in(connection):
+                with self._clients.visits.hold(connection.peer[0]):
+                    await self._serve(connection)
 
     async def _serve(self, connection: Connection) -> None:
         clients = self._clients
@@ -77,14 +78,12 @@ class TCPPort:
         # bounded by its stream's window, and TCP itself finds out whether it is still there.
         connection.stall_seconds = math.inf
         relay = Relay(paced(connection, pace, clients.reactor), stream)
-        self._open += 1
         clients.relayed += 1
         self._log("connection opened", client_ip=client)
         begun = trio.current_time()
         try:
             await connection.run()
         finally:
-            self._open -= 1
             clients.relayed -= 1
             bytes_in, bytes_out = relay.passed
             if relay.lost == LEFT and not bytes_out:
@@ -97,14 +96,10 @@ class TCPPort:
                 bytes_out=bytes_out,
                 seconds=round(trio.current_time() - begun, 3),
             )
-            if not self._open:
-                self._gone.set()
 
     async def wait_quiet(self) -> None:
         """Return when no client is connected any more."""
-        while self._open:
-            self._gone = trio.Event()
-            await self._gone.wait()
+        await self._connected.wait()
 
     async def _find(self) -> Way | None:
         """A session that serves the endpoint. Its agent is waited for for a moment where the node has just started, and

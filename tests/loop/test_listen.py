@@ -165,6 +165,25 @@ async def test_accepting_gives_way_after_some_connections(reactor: Reactor) -> N
         assert len(port.room._members) == 1 + 10 * ACCEPTED_PER_TURN
 
 
+async def test_who_waits_in_the_queue_is_served_when_the_port_closes(reactor: Reactor) -> None:
+    many = 3 * ACCEPTED_PER_TURN
+    port = Port(Room(many))
+    async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as accepting:
+            accepting.start_soon(serve, port.listeners, port.handle, nursery, port.room)
+            await trio.testing.wait_all_tasks_blocked()
+            port.clients += [socket.create_connection(port.address) for _ in range(many + 1)]
+            accepting.cancel_scope.cancel()
+        await settle()
+        assert port.served == [True] * many + [False]  # there is no room for the last
+        with pytest.raises(ConnectionResetError):
+            port.clients[-1].recv(1)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(port.address)
+        nursery.cancel_scope.cancel()
+    port.close()
+
+
 async def test_one_that_fills_the_room_drives_nobody_out(reactor: Reactor) -> None:
     async with open_port(Room(3)) as port:
         await port.connect(3)

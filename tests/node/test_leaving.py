@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 import trio
 from trio.testing import MockClock
 
 from engine.gateway.clocks import LEAVING_SECONDS
-from engine.node.node import MOVE_SECONDS
+from engine.node.node import MOVE_SECONDS, Door
 from tests.peers import ACK, DATA, FIN, GO_AWAY, WINDOW, Peer, register
 from tests.roles import (
     GET,
@@ -90,6 +92,26 @@ async def test_a_client_that_asks_meanwhile_is_served_by_the_agent_that_has_move
     assert (await client.answer()).status == 200
     await client.close()
     await node.ended.wait()
+
+
+async def test_a_client_that_nobody_has_let_in_yet_is_served(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is connected, by the kernel, and would be reset with the port."""
+    node = await roles.node()
+    clients = []
+    close = Door.close
+
+    async def close_upon_a_client(door: Door) -> None:
+        clients.append(socket.create_connection(("127.0.0.1", node.proxy)))
+        clients[-1].sendall(GET)
+        await close(door)
+
+    monkeypatch.setattr(Door, "close", close_upon_a_client)
+    node.tell_to_stop()
+    await node.ended.wait()
+    for client in clients:  # of each door
+        with client:
+            assert client.recv(1 << 16).startswith(b"HTTP/1.1 502 ")
+    assert len(clients) == 2
 
 
 async def test_idle_clients_are_sent_away_after_the_second_in_which_a_request_might_be_on_its_way(
