@@ -61,11 +61,18 @@ def without_query(url: str) -> str:
     return url if shown is None else shown[0] + MASK
 
 
+def may_have_secrets(text: str) -> bool:
+    """Quickly: False only if nothing in the text is a secret by its form."""
+    if not text.isascii():  # it may have letters that count as ours: "ſ" is "s"
+        return True
+    low = text.lower()
+    return any(hint in low for hint in _HINTS)
+
+
 def without_secrets(text: str) -> str:
     """Text in which what is a secret by its form is masked."""
+    if not may_have_secrets(text):
+        return text
     if "\n" in text:  # no form goes on in the next line
         return "\n".join(map(without_secrets, text.split("\n")))
-    low = text.lower()
-    if text.isascii() and not any(hint in low for hint in _HINTS):  # others have letters that count as ours: "ſ" is "s"
-        return text
     return _query.sub(rf"\1{MASK}", _form.sub(MASK, text))
