@@ -111,8 +111,8 @@ async def run_worker(
         async with open_reactor(alone=alone) as reactor, trio.open_nursery() as nursery:
             reactor.memory.limit //= begin.count  # until the supervisor has seen what each of them needs
             node = await open_node(config, reactor, nursery)
-            stack.callback(node.agents_door.close)
-            stack.callback(node.clients_door.close)
+            stack.callback(node.agents_door.let_go)
+            stack.callback(node.clients_door.let_go)
             node.store = store
             node.join(membership, nursery)
             assert node.peers is not None
@@ -357,11 +357,16 @@ class _Listening(NamedTuple):
     def copy(self) -> _Listening:
         """To be closed by who accepts at them, while these stay."""
         return _Listening(
-            [one.dup() for one in self.proxy],
-            [one.dup() for one in self.upstream],
-            [[one.dup() for one in port] for port in self.tcp],
-            [one.dup() for one in self.links],
+            list(map(_copy, self.proxy)),
+            list(map(_copy, self.upstream)),
+            [list(map(_copy, port)) for port in self.tcp],
+            list(map(_copy, self.links)),
         )
+
+
+def _copy(one: socket.socket) -> socket.socket:
+    """Not `one.dup()`, which makes both block again, and those of other workers with them: they share O_NONBLOCK."""
+    return socket.socket(fileno=os.dup(one.fileno()))
 
 
 def _join(config: ServerConfig, begin: Begin) -> tuple[Membership, Store | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -44,7 +45,7 @@ from engine.loop.listen import open_shared_listeners
 from engine.loop.memory import process_limit
 from engine.loop.reactor import Reactor
 from engine.node.node import Node, open_node
-from engine.node.worker import run_worker
+from engine.node.worker import _Listening, run_worker
 from engine.wire.workers import Seat, seat_in
 from tests.roles import GET, Role, Roles, Talk, agent_config, server_config, settle, tell_head, values_of
 
@@ -87,7 +88,7 @@ class Supervisor:
 
     def begin(self, index: int, config: ServerConfig) -> Begin:
         # A worker takes descriptors over, as if it were another process.
-        proxy, upstream = ([[sock.dup().detach() for sock in each] for each in port] for port in self.ports)
+        proxy, upstream = ([[os.dup(sock.fileno()) for sock in each] for each in port] for port in self.ports)
         sockets = [Sockets(proxy[number], upstream[number], []) for number in range(2)]
         id = f"node.{index + 1}"
         return Begin(index, 2, id, "node", SECRET, str(self.folder / str(index)), sockets, config.listens())
@@ -352,3 +353,15 @@ async def test_it_begins_only_with_its_supervisor_and_on_its_ports(supervisor: S
     assert "workers: 3: their number, 2, changes by a restart" in await failure(config, begun[1], Peers([]))
     for descriptor in (one for begin in begun for sockets in begin.sockets for one in sockets.all()):
         socket.close(descriptor)
+
+
+def test_who_copies_the_sockets_of_another_worker_does_not_make_them_block() -> None:
+    """They are open in both, and O_NONBLOCK is one for all."""
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        one.setblocking(False)
+        listening = _Listening([one], [one], [[one]], [one])
+        copies = listening.copy()
+        assert not os.get_blocking(one.fileno())
+        for each in (*copies.proxy, *copies.upstream, *copies.tcp[0], *copies.links):
+            assert each.fileno() != one.fileno()
+            each.close()
