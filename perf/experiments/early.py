@@ -20,6 +20,7 @@ import click
 import h11
 import trio
 
+from perf.errors import MissingProgram
 from perf.topologies.processes import Ground, find_program, free_port, open_ground
 
 MIB = 1 << 20
@@ -236,7 +237,10 @@ async def measure(programs: list[str], clients: int, rounds: int, seconds: float
 )
 def main(programs: str, clients: int, rounds: int, seconds: float, early: float) -> None:
     """Count the requests that fail, between nodes and agents of several programs."""
-    found = [str(find_program(name, variable="PIKO" if name == "piko" else None)) for name in programs.split(",")]
+    try:
+        found = [str(find_program(name, variable="PIKO" if name == "piko" else None)) for name in programs.split(",")]
+    except MissingProgram as error:
+        raise click.BadParameter(str(error), param_hint="--programs") from error
     trio.run(measure, found, clients, rounds, seconds, early)
 
 
