@@ -98,3 +98,33 @@ def test_a_url_is_known_by_its_name_and_shown_before_its_query() -> None:
 )
 def test_a_secret_inside_other_text_is_masked_by_its_form(text: str) -> None:
     assert "canary" not in without_secrets(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://a.test/b and https://c.test",
+        "eyJhbGciOiJub25lIn0 or eyJhbGciOiJub25lIn0.e30",
+        "bearer authentication, basic auth, ntlm",
+        "a token= and password",
+        "see https://a.test/?",
+    ],
+)
+def test_what_only_looks_like_one_is_left(text: str) -> None:
+    assert without_secrets(text) == text
+
+
+def test_all_of_them_in_one_text_are_masked() -> None:
+    text = (
+        "http://me:canary@a.test/?q=canary 'x' token=canary&b=1\nBearer canary-canary.\n-eyJhbGciOiJub25lIn0.canary.c."
+    )
+    shown = "http://***@a.test/?*** 'x' token=***&b=1\nBearer ***\n-***."
+    assert without_secrets(text) == shown
+
+
+@pytest.mark.parametrize(
+    "piece", ["eyJ-", "eyJ.", "eyJ-a.", "://", "://a", "://a:b", "bearer ", "token=", "?://", "a="]
+)
+def test_a_long_text_that_begins_one_again_and_again_is_read_through_once(piece: str) -> None:
+    """Patterns that looked for the rest of each of them to the end would take minutes."""
+    assert "canary" not in without_secrets(piece * (500_000 // len(piece)) + " token=canary")

@@ -18,7 +18,7 @@ import msgspec
 
 from engine.errors import HTTPError
 from engine.inspector.kept import Kept
-from engine.secret import MASK, is_secret, is_url, may_have_secrets, without_secrets
+from engine.secret import MASK, is_secret, is_url, without_secrets
 from engine.wire.http1 import CHUNKED, ChunkedBody, Fields
 
 DECODED_BYTES: Final = 1024 * 1024  # of a body, decompressed
@@ -231,13 +231,12 @@ def _formatted(text: str) -> str | None:
         return None
 
 
-_key: Final = re.compile(r'( *)"([^"\\]*(?:\\.[^"\\]*)*)": (.*)').match
+_key: Final = re.compile(r'( *)"([^"\\]*+(?:\\.[^"\\]*+)*+)": (.*)').match
 
 
 def _json_masked(text: str) -> str:
     """JSON, a key on each line, without the secrets in it: what a secret's key has is masked whole."""
     shown: list[str] = []
-    masked = without_secrets if may_have_secrets(text) else str
     secret = cache(is_secret)  # a list has the same keys again and again
     behind = ""  # where what is masked ends, if it has several lines
     for line in text.split("\n"):
@@ -248,13 +247,13 @@ def _json_masked(text: str) -> str:
             continue
         found = _key(line)
         if found is None or not secret(found[2]) or found[3].rstrip(",") in ("null", '""', "{}", "[]"):
-            shown.append(masked(line))
+            shown.append(line)
         elif found[3] in ("{", "["):
             shown.append(f'{found[1]}"{found[2]}": "{MASK}"')
             behind = found[1]
         else:
             shown.append(f'{found[1]}"{found[2]}": "{MASK}"{"," * line.endswith(",")}')
-    return "\n".join(shown)
+    return without_secrets("\n".join(shown))
 
 
 def _form_field(pair: str, *, secrets: bool) -> Field:
