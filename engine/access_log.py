@@ -27,6 +27,8 @@ _Part = tuple[bytes, bytes]  # of a JSON object: a key, and the values as the in
 
 # Most heads are shorter than this and ASCII; only in others every value is looked at, and cut.
 SHORT_BYTES = 1800
+LONG_BYTES = 4 * SHORT_BYTES  # of both heads: the line will be too long
+MOST_FORMS = 16  # of secrets in one value
 KNOWN_HEADS = 512  # remembered as they are to be written; requests and answers repeat themselves
 KNOWN_LINES = 1024  # that are public and come again (http1.lines.KEPT), as they are to be written
 MOST_HELD = 8192  # bytes of heads until a line is rendered
@@ -148,11 +150,12 @@ class AccessLog:
             word.decode("ascii", "backslashreplace") for word in (request.proto, request.method, request.host, path)
         ]
         if b"eyJ" in path:
-            words[3] = without_secrets(words[3])
-        data = self._joined(words, request, cut=False)
-        if len(data) > SHORT_BYTES or not data.isascii():
-            data = self._joined(map(_cut, words), request, cut=True)
-        return data
+            words[3] = _masked(words[3])
+        if len(request.request_head or b"") + len(request.response_head or b"") < LONG_BYTES:
+            data = self._joined(words, request, cut=False)
+            if len(data) <= SHORT_BYTES and data.isascii():
+                return data
+        return self._joined(map(_cut, words), request, cut=True)
 
     def _joined(self, words: Iterable[str], request: Finished, *, cut: bool) -> bytes:
         return b'%b,"request_headers":{%b},"response_headers":{%b},' % (
@@ -206,7 +209,7 @@ class HeaderFilter:
             text = without_query(text)
         # By its form: a JWT, an Authorization under another name, a URL's password. To look for more takes longer.
         if "eyJ" in text or "earer " in text or "asic " in text or (is_link and "@" in text):
-            text = without_secrets(text)
+            text = _masked(text)
         part = key, _encode(_cut(text) if cut else text)
         if not cut and spelled.lower() in KEPT:
             if len(self._parts) >= KNOWN_LINES:
@@ -273,6 +276,12 @@ _MASKED = _encode(MASK)
 def _cut(value: str) -> str:
     # Beyond ASCII there are C1 controls and marks that turn the direction of writing.
     return value[: log.VALUE_BYTES].encode("ascii", "backslashreplace")[: log.VALUE_BYTES].decode()
+
+
+def _masked(text: str) -> str:
+    """A value without the secrets in it; nothing of it if it is full of what begins like one, for each costs time."""
+    low = text.lower()
+    return MASK if low.count("eyj") + low.count("://") > MOST_FORMS else without_secrets(text)
 
 
 def _canonical(name: str) -> str:

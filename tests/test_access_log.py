@@ -175,6 +175,19 @@ def test_a_secret_is_masked_by_its_form_under_any_name_and_in_a_path() -> None:
     assert line["request"]["path"] == "/reset/***"
 
 
+@pytest.mark.parametrize("piece", ["://eyJ-", "eyJa.b.c ", "http://a "])
+def test_of_a_value_full_of_what_begins_like_a_secret_nothing_is_written(piece: str) -> None:
+    value = f"eyJ {piece * 20}".strip().encode()
+    (line,) = written(AccessLog("a"), target=b"/" + value.replace(b" ", b"/"), request=[(b"x-a", value)])
+    assert line["request"]["request_headers"]["X-A"] == ["***"]
+    assert line["request"]["path"] == "***"
+
+
+def test_of_long_heads_each_value_is_cut() -> None:
+    (line,) = written(AccessLog("a"), request=[(b"x-a", b"a" * 8000), (b"x-b", b"eyJa.canary.canary")])
+    assert line["request"]["request_headers"] == {"X-A": ["a" * 200], "X-B": ["***"]}
+
+
 FIELDS = [(b"a", b"1"), (b"B", b"2"), (b"x-c", b"3")]
 
 

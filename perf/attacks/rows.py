@@ -70,7 +70,7 @@ class AttackRow(msgspec.Struct, frozen=True, kw_only=True):
             said = {"TRIODUCT_PROXY_HTTP2": "true"} if self.weapon.startswith("http2") else {}
             with _bounded(self.memory_mib, self.descriptors, program, said) as bounded:
                 started = msgspec.structs.replace(contender, tunnel=PikoLike(contender.name, path=bounded))
-                shape = Shape(secure=self.weapon == "handshakes")
+                shape = Shape(secure=self.weapon == "handshakes", access_log=self.weapon == "like-secrets")
                 async with reach(shape, started) as running, open_ground() as ground:
                     commands.update(running.commands())
                     return await self._attack(running, ground, program, plan, heard)

@@ -185,6 +185,13 @@ def large_heads(aim: Aim) -> None:
         flood(sock, aim, aim.request(ATTACKED, fields=fields))
 
 
+def like_secrets(aim: Aim) -> None:
+    """Field values that begin like many secrets, for who looks for those in what he logs."""
+    fields = "".join(f"x-field-{number}: eyJ{'://eyJ-' * 900}\r\n" for number in range(4))
+    with client(aim) as sock:
+        flood(sock, aim, aim.request(ATTACKED, fields=fields))
+
+
 def bulk(aim: Aim) -> None:
     with client(aim) as sock:
         sock.sendall(aim.request(ATTACKED, path="/bulk"))
@@ -372,6 +379,7 @@ WEAPONS: dict[str, Callable[[Aim], None]] = {
     "websocket-pings-deaf": websocket_pings_deaf,
     "small-windows": small_windows,
     "large-heads": large_heads,
+    "like-secrets": like_secrets,
     "bulk": bulk,
     "aborts": aborts,
     "slow-readers": slow_readers,
