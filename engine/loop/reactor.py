@@ -11,9 +11,10 @@ the loop is over, a deadline has passed, a task hands something over (`call`). W
 
 **Turns are time.** A source may work for `TURN_SECONDS`; those that handle many small things ask `over()` after each of
 them. Who is not done when its turn is over goes to the end of the queue of those who go on, and while it is there it is
-not asked whether it is ready. Between two looks at who is ready, those who go on get one turn *together*. So whoever
-asks for little waits for one such turn at most, however many others ask for much; and those share what is left, in
-turn.
+not asked whether it is ready. Between two looks at who is ready, those who go on get `ROUND_SECONDS` *together*. Who is
+ready gets a turn at once. Only those whose last one took more than `SHORT_SECONDS` join the queue, if there is one, or
+if the round has lasted for `ROUND_SECONDS` already. So whoever asks for little waits for a few turns at most, however
+many others ask for much; and those share what is left, in turn.
 
 **Busy-polling.** Where a role has the process to itself, and a round of events woke nobody's task, the next events are
 waited for right here for a moment, instead of by a turn of Trio's loop that would find nothing else to do: a lone
@@ -21,8 +22,9 @@ request is a quarter faster for it (p1 285 -> 209 us). Trio is away from its own
 who gives a task something to do says so (`hand_over`), and then nothing is waited for.
 
 **The end of a turn.** Sessions send what a round of events has put on them when it is over (`flush_soon`), so thirty
-requests that came at once leave as one WebSocket message in one system call. Tasks that put something are covered by
-Trio telling an instrument when it is about to sleep.
+requests that came at once leave as one WebSocket message in one system call. In a round that takes longer, what is
+there is sent every `SEND_SECONDS`. Tasks that put something are covered by Trio telling an instrument when it is about
+to sleep.
 
 **Batches.** In busy-polling, such a message holds few requests after a moment in which nothing was to do, and twice as
 many with every round that follows at once: node and agent then work at the same time, instead of one after the other
@@ -53,6 +55,9 @@ from engine.loop.memory import Memory, process_limit
 LEAST_EVENTS: Final = 8  # of a batch, which are handled before what they gave to sessions is sent
 MAX_EVENTS: Final = 64
 TURN_SECONDS: Final = 0.0005
+SHORT_SECONDS: Final = 0.0003  # a request's work, and more
+ROUND_SECONDS: Final = 0.001
+SEND_SECONDS: Final = 0.002
 BUSY_POLL_SECONDS: Final = 0.001  # the shortest wait that epoll knows
 AWAY_SECONDS: Final = 0.002
 CLOCK_SECONDS: Final = 0.25
@@ -126,7 +131,8 @@ class Reactor:
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._bell, READABLE)
         self._sources: dict[int, Source] = {}
-        self._again: deque[Source] = deque()
+        self._again: deque[tuple[Source, int]] = deque()  # with the events that it has not been told of
+        self._long: set[Source] = set()  # whose last turn was
         self._clocked: set[Clocked] = set()
         self._to_flush: list[Flushed] = []
         self._token = trio.lowlevel.current_trio_token()
@@ -144,6 +150,7 @@ class Reactor:
         fd = sock.fileno()
         if not events:
             del self._sources[fd]
+            self._long.discard(source)
             self._epoll.unregister(fd)
         elif before:
             self._epoll.modify(fd, events)
@@ -160,10 +167,13 @@ class Reactor:
     def again(self, source: Source) -> None:
         """Give `source` another turn, behind everybody else who goes on."""
         if not source.queued:
-            source.queued = True
-            self._again.append(source)
+            self._queue(source, 0)
             if not self._working:
                 os.eventfd_write(self._bell, 1)
+
+    def _queue(self, source: Source, events: int) -> None:
+        source.queued = True
+        self._again.append((source, events))
 
     def hand_over(self) -> None:
         """A task has been given something to do: let Trio run it after this round."""
@@ -267,34 +277,58 @@ class Reactor:
                 self._working = False
 
     def _ready(self, events: list[tuple[int, int]]) -> None:
-        """Give those who have become ready a turn each."""
-        sources = self._sources
+        """Give those who have become ready a turn each, while there is time for those whose last one was long."""
+        sources, long, again = self._sources, self._long, self._again
+        began = time.perf_counter()
+        long_until = began + ROUND_SECONDS
+        send_at = began + SEND_SECONDS
         for fd, what in events:
             source = sources.get(fd)
             if source is None:  # its socket was closed by one before it, or it is the bell
                 if fd == self._bell:
                     os.eventfd_read(fd)
-            elif not source.queued:
-                self._turn_ends = time.perf_counter() + TURN_SECONDS
+            elif source.queued:
+                continue
+            elif (again or began > long_until) and source in long:
+                self._queue(source, what)
+            else:
+                self._turn_ends = began + TURN_SECONDS
                 try:
                     source.ready(what)
                 except Exception as error:
                     self.failed("ready", source, error)
+                ended = time.perf_counter()
+                if ended - began > SHORT_SECONDS and sources.get(fd) is source:
+                    long.add(source)
+                if ended > send_at:
+                    self.flush()
+                    ended = time.perf_counter()
+                    send_at = ended + SEND_SECONDS
+                began = ended
 
     def _go_on(self) -> None:
-        """Give those who go on one turn together, beginning with who has waited longest."""
+        """Give those who go on a turn each, beginning with who has waited longest, while there is time."""
         again = self._again
-        self._turn_ends = time.perf_counter() + TURN_SECONDS
+        began = time.perf_counter()
+        until = began + ROUND_SECONDS
         self.going_on = True
         for _ in range(len(again)):
-            source = again.popleft()
+            source, what = again.popleft()
             source.queued = False
+            self._turn_ends = min(began + TURN_SECONDS, until)
             try:
-                source.turn()
+                if what:
+                    source.ready(what)
+                else:
+                    source.turn()
             except Exception as error:
                 self.failed("turn", source, error)
-            if self.over():
+            ended = time.perf_counter()
+            if what and ended - began <= SHORT_SECONDS:
+                self._long.discard(source)
+            if ended >= until:
                 break
+            began = ended
         self.going_on = False
 
     def flush(self) -> None:

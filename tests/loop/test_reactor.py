@@ -12,7 +12,17 @@ import trio
 import trio.testing
 
 from engine.loop import reactor as reactor_module
-from engine.loop.reactor import AWAY_SECONDS, LEAST_EVENTS, READABLE, WRITABLE, Reactor, current_reactor
+from engine.loop.reactor import (
+    AWAY_SECONDS,
+    LEAST_EVENTS,
+    READABLE,
+    ROUND_SECONDS,
+    SEND_SECONDS,
+    SHORT_SECONDS,
+    WRITABLE,
+    Reactor,
+    current_reactor,
+)
 from engine.loop.run import open_reactor
 from tests.loop.ends import Clumsy, run_both
 
@@ -65,6 +75,23 @@ class Told:
 
 
 Make = Callable[..., Told]
+
+
+class Clock:
+    """In place of the module `time`, for the reactor: work takes as long as it says."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(reactor_module, "time", clock)
+    return clock
 
 
 @pytest.fixture
@@ -309,6 +336,70 @@ async def test_who_asks_for_little_is_served_between_those_who_use_up_their_turn
     assert order.index("little") <= 11, "one turn of them together, at most"
 
 
+@pytest.mark.interpreted
+async def test_those_whose_turns_are_long_go_on_together_also_when_they_become_ready(
+    reactor: Reactor, make: Make, clock: Clock
+) -> None:
+    """Each of them works for longer than others need, and is ready again and again."""
+    order: list[str] = []
+    enough = trio.Event()
+
+    def work(told: Told) -> None:
+        clock.now += 1.1 * SHORT_SECONDS
+        order.append("much")
+        if len(order) == 50:
+            little.far.send(b"x")
+        if len(order) < 200:
+            told.far.send(b"x")
+        else:
+            enough.set()
+
+    little = make(lambda told: order.append("little"))
+    greedy = [make(work) for _ in range(20)]
+    for one in greedy:
+        one.far.send(b"x")
+    await enough.wait()
+    assert order.index("little") <= 50 + 2 * ROUND_SECONDS / SHORT_SECONDS, "a few turns of them, at most"
+    assert min(len(one.calls) for one in greedy) >= 8, "and they share what is left"
+
+
+@pytest.mark.interpreted
+async def test_who_needs_little_again_is_not_made_to_wait_any_more(make: Make, clock: Clock, reactor: Reactor) -> None:
+    needed = [1.5 * SHORT_SECONDS, 0.5 * SHORT_SECONDS, 0.5 * SHORT_SECONDS]
+
+    def work(told: Told) -> None:
+        clock.now += needed[len(told.calls) - 1]
+        in_line[told].append(reactor.going_on)
+
+    crowd = [make(work) for _ in range(20)]
+    in_line: dict[Told, list[bool]] = {source: [] for source in crowd}
+    for _ in needed:
+        for source in crowd:
+            source.far.send(b"x")
+        await settle()
+    assert in_line[crowd[-1]] == [False, True, False]
+    assert crowd[-1].calls == ["ready"] * 3
+
+
+@pytest.mark.interpreted
+async def test_who_is_not_watched_any_more_is_not_remembered_for_its_long_turns(
+    reactor: Reactor, make: Make, clock: Clock
+) -> None:
+    def work(told: Told) -> None:
+        clock.now += 2 * SHORT_SECONDS
+        if len(told.calls) == leaves_at:
+            told.unwatch()
+
+    for leaves_at in (1, 2):
+        crowd = [make(work) for _ in range(10)]
+        for _ in range(leaves_at):
+            for source in crowd:
+                source.far.send(b"x")
+            await settle()
+        assert [len(source.calls) for source in crowd] == [leaves_at] * 10
+        assert not reactor._long & set(crowd)
+
+
 async def test_while_it_waits_to_go_on_it_is_not_asked_whether_it_is_ready(reactor: Reactor, make: Make) -> None:
     source = make()
     source.far.send(b"x")
@@ -323,6 +414,22 @@ async def test_what_was_collected_is_flushed_when_the_turn_is_over_once(reactor:
     source.far.send(b"x")
     await settle()
     assert source.calls == ["ready", "flush"]
+
+
+@pytest.mark.interpreted
+async def test_in_a_long_round_what_is_there_is_sent_before_its_end(make: Make, clock: Clock, reactor: Reactor) -> None:
+    order: list[str] = []
+
+    def work(told: Told) -> None:
+        clock.now += SEND_SECONDS / 4
+        order.append(told.calls[-1])
+        if len(order) == 1:
+            reactor.flush_soon(told)
+
+    for source in [make(work) for _ in range(40)]:
+        source.far.send(b"x")
+    await settle()
+    assert order == ["ready"] * 5 + ["flush"] + ["ready"] * 35
 
 
 # -- deadlines
