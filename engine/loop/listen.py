@@ -22,7 +22,7 @@ from engine.loop.connection import Connection, address_of, tune
 from engine.loop.reactor import READABLE, current_reactor
 
 BACKLOG = 4096
-ACCEPTED_PER_TURN = 16
+ACCEPTED_PER_TURN = 4
 FULL_SECONDS = 0.1  # out of file descriptors: how long to leave the queue alone
 FRESH_SECONDS = 1.0  # in which who has come may say what for
 RESERVED = 64  # descriptors (a quarter where there are few) for all but clients and agents: the admin port, logs
