@@ -131,9 +131,9 @@ async def test_windows_grow_while_half_of_one_is_used_up_within_a_round_trip(rea
 
 async def test_what_windows_may_grow_to_is_bounded_for_the_session(reactor: Reactor) -> None:
     async with open_session() as session:
-        opened = [session.open() for _ in range(4)]
-        await settle()
         session.agent.windows.limit = 4 * yamux.INITIAL_WINDOW + 300_000
+        opened = [session.open() for _ in range(4)]  # on a slow machine they begin with larger windows
+        await settle()
         session.agent._pings.round_trip = 3600.0
         part = LARGE[: len(LARGE) // 4]  # a session keeps no more for its streams
         for stream, _ in opened:
