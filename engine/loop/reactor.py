@@ -11,10 +11,10 @@ the loop is over, a deadline has passed, a task hands something over (`call`). W
 
 **Turns are time.** A source may work for `TURN_SECONDS`; those that handle many small things ask `over()` after each of
 them. Who is not done when its turn is over goes to the end of the queue of those who go on, and while it is there it is
-not asked whether it is ready. Between two looks at who is ready, those who go on get `ROUND_SECONDS` *together*. Who is
-ready gets a turn at once. Only those whose last one took more than `SHORT_SECONDS` join the queue, if there is one, or
-if the round has lasted for `ROUND_SECONDS` already. So whoever asks for little waits for a few turns at most, however
-many others ask for much; and those share what is left, in turn.
+not asked whether it is ready. Between two looks at who is ready, those who go on get one turn *together*. Who is ready
+gets a turn at once. Only those whose last one took more than `SHORT_SECONDS` join the queue, if there is one, or if the
+round has lasted for a turn already. So whoever asks for little waits for a few turns at most, however many others ask
+for much; and those share what is left, in turn.
 
 **Busy-polling.** Where a role has the process to itself, and a round of events woke nobody's task, the next events are
 waited for right here for a moment, instead of by a turn of Trio's loop that would find nothing else to do: a lone
@@ -56,7 +56,6 @@ LEAST_EVENTS: Final = 8  # of a batch, which are handled before what they gave t
 MAX_EVENTS: Final = 64
 TURN_SECONDS: Final = 0.0005
 SHORT_SECONDS: Final = 0.0003  # a request's work, and more
-ROUND_SECONDS: Final = 0.0005
 SEND_SECONDS: Final = 0.002
 BUSY_POLL_SECONDS: Final = 0.001  # the shortest wait that epoll knows
 AWAY_SECONDS: Final = 0.002
@@ -280,7 +279,7 @@ class Reactor:
         """Give those who have become ready a turn each, while there is time for those whose last one was long."""
         sources, long, again = self._sources, self._long, self._again
         began = time.perf_counter()
-        long_until = began + ROUND_SECONDS
+        long_until = began + TURN_SECONDS
         send_at = began + SEND_SECONDS
         for fd, what in events:
             source = sources.get(fd)
@@ -307,15 +306,14 @@ class Reactor:
                 began = ended
 
     def _go_on(self) -> None:
-        """Give those who go on a turn each, beginning with who has waited longest, while there is time."""
+        """Give those who go on one turn together, beginning with who has waited longest."""
         again = self._again
         began = time.perf_counter()
-        until = began + ROUND_SECONDS
+        self._turn_ends = until = began + TURN_SECONDS
         self.going_on = True
         for _ in range(len(again)):
             source, what = again.popleft()
             source.queued = False
-            self._turn_ends = min(began + TURN_SECONDS, until)
             try:
                 if what:
                     source.ready(what)

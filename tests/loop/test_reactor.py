@@ -16,9 +16,9 @@ from engine.loop.reactor import (
     AWAY_SECONDS,
     LEAST_EVENTS,
     READABLE,
-    ROUND_SECONDS,
     SEND_SECONDS,
     SHORT_SECONDS,
+    TURN_SECONDS,
     WRITABLE,
     Reactor,
     current_reactor,
@@ -359,7 +359,7 @@ async def test_those_whose_turns_are_long_go_on_together_also_when_they_become_r
     for one in greedy:
         one.far.send(b"x")
     await enough.wait()
-    assert order.index("little") <= 50 + 2 * ROUND_SECONDS / SHORT_SECONDS, "a few turns of them, at most"
+    assert order.index("little") <= 50 + 2 * TURN_SECONDS / SHORT_SECONDS, "a few turns of them, at most"
     assert min(len(one.calls) for one in greedy) >= 8, "and they share what is left"
 
 
