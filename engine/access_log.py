@@ -27,11 +27,10 @@ _Part = tuple[bytes, bytes]  # of a JSON object: a key, and the values as the in
 
 # Most heads are shorter than this and ASCII; only in others every value is looked at, and cut.
 SHORT_BYTES = 1800
-LONG_BYTES = 4 * SHORT_BYTES  # of both heads: the line will be too long
 MOST_FORMS = 16  # of secrets in one value
 KNOWN_HEADS = 512  # remembered as they are to be written; requests and answers repeat themselves
 KNOWN_LINES = 1024  # that are public and come again (http1.lines.KEPT), as they are to be written
-MOST_HELD = 8192  # bytes of heads until a line is rendered
+MOST_HELD = 8192  # bytes of heads until a line is rendered; with more, it is rendered at once, and each value is cut
 
 
 class Finished(msgspec.Struct, gc=False):
@@ -60,6 +59,11 @@ class Finished(msgspec.Struct, gc=False):
     tenant: str = ""
     refused: str = ""  # why the visitor was not let in, if it was not
     trace: str = ""  # the id of its trace, if that is known
+
+    @property
+    def held(self) -> int:
+        """Bytes of its heads."""
+        return len(self.request_head or b"") + len(self.response_head or b"")
 
 
 class AccessLog:
@@ -109,8 +113,7 @@ class AccessLog:
             )
             return
         line = _Line(self, request, level, log.timestamp())
-        held = len(request.request_head or b"") + len(request.response_head or b"")
-        log.writer().put(line if held < MOST_HELD else line.render())
+        log.writer().put(line if request.held < MOST_HELD else line.render())
 
     def rendered(self, request: Finished, level: str, timestamp: str) -> bytes:
         """The line; called by the writer, but for long heads."""
@@ -151,7 +154,7 @@ class AccessLog:
         ]
         if b"eyJ" in path:
             words[3] = _masked(words[3])
-        if len(request.request_head or b"") + len(request.response_head or b"") < LONG_BYTES:
+        if request.held < MOST_HELD:
             data = self._joined(words, request, cut=False)
             if len(data) <= SHORT_BYTES and data.isascii():
                 return data

@@ -37,10 +37,6 @@ def _replaces(pattern: str, shown: Callable[[re.Match[str]], str] | str) -> Call
     return partial(re.compile(pattern, re.IGNORECASE).sub, shown)
 
 
-def _without_query(found: re.Match[str]) -> str:
-    return f"{found[1]}{found[2]}{MASK}" if found[2] else found[0]
-
-
 # Credentials that travel inside other text: what each of them needs to be there, in lower case, and what masks it. To
 # look for that costs a hundredth of what a pattern does. None goes on in the next line, and none is looked for again in
 # what was read in vain: a text can be a stranger's, and long.
@@ -59,7 +55,7 @@ _FORMS: Final = (
         ),
     ),
     ("eyj", _replaces(r"\beyJ[\w-]++(\.[\w-]*+\.[\w-]*+)?", lambda found: MASK if found[1] else found[0])),
-    ("://", _replaces(r"(://[^\s?#\"'<>]*+)(?:([?#])[^\s\"'<>]++)?+", _without_query)),
+    ("://", _replaces(r"://[^\s\"'<>]++", lambda found: without_query(found[0]))),
 )
 
 
