@@ -42,10 +42,6 @@ def _replaces(pattern: str, shown: Callable[[re.Match[str]], str] | str) -> Call
 # what was read in vain: a text can be a stranger's, and long.
 _FORMS: Final = (
     ("://", _replaces(r"://[^/@\s]++(?=@)", f"://{MASK}")),
-    *(
-        (scheme, _replaces(rf" (?<=\b{scheme})(?!auth)[\w+/=.~-]{{8,}}+", f" {MASK}"))
-        for scheme in ("bearer ", "basic ", "ntlm ", "negotiate ", "digest ")
-    ),
     (
         "=",
         _replaces(
@@ -53,6 +49,10 @@ _FORMS: Final = (
             r"|(?<=signature=)|(?<=jwt=))[^\s&]++",
             f"={MASK}",
         ),
+    ),
+    *(
+        (scheme, _replaces(rf" (?<=\b{scheme})(?!auth)[\w+/=.~-]{{8,}}+", f" {MASK}"))
+        for scheme in ("bearer ", "basic ", "ntlm ", "negotiate ", "digest ")
     ),
     ("eyj", _replaces(r"\beyJ[\w-]++(\.[\w-]*+\.[\w-]*+)?", lambda found: MASK if found[1] else found[0])),
     ("://", _replaces(r"://[^\s\"'<>]++", lambda found: without_query(found[0]))),
