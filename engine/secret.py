@@ -37,25 +37,28 @@ def _replaces(pattern: str, shown: Callable[[re.Match[str]], str] | str) -> Call
     return partial(re.compile(pattern, re.IGNORECASE).sub, shown)
 
 
-# Credentials that travel inside other text: what each of them needs to be there, in lower case, and what masks it. To
-# look for that costs a hundredth of what a pattern does. None goes on in the next line, and none is looked for again in
-# what was read in vain: a text can be a stranger's, and long.
+_SCHEMES: Final = ("bearer ", "basic ", "ntlm ", "negotiate ", "digest ")
+_SCHEME: Final = "|".join(rf"(?<=\b{scheme})" for scheme in _SCHEMES)
+_NAMED: Final = "|".join(
+    rf"(?<={name}=)"
+    for name in ("token", "password", "passwd", "secret", "api_key", "apikey", "access_key", "signature", "jwt")
+)
+_VALUE: Final = rf"(?:{_NAMED})[^\s&]++"  # of what is named before it
+
+# Credentials that travel inside other text: what of it has to be there, in lower case, and what masks it. To look for
+# that costs a hundredth of what a pattern does. None goes on in the next line, and none is looked for again in what was
+# read in vain: a text can be a stranger's, and long. What is masked may end with a name: then its value is, too.
 _FORMS: Final = (
-    ("://", _replaces(r"://[^/@\s]++(?=@)", f"://{MASK}")),
     (
-        "=",
+        ("://", "=", *_SCHEMES),
         _replaces(
-            r"=(?:(?<=token=)|(?<=password=)|(?<=passwd=)|(?<=secret=)|(?<=api_key=)|(?<=apikey=)|(?<=access_key=)"
-            r"|(?<=signature=)|(?<=jwt=))[^\s&]++",
-            f"={MASK}",
+            rf"(://|[= ])(?:(?<=://)[^/@\s]++(?=@)(?:{_VALUE})?+|{_VALUE}"
+            rf"|(?:{_SCHEME})(?!auth)[\w+/=.~-]{{8,}}+(?:{_VALUE})?+)",
+            rf"\1{MASK}",
         ),
     ),
-    *(
-        (scheme, _replaces(rf" (?<=\b{scheme})(?!auth)[\w+/=.~-]{{8,}}+", f" {MASK}"))
-        for scheme in ("bearer ", "basic ", "ntlm ", "negotiate ", "digest ")
-    ),
-    ("eyj", _replaces(r"\beyJ[\w-]++(\.[\w-]*+\.[\w-]*+)?", lambda found: MASK if found[1] else found[0])),
-    ("://", _replaces(r"://[^\s\"'<>]++", lambda found: without_query(found[0]))),
+    (("eyj",), _replaces(r"\beyJ[\w-]++(\.[\w-]*+\.[\w-]*+)?", lambda found: MASK if found[1] else found[0])),
+    (("://",), _replaces(r"://[^\s\"'<>]++", lambda found: without_query(found[0]))),
 )
 
 
@@ -80,7 +83,7 @@ def without_secrets(text: str) -> str:
     """Text in which what is a secret by its form is masked."""
     everywhere = not text.isascii()  # it may have letters that count as ours: "ſ" is "s"
     low = text.lower()
-    for hint, masked in _FORMS:
-        if everywhere or hint in low:
+    for hints, masked in _FORMS:
+        if everywhere or any(hint in low for hint in hints):
             text = masked(text)
     return text

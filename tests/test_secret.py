@@ -93,6 +93,9 @@ def test_a_url_is_known_by_its_name_and_shown_before_its_query() -> None:
         "first\nNTLM canary-canary\nlast",
         "NEGOTIATE canary-canary",
         "bearer 12token=#canary",
+        "token=bearer canary-canary",
+        "http://a?token=@canary",
+        "http://a?token=@bearer canary-canary",
         "it says basic canary-canary",
         "Pa\u017f\u017fword=canary",  # the long s is an "s" where case does not count
     ],
